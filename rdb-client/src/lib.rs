@@ -1,0 +1,1 @@
+//! FlareDB's client library.

@@ -1,0 +1,504 @@
+//! The state machine of a strong region: committed entries in, records and answers out.
+//!
+//! Every replica runs this over the same entries and must come to the same bytes. So there is no clock, no randomness
+//! and no order that depends on a hash map here; the leader's stamp is in the entry. Whatever a command can get wrong
+//! is an answer. Only bytes that cannot be decoded and a failing disk are errors: then the replica stops, since to
+//! skip an entry would make it differ from the others.
+
+use crate::codec::{Corrupt, Reader, put_varint};
+use crate::command::{Command, Commands, Expect, Operation, Payload, Stamp, Write};
+use crate::ids::{Era, Index, RegionId, Term};
+use crate::record;
+use crate::sessions::{self, Sessions, Verdict};
+use crate::version::{Hlc, Version};
+use std::collections::{BTreeSet, HashMap};
+
+const FORMAT: u8 = 1;
+
+/// What the machine reads: the region's records as they are before the batch that is being applied.
+pub trait View {
+    /// Why a read failed.
+    type Error;
+    /// The encoded record of `key`, if there is one.
+    ///
+    /// # Errors
+    /// The disk could not be read.
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Self::Error>;
+}
+
+/// A committed entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// Its place in the log.
+    pub index: Index,
+    /// The term of the leader that proposed it.
+    pub term: Term,
+    /// What it says: see [`crate::command`].
+    pub data: Vec<u8>,
+}
+
+/// The answer to one command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// Applied under this version.
+    Done(Version),
+    /// The comparison failed; nothing was applied.
+    Mismatch {
+        /// The version of the record that was found; `None` where there is none.
+        version: Option<Version>,
+        /// Its value.
+        found: Option<Vec<u8>>,
+    },
+    /// Not applied: the region has another era than the entry.
+    EraMismatch,
+    /// Not applied now: nothing is known of this request's session. It may have been applied by an earlier attempt.
+    SessionExpired,
+}
+
+/// What applying changed; to be written in one batch with nothing in between.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Keys and their new records; `None` removes. Later ones overrule earlier ones.
+    pub records: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// Clients and their new sessions; `None` removes.
+    pub sessions: Vec<(u64, Option<Vec<u8>>)>,
+    /// The region's new state, for [`State::decode`].
+    pub state: Vec<u8>,
+}
+
+/// What came of applying some entries.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// What is to be written.
+    pub changes: Changes,
+    /// For each entry, the answers to its commands, in order.
+    pub answers: Vec<Vec<Answer>>,
+}
+
+/// What a region knows of itself, besides its records and sessions. Stored with them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct State {
+    /// The last entry that the records reflect.
+    pub applied: Index,
+    /// Its term.
+    pub applied_term: Term,
+    /// The era that the region's own log has put it in.
+    pub era: Era,
+    /// The highest stamp among its versions.
+    pub highest: Hlc,
+    /// A running hash of all entries applied. Replicas at one index have one hash.
+    pub chain: u64,
+    /// Entries up to here may be dropped from the log.
+    pub truncate_to: Index,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { applied: 0, applied_term: 0, era: Era(1), highest: Hlc(0), chain: 0, truncate_to: 0 }
+    }
+}
+
+impl State {
+    /// As it goes to disk.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = vec![FORMAT];
+        put_varint(&mut out, self.applied);
+        put_varint(&mut out, self.applied_term);
+        put_varint(&mut out, u64::from(self.era.0));
+        put_varint(&mut out, self.highest.0);
+        out.extend_from_slice(&self.chain.to_be_bytes());
+        put_varint(&mut out, self.truncate_to);
+        out
+    }
+
+    /// As it comes from disk.
+    ///
+    /// # Errors
+    /// The bytes are damaged, or a later FlareDB wrote them.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Corrupt> {
+        let mut reader = Reader::new("a region's state", bytes);
+        if reader.u8()? != FORMAT {
+            return Err(reader.corrupt("its format is not known to this version of FlareDB"));
+        }
+        let state = Self {
+            applied: reader.varint()?,
+            applied_term: reader.varint()?,
+            era: Era(reader.varint32()?),
+            highest: Hlc(reader.varint()?),
+            chain: reader.u64()?,
+            truncate_to: reader.varint()?,
+        };
+        reader.finish()?;
+        Ok(state)
+    }
+
+    /// Takes note that `entry` is applied.
+    ///
+    /// # Panics
+    /// The entry is not the next one: applying it would lose or repeat writes.
+    pub fn advance(&mut self, entry: &Committed) {
+        assert_eq!(entry.index, self.applied + 1, "entries are applied in order, each once");
+        assert!(self.applied_term <= entry.term, "terms never go back along the log");
+        self.applied = entry.index;
+        self.applied_term = entry.term;
+        let mut head = [0; 24];
+        head[..8].copy_from_slice(&self.chain.to_be_bytes());
+        head[8..16].copy_from_slice(&entry.index.to_be_bytes());
+        head[16..].copy_from_slice(&entry.term.to_be_bytes());
+        self.chain = xxhash_rust::xxh3::xxh3_64_with_seed(&entry.data, xxhash_rust::xxh3::xxh3_64(&head));
+    }
+}
+
+/// Why a batch could not be applied. The replica stops.
+#[derive(Debug, thiserror::Error)]
+pub enum Error<E> {
+    /// An entry's bytes are not what this version of FlareDB writes.
+    #[error("entry {index}: {source}")]
+    Corrupt {
+        /// Which entry.
+        index: Index,
+        /// What is wrong with it.
+        source: Corrupt,
+    },
+    /// A record could not be read.
+    #[error("read a record: {0}")]
+    View(E),
+}
+
+/// One strong region's state machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Machine {
+    region: RegionId,
+    state: State,
+    sessions: Sessions,
+}
+
+impl Machine {
+    /// A machine that carries on from what was stored.
+    pub fn new(region: RegionId, state: State, sessions: Sessions) -> Self {
+        Self { region, state, sessions }
+    }
+
+    /// Where the machine stands.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Which region it is.
+    pub fn region(&self) -> RegionId {
+        self.region
+    }
+
+    /// Applies `entries`, which follow the last one applied.
+    ///
+    /// # Errors
+    /// An entry cannot be decoded or a record cannot be read. Then nothing may be written, and the machine is spent.
+    pub fn apply<V: View>(
+        &mut self,
+        entries: &[Committed],
+        view: &V,
+    ) -> Result<Applied, Error<V::Error>> {
+        let mut batch = Batch { view, records: Vec::new(), latest: None, sessions: BTreeSet::new() };
+        let mut answers = Vec::with_capacity(entries.len());
+        for entry in entries {
+            self.state.advance(entry);
+            answers.push(self.apply_entry(entry, &mut batch)?);
+        }
+        let Batch { records, sessions, .. } = batch;
+        let sessions = sessions.into_iter().map(|client| (client, self.sessions.encode(client))).collect();
+        Ok(Applied { changes: Changes { records, sessions, state: self.state.encode() }, answers })
+    }
+
+    fn apply_entry<V: View>(
+        &mut self,
+        entry: &Committed,
+        batch: &mut Batch<'_, V>,
+    ) -> Result<Vec<Answer>, Error<V::Error>> {
+        let corrupt = |source| Error::Corrupt { index: entry.index, source };
+        match Payload::decode(&entry.data).map_err(corrupt)? {
+            Payload::Empty => Ok(Vec::new()),
+            Payload::Keys { stamp, commands } => self.apply_keys(entry.index, stamp, commands, batch),
+            Payload::Truncate(index) => {
+                self.state.truncate_to = self.state.truncate_to.max(index.min(entry.index));
+                Ok(Vec::new())
+            }
+            Payload::Catalog(_) => {
+                Err(corrupt(Corrupt { what: "a log entry", problem: "commands on the catalog in a user's region" }))
+            }
+        }
+    }
+
+    fn apply_keys<V: View>(
+        &mut self,
+        index: Index,
+        stamp: Stamp,
+        commands: Commands<'_>,
+        batch: &mut Batch<'_, V>,
+    ) -> Result<Vec<Answer>, Error<V::Error>> {
+        let mut answers = Vec::new();
+        for command in commands {
+            let command = command.map_err(|source| Error::Corrupt { index, source })?;
+            let answer = if stamp.era == self.state.era {
+                self.apply_command(index, stamp, &command, batch)?
+            } else {
+                Answer::EraMismatch
+            };
+            answers.push(answer);
+        }
+        Ok(answers)
+    }
+
+    fn apply_command<V: View>(
+        &mut self,
+        index: Index,
+        stamp: Stamp,
+        command: &Command<'_>,
+        batch: &mut Batch<'_, V>,
+    ) -> Result<Answer, Error<V::Error>> {
+        let Some(request) = command.request else { return self.execute(stamp, &command.operation, batch) };
+        if command.operation == Operation::OpenSession {
+            if let Some(forgotten) = self.sessions.open(request.client, index) {
+                batch.sessions.insert(forgotten);
+            }
+            batch.sessions.insert(request.client);
+            return Ok(Answer::Done(self.next_version(stamp)));
+        }
+        match self.sessions.judge(request, index) {
+            Verdict::Expired => Ok(Answer::SessionExpired),
+            Verdict::Answered(sessions::Answer::Done(version)) => Ok(Answer::Done(version)),
+            Verdict::Answered(sessions::Answer::Mismatch(version)) => {
+                // The value that was found then is told again only while it is still there.
+                let Operation::CompareAndSwap { then, .. } = &command.operation else {
+                    return Ok(Answer::Mismatch { version, found: None });
+                };
+                let current = batch.get(then.key)?;
+                let found = current.filter(|(now, _)| Some(*now) == version).and_then(|(_, value)| value);
+                Ok(Answer::Mismatch { version, found })
+            }
+            Verdict::Execute => {
+                let answer = self.execute(stamp, &command.operation, batch)?;
+                let record = match &answer {
+                    Answer::Done(version) => Some(sessions::Answer::Done(*version)),
+                    Answer::Mismatch { version, .. } => Some(sessions::Answer::Mismatch(*version)),
+                    Answer::EraMismatch | Answer::SessionExpired => None,
+                };
+                if let Some(record) = record {
+                    self.sessions.record(request, record);
+                }
+                batch.sessions.insert(request.client);
+                Ok(answer)
+            }
+        }
+    }
+
+    fn execute<V: View>(
+        &mut self,
+        stamp: Stamp,
+        operation: &Operation<'_>,
+        batch: &mut Batch<'_, V>,
+    ) -> Result<Answer, Error<V::Error>> {
+        match operation {
+            Operation::Write(write) => {
+                let version = self.next_version(stamp);
+                batch.write(write, version);
+                Ok(Answer::Done(version))
+            }
+            Operation::Batch(writes) => {
+                let version = self.next_version(stamp);
+                writes.iter().for_each(|write| batch.write(write, version));
+                Ok(Answer::Done(version))
+            }
+            Operation::CompareAndSwap { expect, then } => {
+                let current = batch.get(then.key)?;
+                if !matches(expect, current.as_ref()) {
+                    let (version, found) = current.map_or((None, None), |(v, found)| (Some(v), found));
+                    return Ok(Answer::Mismatch { version, found });
+                }
+                let version = self.next_version(stamp);
+                batch.write(then, version);
+                Ok(Answer::Done(version))
+            }
+            // Without a request id there is no session to open; the API refuses it before it gets here.
+            Operation::OpenSession => Ok(Answer::SessionExpired),
+        }
+    }
+
+    /// Versions follow the log even where a new leader's clock lags behind the old one's.
+    fn next_version(&mut self, stamp: Stamp) -> Version {
+        self.state.highest = stamp.hlc.max(self.state.highest.next());
+        Version { era: self.state.era, hlc: self.state.highest, node: stamp.node }
+    }
+}
+
+type Found = (Version, Option<Vec<u8>>);
+
+fn matches(expect: &Expect<'_>, current: Option<&Found>) -> bool {
+    let value = current.and_then(|(_, value)| value.as_deref());
+    match expect {
+        Expect::Absent => value.is_none(),
+        Expect::Value(expected) => value == Some(*expected),
+        Expect::Version(expected) => current.is_some_and(|(version, _)| version == expected),
+    }
+}
+
+/// What is being applied: reads see its own writes.
+struct Batch<'v, V> {
+    view: &'v V,
+    records: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// The latest write of each key, as places in `records`; made when a first command reads, since most batches
+    /// only write.
+    latest: Option<HashMap<Vec<u8>, usize>>,
+    sessions: BTreeSet<u64>,
+}
+
+impl<V: View> Batch<'_, V> {
+    fn write(&mut self, write: &Write<'_>, version: Version) {
+        let record = write.value.map(|value| record::encode(version, Some(value)));
+        if let Some(latest) = &mut self.latest {
+            latest.insert(write.key.to_vec(), self.records.len());
+        }
+        self.records.push((write.key.to_vec(), record));
+    }
+
+    fn get(&mut self, key: &[u8]) -> Result<Option<Found>, Error<V::Error>> {
+        let records = &self.records;
+        let latest = self.latest.get_or_insert_with(|| {
+            records.iter().enumerate().map(|(place, (key, _))| (key.clone(), place)).collect()
+        });
+        let bytes = match latest.get(key) {
+            Some(place) => records[*place].1.clone(),
+            None => self.view.get(key).map_err(Error::View)?,
+        };
+        let Some(bytes) = bytes else { return Ok(None) };
+        let record = record::decode(&bytes).map_err(|source| Error::Corrupt { index: 0, source })?;
+        Ok(Some((record.version, record.value.map(<[u8]>::to_vec))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::{Encoded, RequestId, begin_keys};
+    use crate::ids::NodeId;
+    use std::collections::BTreeMap;
+    use std::convert::Infallible;
+
+    #[derive(Default)]
+    struct Memory(BTreeMap<Vec<u8>, Vec<u8>>);
+
+    impl View for Memory {
+        type Error = Infallible;
+        fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Infallible> {
+            Ok(self.0.get(key).cloned())
+        }
+    }
+
+    impl Memory {
+        fn write(&mut self, changes: Changes) {
+            for (key, record) in changes.records {
+                match record {
+                    Some(record) => self.0.insert(key, record),
+                    None => self.0.remove(&key),
+                };
+            }
+        }
+    }
+
+    fn put<'a>(key: &'a [u8], value: &'a [u8]) -> Operation<'a> {
+        Operation::Write(Write { key, value: Some(value) })
+    }
+
+    fn cas<'a>(key: &'a [u8], expect: Expect<'a>, value: &'a [u8]) -> Operation<'a> {
+        Operation::CompareAndSwap { expect, then: Write { key, value: Some(value) } }
+    }
+
+    fn entry(index: Index, hlc: u64, commands: &[Command<'_>]) -> Committed {
+        let mut encoded = Encoded::default();
+        commands.iter().for_each(|command| encoded.push(command));
+        let mut data = begin_keys(Stamp { era: Era(1), hlc: Hlc(hlc), node: NodeId(1) });
+        data.extend_from_slice(&encoded.bytes);
+        Committed { index, term: 1, data }
+    }
+
+    fn plain(operation: Operation<'_>) -> Command<'_> {
+        Command { request: None, operation }
+    }
+
+    fn machine() -> Machine {
+        Machine::new(RegionId(16), State::default(), Sessions::default())
+    }
+
+    #[test]
+    fn a_compare_and_swap_sees_the_writes_before_it_in_its_own_batch() {
+        let commands = [
+            plain(put(b"k", b"1")),
+            plain(cas(b"k", Expect::Value(b"1"), b"2")),
+            plain(cas(b"k", Expect::Value(b"1"), b"3")),
+            plain(cas(b"new", Expect::Absent, b"x")),
+            plain(Operation::Write(Write { key: b"new", value: None })),
+            plain(cas(b"new", Expect::Absent, b"y")),
+        ];
+        let mut memory = Memory::default();
+        let Applied { changes, answers } = machine().apply(&[entry(1, 10, &commands)], &memory).unwrap();
+        memory.write(changes);
+        assert!(matches!(answers[0][1], Answer::Done(_)));
+        assert!(matches!(&answers[0][2], Answer::Mismatch { found: Some(found), .. } if found == b"2"));
+        assert!(matches!(answers[0][5], Answer::Done(_)));
+        assert_eq!(record::decode(&memory.0[&b"k"[..]]).unwrap().value, Some(&b"2"[..]));
+        assert_eq!(record::decode(&memory.0[&b"new"[..]]).unwrap().value, Some(&b"y"[..]));
+    }
+
+    #[test]
+    fn versions_grow_along_the_log_when_a_new_leaders_clock_lags() {
+        let mut machine = machine();
+        let memory = Memory::default();
+        let entries = [entry(1, 1000, &[plain(put(b"a", b"1"))]), entry(2, 5, &[plain(put(b"a", b"2"))])];
+        let Applied { answers, .. } = machine.apply(&entries, &memory).unwrap();
+        let versions: Vec<_> = answers.iter().flatten().collect();
+        let [Answer::Done(first), Answer::Done(second)] = versions[..] else { panic!("{versions:?}") };
+        assert!(first < second);
+    }
+
+    #[test]
+    fn a_retried_write_is_applied_once() {
+        let request = |sequence| Some(RequestId { client: 9, sequence, lowest: 1 });
+        let open = Command { request: request(0), operation: Operation::OpenSession };
+        let swap = Command { request: request(1), operation: cas(b"k", Expect::Absent, b"1") };
+        let mut machine = machine();
+        let mut memory = Memory::default();
+        let Applied { changes, answers: first } =
+            machine.apply(&[entry(1, 10, &[open, swap.clone()])], &memory).unwrap();
+        memory.write(changes);
+        let Applied { changes, answers: again } = machine.apply(&[entry(2, 20, &[swap])], &memory).unwrap();
+        assert_eq!(first[0][1], again[0][0]);
+        assert!(changes.records.is_empty(), "nothing is written twice");
+    }
+
+    #[test]
+    fn replicas_that_batch_differently_come_to_the_same_state() {
+        let entries: Vec<_> = (1..=20u8)
+            .map(|index| {
+                let value = [index];
+                entry(index.into(), index.into(), &[plain(put(b"k", &value)), plain(cas(b"j", Expect::Absent, &value))])
+            })
+            .collect();
+        let (mut one, mut all) = (machine(), machine());
+        let (mut one_memory, mut all_memory) = (Memory::default(), Memory::default());
+        for entry in &entries {
+            let Applied { changes, .. } = one.apply(std::slice::from_ref(entry), &one_memory).unwrap();
+            one_memory.write(changes);
+        }
+        let Applied { changes, .. } = all.apply(&entries, &all_memory).unwrap();
+        assert_eq!(State::decode(&changes.state).unwrap(), *all.state());
+        all_memory.write(changes);
+        assert_eq!(one, all);
+        assert_eq!(one_memory.0, all_memory.0);
+    }
+
+    #[test]
+    fn a_damaged_entry_is_an_error_and_not_skipped() {
+        let mut damaged = entry(1, 10, &[plain(put(b"k", b"v"))]);
+        damaged.data.truncate(damaged.data.len() - 1);
+        assert!(machine().apply(&[damaged], &Memory::default()).is_err());
+    }
+}

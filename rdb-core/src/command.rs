@@ -1,0 +1,419 @@
+//! What a Raft entry says: many commands of one region, packed.
+//!
+//! ```text
+//! entry     empty: the first entry of a new leader
+//!           byte 0   format, now 1
+//!           byte 1   kind: 1 = commands on keys, 2 = commands on the catalog, 3 = log truncation
+//! kind 1    varint era, 8 bytes stamp (hlc), varint node that stamped, then commands up to the end
+//! command   byte: 0 = no request id | 1, then 8 bytes client, varint sequence, varint lowest
+//!           byte: 1 put     key value
+//!                 2 delete  key
+//!                 3 compare-and-swap  key, byte 0 absent | 1 value | 2 version (varint era, 8 bytes hlc, varint node),
+//!                           byte 0 delete | 1 put value
+//!                 4 batch   varint count, then puts and deletes
+//!                 5 open the session of the request id
+//! kind 2    what `rdb-pd` makes of it
+//! kind 3    varint index: entries up to it may be dropped
+//! ```
+//! Keys and values carry their length in front. Commands are encoded where the request is read, by many threads; the
+//! raft loop only joins the bytes.
+
+use crate::codec::{Corrupt, Reader, put_bytes, put_varint};
+use crate::ids::{Era, Index, NodeId};
+use crate::version::{Hlc, Version};
+
+const FORMAT: u8 = 1;
+const KIND_KEYS: u8 = 1;
+const KIND_CATALOG: u8 = 2;
+const KIND_TRUNCATE: u8 = 3;
+
+/// Names a write for ever: a retry under the same name is answered from the record and not applied again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestId {
+    /// The client's session.
+    pub client: u64,
+    /// Grows by one with each write of the session.
+    pub sequence: u64,
+    /// The lowest sequence whose answer the client still waits for. Records below it are dropped.
+    pub lowest: u64,
+}
+
+/// What a compare-and-swap wants to find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expect<'a> {
+    /// No value: the key was never written, or deleted.
+    Absent,
+    /// This value.
+    Value(&'a [u8]),
+    /// The record that this version put there.
+    Version(Version),
+}
+
+/// A write to one key; `None` deletes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Write<'a> {
+    /// Which key.
+    pub key: &'a [u8],
+    /// What to store there.
+    pub value: Option<&'a [u8]>,
+}
+
+/// What a command does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operation<'a> {
+    /// Writes one key, whatever is there.
+    Write(Write<'a>),
+    /// Writes one key if it holds what is expected.
+    CompareAndSwap {
+        /// What must be found for the write to happen.
+        expect: Expect<'a>,
+        /// The write.
+        then: Write<'a>,
+    },
+    /// Writes all of these, in order, under one version.
+    Batch(Vec<Write<'a>>),
+    /// Opens the session that the request id names.
+    OpenSession,
+}
+
+/// One command: an operation, and the name of the request where there is one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command<'a> {
+    /// For exactly-once; `None` for requests that are not to be remembered.
+    pub request: Option<RequestId>,
+    /// What to do.
+    pub operation: Operation<'a>,
+}
+
+/// Commands ready to be joined into an entry.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Encoded {
+    /// The commands' bytes, one after the other.
+    pub bytes: Vec<u8>,
+    /// How many commands they are.
+    pub count: usize,
+}
+
+impl Encoded {
+    /// Appends `command`.
+    pub fn push(&mut self, command: &Command<'_>) {
+        self.count += 1;
+        let out = &mut self.bytes;
+        match command.request {
+            None => out.push(0),
+            Some(request) => {
+                out.push(1);
+                out.extend_from_slice(&request.client.to_be_bytes());
+                put_varint(out, request.sequence);
+                put_varint(out, request.lowest);
+            }
+        }
+        match &command.operation {
+            Operation::Write(write) => put_write(out, write),
+            Operation::CompareAndSwap { expect, then } => put_compare_and_swap(out, expect, then),
+            Operation::Batch(writes) => {
+                out.push(4);
+                put_varint(out, writes.len() as u64);
+                for write in writes {
+                    put_write(out, write);
+                }
+            }
+            Operation::OpenSession => out.push(5),
+        }
+    }
+}
+
+impl From<&Command<'_>> for Encoded {
+    fn from(command: &Command<'_>) -> Self {
+        let mut encoded = Encoded::default();
+        encoded.push(command);
+        encoded
+    }
+}
+
+fn put_write(out: &mut Vec<u8>, write: &Write<'_>) {
+    match write.value {
+        Some(value) => {
+            out.push(1);
+            put_bytes(out, write.key);
+            put_bytes(out, value);
+        }
+        None => {
+            out.push(2);
+            put_bytes(out, write.key);
+        }
+    }
+}
+
+fn put_compare_and_swap(out: &mut Vec<u8>, expect: &Expect<'_>, then: &Write<'_>) {
+    out.push(3);
+    put_bytes(out, then.key);
+    match expect {
+        Expect::Absent => out.push(0),
+        Expect::Value(value) => {
+            out.push(1);
+            put_bytes(out, value);
+        }
+        Expect::Version(version) => {
+            out.push(2);
+            put_version(out, *version);
+        }
+    }
+    match then.value {
+        None => out.push(0),
+        Some(value) => {
+            out.push(1);
+            put_bytes(out, value);
+        }
+    }
+}
+
+/// Appends a version.
+pub fn put_version(out: &mut Vec<u8>, version: Version) {
+    put_varint(out, u64::from(version.era.0));
+    out.extend_from_slice(&version.hlc.0.to_be_bytes());
+    put_varint(out, version.node.0);
+}
+
+/// Reads what [`put_version`] wrote.
+///
+/// # Errors
+/// The bytes end too early or hold too large a number.
+pub fn read_version(reader: &mut Reader<'_>) -> Result<Version, Corrupt> {
+    Ok(Version { era: Era(reader.varint32()?), hlc: Hlc(reader.u64()?), node: NodeId(reader.varint()?) })
+}
+
+/// Who stamped an entry and under which rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// The era that the leader had installed.
+    pub era: Era,
+    /// The leader's clock when it proposed.
+    pub hlc: Hlc,
+    /// The leader.
+    pub node: NodeId,
+}
+
+/// What a committed entry says.
+#[derive(Debug, Clone)]
+pub enum Payload<'a> {
+    /// A new leader's first entry.
+    Empty,
+    /// Commands on keys.
+    Keys {
+        /// Who stamped them.
+        stamp: Stamp,
+        /// The commands, still encoded.
+        commands: Commands<'a>,
+    },
+    /// Commands on the catalog, for `rdb-pd`.
+    Catalog(&'a [u8]),
+    /// Entries up to this index may be dropped: every member has them.
+    Truncate(Index),
+}
+
+/// Starts an entry of commands on keys; the commands' bytes follow.
+pub fn begin_keys(stamp: Stamp) -> Vec<u8> {
+    let mut out = vec![FORMAT, KIND_KEYS];
+    put_varint(&mut out, u64::from(stamp.era.0));
+    out.extend_from_slice(&stamp.hlc.0.to_be_bytes());
+    put_varint(&mut out, stamp.node.0);
+    out
+}
+
+/// Starts an entry of commands on the catalog; the commands' bytes follow.
+pub fn begin_catalog() -> Vec<u8> {
+    vec![FORMAT, KIND_CATALOG]
+}
+
+/// An entry that lets every member drop its log up to `index`.
+pub fn truncate(index: Index) -> Vec<u8> {
+    let mut out = vec![FORMAT, KIND_TRUNCATE];
+    put_varint(&mut out, index);
+    out
+}
+
+impl<'a> Payload<'a> {
+    /// Reads an entry's data.
+    ///
+    /// # Errors
+    /// The bytes are damaged, or a later FlareDB wrote them.
+    pub fn decode(data: &'a [u8]) -> Result<Self, Corrupt> {
+        if data.is_empty() {
+            return Ok(Payload::Empty);
+        }
+        let mut reader = Reader::new("a log entry", data);
+        if reader.u8()? != FORMAT {
+            return Err(reader.corrupt("its format is not known to this version of FlareDB"));
+        }
+        match reader.u8()? {
+            KIND_KEYS => {
+                let stamp = Stamp {
+                    era: Era(reader.varint32()?),
+                    hlc: Hlc(reader.u64()?),
+                    node: NodeId(reader.varint()?),
+                };
+                Ok(Payload::Keys { stamp, commands: Commands { reader } })
+            }
+            KIND_CATALOG => Ok(Payload::Catalog(reader.rest())),
+            KIND_TRUNCATE => {
+                let index = reader.varint()?;
+                reader.finish()?;
+                Ok(Payload::Truncate(index))
+            }
+            _ => Err(reader.corrupt("its kind is not known to this version of FlareDB")),
+        }
+    }
+}
+
+/// The commands of one entry, decoded one at a time.
+#[derive(Debug, Clone)]
+pub struct Commands<'a> {
+    reader: Reader<'a>,
+}
+
+impl<'a> Commands<'a> {
+    /// Reads commands that are not inside an entry.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { reader: Reader::new("a command", bytes) }
+    }
+
+    fn command(&mut self) -> Result<Command<'a>, Corrupt> {
+        let reader = &mut self.reader;
+        let request = match reader.u8()? {
+            0 => None,
+            1 => Some(RequestId {
+                client: reader.u64()?,
+                sequence: reader.varint()?,
+                lowest: reader.varint()?,
+            }),
+            _ => return Err(reader.corrupt("a command's start is not known")),
+        };
+        let tag = reader.u8()?;
+        let operation = match tag {
+            1 | 2 => Operation::Write(read_write(reader, tag)?),
+            3 => read_compare_and_swap(reader)?,
+            4 => {
+                let count = reader.varint()?;
+                let mut writes = Vec::new();
+                for _ in 0..count {
+                    let tag = reader.u8()?;
+                    writes.push(read_write(reader, tag)?);
+                }
+                Operation::Batch(writes)
+            }
+            5 => Operation::OpenSession,
+            _ => return Err(reader.corrupt("a command is not known to this version of FlareDB")),
+        };
+        Ok(Command { request, operation })
+    }
+}
+
+impl<'a> Iterator for Commands<'a> {
+    type Item = Result<Command<'a>, Corrupt>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.reader.is_empty() {
+            return None;
+        }
+        let command = self.command();
+        if command.is_err() {
+            self.reader = Reader::new("a command", &[]);
+        }
+        Some(command)
+    }
+}
+
+fn read_write<'a>(reader: &mut Reader<'a>, tag: u8) -> Result<Write<'a>, Corrupt> {
+    let key = reader.bytes()?;
+    match tag {
+        1 => Ok(Write { key, value: Some(reader.bytes()?) }),
+        2 => Ok(Write { key, value: None }),
+        _ => Err(reader.corrupt("a write is neither a put nor a delete")),
+    }
+}
+
+fn read_compare_and_swap<'a>(reader: &mut Reader<'a>) -> Result<Operation<'a>, Corrupt> {
+    let key = reader.bytes()?;
+    let expect = match reader.u8()? {
+        0 => Expect::Absent,
+        1 => Expect::Value(reader.bytes()?),
+        2 => Expect::Version(read_version(reader)?),
+        _ => return Err(reader.corrupt("a comparison is not known")),
+    };
+    let value = match reader.u8()? {
+        0 => None,
+        1 => Some(reader.bytes()?),
+        _ => return Err(reader.corrupt("a swap is neither a put nor a delete")),
+    };
+    Ok(Operation::CompareAndSwap { expect, then: Write { key, value } })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn commands() -> Vec<Command<'static>> {
+        let write = Write { key: b"k", value: Some(b"v") };
+        let version = Version { era: Era(3), hlc: Hlc(99), node: NodeId(2) };
+        let request = Some(RequestId { client: 7, sequence: 300, lowest: 299 });
+        vec![
+            Command { request: None, operation: Operation::Write(write) },
+            Command { request, operation: Operation::Write(Write { key: b"gone", value: None }) },
+            Command { request, operation: Operation::CompareAndSwap { expect: Expect::Absent, then: write } },
+            Command {
+                request: None,
+                operation: Operation::CompareAndSwap { expect: Expect::Value(b"old"), then: write },
+            },
+            Command {
+                request: None,
+                operation: Operation::CompareAndSwap {
+                    expect: Expect::Version(version),
+                    then: Write { key: b"k", value: None },
+                },
+            },
+            Command {
+                request: None,
+                operation: Operation::Batch(vec![write, Write { key: b"", value: None }]),
+            },
+            Command { request, operation: Operation::OpenSession },
+        ]
+    }
+
+    #[test]
+    fn commands_come_back() {
+        let mut encoded = Encoded::default();
+        commands().iter().for_each(|command| encoded.push(command));
+        let stamp = Stamp { era: Era(1), hlc: Hlc(5), node: NodeId(3) };
+        let mut entry = begin_keys(stamp);
+        entry.extend_from_slice(&encoded.bytes);
+        let Ok(Payload::Keys { stamp: read, commands: decoded }) = Payload::decode(&entry) else {
+            panic!("not commands on keys");
+        };
+        assert_eq!(read, stamp);
+        assert_eq!(decoded.collect::<Result<Vec<_>, _>>().unwrap(), commands());
+        assert_eq!(encoded.count, commands().len());
+    }
+
+    #[test]
+    fn a_cut_entry_is_refused_and_never_a_panic() {
+        let mut encoded = Encoded::default();
+        commands().iter().for_each(|command| encoded.push(command));
+        for cut in 0..encoded.bytes.len() {
+            let read: Vec<_> = Commands::new(&encoded.bytes[..cut]).collect();
+            assert!(read.len() <= commands().len());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
+            if let Ok(Payload::Keys { commands, .. }) = Payload::decode(&bytes) {
+                for command in commands {
+                    let _ = command;
+                }
+            }
+        }
+    }
+}

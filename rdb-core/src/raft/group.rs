@@ -1,0 +1,566 @@
+//! The driver of one Raft group: verbs in, [`Effects`] out. The only owner of its raft-rs `RawNode`.
+
+use super::disk::{self, Terms};
+use super::effects::{Apply, Effects, Failure, LogWrite};
+use super::log::{Log, LogRead};
+use super::options::Options;
+use super::proposals::Proposals;
+use super::reads::Reads;
+use super::validate::{self, Rejected};
+use crate::apply::Committed;
+use crate::command::{self, Encoded, Stamp};
+use crate::ids::{Era, Index, NodeId, RegionId, Term};
+use crate::version::Hlc;
+use raft::{Config, GetEntriesContext, INVALID_ID, RawNode, ReadOnlyOption, Ready, StateRole};
+use raft_proto::eraftpb::{ConfState, Entry, EntryType, HardState, Message};
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+use std::collections::VecDeque;
+
+/// raft-rs never stands for election by itself: this group does, so that its timeouts come from the seed.
+const NEVER_TICKS: usize = usize::MAX - 1;
+
+/// What a group starts from: what its log and its applied state hold.
+#[derive(Debug, Clone)]
+pub struct Boot {
+    /// Which region.
+    pub region: RegionId,
+    /// Which replica of it.
+    pub node: NodeId,
+    /// All replicas, this one included.
+    pub members: Vec<NodeId>,
+    /// The stored hard state; the default where none was stored.
+    pub hard_state: HardState,
+    /// The stored table of terms.
+    pub terms: Terms,
+    /// The index of the last stored entry; that of the last one dropped where there is none.
+    pub last: Index,
+    /// The last entry that the stored data reflects.
+    pub applied: Index,
+    /// Grows at every start of the node: read contexts of this start differ from those of all others.
+    pub incarnation: u64,
+    /// For election timeouts.
+    pub seed: u64,
+}
+
+/// Why a group cannot start: its files contradict each other.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BootError {
+    /// The data lost what the log no longer has.
+    #[error(
+        "region {region}: the data reflects the log up to {applied}, but the log begins at {first}: \
+         the entries between are lost"
+    )]
+    DataBehindLog {
+        /// Which region.
+        region: RegionId,
+        /// Where the data stands.
+        applied: Index,
+        /// Where the log begins.
+        first: Index,
+    },
+    /// The log lost what the data reflects or the hard state knows to be committed.
+    #[error("region {region}: entries up to {known} were synced once, but the log ends at {last}")]
+    LogBehind {
+        /// Which region.
+        region: RegionId,
+        /// How far the log must reach.
+        known: Index,
+        /// How far it reaches.
+        last: Index,
+    },
+    /// raft-rs would not start.
+    #[error("region {region}: {message}")]
+    Raft {
+        /// Which region.
+        region: RegionId,
+        /// What it said.
+        message: String,
+    },
+}
+
+/// How a group is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// Leader, follower or candidate.
+    pub role: StateRole,
+    /// The current term.
+    pub term: Term,
+    /// Who leads, if that is known.
+    pub leader: Option<NodeId>,
+    /// The last entry known to be committed.
+    pub commit: Index,
+    /// The last entry applied here.
+    pub applied: Index,
+    /// The last entry here.
+    pub last: Index,
+    /// On the leader: per member, the last entry that it confirmed and whether it was heard from lately.
+    pub members: Vec<(NodeId, Index, bool)>,
+}
+
+/// One replica of one region's Raft group. `W` waits for writes, `R` for reads; what they are is the caller's affair.
+pub struct Group<L: LogRead, W, R> {
+    region: RegionId,
+    node: NodeId,
+    era: Era,
+    options: Options,
+    raw: RawNode<Log<L>>,
+    rng: ChaCha8Rng,
+    /// Ticks after which this replica stands for election.
+    election_timeout: usize,
+    /// Term, role and leader as last seen: a change means that raft-rs has reset its timer.
+    seen: (Term, StateRole, u64),
+    ticks: u64,
+    proposals: Proposals<W>,
+    /// Ticks since this replica stopped leading, while writes wait that may be committed yet.
+    doubt_ticks: usize,
+    reads: Reads<R>,
+    /// Log writes handed out and not yet reported, with the tick of each.
+    writing: VecDeque<(u64, u64)>,
+    /// The term and vote that were last handed out to be stored.
+    stored_vote: (Term, u64),
+    /// Whether the commit index is to be stored with the next write. It is never stored alone: it can be found again.
+    commit_unsaved: bool,
+    /// The last committed entry handed out.
+    delivered: Index,
+    failed_writes: Vec<(W, Failure)>,
+    failed_reads: Vec<(R, Failure)>,
+}
+
+impl<L: LogRead, W, R> Group<L, W, R> {
+    /// Starts a replica from what is stored.
+    ///
+    /// # Errors
+    /// What is stored contradicts itself: data was lost. The node must not take part.
+    pub fn new(options: Options, boot: Boot, disk: L, logger: &slog::Logger) -> Result<Self, BootError> {
+        let Boot { region, node, members, mut hard_state, terms, last, applied, incarnation, seed } = boot;
+        let first = terms.first_index();
+        if applied + 1 < first {
+            return Err(BootError::DataBehindLog { region, applied, first });
+        }
+        // What is applied was committed, whether or not the commit index was stored: raft-rs 0.7.0 panics on an
+        // applied index past it (raft-rs#392), and it is stored only along with something else.
+        hard_state.commit = hard_state.commit.max(applied).max(first - 1);
+        if last < hard_state.commit {
+            return Err(BootError::LogBehind { region, known: hard_state.commit, last });
+        }
+        let conf_state =
+            ConfState { voters: members.iter().map(|member| member.0).collect(), ..ConfState::default() };
+        let config = config(&options, node, applied);
+        let log = Log::new(disk, hard_state, conf_state, terms, last, 4 * options.append_bytes_max);
+        let logger = logger.new(slog::o!("region" => region.0));
+        let raw = RawNode::new(&config, log, &logger)
+            .map_err(|error| BootError::Raft { region, message: error.to_string() })?;
+        let mut group = Self {
+            region,
+            node,
+            era: Era(1),
+            options,
+            seen: (0, StateRole::Follower, INVALID_ID),
+            raw,
+            rng: ChaCha8Rng::seed_from_u64(seed ^ region.0.rotate_left(32) ^ node.0),
+            election_timeout: 0,
+            ticks: 0,
+            proposals: Proposals::default(),
+            doubt_ticks: 0,
+            reads: Reads::new(node, incarnation),
+            writing: VecDeque::new(),
+            stored_vote: (0, INVALID_ID),
+            commit_unsaved: false,
+            delivered: applied,
+            failed_writes: Vec::new(),
+            failed_reads: Vec::new(),
+        };
+        group.stored_vote = (group.raw.raft.term, group.raw.raft.vote);
+        group.draw_election_timeout();
+        Ok(group)
+    }
+
+    /// Which region.
+    pub fn region(&self) -> RegionId {
+        self.region
+    }
+
+    /// A tick of time has passed.
+    pub fn tick(&mut self) {
+        self.ticks += 1;
+        self.raw.mut_store().tick();
+        self.raw.tick();
+        self.stand_for_election();
+        self.yield_on_stalled_disk();
+        self.give_up_on_doubtful();
+        self.observe();
+    }
+
+    fn stand_for_election(&mut self) {
+        let raft = &mut self.raw.raft;
+        if raft.state == StateRole::Leader || raft.election_elapsed < self.election_timeout {
+            return;
+        }
+        raft.election_elapsed = 0;
+        self.draw_election_timeout();
+        self.campaign();
+    }
+
+    /// A leader that cannot write its log for an election timeout is no use, even while its heartbeats are in time.
+    fn yield_on_stalled_disk(&mut self) {
+        let Some((_, since)) = self.writing.front() else { return };
+        let stalled = self.options.election_ticks as u64 <= self.ticks - since;
+        // A group of one has nobody to yield to, and raft-rs wants all written before it elects itself again.
+        if stalled && self.is_leader() && !self.raw.raft.prs().is_singleton() {
+            let term = self.raw.raft.term;
+            self.raw.raft.become_follower(term, INVALID_ID);
+        }
+    }
+
+    /// A deposed leader's entries may wait for ever where no new leader is found; their callers should not.
+    fn give_up_on_doubtful(&mut self) {
+        let leading = self.is_leader().then_some(self.raw.raft.term);
+        if !self.proposals.has_older(leading) {
+            self.doubt_ticks = 0;
+            return;
+        }
+        self.doubt_ticks += 1;
+        if 2 * self.options.election_ticks <= self.doubt_ticks {
+            let doubtful = self.proposals.drain_older(leading).map(|waiter| (waiter, Failure::LeaderLost));
+            self.failed_writes.extend(doubtful);
+        }
+    }
+
+    /// Stands for election now, as the first leader of a new region does.
+    pub fn campaign(&mut self) {
+        // raft-rs refuses only where a membership change is pending, and there are none.
+        let _ = self.raw.campaign();
+        self.observe();
+    }
+
+    /// A message has come from another node.
+    ///
+    /// # Errors
+    /// It is dropped: no correct peer sends it, or it is overtaken.
+    pub fn step(&mut self, message: Message) -> Result<(), Rejected> {
+        validate::validate(&self.raw, &message)?;
+        let stepped = self.raw.step(message).map_err(|error| Rejected::Raft(error.to_string()));
+        self.observe();
+        stepped
+    }
+
+    /// Messages to `peer` were lost, so that what was sent optimistically must be asked about again.
+    pub fn unreachable(&mut self, peer: NodeId) {
+        self.raw.report_unreachable(peer.0);
+    }
+
+    /// Hands the leadership to `peer`, if this replica leads. Proposals are refused until that is done or given up.
+    pub fn transfer_leader(&mut self, peer: NodeId) {
+        if self.is_leader() {
+            self.raw.transfer_leader(peer.0);
+        }
+    }
+
+    /// Queues commands for the next entry.
+    ///
+    /// # Errors
+    /// They are certainly not done, and the waiter comes back.
+    pub fn propose(&mut self, commands: Encoded, waiter: W) -> Result<(), (W, Failure)> {
+        if !self.is_leader() {
+            return Err((waiter, self.not_leader()));
+        }
+        let queued = self.proposals.queue(commands, waiter, self.options.queue_bytes_max);
+        queued.map_err(|waiter| (waiter, Failure::Busy))
+    }
+
+    /// Lets all members drop their logs up to `index`, by an entry of its own. Nothing happens on a follower.
+    pub fn propose_truncation(&mut self, index: Index) {
+        if self.is_leader() {
+            // Dropped proposals are made again: the caller looks at the log's length from time to time.
+            let _ = self.raw.propose(Vec::new(), command::truncate(index));
+        }
+    }
+
+    /// Waits for the moment when the applied state holds all that was committed before this call.
+    ///
+    /// # Errors
+    /// This replica cannot tell; the waiter comes back.
+    pub fn read(&mut self, waiter: R) -> Result<(), (R, Failure)> {
+        if !self.is_leader() {
+            return Err((waiter, self.not_leader()));
+        }
+        if self.options.reads_max <= self.reads.len() {
+            return Err((waiter, Failure::Busy));
+        }
+        self.reads.wait(waiter);
+        Ok(())
+    }
+
+    /// The log write of this number, and so all before it, is on disk.
+    pub fn persisted(&mut self, number: u64) {
+        while self.writing.pop_front_if(|(written, _)| *written <= number).is_some() {}
+        self.raw.on_persist_ready(number);
+        self.observe();
+    }
+
+    /// Entries up to `index` are applied.
+    pub fn applied(&mut self, index: Index) {
+        if self.raw.raft.raft_log.applied < index {
+            self.raw.advance_apply_to(index);
+        }
+    }
+
+    /// Entries that a [`super::Fetch`] asked for.
+    pub fn fetched(&mut self, low: Index, entries: Vec<Entry>, context: GetEntriesContext) {
+        self.raw.mut_store().fetched(low, entries);
+        self.raw.on_entries_fetched(context);
+    }
+
+    /// Drops the log up to `index`, which must be applied, flushed, and confirmed by all members. Returns the table of
+    /// terms to store when the entries are removed from disk; `None` if there is nothing to drop.
+    pub fn truncate(&mut self, index: Index) -> Option<Vec<u8>> {
+        let index = index.min(self.raw.raft.raft_log.applied);
+        if index < self.raw.store().terms().first_index() {
+            return None;
+        }
+        self.raw.mut_store().drop_to(index);
+        Some(self.raw.store().terms().encode())
+    }
+
+    /// The last entry that every member has confirmed; `None` on a follower.
+    pub fn confirmed_by_all(&self) -> Option<Index> {
+        let matched = self.raw.raft.prs().iter().map(|(_, progress)| progress.matched).min();
+        matched.filter(|_| self.is_leader())
+    }
+
+    /// The first index that the log may still hold.
+    pub fn first_index(&self) -> Index {
+        self.raw.store().terms().first_index()
+    }
+
+    /// Whether this replica believes that it leads.
+    pub fn is_leader(&self) -> bool {
+        self.raw.raft.state == StateRole::Leader
+    }
+
+    /// Who leads, if that is known.
+    pub fn leader(&self) -> Option<NodeId> {
+        Some(self.raw.raft.leader_id).filter(|leader| *leader != INVALID_ID).map(NodeId)
+    }
+
+    /// How the group is doing.
+    pub fn status(&self) -> Status {
+        let raft = &self.raw.raft;
+        let mut members: Vec<_> = raft
+            .prs()
+            .iter()
+            .map(|(id, progress)| (NodeId(*id), progress.matched, progress.recent_active))
+            .collect();
+        members.sort_unstable();
+        Status {
+            role: raft.state,
+            term: raft.term,
+            leader: self.leader(),
+            commit: raft.raft_log.committed,
+            applied: raft.raft_log.applied,
+            last: raft.raft_log.last_index(),
+            members,
+        }
+    }
+
+    /// What must be done now; `None` if nothing. To be called until then after every batch of verbs. `stamp` is the
+    /// node's clock, for the entry that may be made.
+    pub fn take_effects(&mut self, stamp: Hlc) -> Option<Effects<W, R>> {
+        self.propose_queued(stamp);
+        self.start_read_round();
+        let mut effects = Effects::default();
+        // A turn that writes nothing to disk needs no report, and what it makes possible follows at once.
+        while effects.write.is_none() && self.raw.has_ready() {
+            self.take_ready(&mut effects);
+        }
+        effects.reads = self.reads.ready(self.raw.raft.raft_log.applied);
+        effects.fetch = self.raw.mut_store().take_wanted();
+        effects.failed_writes.append(&mut self.failed_writes);
+        effects.failed_reads.append(&mut self.failed_reads);
+        (!effects.is_empty()).then_some(effects)
+    }
+
+    fn take_ready(&mut self, effects: &mut Effects<W, R>) {
+        let mut ready = self.raw.ready();
+        effects.send.append(&mut ready.take_messages());
+        for state in ready.take_read_states() {
+            self.reads.confirmed(&state.request_ctx, state.index);
+        }
+        self.deliver(ready.take_committed_entries(), effects);
+        let write = self.log_write(&mut ready);
+        let number = write.number;
+        self.raw.advance_append_async(ready);
+        if write.is_empty() && self.writing.is_empty() {
+            effects.send.extend(write.then_send);
+            self.raw.on_persist_ready(number);
+        } else {
+            self.writing.push_back((number, self.ticks));
+            effects.write = Some(self.planted(write, effects));
+        }
+        let needless = self.raw.raft.raft_log.persisted.min(self.delivered);
+        let tail_bytes_max = self.options.tail_bytes_max;
+        self.raw.mut_store().shrink_tail(needless, tail_bytes_max);
+        self.observe();
+    }
+
+    /// Two bugs that the simulator must catch; see `docs/reliability.md`.
+    #[cfg_attr(
+        not(any(feature = "bug-ack-before-sync", feature = "bug-append-answer-before-sync")),
+        allow(unused_mut, unused_variables, clippy::unused_self)
+    )]
+    fn planted(&mut self, mut write: LogWrite, effects: &mut Effects<W, R>) -> LogWrite {
+        #[cfg(feature = "bug-ack-before-sync")]
+        self.raw.on_persist_ready(write.number);
+        #[cfg(feature = "bug-append-answer-before-sync")]
+        effects.send.append(&mut write.then_send);
+        write
+    }
+
+    /// One write of all that the ready asks to store. A commit index alone waits for company: it need not be stored.
+    fn log_write(&mut self, ready: &mut Ready) -> LogWrite {
+        let entries = ready.take_entries();
+        let encoded: Vec<_> = entries.iter().map(|entry| (entry.index, disk::encode_entry(entry))).collect();
+        let store = self.raw.mut_store();
+        let (terms_changed, remove_stale) = store.append(entries);
+        let terms = terms_changed.then(|| store.terms().encode());
+        self.commit_unsaved |= ready.hs().is_some();
+        let store_state = self.commit_unsaved && ready.must_sync();
+        let hard_state = store_state.then(|| disk::encode_hard_state(&self.raw.raft.hard_state()));
+        self.commit_unsaved &= !store_state;
+        let vote = (self.raw.raft.term, self.raw.raft.vote);
+        LogWrite {
+            number: ready.number(),
+            vote_changed: std::mem::replace(&mut self.stored_vote, vote) != vote,
+            entries: encoded,
+            remove_stale,
+            hard_state,
+            terms,
+            sync: ready.must_sync(),
+            then_send: ready.take_persisted_messages(),
+        }
+    }
+
+    fn deliver(&mut self, entries: Vec<Entry>, effects: &mut Effects<W, R>) {
+        let Some(last) = entries.last() else { return };
+        self.delivered = last.index;
+        let apply = effects.apply.get_or_insert_with(|| Apply { entries: Vec::new(), waiters: Vec::new() });
+        for entry in entries {
+            assert_eq!(entry.entry_type, EntryType::EntryNormal as i32, "membership is fixed");
+            if let Some(waiters) = self.proposals.committed(entry.index, entry.term, &mut self.failed_writes) {
+                apply.waiters.push((entry.index, waiters));
+            }
+            apply.entries.push(Committed { index: entry.index, term: entry.term, data: entry.data });
+        }
+    }
+
+    /// Makes entries of the queued commands, while there is room for more on their way.
+    fn propose_queued(&mut self, stamp: Hlc) {
+        while self.is_leader()
+            && self.proposals.has_queued()
+            && self.proposals.in_flight(self.raw.raft.term) < self.options.entries_in_flight_max
+        {
+            let stamp = Stamp { era: self.era, hlc: stamp, node: self.node };
+            let mut entry = self.begin_entry(stamp);
+            let waiters = self.proposals.fill(&mut entry, self.options.entry_bytes_max);
+            let before = self.raw.raft.raft_log.last_index();
+            let proposed = self.raw.propose(Vec::new(), entry);
+            let index = self.raw.raft.raft_log.last_index();
+            if proposed.is_err() || index != before + 1 {
+                // Handing over, or too much is uncommitted: raft-rs took nothing in.
+                self.failed_writes.extend(waiters.into_iter().map(|(waiter, _)| (waiter, Failure::Busy)));
+                return;
+            }
+            self.proposals.proposed(index, self.raw.raft.term, waiters);
+        }
+    }
+
+    fn begin_entry(&self, stamp: Stamp) -> Vec<u8> {
+        if self.region == RegionId::META { command::begin_catalog() } else { command::begin_keys(stamp) }
+    }
+
+    /// Starts a round for the reads that wait. A new leader's rounds wait for its first entry to be committed: until
+    /// then raft-rs drops them without a word, since it cannot know what earlier leaders committed.
+    fn start_read_round(&mut self) {
+        if !self.is_leader() || !self.raw.raft.commit_to_current_term() {
+            return;
+        }
+        let Some(context) = self.reads.next_context(self.raw.raft.term) else { return };
+        let before = self.raw.raft.pending_read_count() + self.raw.raft.ready_read_count();
+        self.raw.read_index(context.clone());
+        let after = self.raw.raft.pending_read_count() + self.raw.raft.ready_read_count();
+        if before < after {
+            self.reads.started(context);
+        }
+    }
+
+    /// Looks whether raft-rs changed its role. Timeouts are drawn anew where raft-rs reset its timer, and what only a
+    /// leader can finish is given back.
+    fn observe(&mut self) {
+        let raft = &self.raw.raft;
+        let now = (raft.term, raft.state, raft.leader_id);
+        if now == self.seen {
+            return;
+        }
+        let led = self.seen.1 == StateRole::Leader && (raft.state != StateRole::Leader || raft.term != self.seen.0);
+        self.seen = now;
+        self.draw_election_timeout();
+        if led {
+            let failure = self.not_leader();
+            self.failed_writes.extend(self.proposals.drain_queue().map(|waiter| (waiter, failure)));
+            self.failed_reads.extend(self.reads.drain().into_iter().map(|waiter| (waiter, failure)));
+        }
+    }
+
+    fn not_leader(&self) -> Failure {
+        Failure::NotLeader { leader: self.leader().filter(|leader| *leader != self.node) }
+    }
+
+    fn draw_election_timeout(&mut self) {
+        let least = self.options.election_ticks;
+        self.election_timeout = self.rng.random_range(least..2 * least);
+    }
+}
+
+impl<W, R> Effects<W, R> {
+    fn is_empty(&self) -> bool {
+        self.send.is_empty()
+            && self.write.is_none()
+            && self.apply.is_none()
+            && self.reads.is_empty()
+            && self.fetch.is_empty()
+            && self.failed_writes.is_empty()
+            && self.failed_reads.is_empty()
+    }
+}
+
+/// The one place where raft-rs is configured; every option is passed.
+fn config(options: &Options, node: NodeId, applied: Index) -> Config {
+    Config {
+        id: node.0,
+        applied,
+        election_tick: options.election_ticks,
+        heartbeat_tick: options.heartbeat_ticks,
+        min_election_tick: NEVER_TICKS,
+        max_election_tick: NEVER_TICKS + 1,
+        max_size_per_msg: options.append_bytes_max,
+        max_inflight_msgs: options.appends_in_flight_max,
+        check_quorum: true,
+        pre_vote: true,
+        // Not LeaseBased: it has no clock and serves stale reads after a pause (etcd-io/raft#166).
+        read_only_option: ReadOnlyOption::Safe,
+        // Followers learn commits with the next append or heartbeat.
+        skip_bcast_commit: true,
+        batch_append: true,
+        priority: 0,
+        max_uncommitted_size: options.uncommitted_bytes_max,
+        max_committed_size_per_ready: options.apply_bytes_max,
+    }
+}
+
+impl<L: LogRead, W, R> std::fmt::Debug for Group<L, W, R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Group").field("region", &self.region).field("status", &self.status()).finish_non_exhaustive()
+    }
+}
+

@@ -1,0 +1,156 @@
+//! What a peer's message must be before it is stepped.
+//!
+//! raft-rs trusts its peers: a message that no correct peer sends makes it panic, or corrupts what it knows. A message
+//! refused here is dropped, which Raft copes with as with any lost message. The checks fall in two groups: those on
+//! the message alone, and those against this node's log, which also catch a peer whose disk went back in time.
+
+use super::log::{Log, LogRead};
+use crate::ids::{Index, NodeId, Term};
+use raft::{INVALID_INDEX, ProgressState, RawNode};
+use raft_proto::eraftpb::{EntryType, Message, MessageType};
+
+/// Why a peer's message was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Rejected {
+    /// Numbers that no message type or entry type has, or a type that does not travel between nodes.
+    #[error("its type {0} is not one that nodes send each other")]
+    Type(i32),
+    /// It is not for this node, or not from a member.
+    #[error("it goes from node {from} to node {to}, which is not a way in this group")]
+    Route {
+        /// The sender it names.
+        from: NodeId,
+        /// The receiver it names.
+        to: NodeId,
+    },
+    /// A field contradicts another one of the same message.
+    #[error("it contradicts itself: {0}")]
+    Contradiction(&'static str),
+    /// It contradicts what this node knows to be committed or synced. One of the two nodes has lost data.
+    #[error("it contradicts this node's log: {what} (its index {index}, ours {ours}); one of the two nodes lost data")]
+    Log {
+        /// What does not fit.
+        what: &'static str,
+        /// The index in the message.
+        index: Index,
+        /// The index here.
+        ours: Index,
+    },
+    /// True once, but overtaken by a later message.
+    #[error("it is stale")]
+    Stale,
+    /// raft-rs refused it.
+    #[error("{0}")]
+    Raft(String),
+}
+
+/// Looks at a message from another node.
+pub(super) fn validate<L: LogRead>(raw: &RawNode<Log<L>>, message: &Message) -> Result<(), Rejected> {
+    let kind = MessageType::from_i32(message.msg_type).ok_or(Rejected::Type(message.msg_type))?;
+    route(raw, message)?;
+    if message.request_snapshot != INVALID_INDEX || message.snapshot.is_some() && kind != MessageType::MsgSnapshot
+    {
+        return Err(Rejected::Contradiction("it carries a snapshot or asks for one"));
+    }
+    if message.term == 0 {
+        return Err(Rejected::Contradiction("it has no term"));
+    }
+    match kind {
+        MessageType::MsgAppend => append(raw, message),
+        MessageType::MsgAppendResponse => append_response(raw, message),
+        MessageType::MsgHeartbeat => heartbeat(raw, message),
+        MessageType::MsgTimeoutNow => timeout_now(raw, message),
+        MessageType::MsgHeartbeatResponse
+        | MessageType::MsgRequestVote
+        | MessageType::MsgRequestVoteResponse
+        | MessageType::MsgRequestPreVote
+        | MessageType::MsgRequestPreVoteResponse => no_entries(message),
+        // Requests are forwarded by the API, not by raft-rs; snapshots do not exist yet; the rest is local.
+        _ => Err(Rejected::Type(message.msg_type)),
+    }
+}
+
+fn route<L: LogRead>(raw: &RawNode<Log<L>>, message: &Message) -> Result<(), Rejected> {
+    let known = message.to == raw.raft.id
+        && message.from != raw.raft.id
+        && raw.raft.prs().get(message.from).is_some();
+    let (from, to) = (NodeId(message.from), NodeId(message.to));
+    if known { Ok(()) } else { Err(Rejected::Route { from, to }) }
+}
+
+fn no_entries(message: &Message) -> Result<(), Rejected> {
+    if message.entries.is_empty() { Ok(()) } else { Err(Rejected::Contradiction("it carries entries")) }
+}
+
+/// Entries that follow each other, with terms that never go back, none of which contradicts what is committed here.
+fn append<L: LogRead>(raw: &RawNode<Log<L>>, message: &Message) -> Result<(), Rejected> {
+    let log = &raw.raft.raft_log;
+    let (mut index, mut term): (Index, Term) = (message.index, message.log_term);
+    if message.term < term {
+        return Err(Rejected::Contradiction("entries of a later term than its own"));
+    }
+    for entry in &message.entries {
+        if EntryType::from_i32(entry.entry_type) != Some(EntryType::EntryNormal) {
+            return Err(Rejected::Type(entry.entry_type));
+        }
+        if Some(entry.index) != index.checked_add(1) || entry.term < term || message.term < entry.term {
+            return Err(Rejected::Contradiction("its entries do not follow each other"));
+        }
+        (index, term) = (entry.index, entry.term);
+        let committed = entry.index <= log.committed && log.first_index() <= entry.index;
+        if committed && !log.match_term(entry.index, entry.term) && raw.raft.term <= message.term {
+            return Err(Rejected::Log {
+                what: "an entry differs from a committed one",
+                index: entry.index,
+                ours: log.committed,
+            });
+        }
+    }
+    if index == Index::MAX {
+        return Err(Rejected::Contradiction("an index out of range"));
+    }
+    Ok(())
+}
+
+/// An answer to an append cannot confirm what was never sent, nor reject what the same peer confirmed before.
+fn append_response<L: LogRead>(raw: &RawNode<Log<L>>, message: &Message) -> Result<(), Rejected> {
+    no_entries(message)?;
+    if message.term != raw.raft.term || raw.raft.state != raft::StateRole::Leader {
+        return Ok(()); // raft-rs only looks at its term
+    }
+    let last = raw.raft.raft_log.last_index();
+    if last < message.index {
+        return Err(Rejected::Log { what: "confirms entries that do not exist", index: message.index, ours: last });
+    }
+    if !message.reject {
+        return Ok(());
+    }
+    if message.index < message.reject_hint {
+        return Err(Rejected::Contradiction("its hint lies past what it rejects"));
+    }
+    let Some(progress) = raw.raft.prs().get(message.from) else { return Err(Rejected::Stale) };
+    // raft-rs 0.7.0 lets a stale rejection pull `next` to or below `matched` while it probes (raft-rs#555). What a
+    // follower has once confirmed it cannot truthfully reject: such a message is late, or its disk went back.
+    let stale = message.index <= progress.matched || message.reject_hint < progress.matched;
+    if progress.state != ProgressState::Replicate && stale {
+        return Err(Rejected::Stale);
+    }
+    Ok(())
+}
+
+/// A leader never tells a follower to commit past what the follower confirmed.
+fn heartbeat<L: LogRead>(raw: &RawNode<Log<L>>, message: &Message) -> Result<(), Rejected> {
+    no_entries(message)?;
+    let last = raw.raft.raft_log.last_index();
+    if raw.raft.term <= message.term && last < message.commit {
+        return Err(Rejected::Log { what: "commits entries that are not here", index: message.commit, ours: last });
+    }
+    Ok(())
+}
+
+/// Only the leader whom this node follows may ask it to stand for election at once.
+fn timeout_now<L: LogRead>(raw: &RawNode<Log<L>>, message: &Message) -> Result<(), Rejected> {
+    no_entries(message)?;
+    let expected = message.term == raw.raft.term && message.from == raw.raft.leader_id;
+    if expected { Ok(()) } else { Err(Rejected::Stale) }
+}

@@ -1,0 +1,216 @@
+//! Exactly once: what a region remembers of its clients' writes.
+//!
+//! A client opens a session through the log, then names each write by a sequence number. The answer is kept until the
+//! client says, in a later write, that it has seen it. A retry finds the answer and is not applied again; one whose
+//! record is gone is refused as [`Verdict::Expired`] and is not applied either. What is forgotten is decided by log
+//! positions alone, so that all replicas forget the same. After Ongaro, "Consensus", section 6.3.
+
+use crate::codec::{Corrupt, Reader, put_varint};
+use crate::command::{RequestId, put_version, read_version};
+use crate::ids::Index;
+use crate::version::Version;
+use std::collections::BTreeMap;
+
+/// Sessions that one region remembers. Past it the one that wrote longest ago, in log positions, is forgotten.
+pub const SESSIONS_MAX: usize = 4096;
+/// Answers that one session keeps. A client with more writes in flight than this has its oldest forgotten.
+pub const ANSWERS_MAX: usize = 4096;
+
+const FORMAT: u8 = 1;
+
+/// The answer to a write that was executed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// It was applied under this version.
+    Done(Version),
+    /// Its comparison failed against the record of this version; `None` where there was no record.
+    Mismatch(Option<Version>),
+}
+
+/// What to do with a named write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It was not seen before: execute it and record the answer.
+    Execute,
+    /// It was executed: give this answer again.
+    Answered(Answer),
+    /// Its session or its record is gone. Whether it was executed before cannot be told; it is not now.
+    Expired,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Session {
+    last_used: Index,
+    lowest: u64,
+    answers: BTreeMap<u64, Answer>,
+}
+
+/// The sessions of one region.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Sessions {
+    sessions: BTreeMap<u64, Session>,
+    /// Orders sessions by last use, to find the one to forget: (last used, client).
+    by_use: std::collections::BTreeSet<(Index, u64)>,
+}
+
+impl Sessions {
+    /// Opens a session at log position `index`, or keeps an open one open. Returns the session forgotten to make room.
+    pub fn open(&mut self, client: u64, index: Index) -> Option<u64> {
+        self.sessions.entry(client).or_default();
+        self.touch(client, index);
+        if self.sessions.len() <= SESSIONS_MAX {
+            return None;
+        }
+        let (_, oldest) = self.by_use.pop_first()?;
+        self.sessions.remove(&oldest);
+        Some(oldest)
+    }
+
+    fn touch(&mut self, client: u64, index: Index) {
+        if let Some(session) = self.sessions.get_mut(&client) {
+            self.by_use.remove(&(session.last_used, client));
+            session.last_used = index;
+            self.by_use.insert((index, client));
+        }
+    }
+
+    /// Decides about the write that `request` names, at log position `index`.
+    pub fn judge(&mut self, request: RequestId, index: Index) -> Verdict {
+        let Some(session) = self.sessions.get_mut(&request.client) else { return Verdict::Expired };
+        if let Some(answer) = session.answers.get(&request.sequence) {
+            return Verdict::Answered(*answer);
+        }
+        if request.sequence < session.lowest {
+            return Verdict::Expired;
+        }
+        if request.lowest > session.lowest {
+            session.lowest = request.lowest;
+            session.answers = session.answers.split_off(&request.lowest);
+        }
+        self.touch(request.client, index);
+        Verdict::Execute
+    }
+
+    /// Records the answer to a write that [`Sessions::judge`] let through.
+    pub fn record(&mut self, request: RequestId, answer: Answer) {
+        let Some(session) = self.sessions.get_mut(&request.client) else { return };
+        session.answers.insert(request.sequence, answer);
+        if session.answers.len() > ANSWERS_MAX
+            && let Some((forgotten, _)) = session.answers.pop_first()
+        {
+            session.lowest = session.lowest.max(forgotten + 1);
+        }
+    }
+
+    /// How many sessions are open.
+    pub fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Whether none is open.
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+
+    /// One session as it goes to disk; `None` if it is not open.
+    pub fn encode(&self, client: u64) -> Option<Vec<u8>> {
+        let session = self.sessions.get(&client)?;
+        let mut out = vec![FORMAT];
+        put_varint(&mut out, session.last_used);
+        put_varint(&mut out, session.lowest);
+        for (sequence, answer) in &session.answers {
+            put_varint(&mut out, *sequence);
+            match answer {
+                Answer::Done(version) => {
+                    out.push(1);
+                    put_version(&mut out, *version);
+                }
+                Answer::Mismatch(None) => out.push(2),
+                Answer::Mismatch(Some(version)) => {
+                    out.push(3);
+                    put_version(&mut out, *version);
+                }
+            }
+        }
+        Some(out)
+    }
+
+    /// Takes in one session that [`Sessions::encode`] wrote.
+    ///
+    /// # Errors
+    /// The bytes are damaged, or a later FlareDB wrote them.
+    pub fn load(&mut self, client: u64, bytes: &[u8]) -> Result<(), Corrupt> {
+        let mut reader = Reader::new("a client session", bytes);
+        if reader.u8()? != FORMAT {
+            return Err(reader.corrupt("its format is not known to this version of FlareDB"));
+        }
+        let mut session =
+            Session { last_used: reader.varint()?, lowest: reader.varint()?, answers: BTreeMap::new() };
+        while !reader.is_empty() {
+            let sequence = reader.varint()?;
+            let answer = match reader.u8()? {
+                1 => Answer::Done(read_version(&mut reader)?),
+                2 => Answer::Mismatch(None),
+                3 => Answer::Mismatch(Some(read_version(&mut reader)?)),
+                _ => return Err(reader.corrupt("an answer is not known to this version of FlareDB")),
+            };
+            session.answers.insert(sequence, answer);
+        }
+        self.by_use.insert((session.last_used, client));
+        self.sessions.insert(client, session);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{Era, NodeId};
+    use crate::version::Hlc;
+
+    fn request(sequence: u64, lowest: u64) -> RequestId {
+        RequestId { client: 1, sequence, lowest }
+    }
+
+    fn done(hlc: u64) -> Answer {
+        Answer::Done(Version { era: Era(1), hlc: Hlc(hlc), node: NodeId(1) })
+    }
+
+    #[test]
+    fn a_retry_is_answered_and_a_forgotten_one_refused() {
+        let mut sessions = Sessions::default();
+        assert_eq!(sessions.judge(request(1, 1), 5), Verdict::Expired, "never opened");
+        sessions.open(1, 5);
+        assert_eq!(sessions.judge(request(1, 1), 6), Verdict::Execute);
+        sessions.record(request(1, 1), done(10));
+        assert_eq!(sessions.judge(request(1, 1), 7), Verdict::Answered(done(10)));
+        assert_eq!(sessions.judge(request(2, 2), 8), Verdict::Execute, "and 1 is no longer waited for");
+        sessions.record(request(2, 2), Answer::Mismatch(None));
+        assert_eq!(sessions.judge(request(1, 1), 9), Verdict::Expired, "late copy of an answered write");
+    }
+
+    #[test]
+    fn the_session_that_wrote_longest_ago_is_forgotten() {
+        let mut sessions = Sessions::default();
+        for client in 0..SESSIONS_MAX as u64 {
+            assert_eq!(sessions.open(client, client + 1), None);
+        }
+        let write = RequestId { client: 0, sequence: 1, lowest: 1 };
+        assert_eq!(sessions.judge(write, 10_000), Verdict::Execute);
+        assert_eq!(sessions.open(999_999, 10_001), Some(1));
+        assert_eq!(sessions.len(), SESSIONS_MAX);
+    }
+
+    #[test]
+    fn sessions_come_back_from_disk() {
+        let mut sessions = Sessions::default();
+        sessions.open(1, 5);
+        for sequence in 1..=3 {
+            sessions.judge(request(sequence, 1), 6);
+            sessions.record(request(sequence, 1), done(sequence));
+        }
+        let mut loaded = Sessions::default();
+        loaded.load(1, &sessions.encode(1).unwrap()).unwrap();
+        assert_eq!(loaded, sessions);
+    }
+}

@@ -1,0 +1,21 @@
+//! Generates the wire's types from `proto/`. Needs `protoc`, which raft's own crates need as well.
+use std::path::PathBuf;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let out = PathBuf::from(std::env::var("OUT_DIR")?);
+    tonic_prost_build::configure()
+        // Keys and values stay slices of the message they came in.
+        .bytes(".")
+        .file_descriptor_set_path(out.join("flaredb.bin"))
+        .compile_protos(
+            &[
+                "proto/flaredb/v1/common.proto",
+                "proto/flaredb/v1/kv.proto",
+                "proto/flaredb/v1/namespace.proto",
+                "proto/flaredb/v1/cluster.proto",
+                "proto/flaredb/internal/v1/peer.proto",
+            ],
+            &["proto"],
+        )?;
+    Ok(())
+}

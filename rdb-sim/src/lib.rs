@@ -1,0 +1,1 @@
+//! FlareDB's simulator: the real core in a world made from a seed.
