@@ -1,1 +1,14 @@
 //! FlareDB's placement: the catalog of namespaces, regions and nodes, and the rules that place them.
+//!
+//! The catalog is the state machine of the meta Raft group, which runs inside the servers. A node that creates a
+//! namespace proposes a [`Command`]; every node applies it to its own [`Catalog`] and then starts or ends the regions
+//! that the catalog names. Pure, like `rdb-core`: no clock, thread, socket or disk.
+
+mod catalog;
+mod command;
+mod machine;
+mod placement;
+
+pub use catalog::{Catalog, Mode, Namespace, RegisteredNode};
+pub use command::{Answer, Command, NAME_BYTES_MAX, check_name};
+pub use machine::{Applied, Machine};

@@ -549,8 +549,7 @@ fn config(options: &Options, node: NodeId, applied: Index) -> Config {
         pre_vote: true,
         // Not LeaseBased: it has no clock and serves stale reads after a pause (etcd-io/raft#166).
         read_only_option: ReadOnlyOption::Safe,
-        // Followers learn commits with the next append or heartbeat.
-        skip_bcast_commit: true,
+        skip_bcast_commit: !options.eager_commits,
         batch_append: true,
         priority: 0,
         max_uncommitted_size: options.uncommitted_bytes_max,

@@ -25,6 +25,8 @@ pub struct Options {
     pub uncommitted_bytes_max: u64,
     /// Bytes of committed entries handed to the applier at a time.
     pub apply_bytes_max: u64,
+    /// Whether followers are told of a commit at once, by a message of its own, or with the next append or heartbeat.
+    pub eager_commits: bool,
     /// Bytes of synced entries kept in memory for followers that lag a little.
     pub tail_bytes_max: usize,
 }
@@ -42,6 +44,7 @@ impl Default for Options {
             reads_max: 65_536,
             uncommitted_bytes_max: 64 << 20,
             apply_bytes_max: 8 << 20,
+            eager_commits: false,
             tail_bytes_max: 8 << 20,
         }
     }

@@ -1,0 +1,161 @@
+//! What can be asked of the catalog. Encoded, commands follow each other in one Raft entry, each with its length.
+
+use crate::catalog::{Mode, Namespace};
+use rdb_core::codec::{Corrupt, Reader, put_bytes, put_varint};
+use rdb_core::command::Encoded;
+use rdb_core::ids::NodeId;
+
+/// The longest name of a namespace.
+pub const NAME_BYTES_MAX: usize = 64;
+
+/// A change to the catalog.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Makes a namespace with one region on all of `members`.
+    CreateNamespace {
+        /// A name that [`check_name`] lets pass.
+        name: String,
+        /// How it keeps its replicas.
+        mode: Mode,
+        /// The nodes of the cluster, at least one.
+        members: Vec<NodeId>,
+    },
+    /// Deletes the namespace and all that it holds.
+    DeleteNamespace {
+        /// Which one.
+        name: String,
+    },
+    /// Remembers the directory with which a node first joined.
+    RegisterNode {
+        /// Which node.
+        node: NodeId,
+        /// Its directory.
+        store_id: u64,
+    },
+}
+
+/// What came of a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The namespace as it is now.
+    Created(Namespace),
+    /// One of this name is there already; nothing was changed.
+    Exists(Namespace),
+    /// The namespace as it was.
+    Deleted(Namespace),
+    /// There is none of this name; nothing was changed.
+    NotFound,
+    /// The node is known by this directory.
+    Registered,
+    /// The node is known by another directory; nothing was changed.
+    OtherStore {
+        /// The directory that it is known by.
+        store_id: u64,
+    },
+}
+
+/// Says what is wrong with a namespace's name, if anything is.
+///
+/// # Errors
+/// The rule that the name breaks, as a sentence.
+pub fn check_name(name: &str) -> Result<(), String> {
+    if name.is_empty() || NAME_BYTES_MAX < name.len() {
+        return Err(format!("a namespace's name has 1 to {NAME_BYTES_MAX} bytes; this one has {}", name.len()));
+    }
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    if !name.starts_with(plain) || !name.chars().all(|c| plain(c) || matches!(c, '-' | '_' | '.')) {
+        return Err(
+            "a namespace's name is made of a-z, 0-9, '-', '_' and '.', and starts with a letter or digit".to_owned()
+        );
+    }
+    Ok(())
+}
+
+impl Command {
+    /// The command as a proposal to the meta group.
+    pub fn encode(&self) -> Encoded {
+        let mut out = Vec::new();
+        match self {
+            Command::CreateNamespace { name, mode: Mode::Strong, members } => {
+                out.push(1);
+                put_bytes(&mut out, name.as_bytes());
+                out.push(1);
+                put_varint(&mut out, members.len() as u64);
+                members.iter().for_each(|member| put_varint(&mut out, member.0));
+            }
+            Command::DeleteNamespace { name } => {
+                out.push(2);
+                put_bytes(&mut out, name.as_bytes());
+            }
+            Command::RegisterNode { node, store_id } => {
+                out.push(3);
+                put_varint(&mut out, node.0);
+                put_varint(&mut out, *store_id);
+            }
+        }
+        let mut bytes = Vec::new();
+        put_bytes(&mut bytes, &out);
+        Encoded { bytes, count: 1 }
+    }
+
+    /// Reads the next command of an entry.
+    pub(crate) fn read(entry: &mut Reader<'_>) -> Result<Self, Corrupt> {
+        let mut reader = Reader::new("a catalog command", entry.bytes()?);
+        let command = match reader.u8()? {
+            1 => {
+                let name = read_name(&mut reader)?;
+                if reader.u8()? != 1 {
+                    return Err(reader.corrupt("a mode is not known to this version of FlareDB"));
+                }
+                let mut members = Vec::new();
+                for _ in 0..reader.varint()? {
+                    members.push(NodeId(reader.varint()?));
+                }
+                Command::CreateNamespace { name, mode: Mode::Strong, members }
+            }
+            2 => Command::DeleteNamespace { name: read_name(&mut reader)? },
+            3 => Command::RegisterNode { node: NodeId(reader.varint()?), store_id: reader.varint()? },
+            _ => return Err(reader.corrupt("it is not known to this version of FlareDB")),
+        };
+        reader.finish()?;
+        Ok(command)
+    }
+}
+
+fn read_name(reader: &mut Reader<'_>) -> Result<String, Corrupt> {
+    String::from_utf8(reader.bytes()?.to_vec()).map_err(|_| reader.corrupt("a name is not text"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_come_back() {
+        let commands = [
+            Command::CreateNamespace {
+                name: "orders".to_owned(),
+                mode: Mode::Strong,
+                members: vec![NodeId(1), NodeId(300)],
+            },
+            Command::DeleteNamespace { name: "orders".to_owned() },
+            Command::RegisterNode { node: NodeId(2), store_id: u64::MAX },
+        ];
+        let bytes: Vec<u8> = commands.iter().flat_map(|command| command.encode().bytes).collect();
+        let mut reader = Reader::new("test", &bytes);
+        for command in commands {
+            assert_eq!(Command::read(&mut reader).unwrap(), command);
+        }
+        assert!(reader.is_empty());
+    }
+
+    #[test]
+    fn names_that_would_confuse_are_refused() {
+        for good in ["a", "orders", "eu-1.carts_v2", "0"] {
+            assert_eq!(check_name(good), Ok(()), "{good}");
+        }
+        for bad in ["", "Orders", "-x", ".x", "a b", "a/b", "é", &"x".repeat(65)] {
+            assert!(check_name(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! The meta region's state machine: committed entries in, records and answers out. The same rules as for
+//! `rdb_core::apply` hold: deterministic, and what a command gets wrong is an answer.
+
+use crate::catalog::{Catalog, Namespace, RegisteredNode};
+use crate::command::{Answer, Command};
+use crate::placement;
+use rdb_core::apply::{Changes, Committed, State};
+use rdb_core::codec::{Corrupt, Reader};
+use rdb_core::command::Payload;
+use rdb_core::ids::{Epoch, Era, NamespaceId, RegionId};
+
+/// The catalog, and how much of the log it reflects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Machine {
+    state: State,
+    catalog: Catalog,
+}
+
+/// What came of applying some entries.
+#[derive(Debug)]
+pub struct Applied {
+    /// What is to be written to the meta region, in one batch.
+    pub changes: Changes,
+    /// For each entry, the answers to its commands, in order.
+    pub answers: Vec<Vec<Answer>>,
+}
+
+impl Machine {
+    /// A machine that carries on from what was stored.
+    pub fn new(state: State, catalog: Catalog) -> Self {
+        Self { state, catalog }
+    }
+
+    /// Where the machine stands.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The catalog as it stands.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// Applies `entries`, which follow the last one applied.
+    ///
+    /// # Errors
+    /// An entry cannot be decoded. Then nothing may be written, and the machine is spent.
+    pub fn apply(&mut self, entries: &[Committed]) -> Result<Applied, Corrupt> {
+        let mut records = Vec::new();
+        let mut answers = Vec::with_capacity(entries.len());
+        for entry in entries {
+            self.state.advance(entry);
+            answers.push(self.apply_entry(entry, &mut records)?);
+        }
+        let changes = Changes { records, sessions: Vec::new(), state: self.state.encode() };
+        Ok(Applied { changes, answers })
+    }
+
+    fn apply_entry(&mut self, entry: &Committed, records: &mut Records) -> Result<Vec<Answer>, Corrupt> {
+        match Payload::decode(&entry.data)? {
+            Payload::Empty => Ok(Vec::new()),
+            Payload::Truncate(index) => {
+                self.state.truncate_to = self.state.truncate_to.max(index.min(entry.index));
+                Ok(Vec::new())
+            }
+            Payload::Catalog(bytes) => {
+                let mut reader = Reader::new("an entry of the catalog", bytes);
+                let mut answers = Vec::new();
+                while !reader.is_empty() {
+                    answers.push(self.execute(Command::read(&mut reader)?, records));
+                }
+                Ok(answers)
+            }
+            Payload::Keys { .. } => {
+                Err(Corrupt { what: "a log entry", problem: "commands on keys in the meta region" })
+            }
+        }
+    }
+
+    fn execute(&mut self, command: Command, records: &mut Records) -> Answer {
+        match command {
+            Command::CreateNamespace { name, mode, members } => {
+                if let Some(existing) = self.catalog.namespace(&name) {
+                    return Answer::Exists(existing.clone());
+                }
+                let Some(preferred_leader) = placement::preferred_leader(&self.catalog, &members) else {
+                    return Answer::NotFound;
+                };
+                let catalog = &mut self.catalog;
+                let (id, region) = (catalog.next_namespace, catalog.next_region);
+                catalog.next_namespace = NamespaceId(id.0 + 1);
+                catalog.next_region = RegionId(region.0 + 1);
+                let namespace = Namespace {
+                    id,
+                    name: name.clone(),
+                    mode,
+                    epoch: Epoch(1),
+                    era: Era(1),
+                    region,
+                    members,
+                    preferred_leader,
+                };
+                catalog.names.insert(name, id);
+                catalog.namespaces.insert(id, namespace.clone());
+                let (key, value) = catalog.counters_record();
+                records.push((key, Some(value)));
+                records.push(catalog.namespace_record(id));
+                Answer::Created(namespace)
+            }
+            Command::DeleteNamespace { name } => {
+                let Some(id) = self.catalog.names.remove(&name) else { return Answer::NotFound };
+                let Some(namespace) = self.catalog.namespaces.remove(&id) else { return Answer::NotFound };
+                records.push(self.catalog.namespace_record(id));
+                Answer::Deleted(namespace)
+            }
+            Command::RegisterNode { node, store_id } => match self.catalog.nodes.get(&node) {
+                Some(known) if known.store_id == store_id => Answer::Registered,
+                Some(known) => Answer::OtherStore { store_id: known.store_id },
+                None => {
+                    self.catalog.nodes.insert(node, RegisteredNode { store_id });
+                    records.push(self.catalog.node_record(node));
+                    Answer::Registered
+                }
+            },
+        }
+    }
+}
+
+type Records = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::Mode;
+    use rdb_core::command::begin_catalog;
+    use rdb_core::ids::NodeId;
+
+    fn create(name: &str) -> Command {
+        let members = vec![NodeId(1), NodeId(2), NodeId(3)];
+        Command::CreateNamespace { name: name.to_owned(), mode: Mode::Strong, members }
+    }
+
+    fn entry(index: u64, commands: &[Command]) -> Committed {
+        let mut data = begin_catalog();
+        commands.iter().for_each(|command| data.extend_from_slice(&command.encode().bytes));
+        Committed { index, term: 1, data }
+    }
+
+    #[test]
+    fn namespaces_get_ids_that_are_never_used_twice() {
+        let mut machine = Machine::new(State::default(), Catalog::default());
+        let delete = Command::DeleteNamespace { name: "a".to_owned() };
+        let applied = machine.apply(&[entry(1, &[create("a"), create("a"), delete, create("a")])]).unwrap();
+        let [Answer::Created(first), Answer::Exists(_), Answer::Deleted(_), Answer::Created(second)] =
+            &applied.answers[0][..]
+        else {
+            panic!("{:?}", applied.answers);
+        };
+        assert!(first.id < second.id && first.region < second.region);
+    }
+
+    #[test]
+    fn leaders_are_spread() {
+        let mut machine = Machine::new(State::default(), Catalog::default());
+        let names: Vec<_> = (0..6).map(|n| create(&format!("n{n}"))).collect();
+        machine.apply(&[entry(1, &names)]).unwrap();
+        let leaders: Vec<_> = machine.catalog().namespaces().map(|ns| ns.preferred_leader.0).collect();
+        assert_eq!(leaders, [1, 2, 3, 1, 2, 3]);
+    }
+
+    #[test]
+    fn a_node_with_another_directory_is_not_the_same_node() {
+        let mut machine = Machine::new(State::default(), Catalog::default());
+        let register = |store_id| Command::RegisterNode { node: NodeId(1), store_id };
+        let applied = machine.apply(&[entry(1, &[register(7), register(7), register(8)])]).unwrap();
+        assert_eq!(
+            applied.answers[0],
+            [Answer::Registered, Answer::Registered, Answer::OtherStore { store_id: 7 }]
+        );
+    }
+
+    #[test]
+    fn the_catalog_comes_back_from_its_records() {
+        let mut machine = Machine::new(State::default(), Catalog::default());
+        let register = Command::RegisterNode { node: NodeId(1), store_id: 7 };
+        let delete = Command::DeleteNamespace { name: "b".to_owned() };
+        let applied = machine.apply(&[entry(1, &[create("a"), create("b"), register, delete])]).unwrap();
+        let mut stored = std::collections::BTreeMap::new();
+        for (key, value) in applied.changes.records {
+            stored.insert(key, value);
+        }
+        let mut catalog = Catalog::default();
+        for (key, value) in stored {
+            if let Some(value) = value {
+                catalog.load(&key, &value).unwrap();
+            }
+        }
+        assert_eq!(&catalog, machine.catalog());
+    }
+}

@@ -1,0 +1,365 @@
+//! What a node is told. A file, then environment variables, then flags: the later wins. Unknown keys are refused, and
+//! `config/node.toml` explains each option.
+
+use clap::Parser;
+use rdb_core::ids::NodeId;
+use rdb_core::raft;
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The command line of `rdb-server`. Each option can stand in the file, in the environment, or here.
+#[derive(Debug, Parser, Default)]
+#[command(name = "rdb-server", version, about = "A FlareDB node", long_about = None)]
+pub struct Flags {
+    /// The configuration file
+    #[arg(long, env = "FLAREDB_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Names the cluster; nodes of another one are refused
+    #[arg(long, env = "FLAREDB_CLUSTER_ID")]
+    pub cluster_id: Option<String>,
+    /// This node's id, one of those under `nodes`
+    #[arg(long, env = "FLAREDB_NODE_ID")]
+    pub node_id: Option<u64>,
+    /// Where the node keeps everything
+    #[arg(long, env = "FLAREDB_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Where clients are served
+    #[arg(long, env = "FLAREDB_LISTEN_CLIENT")]
+    pub listen_client: Option<SocketAddr>,
+    /// Where other nodes are served
+    #[arg(long, env = "FLAREDB_LISTEN_PEER")]
+    pub listen_peer: Option<SocketAddr>,
+    /// Where /metrics, /healthz and /readyz are served
+    #[arg(long, env = "FLAREDB_LISTEN_HTTP")]
+    pub listen_http: Option<SocketAddr>,
+    /// A member of the cluster, as ID,CLIENT_ADDRESS,PEER_ADDRESS; give one for each, this node included
+    #[arg(long = "node", env = "FLAREDB_NODES", value_delimiter = ';', value_parser = parse_member)]
+    pub nodes: Vec<Member>,
+    /// The length of a tick of Raft's time, in milliseconds
+    #[arg(long, env = "FLAREDB_TICK_MS")]
+    pub tick_ms: Option<u64>,
+    /// Ticks of silence after which a follower may stand for election
+    #[arg(long, env = "FLAREDB_ELECTION_TICKS")]
+    pub election_ticks: Option<usize>,
+    /// Ticks between a leader's heartbeats
+    #[arg(long, env = "FLAREDB_HEARTBEAT_TICKS")]
+    pub heartbeat_ticks: Option<usize>,
+    /// How long a request may take where the client does not say, in milliseconds
+    #[arg(long, env = "FLAREDB_REQUEST_TIMEOUT_MS")]
+    pub request_timeout_ms: Option<u64>,
+    /// Bytes of client requests under way, past which more are refused
+    #[arg(long, env = "FLAREDB_REQUEST_BYTES_MAX")]
+    pub request_bytes_max: Option<usize>,
+    /// Bytes of records cached in memory
+    #[arg(long, env = "FLAREDB_CACHE_BYTES")]
+    pub cache_bytes: Option<usize>,
+    /// Entries that a region's log keeps for followers that lag, at least
+    #[arg(long, env = "FLAREDB_LOG_KEEP_ENTRIES")]
+    pub log_keep_entries: Option<u64>,
+    /// Free bytes on the disk below which writes are refused
+    #[arg(long, env = "FLAREDB_DISK_RESERVE_BYTES")]
+    pub disk_reserve_bytes: Option<u64>,
+    /// What is logged: error, warn, info, debug, trace, or directives such as info,rdb_core=debug
+    #[arg(long, env = "FLAREDB_LOG")]
+    pub log: Option<String>,
+    /// How it is logged: text or json
+    #[arg(long, env = "FLAREDB_LOG_FORMAT")]
+    pub log_format: Option<LogFormat>,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A member of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Member {
+    /// Its node id.
+    pub id: u64,
+    /// Where clients reach it.
+    pub client: String,
+    /// Where other nodes reach it.
+    pub peer: String,
+}
+
+/// A node's configuration, checked.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Names the cluster.
+    pub cluster_id: String,
+    /// This node.
+    pub node_id: u64,
+    /// Where it keeps everything.
+    pub data_dir: PathBuf,
+    /// Where clients are served.
+    pub listen_client: SocketAddr,
+    /// Where other nodes are served.
+    pub listen_peer: SocketAddr,
+    /// Where metrics and health are served.
+    pub listen_http: SocketAddr,
+    /// All members, this node included.
+    pub nodes: Vec<Member>,
+    /// Milliseconds of one tick.
+    pub tick_ms: u64,
+    /// Ticks of silence before an election.
+    pub election_ticks: usize,
+    /// Ticks between heartbeats.
+    pub heartbeat_ticks: usize,
+    /// Milliseconds that a request may take by default.
+    pub request_timeout_ms: u64,
+    /// Bytes of requests under way.
+    pub request_bytes_max: usize,
+    /// Bytes of cached records.
+    pub cache_bytes: usize,
+    /// Entries kept for lagging followers.
+    pub log_keep_entries: u64,
+    /// Free bytes on the disk below which writes are refused.
+    pub disk_reserve_bytes: u64,
+    /// What is logged.
+    pub log: String,
+    /// How it is logged.
+    pub log_format: LogFormat,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let loopback = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        Self {
+            cluster_id: String::new(),
+            node_id: 0,
+            data_dir: PathBuf::new(),
+            listen_client: loopback(7101),
+            listen_peer: loopback(7201),
+            listen_http: loopback(7301),
+            nodes: Vec::new(),
+            tick_ms: 50,
+            election_ticks: 16,
+            heartbeat_ticks: 2,
+            request_timeout_ms: 5_000,
+            request_bytes_max: 256 << 20,
+            cache_bytes: 256 << 20,
+            log_keep_entries: 10_000,
+            disk_reserve_bytes: 256 << 20,
+            log: "info".to_owned(),
+            log_format: LogFormat::Text,
+        }
+    }
+}
+
+/// What is wrong with a configuration, and where.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {path}: {source}")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not what is expected: a typo, or an option that does not exist.
+    #[error("the configuration {path} is wrong:\n{source}")]
+    Parse {
+        /// Which file.
+        path: PathBuf,
+        /// Where and why.
+        source: Box<toml::de::Error>,
+    },
+    /// The options do not fit together.
+    #[error("the configuration is wrong: {0}")]
+    Invalid(String),
+}
+
+fn parse_member(text: &str) -> Result<Member, String> {
+    let parts: Vec<&str> = text.split(',').map(str::trim).collect();
+    let [id, client, peer] = parts[..] else {
+        return Err("expected ID,CLIENT_ADDRESS,PEER_ADDRESS".to_owned());
+    };
+    let id = id.parse().map_err(|_| format!("'{id}' is not a node id"))?;
+    Ok(Member { id, client: client.to_owned(), peer: peer.to_owned() })
+}
+
+impl Config {
+    /// Reads the file that `flags` names, lets `flags` overrule it, and checks the whole.
+    ///
+    /// # Errors
+    /// The file cannot be read or has an unknown key, or the options do not fit together.
+    pub fn load(flags: Flags) -> Result<Self, ConfigError> {
+        let mut config = match &flags.config {
+            Some(path) => Self::read(path)?,
+            None => Self::default(),
+        };
+        config.overrule(flags);
+        config.check()?;
+        Ok(config)
+    }
+
+    fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        toml::from_str(&text)
+            .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })
+    }
+
+    fn overrule(&mut self, flags: Flags) {
+        fn set<T>(option: &mut T, flag: Option<T>) {
+            if let Some(flag) = flag {
+                *option = flag;
+            }
+        }
+        set(&mut self.cluster_id, flags.cluster_id);
+        set(&mut self.node_id, flags.node_id);
+        set(&mut self.data_dir, flags.data_dir);
+        set(&mut self.listen_client, flags.listen_client);
+        set(&mut self.listen_peer, flags.listen_peer);
+        set(&mut self.listen_http, flags.listen_http);
+        set(&mut self.nodes, Some(flags.nodes).filter(|nodes| !nodes.is_empty()));
+        set(&mut self.tick_ms, flags.tick_ms);
+        set(&mut self.election_ticks, flags.election_ticks);
+        set(&mut self.heartbeat_ticks, flags.heartbeat_ticks);
+        set(&mut self.request_timeout_ms, flags.request_timeout_ms);
+        set(&mut self.request_bytes_max, flags.request_bytes_max);
+        set(&mut self.cache_bytes, flags.cache_bytes);
+        set(&mut self.log_keep_entries, flags.log_keep_entries);
+        set(&mut self.disk_reserve_bytes, flags.disk_reserve_bytes);
+        set(&mut self.log, flags.log);
+        set(&mut self.log_format, flags.log_format);
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let wrong = |text: String| Err(ConfigError::Invalid(text));
+        if self.cluster_id.is_empty() || 128 < self.cluster_id.len() {
+            return wrong("cluster_id is to be set: 1 to 128 bytes, the same on every node".to_owned());
+        }
+        if self.node_id == 0 {
+            return wrong("node_id is to be set: a number from 1".to_owned());
+        }
+        if self.data_dir.as_os_str().is_empty() {
+            return wrong("data_dir is to be set: a folder for this node alone".to_owned());
+        }
+        let mut ids: Vec<u64> = self.nodes.iter().map(|node| node.id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        if ids.len() != self.nodes.len() || ids.contains(&0) {
+            return wrong("nodes: every id is a number from 1 and stands there once".to_owned());
+        }
+        if !ids.contains(&self.node_id) {
+            return wrong(format!("nodes does not list this node, {}; it lists {ids:?}", self.node_id));
+        }
+        if ![1, 3, 5].contains(&ids.len()) {
+            return wrong(format!("nodes lists {} members; a cluster has 1, 3 or 5", ids.len()));
+        }
+        if self.tick_ms == 0 || self.heartbeat_ticks == 0 || self.election_ticks <= 2 * self.heartbeat_ticks {
+            return wrong(format!(
+                "tick_ms ({}) and heartbeat_ticks ({}) are at least 1, and election_ticks ({}) more than twice \
+                 heartbeat_ticks",
+                self.tick_ms, self.heartbeat_ticks, self.election_ticks
+            ));
+        }
+        Ok(())
+    }
+
+    /// This node.
+    pub fn node(&self) -> NodeId {
+        NodeId(self.node_id)
+    }
+
+    /// All members, ascending.
+    pub fn members(&self) -> Vec<NodeId> {
+        let mut members: Vec<NodeId> = self.nodes.iter().map(|node| NodeId(node.id)).collect();
+        members.sort_unstable();
+        members
+    }
+
+    /// One member's addresses.
+    pub fn member(&self, node: NodeId) -> Option<&Member> {
+        self.nodes.iter().find(|member| member.id == node.0)
+    }
+
+    /// The length of a tick.
+    pub fn tick(&self) -> Duration {
+        Duration::from_millis(self.tick_ms)
+    }
+
+    /// How long a request may take where the client does not say.
+    pub fn request_timeout(&self) -> Duration {
+        Duration::from_millis(self.request_timeout_ms)
+    }
+
+    /// The options of a region's Raft group.
+    pub fn raft(&self) -> raft::Options {
+        raft::Options {
+            election_ticks: self.election_ticks,
+            heartbeat_ticks: self.heartbeat_ticks,
+            ..raft::Options::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        toml::from_str::<Config>(text).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_shipped_file_holds_every_option_with_its_default() {
+        let text = include_str!("../../../config/node.toml");
+        let shipped = parse(text).unwrap();
+        shipped.check().unwrap();
+        let expected = Config {
+            cluster_id: shipped.cluster_id.clone(),
+            node_id: shipped.node_id,
+            data_dir: shipped.data_dir.clone(),
+            nodes: shipped.nodes.clone(),
+            ..Config::default()
+        };
+        assert_eq!(shipped, expected);
+        let table: toml::Table = text.parse().unwrap();
+        for option in table.keys() {
+            let explained = text.lines().any(|line| line.starts_with(option) || line.contains("[[nodes]]"));
+            assert!(explained, "{option}");
+        }
+        assert_eq!(table.len(), 17, "an option is missing from config/node.toml or from this count");
+    }
+
+    #[test]
+    fn a_typo_is_refused_and_named() {
+        let error = parse("cluster_id = \"c\"\nelection_tick = 5\n").unwrap_err();
+        assert!(error.contains("election_tick") && error.contains("line 2"), "{error}");
+    }
+
+    #[test]
+    fn options_that_do_not_fit_are_refused() {
+        let good = Config {
+            cluster_id: "c".to_owned(),
+            node_id: 1,
+            data_dir: "d".into(),
+            nodes: vec![parse_member("1,a:1,a:2").unwrap()],
+            ..Config::default()
+        };
+        assert!(good.check().is_ok());
+        for bad in [
+            Config { cluster_id: String::new(), ..good.clone() },
+            Config { node_id: 2, ..good.clone() },
+            Config { nodes: vec![], ..good.clone() },
+            Config { nodes: [good.nodes.clone(), good.nodes.clone()].concat(), ..good.clone() },
+            Config { election_ticks: 4, ..good.clone() },
+            Config { data_dir: PathBuf::new(), ..good.clone() },
+        ] {
+            assert!(bad.check().is_err(), "{bad:?}");
+        }
+    }
+}

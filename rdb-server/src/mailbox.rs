@@ -1,0 +1,63 @@
+//! The raft loop's mailbox: one channel, since the order of what it carries matters. The log writer reports a write
+//! before it sends the messages that the write held back, so an answer to them can only come behind the report.
+//!
+//! It has no bound of its own: what posts to it has. Requests take their bytes from the node's budget, each peer has
+//! one of its own, and the node's other threads answer only what the loop gave them.
+
+use crate::budget::Share;
+use crate::waiter::{ReadWaiter, WriteWaiter};
+use crossbeam_channel::{Receiver, Sender};
+use rdb_core::command::Encoded;
+use rdb_core::ids::{Index, NodeId, RegionId};
+use rdb_core::raft::{Entry, GetEntriesContext, Message};
+use rdb_pd::Catalog;
+use std::sync::Arc;
+
+/// Everything that can happen to the raft loop.
+pub(crate) enum Event {
+    /// Commands to propose.
+    Write { region: RegionId, commands: Encoded, waiter: WriteWaiter },
+    /// A read that wants to know when it may be served.
+    Read { region: RegionId, waiter: ReadWaiter },
+    /// Messages from another node, and the share of its budget that they take.
+    Messages { from: NodeId, messages: Vec<(RegionId, Message)>, share: Share },
+    /// Messages to a node were lost, or its connection was.
+    Unreachable { peer: NodeId },
+    /// The log write of this number is on disk.
+    Persisted { region: RegionId, number: u64 },
+    /// Entries up to this one are applied; the log may be dropped up to the other once that is durable.
+    Applied { region: RegionId, index: Index, truncate_to: Index },
+    /// Entries that were read for a follower that lags.
+    Fetched { region: RegionId, low: Index, entries: Vec<Entry>, context: GetEntriesContext },
+    /// The catalog has changed: regions may have come or gone.
+    Catalog(Arc<Catalog>),
+    /// A new region's log is on disk.
+    RegionCreated { region: RegionId },
+    /// Data was flushed: logs may be dropped up to what it holds.
+    Flushed,
+    /// Give up all leaderships: the node is about to stop.
+    HandOver,
+    /// End the loop.
+    Stop,
+}
+
+/// Posts events. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Mailbox(Sender<Event>);
+
+impl Mailbox {
+    pub(crate) fn new() -> (Self, Receiver<Event>) {
+        let (sender, receiver) = crossbeam_channel::unbounded();
+        (Self(sender), receiver)
+    }
+
+    /// Posts `event`. A loop that has ended drops it, and what waits for it is told so.
+    pub(crate) fn post(&self, event: Event) {
+        drop(self.0.send(event));
+    }
+
+    /// Events that wait.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+}

@@ -1,0 +1,76 @@
+//! Callers that wait for an answer, as the threads in between see them: something to call once.
+
+use rdb_core::apply;
+use rdb_core::raft::Failure;
+
+/// What the state machine answered: one answer per command.
+#[derive(Debug)]
+pub(crate) enum Answers {
+    /// A user's region.
+    Keys(Vec<apply::Answer>),
+    /// The meta region.
+    Catalog(Vec<rdb_pd::Answer>),
+}
+
+/// A write's caller.
+pub(crate) type WriteWaiter = Waiter<Result<Answers, Failure>>;
+/// A read's caller: told that the applied state now holds all that the read must see.
+pub(crate) type ReadWaiter = Waiter<Result<(), Failure>>;
+
+/// Answers that can be given when a waiter is dropped without one.
+pub(crate) trait WhenDropped {
+    /// The honest answer where nothing more will be known.
+    fn when_dropped() -> Self;
+}
+
+impl<T> WhenDropped for Result<T, Failure> {
+    fn when_dropped() -> Self {
+        Err(Failure::LeaderLost)
+    }
+}
+
+/// Calls back once. One that is dropped, with its region or at the end of the process, says that the fate of the
+/// request is not known: silence would leave the caller to its deadline.
+pub(crate) struct Waiter<T: WhenDropped>(Option<Box<dyn FnOnce(T) + Send>>);
+
+impl<T: WhenDropped> Waiter<T> {
+    pub(crate) fn new(call: impl FnOnce(T) + Send + 'static) -> Self {
+        Self(Some(Box::new(call)))
+    }
+
+    /// A waiter whose answer comes out of a channel.
+    pub(crate) fn channel() -> (Self, tokio::sync::oneshot::Receiver<T>)
+    where
+        T: Send + 'static,
+    {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        // A caller that has gone away is no concern of the sender.
+        (Self::new(move |answer| drop(sender.send(answer))), receiver)
+    }
+
+    pub(crate) fn answer(mut self, answer: T) {
+        if let Some(call) = self.0.take() {
+            call(answer);
+        }
+    }
+}
+
+impl<T: WhenDropped> Drop for Waiter<T> {
+    fn drop(&mut self) {
+        if let Some(call) = self.0.take() {
+            call(T::when_dropped());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dropped_waiter_says_that_it_does_not_know() {
+        let (waiter, mut receiver) = WriteWaiter::channel();
+        drop(waiter);
+        assert!(matches!(receiver.try_recv(), Ok(Err(Failure::LeaderLost))));
+    }
+}
