@@ -80,6 +80,11 @@ impl Catalog {
         self.nodes.get(&node)
     }
 
+    /// The id that the next region will get: every smaller one was given before.
+    pub fn next_region(&self) -> RegionId {
+        self.next_region
+    }
+
     pub(crate) fn counters_record(&self) -> (Vec<u8>, Vec<u8>) {
         let mut value = vec![FORMAT];
         put_varint(&mut value, u64::from(self.next_namespace.0));

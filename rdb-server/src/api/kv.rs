@@ -1,0 +1,298 @@
+//! The key-value service: each operation as a call of its own. See `pipe.rs` for many of them in one message.
+
+use super::request::{self, found, request_id, to_wire};
+use super::status::{self, to_status};
+use super::{Target, limits, pipe};
+use crate::metrics::{Operation, Result as MetricResult};
+use crate::shared::Shared;
+use crate::waiter::Answers;
+use bytes::Bytes;
+use rdb_core::apply::Answer;
+use rdb_core::command::{self, Command, Encoded, RequestId};
+use rdb_proto::v1;
+use rdb_proto::v1::kv_server::Kv;
+use std::time::{Duration, Instant};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+/// Serves keys and values.
+pub(crate) struct KvService(pub(crate) Shared);
+
+type Answered<T> = Result<Response<T>, Status>;
+
+impl KvService {
+    /// One command, and what the state machine says to it.
+    async fn command(&self, target: Target, commands: Encoded, timeout: Duration) -> Result<Answer, v1::Error> {
+        let began = Instant::now();
+        let answered = self.0.write(target.region, commands, timeout).await;
+        let result = match &answered {
+            Ok(_) => MetricResult::Done,
+            Err(error) if error.outcome() == v1::Outcome::InDoubt => MetricResult::InDoubt,
+            Err(_) => MetricResult::NotDone,
+        };
+        self.0.metrics.requests(Operation::Write, result, 1, began.elapsed());
+        match answered? {
+            Answers::Keys(mut answers) if answers.len() == 1 => Ok(answers.remove(0)),
+            other => Err(status::internal(format!("unexpected answers: {other:?}"))),
+        }
+    }
+
+    /// A write that cannot fail a comparison.
+    async fn write(
+        &self,
+        namespace: &str,
+        epoch: u64,
+        timeout: Duration,
+        push: impl FnOnce(&mut Encoded) -> Result<(), v1::Error>,
+    ) -> Result<v1::WriteResponse, v1::Error> {
+        let mut commands = Encoded::default();
+        push(&mut commands)?;
+        let target = self.0.target(namespace, epoch).await?;
+        let version = done(&self.command(target, commands, timeout).await?)?;
+        Ok(v1::WriteResponse {
+            header: Some(self.0.header(target.region, target.epoch)),
+            version: Some(version),
+        })
+    }
+
+    /// Waits until the data may be read, for a read of this consistency.
+    async fn barrier(
+        &self,
+        namespace: &str,
+        epoch: u64,
+        consistency: i32,
+        timeout: Duration,
+    ) -> Result<Target, v1::Error> {
+        check_consistency(consistency)?;
+        let target = self.0.target(namespace, epoch).await?;
+        let began = Instant::now();
+        let released = self.0.read_barrier(target.region, timeout).await;
+        let result = if released.is_ok() { MetricResult::Done } else { MetricResult::NotDone };
+        self.0.metrics.requests(Operation::Read, result, 1, began.elapsed());
+        released?;
+        // The namespace may have been deleted or have changed its rules while the read waited.
+        let after = self.0.target(namespace, epoch).await?;
+        if after.region != target.region || after.epoch != target.epoch {
+            return Err(status::epoch_mismatch(namespace, target.epoch.0, after.epoch));
+        }
+        Ok(target)
+    }
+
+    async fn get(&self, get: v1::GetRequest, timeout: Duration) -> Result<v1::GetResponse, v1::Error> {
+        let key = get.get.unwrap_or_default().key;
+        limits::key(&key)?;
+        let target = self.barrier(&get.namespace, get.epoch, get.consistency, timeout).await?;
+        let stored = self.0.data.get(target.namespace, &key).map_err(disk_failed)?;
+        let found = found(stored)?;
+        Ok(v1::GetResponse {
+            header: Some(self.0.read_header(target)),
+            value: found.value,
+            version: found.version,
+        })
+    }
+
+    async fn batch_get(
+        &self,
+        get: v1::BatchGetRequest,
+        timeout: Duration,
+    ) -> Result<v1::BatchGetResponse, v1::Error> {
+        let keys = get.get.unwrap_or_default();
+        request::check_batch_get(&keys)?;
+        let target = self.barrier(&get.namespace, get.epoch, get.consistency, timeout).await?;
+        let records = read_records(&self.0, target, keys.keys)?;
+        Ok(v1::BatchGetResponse { header: Some(self.0.read_header(target)), records })
+    }
+
+    async fn cas(
+        &self,
+        cas: v1::CompareAndSwapRequest,
+        timeout: Duration,
+    ) -> Result<v1::CompareAndSwapResponse, v1::Error> {
+        let mut commands = Encoded::default();
+        let request = request_id(cas.request.as_ref());
+        request::push_cas(&mut commands, &cas.cas.unwrap_or_default(), request)?;
+        let target = self.0.target(&cas.namespace, cas.epoch).await?;
+        let answer = self.command(target, commands, timeout).await?;
+        let header = Some(self.0.header(target.region, target.epoch));
+        match answer {
+            Answer::Mismatch { version, found } => Ok(v1::CompareAndSwapResponse {
+                header,
+                swapped: false,
+                version: version.map(to_wire),
+                found: found.map(Bytes::from),
+            }),
+            answer => Ok(v1::CompareAndSwapResponse {
+                header,
+                swapped: true,
+                version: Some(done(&answer)?),
+                found: None,
+            }),
+        }
+    }
+
+    async fn open_session(
+        &self,
+        open: v1::OpenSessionRequest,
+        timeout: Duration,
+    ) -> Result<v1::OpenSessionResponse, v1::Error> {
+        let client: u64 = rand::random();
+        let request = Some(RequestId { client, sequence: 0, lowest: 0 });
+        let commands = Encoded::from(&Command { request, operation: command::Operation::OpenSession });
+        let target = self.0.target(&open.namespace, open.epoch).await?;
+        done(&self.command(target, commands, timeout).await?)?;
+        Ok(v1::OpenSessionResponse { header: Some(self.0.header(target.region, target.epoch)), client })
+    }
+}
+
+#[tonic::async_trait]
+impl Kv for KvService {
+    async fn get(&self, request: Request<v1::GetRequest>) -> Answered<v1::GetResponse> {
+        let timeout = self.0.timeout(&request);
+        answered(KvService::get(self, request.into_inner(), timeout).await)
+    }
+
+    async fn put(&self, request: Request<v1::PutRequest>) -> Answered<v1::WriteResponse> {
+        let timeout = self.0.timeout(&request);
+        let v1::PutRequest { namespace, epoch, put, request } = request.into_inner();
+        let push = |out: &mut Encoded| {
+            request::push_put(out, &put.unwrap_or_default(), request_id(request.as_ref()))
+        };
+        answered(self.write(&namespace, epoch, timeout, push).await)
+    }
+
+    async fn delete(&self, request: Request<v1::DeleteRequest>) -> Answered<v1::WriteResponse> {
+        let timeout = self.0.timeout(&request);
+        let v1::DeleteRequest { namespace, epoch, delete, request } = request.into_inner();
+        let push = |out: &mut Encoded| {
+            request::push_delete(out, &delete.unwrap_or_default(), request_id(request.as_ref()))
+        };
+        answered(self.write(&namespace, epoch, timeout, push).await)
+    }
+
+    async fn compare_and_swap(
+        &self,
+        request: Request<v1::CompareAndSwapRequest>,
+    ) -> Answered<v1::CompareAndSwapResponse> {
+        let timeout = self.0.timeout(&request);
+        answered(self.cas(request.into_inner(), timeout).await)
+    }
+
+    async fn batch_get(&self, request: Request<v1::BatchGetRequest>) -> Answered<v1::BatchGetResponse> {
+        let timeout = self.0.timeout(&request);
+        answered(KvService::batch_get(self, request.into_inner(), timeout).await)
+    }
+
+    async fn batch_write(&self, request: Request<v1::BatchWriteRequest>) -> Answered<v1::WriteResponse> {
+        let timeout = self.0.timeout(&request);
+        let v1::BatchWriteRequest { namespace, epoch, batch, request } = request.into_inner();
+        let push = |out: &mut Encoded| {
+            request::push_batch(out, &batch.unwrap_or_default(), request_id(request.as_ref()))
+        };
+        answered(self.write(&namespace, epoch, timeout, push).await)
+    }
+
+    async fn open_session(
+        &self,
+        request: Request<v1::OpenSessionRequest>,
+    ) -> Answered<v1::OpenSessionResponse> {
+        let timeout = self.0.timeout(&request);
+        answered(KvService::open_session(self, request.into_inner(), timeout).await)
+    }
+
+    type PipeStream = ReceiverStream<Result<v1::PipeResponse, Status>>;
+
+    async fn pipe(&self, request: Request<Streaming<v1::PipeRequest>>) -> Answered<Self::PipeStream> {
+        Ok(Response::new(pipe::serve(self.0.clone(), request.into_inner())))
+    }
+}
+
+impl Shared {
+    /// How long this request may take: what the client says, by gRPC's own header, up to the node's own limit.
+    pub(super) fn timeout<T>(&self, request: &Request<T>) -> Duration {
+        let header = request.metadata().get("grpc-timeout").and_then(|value| value.to_str().ok());
+        let longest = self.config.request_timeout();
+        header.and_then(parse_timeout).map_or(longest, |asked| asked.min(longest))
+    }
+}
+
+/// gRPC's timeout: up to eight digits and a unit.
+fn parse_timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let amount: u64 = digits.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(amount * 3600)),
+        "M" => Some(Duration::from_secs(amount * 60)),
+        "S" => Some(Duration::from_secs(amount)),
+        "m" => Some(Duration::from_millis(amount)),
+        "u" => Some(Duration::from_micros(amount)),
+        "n" => Some(Duration::from_nanos(amount)),
+        _ => None,
+    }
+}
+
+fn answered<T>(result: Result<T, v1::Error>) -> Answered<T> {
+    result.map(Response::new).map_err(|error| to_status(&error))
+}
+
+fn done(answer: &Answer) -> Result<v1::Version, v1::Error> {
+    match answer {
+        Answer::Done(version) => Ok(to_wire(*version)),
+        Answer::EraMismatch => Err(status::era_mismatch()),
+        Answer::SessionExpired => Err(status::session_expired()),
+        Answer::Mismatch { .. } => Err(status::internal("a comparison where there was none".to_owned())),
+    }
+}
+
+fn check_consistency(consistency: i32) -> Result<(), v1::Error> {
+    match v1::Consistency::try_from(consistency) {
+        Ok(v1::Consistency::Unspecified | v1::Consistency::Linearizable) => Ok(()),
+        Err(_) => Err(status::unsupported(
+            format!("consistency {consistency} is not known to this node"),
+            "read with CONSISTENCY_LINEARIZABLE, or upgrade the node",
+        )),
+    }
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "it is handed to `map_err`")]
+pub(super) fn disk_failed(error: rdb_storage::Error) -> v1::Error {
+    tracing::error!(%error, "a record could not be read");
+    status::fail(
+        v1::Code::Internal,
+        v1::Outcome::NotDone,
+        format!("the node's disk could not be read: {error}"),
+        "ask another node, and see this node's log",
+    )
+}
+
+/// Those of the keys that are there, in the order asked.
+pub(super) fn read_records(
+    shared: &Shared,
+    target: Target,
+    keys: Vec<Bytes>,
+) -> Result<Vec<v1::Record>, v1::Error> {
+    let stored = shared.data.multi_get(target.namespace, &keys).map_err(disk_failed)?;
+    let mut records = Vec::with_capacity(keys.len());
+    for (key, stored) in keys.into_iter().zip(stored) {
+        let found = found(stored)?;
+        if let Some(value) = found.value {
+            records.push(v1::Record { key, value, version: found.version });
+        }
+    }
+    Ok(records)
+}
+
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grpc_timeouts_are_understood() {
+        assert_eq!(parse_timeout("250m"), Some(Duration::from_millis(250)));
+        assert_eq!(parse_timeout("3S"), Some(Duration::from_secs(3)));
+        assert_eq!(parse_timeout("99u"), Some(Duration::from_micros(99)));
+        assert_eq!(parse_timeout(""), None);
+        assert_eq!(parse_timeout("m"), None);
+        assert_eq!(parse_timeout("5x"), None);
+    }
+}

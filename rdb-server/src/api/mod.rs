@@ -1,0 +1,159 @@
+//! What clients reach: one file per service, the limits, and the one table from failures to errors.
+
+mod cluster;
+mod kv;
+mod limits;
+mod namespaces;
+mod pipe;
+mod request;
+mod status;
+
+pub(crate) use cluster::ClusterService;
+pub(crate) use kv::KvService;
+pub(crate) use limits::MESSAGE_BYTES_MAX;
+pub(crate) use namespaces::NamespaceService;
+
+use crate::mailbox::Event;
+use crate::shared::Shared;
+use crate::waiter::{Answers, ReadWaiter, WriteWaiter};
+use rdb_core::command::Encoded;
+use rdb_core::ids::{Epoch, NamespaceId, RegionId};
+use rdb_core::raft::Failure;
+use rdb_proto::v1;
+use status::{fail, not_done};
+use std::time::Duration;
+
+/// Where the requests of one namespace go.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Target {
+    namespace: NamespaceId,
+    region: RegionId,
+    epoch: Epoch,
+}
+
+impl Shared {
+    /// The namespace of this name, if it is in the epoch that the client expects (0: any).
+    async fn target(&self, name: &str, epoch: u64) -> Result<Target, v1::Error> {
+        if self.stopping.is_set() {
+            return Err(status::shutting_down());
+        }
+        let target = match self.find(name) {
+            Some(target) => target,
+            // Only the catalog's leader, once it has applied all that is committed, can say that there is none.
+            None => {
+                self.read_barrier(RegionId::META, self.config.request_timeout()).await?;
+                self.find(name).ok_or_else(|| status::namespace_not_found(name))?
+            }
+        };
+        if epoch != 0 && epoch != target.epoch.0 {
+            return Err(status::epoch_mismatch(name, epoch, target.epoch));
+        }
+        Ok(target)
+    }
+
+    fn find(&self, name: &str) -> Option<Target> {
+        let catalog = self.catalog.load();
+        let namespace = catalog.namespace(name)?;
+        Some(Target { namespace: namespace.id, region: namespace.region, epoch: namespace.epoch })
+    }
+
+    /// Who answers, and under which rules.
+    fn header(&self, region: RegionId, epoch: Epoch) -> v1::Header {
+        let leader = self.regions.get(region).and_then(|view| view.leader());
+        let address = leader.and_then(|leader| self.config.member(leader)).map(|member| member.client.clone());
+        v1::Header {
+            node: self.config.node_id,
+            mode: v1::Mode::Strong.into(),
+            epoch: epoch.0,
+            leader: leader.map_or(0, |leader| leader.0),
+            leader_address: address.unwrap_or_default(),
+            served: v1::Consistency::Unspecified.into(),
+        }
+    }
+
+    /// A header for an answer that a linearizable read gave.
+    fn read_header(&self, target: Target) -> v1::Header {
+        v1::Header {
+            served: v1::Consistency::Linearizable.into(),
+            ..self.header(target.region, target.epoch)
+        }
+    }
+
+    /// Proposes commands, and waits for what the state machine says to them.
+    async fn write(&self, region: RegionId, commands: Encoded, timeout: Duration) -> Result<Answers, v1::Error> {
+        let share = self.admit(commands.bytes.len())?;
+        let (waiter, answer) = WriteWaiter::channel();
+        self.mailbox.post(Event::Write { region, commands, waiter });
+        let answered = tokio::time::timeout(timeout, answer).await;
+        drop(share);
+        match answered {
+            Ok(Ok(Ok(answers))) => Ok(answers),
+            Ok(Ok(Err(failure))) => Err(self.failed_write(region, failure)),
+            Ok(Err(_)) => Err(self.failed_write(region, Failure::LeaderLost)),
+            Err(_) => Err(status::write_timed_out(timeout)),
+        }
+    }
+
+    /// Waits until this node's data holds all that was committed when the wait began.
+    async fn read_barrier(&self, region: RegionId, timeout: Duration) -> Result<(), v1::Error> {
+        let (waiter, released) = ReadWaiter::channel();
+        self.mailbox.post(Event::Read { region, waiter });
+        match tokio::time::timeout(timeout, released).await {
+            Ok(Ok(Ok(()))) => Ok(()),
+            Ok(Ok(Err(failure))) => Err(self.failed_read(region, failure)),
+            Ok(Err(_)) => Err(self.failed_read(region, Failure::LeaderLost)),
+            Err(_) => Err(status::read_timed_out(timeout)),
+        }
+    }
+
+    /// Takes memory for a write, if there is some, and if the disk has room.
+    fn admit(&self, bytes: usize) -> Result<crate::budget::Share, v1::Error> {
+        if self.disk_full.is_full() {
+            return Err(status::disk_full(self.config.disk_reserve_bytes));
+        }
+        self.budget.take(bytes + status::REQUEST_OVERHEAD_BYTES).ok_or_else(|| {
+            status::overloaded("bytes of requests under way", self.budget.bytes_max())
+        })
+    }
+
+    fn failed_write(&self, region: RegionId, failure: Failure) -> v1::Error {
+        match failure {
+            Failure::NotLeader { leader } => self.not_leader(region, leader),
+            Failure::Busy => status::overloaded("bytes of one namespace's waiting writes", 64 << 20),
+            Failure::Superseded => fail(
+                v1::Code::Superseded,
+                v1::Outcome::NotDone,
+                "another leader's entry took this write's place in the log".to_owned(),
+                "try again; it was not applied and will not be",
+            ),
+            Failure::LeaderLost => fail(
+                v1::Code::LeaderLost,
+                v1::Outcome::InDoubt,
+                "this node lost the leadership while the write was on its way".to_owned(),
+                "read the key to see whether the write was applied before writing again",
+            ),
+        }
+    }
+
+    /// A read has no effect, so whatever happened to it, it is not done and can be tried again.
+    fn failed_read(&self, region: RegionId, failure: Failure) -> v1::Error {
+        match failure {
+            Failure::NotLeader { leader } => self.not_leader(region, leader),
+            Failure::Busy => status::overloaded("waiting reads", rdb_core::raft::Options::default().reads_max),
+            Failure::Superseded | Failure::LeaderLost => not_done(
+                v1::Code::NoLeader,
+                "this node lost the leadership while the read waited".to_owned(),
+                "try again",
+            ),
+        }
+    }
+
+    fn not_leader(&self, region: RegionId, leader: Option<rdb_core::ids::NodeId>) -> v1::Error {
+        let leader = leader.or_else(|| self.regions.get(region).and_then(|view| view.leader()));
+        let known = leader.filter(|leader| *leader != self.config.node());
+        match known.and_then(|leader| self.config.member(leader)) {
+            Some(member) => status::not_leader(self.config.node_id, member),
+            None => status::no_leader(self.config.node_id),
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! The namespace service: the catalog's commands, and what is known of each namespace's region.
+
+use super::status::{self, to_status};
+use crate::metrics::{Operation, Result as MetricResult};
+use crate::shared::Shared;
+use crate::waiter::Answers;
+use rdb_core::ids::{Epoch, RegionId};
+use rdb_pd::{Answer, Command, Mode, Namespace, check_name};
+use rdb_proto::v1;
+use rdb_proto::v1::namespaces_server::Namespaces;
+use std::time::{Duration, Instant};
+use tonic::{Request, Response, Status};
+
+/// How long a new namespace is waited for until its first leader is elected. It exists either way.
+const LEADER_WAIT: Duration = Duration::from_secs(2);
+/// Between looks.
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Serves namespaces.
+pub(crate) struct NamespaceService(pub(crate) Shared);
+
+type Answered<T> = Result<Response<T>, Status>;
+
+impl NamespaceService {
+    async fn propose(&self, command: &Command, timeout: Duration) -> Result<Answer, v1::Error> {
+        if self.0.stopping.is_set() {
+            return Err(status::shutting_down());
+        }
+        let began = Instant::now();
+        let answered = self.0.write(RegionId::META, command.encode(), timeout).await;
+        let result = match &answered {
+            Ok(_) => MetricResult::Done,
+            Err(error) if error.outcome() == v1::Outcome::InDoubt => MetricResult::InDoubt,
+            Err(_) => MetricResult::NotDone,
+        };
+        self.0.metrics.requests(Operation::Namespace, result, 1, began.elapsed());
+        match answered? {
+            Answers::Catalog(mut answers) if answers.len() == 1 => Ok(answers.remove(0)),
+            other => Err(status::internal(format!("unexpected answers: {other:?}"))),
+        }
+    }
+
+    async fn create(
+        &self,
+        create: v1::CreateNamespaceRequest,
+        timeout: Duration,
+    ) -> Result<v1::CreateNamespaceResponse, v1::Error> {
+        check_name(&create.name).map_err(status::invalid)?;
+        match create.mode() {
+            v1::Mode::Unspecified | v1::Mode::Strong => {}
+            v1::Mode::Eventual => {
+                let hint = "create a strong namespace: rdb ns create NAME";
+                return Err(status::unsupported("eventual namespaces do not exist yet".to_owned(), hint));
+            }
+        }
+        let members = self.0.config.members();
+        let command = Command::CreateNamespace { name: create.name, mode: Mode::Strong, members };
+        match self.propose(&command, timeout).await? {
+            Answer::Created(namespace) => {
+                self.await_leader(&namespace).await;
+                let header = Some(self.0.header(namespace.region, namespace.epoch));
+                Ok(v1::CreateNamespaceResponse { header, namespace: Some(describe(&self.0, &namespace)) })
+            }
+            Answer::Exists(namespace) => Err(status::namespace_exists(&namespace.name)),
+            other => Err(status::internal(format!("unexpected answer: {other:?}"))),
+        }
+    }
+
+    /// Who has created a namespace will use it at once.
+    async fn await_leader(&self, namespace: &Namespace) {
+        let deadline = Instant::now() + LEADER_WAIT;
+        while Instant::now() < deadline {
+            if self.0.regions.get(namespace.region).is_some_and(|view| view.leader().is_some()) {
+                return;
+            }
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    async fn remove(
+        &self,
+        delete: v1::DeleteNamespaceRequest,
+        timeout: Duration,
+    ) -> Result<v1::DeleteNamespaceResponse, v1::Error> {
+        let command = Command::DeleteNamespace { name: delete.name.clone() };
+        match self.propose(&command, timeout).await? {
+            Answer::Deleted(_) => Ok(v1::DeleteNamespaceResponse { header: Some(catalog_header(&self.0)) }),
+            Answer::NotFound => Err(status::namespace_not_found(&delete.name)),
+            other => Err(status::internal(format!("unexpected answer: {other:?}"))),
+        }
+    }
+
+    async fn listed(&self, timeout: Duration) -> Result<v1::ListNamespacesResponse, v1::Error> {
+        self.0.read_barrier(RegionId::META, timeout).await?;
+        let namespaces = describe_all(&self.0);
+        Ok(v1::ListNamespacesResponse { header: Some(catalog_header(&self.0)), namespaces })
+    }
+
+    async fn described(
+        &self,
+        name: &str,
+        timeout: Duration,
+    ) -> Result<v1::DescribeNamespaceResponse, v1::Error> {
+        self.0.read_barrier(RegionId::META, timeout).await?;
+        let catalog = self.0.catalog.load();
+        let namespace = catalog.namespace(name).ok_or_else(|| status::namespace_not_found(name))?;
+        let header = Some(self.0.header(namespace.region, namespace.epoch));
+        Ok(v1::DescribeNamespaceResponse { header, namespace: Some(describe(&self.0, namespace)) })
+    }
+}
+
+#[tonic::async_trait]
+impl Namespaces for NamespaceService {
+    async fn create(
+        &self,
+        request: Request<v1::CreateNamespaceRequest>,
+    ) -> Answered<v1::CreateNamespaceResponse> {
+        let timeout = self.0.timeout(&request);
+        answered(NamespaceService::create(self, request.into_inner(), timeout).await)
+    }
+
+    async fn list(&self, request: Request<v1::ListNamespacesRequest>) -> Answered<v1::ListNamespacesResponse> {
+        let timeout = self.0.timeout(&request);
+        answered(self.listed(timeout).await)
+    }
+
+    async fn describe(
+        &self,
+        request: Request<v1::DescribeNamespaceRequest>,
+    ) -> Answered<v1::DescribeNamespaceResponse> {
+        let timeout = self.0.timeout(&request);
+        answered(self.described(&request.into_inner().name, timeout).await)
+    }
+
+    async fn delete(
+        &self,
+        request: Request<v1::DeleteNamespaceRequest>,
+    ) -> Answered<v1::DeleteNamespaceResponse> {
+        let timeout = self.0.timeout(&request);
+        answered(self.remove(request.into_inner(), timeout).await)
+    }
+}
+
+fn answered<T>(result: Result<T, v1::Error>) -> Answered<T> {
+    result.map(Response::new).map_err(|error| to_status(&error))
+}
+
+/// The header of what the catalog itself answers. Its epoch is its own: there is no switch of its mode.
+pub(super) fn catalog_header(shared: &Shared) -> v1::Header {
+    shared.header(RegionId::META, Epoch(1))
+}
+
+/// All namespaces, as this node knows them.
+pub(super) fn describe_all(shared: &Shared) -> Vec<v1::Namespace> {
+    shared.catalog.load().namespaces().map(|namespace| describe(shared, namespace)).collect()
+}
+
+fn describe(shared: &Shared, namespace: &Namespace) -> v1::Namespace {
+    let mut region = v1::Region {
+        id: namespace.region.0,
+        members: namespace.members.iter().map(|member| member.0).collect(),
+        ..v1::Region::default()
+    };
+    if let Some(view) = shared.regions.get(namespace.region) {
+        region.leader = view.leader().map_or(0, |leader| leader.0);
+        region.term = view.term();
+        region.commit_index = view.commit();
+        region.applied_index = view.applied();
+    }
+    v1::Namespace {
+        name: namespace.name.clone(),
+        id: namespace.id.0,
+        mode: match namespace.mode {
+            Mode::Strong => v1::Mode::Strong.into(),
+        },
+        epoch: namespace.epoch.0,
+        era: namespace.era.0,
+        regions: vec![region],
+    }
+}

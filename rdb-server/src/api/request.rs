@@ -1,0 +1,146 @@
+//! Requests as they come over the wire, turned into the core's commands once they are known to be within the limits;
+//! and the core's answers, turned into the wire's.
+
+use super::{limits, status};
+use bytes::Bytes;
+use rdb_core::apply::Answer;
+use rdb_core::command::{Command, Encoded, Expect, Operation, RequestId, Write};
+use rdb_core::ids::{Era, NodeId};
+use rdb_core::record;
+use rdb_core::version::{Hlc, Version};
+use rdb_proto::v1;
+use rdb_proto::v1::compare_and_swap::Expect as WireExpect;
+use rdb_proto::v1::write::Write as WireWrite;
+
+pub(super) fn request_id(request: Option<&v1::RequestId>) -> Option<RequestId> {
+    request.filter(|request| request.sequence != 0).map(|request| RequestId {
+        client: request.client,
+        sequence: request.sequence,
+        lowest: request.lowest,
+    })
+}
+
+pub(super) fn push_put(out: &mut Encoded, put: &v1::Put, request: Option<RequestId>) -> Result<(), v1::Error> {
+    let operation = Operation::Write(write_put(put)?);
+    out.push(&Command { request, operation });
+    Ok(())
+}
+
+pub(super) fn push_delete(
+    out: &mut Encoded,
+    delete: &v1::Delete,
+    request: Option<RequestId>,
+) -> Result<(), v1::Error> {
+    let operation = Operation::Write(write_delete(delete)?);
+    out.push(&Command { request, operation });
+    Ok(())
+}
+
+pub(super) fn push_cas(
+    out: &mut Encoded,
+    cas: &v1::CompareAndSwap,
+    request: Option<RequestId>,
+) -> Result<(), v1::Error> {
+    limits::key(&cas.key)?;
+    cas.then_put.as_deref().map_or(Ok(()), limits::value)?;
+    let expect = match &cas.expect {
+        Some(WireExpect::Absent(_)) => Expect::Absent,
+        Some(WireExpect::Value(value)) => Expect::Value(value),
+        Some(WireExpect::Version(version)) => Expect::Version(from_wire(version)),
+        None => {
+            let message = "the compare-and-swap does not say what it expects".to_owned();
+            return Err(status::invalid(message));
+        }
+    };
+    let then = Write { key: &cas.key, value: cas.then_put.as_deref() };
+    out.push(&Command { request, operation: Operation::CompareAndSwap { expect, then } });
+    Ok(())
+}
+
+pub(super) fn push_batch(
+    out: &mut Encoded,
+    batch: &v1::BatchWrite,
+    request: Option<RequestId>,
+) -> Result<(), v1::Error> {
+    let mut bytes = 0;
+    let mut writes = Vec::with_capacity(batch.writes.len().min(limits::BATCH_OPERATIONS_MAX));
+    for write in &batch.writes {
+        let write = match &write.write {
+            Some(WireWrite::Put(put)) => write_put(put)?,
+            Some(WireWrite::Delete(delete)) => write_delete(delete)?,
+            None => {
+                return Err(status::invalid("a write of the batch is neither a put nor a delete".to_owned()));
+            }
+        };
+        bytes += write.key.len() + write.value.map_or(0, <[u8]>::len);
+        writes.push(write);
+    }
+    limits::batch(writes.len(), bytes)?;
+    out.push(&Command { request, operation: Operation::Batch(writes) });
+    Ok(())
+}
+
+/// Checks the keys of a batch get.
+pub(super) fn check_batch_get(get: &v1::BatchGet) -> Result<(), v1::Error> {
+    limits::batch(get.keys.len(), get.keys.iter().map(Bytes::len).sum())?;
+    get.keys.iter().try_for_each(|key| limits::key(key))
+}
+
+fn write_put(put: &v1::Put) -> Result<Write<'_>, v1::Error> {
+    limits::key(&put.key)?;
+    limits::value(&put.value)?;
+    Ok(Write { key: &put.key, value: Some(&put.value) })
+}
+
+fn write_delete(delete: &v1::Delete) -> Result<Write<'_>, v1::Error> {
+    limits::key(&delete.key)?;
+    Ok(Write { key: &delete.key, value: None })
+}
+
+pub(super) fn from_wire(version: &v1::Version) -> Version {
+    Version { era: Era(version.era), hlc: Hlc(version.hlc), node: NodeId(version.node) }
+}
+
+pub(super) fn to_wire(version: Version) -> v1::Version {
+    v1::Version { era: version.era.0, hlc: version.hlc.0, node: version.node.0 }
+}
+
+/// What a write's caller is told in the pipe.
+pub(super) fn write_result(answer: Answer) -> v1::pipe_result::Result {
+    use v1::pipe_result::Result as Wire;
+    match answer {
+        Answer::Done(version) => Wire::Done(v1::Done { version: Some(to_wire(version)) }),
+        Answer::Mismatch { version, found } => {
+            Wire::Mismatch(v1::Mismatch { version: version.map(to_wire), found: found.map(Bytes::from) })
+        }
+        Answer::EraMismatch => Wire::NotDone(status::era_mismatch()),
+        Answer::SessionExpired => Wire::InDoubt(status::session_expired()),
+    }
+}
+
+/// An error as a result in the pipe: the type says whether the write may have been applied.
+pub(super) fn error_result(error: v1::Error) -> v1::pipe_result::Result {
+    use v1::pipe_result::Result as Wire;
+    if error.outcome() == v1::Outcome::InDoubt { Wire::InDoubt(error) } else { Wire::NotDone(error) }
+}
+
+/// A record as it was stored.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) value: Option<Bytes>,
+    pub(super) version: Option<v1::Version>,
+}
+
+/// Reads a stored record.
+pub(super) fn found(stored: Option<Vec<u8>>) -> Result<Found, v1::Error> {
+    let Some(stored) = stored else { return Ok(Found::default()) };
+    let record = record::decode(&stored).map_err(|error| status::internal(error.to_string()))?;
+    let version = Some(to_wire(record.version));
+    let value_len = record.value.map(<[u8]>::len);
+    // The value is the end of what is stored: it need not be copied.
+    let value = value_len.map(|len| {
+        let start = stored.len() - len;
+        Bytes::from(stored).slice(start..)
+    });
+    Ok(Found { value, version })
+}

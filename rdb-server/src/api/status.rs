@@ -1,0 +1,169 @@
+//! The one table from what can go wrong to what a client is told: a stable code, whether anything was applied, when to
+//! try again, and a sentence that says what to do.
+
+use crate::config::Member;
+use bytes::Bytes;
+use prost::Message as _;
+use rdb_core::ids::Epoch;
+use rdb_proto::{ERROR_METADATA_KEY, v1};
+use std::time::Duration;
+use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::{Code, Status};
+
+/// What a request costs besides its bytes.
+pub(crate) const REQUEST_OVERHEAD_BYTES: usize = 256;
+/// A busy node has drained its queues, or an election is over, after about this long.
+const RETRY_AFTER_MS: u32 = 50;
+
+pub(crate) fn fail(code: v1::Code, outcome: v1::Outcome, message: String, hint: &str) -> v1::Error {
+    v1::Error {
+        code: code.into(),
+        outcome: outcome.into(),
+        message,
+        hint: hint.to_owned(),
+        ..v1::Error::default()
+    }
+}
+
+pub(crate) fn not_done(code: v1::Code, message: String, hint: &str) -> v1::Error {
+    v1::Error { retry_after_ms: RETRY_AFTER_MS, ..fail(code, v1::Outcome::NotDone, message, hint) }
+}
+
+pub(crate) fn invalid(message: String) -> v1::Error {
+    fail(v1::Code::InvalidArgument, v1::Outcome::NotDone, message, "change the request; nothing was applied")
+}
+
+pub(crate) fn namespace_not_found(name: &str) -> v1::Error {
+    fail(
+        v1::Code::NamespaceNotFound,
+        v1::Outcome::NotDone,
+        format!("there is no namespace '{name}'"),
+        "list the namespaces, or create this one: rdb ns create NAME",
+    )
+}
+
+pub(crate) fn namespace_exists(name: &str) -> v1::Error {
+    fail(
+        v1::Code::NamespaceExists,
+        v1::Outcome::NotDone,
+        format!("there is a namespace '{name}' already"),
+        "use it, or choose another name; nothing was changed",
+    )
+}
+
+pub(crate) fn epoch_mismatch(name: &str, wanted: u64, epoch: Epoch) -> v1::Error {
+    fail(
+        v1::Code::EpochMismatch,
+        v1::Outcome::NotDone,
+        format!("the namespace '{name}' is in epoch {epoch}, not in {wanted}"),
+        "describe the namespace to learn what has changed, then ask again with the new epoch",
+    )
+}
+
+pub(crate) fn not_leader(this: u64, leader: &Member) -> v1::Error {
+    v1::Error {
+        leader: leader.id,
+        leader_address: leader.client.clone(),
+        ..not_done(
+            v1::Code::NotLeader,
+            format!("node {this} does not lead this namespace; node {} does", leader.id),
+            "ask the leader",
+        )
+    }
+}
+
+pub(crate) fn no_leader(this: u64) -> v1::Error {
+    not_done(
+        v1::Code::NoLeader,
+        format!("node {this} knows no leader for this namespace"),
+        "an election is under way or a majority of the nodes is out of reach: try again shortly, then see `rdb status`",
+    )
+}
+
+pub(crate) fn overloaded(what: &str, most: usize) -> v1::Error {
+    not_done(
+        v1::Code::ResourceExhausted,
+        format!("the node is at its limit of {most} {what}"),
+        "try again after the pause that this error names, with fewer requests at a time",
+    )
+}
+
+pub(crate) fn disk_full(reserve_bytes: u64) -> v1::Error {
+    v1::Error {
+        retry_after_ms: 1000,
+        ..not_done(
+            v1::Code::ResourceExhausted,
+            format!("less than {reserve_bytes} bytes are free on the node's disk"),
+            "free disk space on the node; reads go on, and writes resume by themselves",
+        )
+    }
+}
+
+pub(crate) fn shutting_down() -> v1::Error {
+    not_done(v1::Code::ShuttingDown, "this node is stopping".to_owned(), "ask another node")
+}
+
+pub(crate) fn write_timed_out(timeout: Duration) -> v1::Error {
+    fail(
+        v1::Code::DeadlineExceeded,
+        v1::Outcome::InDoubt,
+        format!("the write was not confirmed within {} ms", timeout.as_millis()),
+        "it may be applied yet: read the key before writing again",
+    )
+}
+
+pub(crate) fn read_timed_out(timeout: Duration) -> v1::Error {
+    fail(
+        v1::Code::DeadlineExceeded,
+        v1::Outcome::NotDone,
+        format!("no majority confirmed the leadership within {} ms", timeout.as_millis()),
+        "see `rdb status`: a majority of the nodes may be out of reach",
+    )
+}
+
+pub(crate) fn unsupported(message: String, hint: &str) -> v1::Error {
+    fail(v1::Code::Unsupported, v1::Outcome::NotDone, message, hint)
+}
+
+pub(crate) fn session_expired() -> v1::Error {
+    fail(
+        v1::Code::SessionExpired,
+        v1::Outcome::InDoubt,
+        "the record of this session's request is gone; the request was not executed now".to_owned(),
+        "an earlier attempt may have been: read the key, then open a new session",
+    )
+}
+
+pub(crate) fn era_mismatch() -> v1::Error {
+    not_done(
+        v1::Code::EpochMismatch,
+        "the namespace changed its mode while the write was on its way; it was not applied".to_owned(),
+        "ask again",
+    )
+}
+
+pub(crate) fn internal(message: String) -> v1::Error {
+    fail(v1::Code::Internal, v1::Outcome::InDoubt, message, "see the node's log")
+}
+
+/// The same failure as a gRPC status, with the whole of it in the metadata.
+pub(crate) fn to_status(error: &v1::Error) -> Status {
+    let code = match error.code() {
+        v1::Code::InvalidArgument => Code::InvalidArgument,
+        v1::Code::NamespaceNotFound => Code::NotFound,
+        v1::Code::NamespaceExists => Code::AlreadyExists,
+        v1::Code::EpochMismatch | v1::Code::RequiresStrong | v1::Code::SessionExpired => Code::FailedPrecondition,
+        v1::Code::ResourceExhausted => Code::ResourceExhausted,
+        v1::Code::DeadlineExceeded => Code::DeadlineExceeded,
+        v1::Code::Superseded => Code::Aborted,
+        v1::Code::NotLeader | v1::Code::NoLeader | v1::Code::ShuttingDown => Code::Unavailable,
+        // Not "unavailable": some clients retry that by themselves, and this write may have been applied.
+        v1::Code::LeaderLost => Code::Unknown,
+        v1::Code::Unsupported => Code::Unimplemented,
+        v1::Code::Internal | v1::Code::Unspecified => Code::Internal,
+    };
+    let mut metadata = MetadataMap::new();
+    metadata.insert_bin(ERROR_METADATA_KEY, MetadataValue::from_bytes(&error.encode_to_vec()));
+    let text = format!("{}; {}", error.message, error.hint);
+    Status::with_details_and_metadata(code, text, Bytes::new(), metadata)
+}

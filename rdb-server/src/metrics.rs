@@ -1,0 +1,194 @@
+//! What `/metrics` shows. Counters are touched where things happen; gauges of regions and of the log are read when
+//! somebody looks.
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+use std::time::Duration;
+
+/// What kind of request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(crate) enum Operation {
+    Read,
+    Write,
+    Namespace,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(crate) enum Result {
+    Done,
+    NotDone,
+    InDoubt,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    operation: Operation,
+    result: Result,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RegionLabels {
+    region: u64,
+}
+
+/// All of a node's metrics.
+pub(crate) struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    latency_read: Histogram,
+    latency_write: Histogram,
+    applied_entries: Counter,
+    apply_seconds: Histogram,
+    messages_rejected: Counter,
+    messages_dropped: Counter,
+    gauges: Gauges,
+}
+
+/// What is read when somebody looks.
+#[derive(Default)]
+struct Gauges {
+    leader: Family<RegionLabels, Gauge>,
+    term: Family<RegionLabels, Gauge>,
+    apply_lag: Family<RegionLabels, Gauge>,
+    log_entries: Family<RegionLabels, Gauge>,
+    quorum_margin: Family<RegionLabels, Gauge>,
+    request_bytes: Gauge,
+    mailbox_events: Gauge,
+    log_batches: Gauge,
+    log_syncs: Gauge,
+    log_sync_micros: Gauge,
+}
+
+fn latency() -> Histogram {
+    Histogram::new([
+        0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0,
+    ])
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("flaredb"),
+            requests: Family::default(),
+            latency_read: latency(),
+            latency_write: latency(),
+            applied_entries: Counter::default(),
+            apply_seconds: latency(),
+            messages_rejected: Counter::default(),
+            messages_dropped: Counter::default(),
+            gauges: Gauges::default(),
+        };
+        metrics.register();
+        metrics
+    }
+
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("requests", "Operations by kind and outcome", self.requests.clone());
+        let seconds = Unit::Seconds;
+        registry.register_with_unit(
+            "read_duration",
+            "From a read's arrival to its answer",
+            seconds.clone(),
+            self.latency_read.clone(),
+        );
+        registry.register_with_unit(
+            "write_duration",
+            "From a write's arrival to its answer",
+            seconds.clone(),
+            self.latency_write.clone(),
+        );
+        registry.register("applied_entries", "Log entries applied", self.applied_entries.clone());
+        registry.register_with_unit(
+            "apply_duration",
+            "Applying one batch of entries",
+            seconds,
+            self.apply_seconds.clone(),
+        );
+        registry.register("peer_messages_rejected", "Messages no correct peer sends", self.messages_rejected.clone());
+        registry.register("peer_messages_dropped", "Messages that found a full queue", self.messages_dropped.clone());
+        let gauges = &self.gauges;
+        registry.register("region_leader", "1 where this node leads the region", gauges.leader.clone());
+        registry.register("region_term", "The region's Raft term", gauges.term.clone());
+        registry.register("region_apply_lag_entries", "Committed but not applied", gauges.apply_lag.clone());
+        registry.register("region_log_entries", "Entries in the region's log", gauges.log_entries.clone());
+        registry.register(
+            "region_quorum_margin",
+            "On the leader: voters heard from, less those that a majority needs",
+            gauges.quorum_margin.clone(),
+        );
+        registry.register("request_bytes", "Bytes of requests under way", gauges.request_bytes.clone());
+        registry.register("mailbox_events", "Events that wait for the raft loop", gauges.mailbox_events.clone());
+        registry.register("log_batches", "Batches written to the log since the start", gauges.log_batches.clone());
+        registry.register("log_syncs", "Syncs of the log since the start", gauges.log_syncs.clone());
+        registry.register("log_sync_micros", "Microseconds spent in them", gauges.log_sync_micros.clone());
+    }
+
+    /// Operations of one kind have ended, all with the same result and after the same time.
+    pub(crate) fn requests(&self, operation: Operation, result: Result, count: u64, took: Duration) {
+        if count == 0 {
+            return;
+        }
+        self.requests.get_or_create(&RequestLabels { operation, result }).inc_by(count);
+        match operation {
+            Operation::Read => self.latency_read.observe(took.as_secs_f64()),
+            Operation::Write => self.latency_write.observe(took.as_secs_f64()),
+            Operation::Namespace => {}
+        }
+    }
+
+    pub(crate) fn applied(&self, entries: usize, took: Duration) {
+        self.applied_entries.inc_by(entries as u64);
+        self.apply_seconds.observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn message_rejected(&self) {
+        self.messages_rejected.inc();
+    }
+
+    pub(crate) fn messages_dropped(&self, count: usize) {
+        self.messages_dropped.inc_by(count as u64);
+    }
+
+    /// Everything, in OpenMetrics text.
+    pub(crate) fn render(&self, shared: &crate::shared::Shared, log: &rdb_storage::LogMetrics) -> String {
+        self.look(shared, log);
+        let mut text = String::new();
+        // Writing to a string cannot fail.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
+        text
+    }
+
+    fn look(&self, shared: &crate::shared::Shared, log: &rdb_storage::LogMetrics) {
+        let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let gauges = &self.gauges;
+        for (region, view) in shared.regions.all().iter() {
+            let labels = RegionLabels { region: region.0 };
+            gauges.leader.get_or_create(&labels).set(i64::from(view.leads()));
+            gauges.term.get_or_create(&labels).set(signed(view.term()));
+            gauges
+                .apply_lag
+                .get_or_create(&labels)
+                .set(signed(view.commit().saturating_sub(view.applied())));
+            gauges.log_entries.get_or_create(&labels).set(signed(view.log_entries()));
+            if view.leads() {
+                let majority = shared.config.nodes.len() as u64 / 2 + 1;
+                let margin = signed(view.voters_active()) - signed(majority);
+                gauges.quorum_margin.get_or_create(&labels).set(margin);
+            } else {
+                gauges.quorum_margin.remove(&labels);
+            }
+        }
+        gauges.request_bytes.set(signed(shared.budget.used() as u64));
+        gauges.mailbox_events.set(signed(shared.mailbox.len() as u64));
+        let syncs = log.sync().read();
+        gauges.log_batches.set(signed(log.batches()));
+        gauges.log_syncs.set(signed(syncs.count));
+        gauges.log_sync_micros.set(signed(syncs.sum_micros));
+    }
+}

@@ -1,0 +1,541 @@
+//! The wiring: every thread, task and channel of a node, named once; and how they start and stop.
+//!
+//! ```text
+//! threads   raft         peer_manager    mailbox ──▶ log writer, applier, transport, fetches
+//!           log-writer   rdb-storage     its queue ──▶ mailbox, transport
+//!           applier      applier         its queue ──▶ callers, mailbox
+//!           fetches      upkeep          its queue ──▶ mailbox
+//!           flushes      upkeep          a clock ──▶ mailbox
+//! runtimes  peers        transport and raft_service: a flood of clients cannot stop heartbeats
+//!           clients      api and http
+//! ```
+
+use crate::api::{ClusterService, KvService, MESSAGE_BYTES_MAX, NamespaceService};
+use crate::applier::{Applier, ApplierHandle, Task};
+use crate::budget::Budget;
+use crate::config::Config;
+use crate::http;
+use crate::logging;
+use crate::mailbox::{Event, Mailbox};
+use crate::metrics::Metrics;
+use crate::peer_manager::{Parts, PeerManager};
+use crate::raft_service::RaftService;
+use crate::regions::Regions;
+use crate::shared::{CatalogCell, Shared, Stopping};
+use crate::transport::{
+    FRAME_BYTES_MAX, Introduction, Links, Peers, STREAM_WINDOW_BYTES, Transport, Unstarted,
+};
+use crate::upkeep::{self, DiskFull, Fetcher};
+use crate::waiter::WriteWaiter;
+use rdb_core::apply::State;
+use rdb_core::ids::{NamespaceId, NodeId, RegionId};
+use rdb_core::raft::Message;
+use rdb_pd::Catalog;
+use rdb_proto::internal::v1::peer_server::PeerServer;
+use rdb_proto::v1::cluster_server::ClusterServer;
+use rdb_proto::v1::kv_server::KvServer;
+use rdb_proto::v1::namespaces_server::NamespacesServer;
+use rdb_storage::{
+    Engine, EngineOptions, Expected, LogSink, LogWriter, LogWriterHandle, LogWriterOptions,
+};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::Server;
+
+/// How long a stopping node waits for others to take over what it leads.
+const HAND_OVER_WAIT: Duration = Duration::from_secs(3);
+/// How long a stopping node waits for requests under way.
+const DRAIN_WAIT: Duration = Duration::from_secs(2);
+/// Between attempts to register nodes in the catalog.
+const REGISTER_INTERVAL: Duration = Duration::from_millis(500);
+/// Streams that one client's connection may have open.
+const STREAMS_PER_CONNECTION_MAX: u32 = 256;
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory is not one that this node may use.
+    #[error(transparent)]
+    Storage(#[from] rdb_storage::Error),
+    /// What is in it does not fit together.
+    #[error("{0}")]
+    Boot(String),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address} for {what}: {source}. Is another process using the port? Stop it, or change {option}")]
+    Listen {
+        /// Which address.
+        address: SocketAddr,
+        /// What for.
+        what: &'static str,
+        /// The option that sets it.
+        option: &'static str,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The system refused a thread or a runtime.
+    #[error("cannot start: {0}")]
+    System(#[from] std::io::Error),
+}
+
+/// Ends the process at once: to go on would be to answer for what is not so. The log is flushed by being unbuffered.
+pub(crate) fn die(reason: &str) -> ! {
+    tracing::error!(reason, "this node stops: it cannot keep its promises");
+    std::process::abort();
+}
+
+/// A running node.
+pub struct Node {
+    shared: Shared,
+    threads: Vec<JoinHandle<()>>,
+    applier: ApplierHandle,
+    log: Option<LogWriter>,
+    stop_flushes: Arc<AtomicBool>,
+    stop_serving: watch::Sender<bool>,
+    peers: Runtime,
+    clients: Runtime,
+    addresses: Addresses,
+    _engine: Arc<Engine>,
+}
+
+/// Where a node listens.
+#[derive(Debug, Clone, Copy)]
+struct Addresses {
+    client: SocketAddr,
+    http: SocketAddr,
+}
+
+/// What the log writer reports to.
+struct Sink {
+    mailbox: Mailbox,
+    transport: Transport,
+}
+
+impl LogSink for Sink {
+    fn persisted(&mut self, region: RegionId, number: u64) {
+        self.mailbox.post(Event::Persisted { region, number });
+    }
+
+    fn send(&mut self, region: RegionId, messages: Vec<Message>) {
+        self.transport.send(region, messages);
+    }
+
+    fn failed(&mut self, error: rdb_storage::Error) {
+        die(&format!("the log cannot be written: {error}"));
+    }
+}
+
+/// The three sockets, bound before anything on disk is touched: a port in use is found out first.
+struct Listeners {
+    client: std::net::TcpListener,
+    peer: std::net::TcpListener,
+    http: std::net::TcpListener,
+}
+
+impl Listeners {
+    fn bind(config: &Config) -> Result<Self, StartError> {
+        let bind = |address: SocketAddr, what, option| {
+            let bound = std::net::TcpListener::bind(address)
+                .and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
+            bound.map_err(|source| StartError::Listen { address, what, option, source })
+        };
+        Ok(Self {
+            client: bind(config.listen_client, "clients", "listen_client")?,
+            peer: bind(config.listen_peer, "other nodes", "listen_peer")?,
+            http: bind(config.listen_http, "metrics and health", "listen_http")?,
+        })
+    }
+}
+
+impl Node {
+    /// Starts a node. When this returns it serves; whether it is ready, `/readyz` says.
+    ///
+    /// # Errors
+    /// It must not start, or cannot: the error says why and what to do.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        let listeners = Listeners::bind(&config)?;
+        let engine = Arc::new(open(&config)?);
+        let runtime = |name: &str, workers: Option<usize>| {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            workers.map(|workers| builder.worker_threads(workers));
+            builder.thread_name(name).enable_all().build()
+        };
+        let peers = runtime("peers", Some(1))?;
+        let clients = runtime("clients", None)?;
+        let (mailbox, events) = Mailbox::new();
+        let metrics = Arc::new(Metrics::new());
+        let others: Vec<(NodeId, String)> = config
+            .nodes
+            .iter()
+            .filter(|member| member.id != config.node_id)
+            .map(|member| (NodeId(member.id), member.peer.clone()))
+            .collect();
+        let (transport, unstarted) =
+            Transport::new(others.iter().cloned(), mailbox.clone(), metrics.clone());
+        let sink = Sink { mailbox: mailbox.clone(), transport: transport.clone() };
+        let log = LogWriter::spawn(&engine, &LogWriterOptions::default(), sink)?;
+        let catalog_machine = load_catalog(&engine, &log.handle(), &config)?;
+        let shared = Shared {
+            identity: Arc::new(engine.identity().clone()),
+            catalog: CatalogCell::default(),
+            regions: Regions::default(),
+            data: engine.data(),
+            budget: Budget::new(config.request_bytes_max),
+            disk_full: DiskFull::default(),
+            peers: Peers::new(others.iter().map(|(node, _)| *node)),
+            stopping: Stopping::default(),
+            config: Arc::new(config),
+            mailbox,
+            metrics,
+        };
+        shared.catalog.store(Arc::new(catalog_machine.catalog().clone()));
+        let mut threads = Vec::new();
+        let (applier, fetcher) = start_workers(&shared, &engine, &mut threads)?;
+        let parts = Parts {
+            config: shared.config.clone(),
+            mailbox: shared.mailbox.clone(),
+            transport,
+            log: log.handle(),
+            applier: applier.clone(),
+            fetcher,
+            regions: shared.regions.clone(),
+            metrics: shared.metrics.clone(),
+            logger: logging::slog_logger(),
+        };
+        let manager = PeerManager::boot(parts, &engine, &catalog_machine)
+            .map_err(|error| StartError::Boot(error.to_string()))?;
+        threads.push(spawn("raft", move || manager.run(&events))?);
+        let stop_flushes = Arc::new(AtomicBool::new(false));
+        threads.push(start_flushes(&shared, &engine, stop_flushes.clone())?);
+        let (stop_serving, stopped) = watch::channel(false);
+        let addresses = Addresses {
+            client: listeners.client.local_addr()?,
+            http: listeners.http.local_addr()?,
+        };
+        serve_peers(&peers, &shared, &log.handle(), unstarted, listeners.peer)?;
+        serve_clients(&clients, &shared, listeners.client, stopped.clone())?;
+        serve_http(&clients, &shared, &log.handle(), listeners.http, stopped)?;
+        clients.spawn(register_nodes(shared.clone()));
+        tracing::info!(
+            node = shared.config.node_id,
+            cluster = shared.config.cluster_id,
+            client = %addresses.client,
+            http = %addresses.http,
+            "serving"
+        );
+        Ok(Self {
+            shared,
+            threads,
+            applier,
+            log: Some(log),
+            stop_flushes,
+            stop_serving,
+            peers,
+            clients,
+            addresses,
+            _engine: engine,
+        })
+    }
+
+    /// Where clients are served.
+    pub fn client_address(&self) -> SocketAddr {
+        self.addresses.client
+    }
+
+    /// Where metrics and health are served.
+    pub fn http_address(&self) -> SocketAddr {
+        self.addresses.http
+    }
+
+    /// Stops the node: hands over what it leads, takes no more requests, lets those under way end, and closes its files
+    /// with nothing left to replay.
+    pub fn stop(mut self) {
+        tracing::info!("stopping");
+        self.hand_over();
+        self.shared.stopping.set();
+        let drained = Instant::now() + DRAIN_WAIT;
+        while 0 < self.shared.budget.used() && Instant::now() < drained {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let _ = self.stop_serving.send(true);
+        self.clients.shutdown_timeout(Duration::from_millis(500));
+        self.stop_flushes.store(true, Ordering::Relaxed);
+        self.shared.mailbox.post(Event::Stop);
+        self.applier.post(Task::Stop);
+        self.peers.shutdown_timeout(Duration::from_millis(500));
+        if let Some(Err(error)) = self.log.take().map(LogWriter::shutdown) {
+            tracing::error!(%error, "the log was not closed well");
+        }
+        for thread in self.threads {
+            // A thread that panicked has said so; with panics that abort it never gets here.
+            let _ = thread.join();
+        }
+        if let Err(error) = self.shared.data.flush() {
+            tracing::error!(%error, "the data was not flushed; the next start replays the log instead");
+        }
+        tracing::info!("stopped");
+    }
+
+    fn hand_over(&self) {
+        if self.shared.config.nodes.len() == 1 {
+            return;
+        }
+        let deadline = Instant::now() + HAND_OVER_WAIT;
+        let leads = || self.shared.regions.all().values().any(|view| view.leads());
+        let mut asked = Instant::now();
+        self.shared.mailbox.post(Event::HandOver);
+        while leads() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+            if Duration::from_millis(500) < asked.elapsed() {
+                asked = Instant::now();
+                self.shared.mailbox.post(Event::HandOver);
+            }
+        }
+    }
+}
+
+fn open(config: &Config) -> Result<Engine, rdb_storage::Error> {
+    let expected = Expected { cluster_id: config.cluster_id.clone(), node_id: config.node() };
+    let options = EngineOptions { block_cache_bytes: config.cache_bytes, ..EngineOptions::default() };
+    Engine::open(&config.data_dir, &expected, &options)
+}
+
+/// The catalog as it is stored. The meta region is made at the very first start, on every node alike.
+fn load_catalog(
+    engine: &Engine,
+    log: &LogWriterHandle,
+    config: &Config,
+) -> Result<rdb_pd::Machine, StartError> {
+    let known = engine.log().regions()?.iter().any(|stored| stored.region() == RegionId::META);
+    let stored = engine.data().load(RegionId::META)?;
+    if !known {
+        if stored.is_some() {
+            return Err(StartError::Boot(
+                "the data has a catalog but the log has none: the log was lost. Do not start this node; \
+                 see docs/data-on-disk.md"
+                    .to_owned(),
+            ));
+        }
+        let (done, created) = crossbeam_channel::bounded(1);
+        log.create_region(RegionId::META, config.members(), move || {
+            let _ = done.send(());
+        })?;
+        if created.recv().is_err() {
+            return Err(StartError::Boot("the meta region's log could not be made".to_owned()));
+        }
+    }
+    let state = stored.map_or_else(State::default, |(state, _)| state);
+    let mut catalog = Catalog::default();
+    for (key, value) in engine.data().records(NamespaceId::META)? {
+        catalog.load(&key, &value).map_err(|error| StartError::Boot(format!("the catalog: {error}")))?;
+    }
+    Ok(rdb_pd::Machine::new(state, catalog))
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(run)
+}
+
+fn start_workers(
+    shared: &Shared,
+    engine: &Engine,
+    threads: &mut Vec<JoinHandle<()>>,
+) -> std::io::Result<(ApplierHandle, Fetcher)> {
+    let (tasks, work) = crossbeam_channel::unbounded();
+    let applier = Applier {
+        data: shared.data.clone(),
+        mailbox: shared.mailbox.clone(),
+        catalog: shared.catalog.clone(),
+        metrics: shared.metrics.clone(),
+    };
+    threads.push(spawn("applier", move || {
+        if let Err(error) = applier.run(&work) {
+            die(&error.to_string());
+        }
+    })?);
+    let (fetcher, fetches) = Fetcher::new();
+    let (logs, mailbox) = (engine.log(), shared.mailbox.clone());
+    threads.push(spawn("fetches", move || upkeep::run_fetches(&fetches, &logs, &mailbox))?);
+    Ok((ApplierHandle(tasks), fetcher))
+}
+
+fn start_flushes(
+    shared: &Shared,
+    engine: &Arc<Engine>,
+    stop: Arc<AtomicBool>,
+) -> std::io::Result<JoinHandle<()>> {
+    let (shared, engine) = (shared.clone(), engine.clone());
+    spawn("flushes", move || {
+        let reserve = shared.config.disk_reserve_bytes;
+        upkeep::run_flushes(&engine, &shared.data, &shared.mailbox, &shared.disk_full, reserve, &stop);
+    })
+}
+
+fn serve_peers(
+    runtime: &Runtime,
+    shared: &Shared,
+    log: &LogWriterHandle,
+    unstarted: Unstarted,
+    listener: std::net::TcpListener,
+) -> Result<(), StartError> {
+    let config = &shared.config;
+    let introduction = Introduction {
+        cluster_id: config.cluster_id.clone(),
+        node: config.node(),
+        store_id: shared.identity.store_id,
+        incarnation: shared.identity.incarnation,
+        client_address: config.member(config.node()).map(|member| member.client.clone()).unwrap_or_default(),
+        log: log.clone(),
+    };
+    let others = config.members().into_iter().filter(|member| *member != config.node());
+    let service = RaftService::new(
+        introduction.clone(),
+        shared.peers.clone(),
+        shared.catalog.clone(),
+        shared.mailbox.clone(),
+        shared.metrics.clone(),
+        others,
+    );
+    let service = PeerServer::new(service)
+        .max_decoding_message_size(FRAME_BYTES_MAX)
+        .max_encoding_message_size(FRAME_BYTES_MAX);
+    let links = Links {
+        introduction,
+        peers: shared.peers.clone(),
+        catalog: shared.catalog.clone(),
+        mailbox: shared.mailbox.clone(),
+    };
+    let _entered = runtime.enter();
+    unstarted.start(&links);
+    let incoming = TcpListenerStream::new(TcpListener::from_std(listener)?);
+    runtime.spawn(async move {
+        let served = Server::builder()
+            .tcp_nodelay(true)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(2 * STREAM_WINDOW_BYTES)
+            .add_service(service)
+            .serve_with_incoming(NoDelay(incoming))
+            .await;
+        if let Err(error) = served {
+            die(&format!("other nodes can no longer be served: {error}"));
+        }
+    });
+    Ok(())
+}
+
+fn serve_clients(
+    runtime: &Runtime,
+    shared: &Shared,
+    listener: std::net::TcpListener,
+    mut stopped: watch::Receiver<bool>,
+) -> Result<(), StartError> {
+    let limit = MESSAGE_BYTES_MAX;
+    let kv = KvServer::new(KvService(shared.clone())).max_decoding_message_size(limit);
+    let namespaces = NamespacesServer::new(NamespaceService(shared.clone())).max_decoding_message_size(limit);
+    let cluster = ClusterServer::new(ClusterService(shared.clone())).max_decoding_message_size(limit);
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(rdb_proto::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .map_err(|error| StartError::Boot(format!("reflection: {error}")))?;
+    let _entered = runtime.enter();
+    let incoming = TcpListenerStream::new(TcpListener::from_std(listener)?);
+    runtime.spawn(async move {
+        let (reporter, health) = tonic_health::server::health_reporter();
+        reporter.set_serving::<KvServer<KvService>>().await;
+        let served = Server::builder()
+            .tcp_nodelay(true)
+            .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+            .http2_keepalive_interval(Some(Duration::from_secs(10)))
+            .add_service(kv)
+            .add_service(namespaces)
+            .add_service(cluster)
+            .add_service(health)
+            .add_service(reflection)
+            .serve_with_incoming_shutdown(NoDelay(incoming), async move {
+                let _ = stopped.wait_for(|stop| *stop).await;
+            })
+            .await;
+        if let Err(error) = served {
+            die(&format!("clients can no longer be served: {error}"));
+        }
+    });
+    Ok(())
+}
+
+fn serve_http(
+    runtime: &Runtime,
+    shared: &Shared,
+    log: &LogWriterHandle,
+    listener: std::net::TcpListener,
+    mut stopped: watch::Receiver<bool>,
+) -> Result<(), StartError> {
+    let pages = http::Pages { shared: shared.clone(), log: log.clone() };
+    let _entered = runtime.enter();
+    let listener = TcpListener::from_std(listener)?;
+    runtime.spawn(async move {
+        let serve = axum::serve(listener, http::router(pages)).with_graceful_shutdown(async move {
+            let _ = stopped.wait_for(|stop| *stop).await;
+        });
+        if let Err(error) = serve.await {
+            tracing::error!(%error, "metrics and health can no longer be served");
+        }
+    });
+    Ok(())
+}
+
+/// The catalog's leader remembers the directory with which each node first joined, so that a node which comes back with
+/// an empty one is not mistaken for it: it might vote twice.
+async fn register_nodes(shared: Shared) {
+    loop {
+        tokio::time::sleep(REGISTER_INTERVAL).await;
+        let leads = shared.regions.get(RegionId::META).is_some_and(|view| view.leads());
+        if !leads || shared.stopping.is_set() {
+            continue;
+        }
+        for node in shared.config.members() {
+            let store_id = if node == shared.config.node() {
+                Some(shared.identity.store_id)
+            } else {
+                shared.peers.directory(node).map(|directory| directory.store_id)
+            };
+            if let Some(store_id) = store_id.filter(|_| shared.catalog.load().node(node).is_none()) {
+                register(&shared, node, store_id).await;
+            }
+        }
+    }
+}
+
+async fn register(shared: &Shared, node: NodeId, store_id: u64) {
+    let command = rdb_pd::Command::RegisterNode { node, store_id };
+    let (waiter, answer) = WriteWaiter::channel();
+    let event = Event::Write { region: RegionId::META, commands: command.encode(), waiter };
+    shared.mailbox.post(event);
+    if let Ok(Ok(Err(failure))) = tokio::time::timeout(shared.config.request_timeout(), answer).await {
+        tracing::debug!(%node, ?failure, "the node is not registered yet");
+    }
+}
+
+/// Accepted connections without Nagle's algorithm, which holds small answers back.
+struct NoDelay(TcpListenerStream);
+
+impl tokio_stream::Stream for NoDelay {
+    type Item = std::io::Result<tokio::net::TcpStream>;
+
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Self::Item>> {
+        let next = std::pin::Pin::new(&mut self.0).poll_next(context);
+        if let std::task::Poll::Ready(Some(Ok(stream))) = &next {
+            // Slower without, and no worse.
+            let _ = stream.set_nodelay(true);
+        }
+        next
+    }
+}

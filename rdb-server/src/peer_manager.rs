@@ -1,0 +1,475 @@
+//! The raft loop: the one thread that owns all groups. It does no I/O and never waits, except for its mailbox.
+//!
+//! A turn: wait for one event or the next tick, take what else has come, step each into its group, tick if it is time,
+//! then hand out the effects of every group that was touched. So a turn's proposals of a region share an entry, its
+//! reads share a round, and its messages to a node leave together.
+
+use crate::applier::{self, ApplierHandle, Task};
+use crate::config::Config;
+use crate::mailbox::{Event, Mailbox};
+use crate::metrics::Metrics;
+use crate::peer::Peer;
+use crate::regions::Regions;
+use crate::transport::Transport;
+use crate::upkeep::Fetcher;
+use crate::waiter::{ReadWaiter, WriteWaiter};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use rdb_core::apply::State;
+use rdb_core::hlc::Clock;
+use rdb_core::ids::{Index, NamespaceId, NodeId, RegionId};
+use rdb_core::raft::{Boot, Effects, Failure, Group, HardState, Message, MessageType, Options, Rejected};
+use rdb_core::sessions::Sessions;
+use rdb_pd::{Catalog, Namespace};
+use rdb_storage::{AppendError, Data, Engine, LogStore, LogWriterHandle, WRITES_PER_REGION_MAX};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Events taken in one turn: enough to batch, few enough to keep the ticks.
+const EVENTS_PER_TURN_MAX: usize = 4096;
+/// Bytes of one region handed to the applier and not yet applied, past which its appends from the leader are dropped:
+/// the leader then sends them again, as fast as this node can follow.
+const APPLYING_BYTES_MAX: usize = 64 << 20;
+/// Between looks at the logs' lengths.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The raft loop's state.
+pub(crate) struct PeerManager {
+    pub(crate) config: Arc<Config>,
+    pub(crate) incarnation: u64,
+    pub(crate) mailbox: Mailbox,
+    pub(crate) transport: Transport,
+    pub(crate) log: LogWriterHandle,
+    pub(crate) logs: LogStore,
+    pub(crate) data: Data,
+    pub(crate) applier: ApplierHandle,
+    pub(crate) fetcher: Fetcher,
+    pub(crate) regions: Regions,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) logger: slog::Logger,
+    peers: BTreeMap<RegionId, Peer>,
+    /// Regions whose log is being made, by the namespace that wants them.
+    creating: BTreeMap<RegionId, Namespace>,
+    touched: BTreeSet<RegionId>,
+    clock: Clock,
+    started: (Instant, u64),
+}
+
+/// What a [`PeerManager`] is made of.
+pub(crate) struct Parts {
+    pub(crate) config: Arc<Config>,
+    pub(crate) mailbox: Mailbox,
+    pub(crate) transport: Transport,
+    pub(crate) log: LogWriterHandle,
+    pub(crate) applier: ApplierHandle,
+    pub(crate) fetcher: Fetcher,
+    pub(crate) regions: Regions,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) logger: slog::Logger,
+}
+
+/// Why the regions on disk cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BootError {
+    /// The disk could not be read, or contradicts itself.
+    #[error(transparent)]
+    Storage(#[from] rdb_storage::Error),
+    /// A region's data and log do not fit together.
+    #[error("{0}. This node lost data that it had promised to keep: do not start it; see docs/data-on-disk.md")]
+    Region(#[from] rdb_core::raft::BootError),
+    /// The data has a region whose log is gone.
+    #[error(
+        "region {region} has data but no log: the log was lost. Do not start this node; see docs/data-on-disk.md"
+    )]
+    LogLost {
+        /// Which region.
+        region: RegionId,
+    },
+}
+
+impl PeerManager {
+    /// Starts all regions that the log holds and the catalog names.
+    pub(crate) fn boot(parts: Parts, engine: &Engine, catalog: &rdb_pd::Machine) -> Result<Self, BootError> {
+        let Parts { config, mailbox, transport, log, applier, fetcher, regions, metrics, logger } = parts;
+        let wall_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+        let mut manager = Self {
+            incarnation: engine.identity().incarnation,
+            logs: engine.log(),
+            data: engine.data(),
+            config,
+            mailbox,
+            transport,
+            log,
+            applier,
+            fetcher,
+            regions,
+            metrics,
+            logger,
+            peers: BTreeMap::new(),
+            creating: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            clock: Clock::default(),
+            started: (Instant::now(), u64::try_from(wall_ms).unwrap_or(u64::MAX)),
+        };
+        manager.boot_stored(catalog)?;
+        manager.reconcile(catalog.catalog())?;
+        Ok(manager)
+    }
+
+    fn boot_stored(&mut self, catalog: &rdb_pd::Machine) -> Result<(), BootError> {
+        for stored in self.logs.regions()? {
+            let region = stored.region();
+            if region == RegionId::META {
+                let machine = applier::Machine::Catalog(catalog.clone());
+                let boot = stored.into_boot(catalog.state().applied, rand::random());
+                self.start(boot, NamespaceId::META, machine, *catalog.state(), false)?;
+                continue;
+            }
+            match catalog.catalog().namespaces().find(|namespace| namespace.region == region) {
+                Some(namespace) => {
+                    let (state, sessions) = self.data.load(region)?.unwrap_or_default();
+                    let machine = rdb_core::apply::Machine::new(region, state, sessions);
+                    let boot = stored.into_boot(state.applied, rand::random());
+                    let preferred = namespace.preferred_leader == self.config.node();
+                    self.start(boot, namespace.id, applier::Machine::Keys(machine), state, preferred)?;
+                }
+                // Deleted, and the node stopped before its log was. A region of a later id is only not yet named by
+                // the applied catalog: the log's rest names it.
+                None if region < catalog.catalog().next_region() => self.destroy_log(region),
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn start(
+        &mut self,
+        boot: Boot,
+        namespace: NamespaceId,
+        machine: applier::Machine,
+        state: State,
+        preferred: bool,
+    ) -> Result<(), BootError> {
+        let region = boot.region;
+        let options = Options { eager_commits: region == RegionId::META, ..self.config.raft() };
+        let group = Group::new(options, boot, self.logs.region(region), &self.logger)?;
+        self.applier.post(Task::Open { region, namespace, machine: Box::new(machine) });
+        let peer = Peer::new(group, self.regions.insert(region), state.truncate_to, preferred);
+        peer.publish();
+        self.peers.insert(region, peer);
+        self.touched.insert(region);
+        Ok(())
+    }
+
+    /// Runs until it is told to stop.
+    pub(crate) fn run(mut self, events: &Receiver<Event>) {
+        let tick = self.config.tick();
+        let mut next_tick = Instant::now() + tick;
+        let mut next_upkeep = Instant::now() + UPKEEP_INTERVAL;
+        loop {
+            match events.recv_deadline(next_tick) {
+                Ok(first) => {
+                    let more = events.try_iter().take(EVENTS_PER_TURN_MAX);
+                    for event in std::iter::once(first).chain(more) {
+                        if matches!(event, Event::Stop) {
+                            return;
+                        }
+                        self.handle(event);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            let now = Instant::now();
+            if next_tick <= now {
+                // However late this is, it is one tick: a burst would make every follower stand for election after
+                // a pause of the process, when its leader's messages are still in the mailbox.
+                next_tick = now + tick;
+                self.tick();
+            }
+            if next_upkeep <= now {
+                next_upkeep = now + UPKEEP_INTERVAL;
+                self.shorten_logs();
+            }
+            self.hand_out();
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Write { region, commands, waiter } => self.write(region, commands, waiter),
+            Event::Read { region, waiter } => self.read(region, waiter),
+            Event::Messages { from, messages, share } => {
+                for (region, message) in messages {
+                    self.step(from, region, message);
+                }
+                drop(share);
+            }
+            Event::Unreachable { peer } => self.unreachable(peer),
+            Event::Persisted { region, number } => self.with(region, |peer| {
+                peer.writes_in_flight = peer.writes_in_flight.saturating_sub(1);
+                peer.group.persisted(number);
+            }),
+            Event::Applied { region, index, truncate_to } => self.with(region, |peer| {
+                peer.applied(index);
+                peer.truncate_to = truncate_to;
+            }),
+            Event::Fetched { region, low, entries, context } => {
+                self.with(region, |peer| {
+                    let entries = entries.unwrap_or_else(|error| {
+                        // Dropped in the meantime, since all have it: whoever asked no longer needs it.
+                        if peer.group.first_index() <= low {
+                            crate::node::die(&format!("region {region}: the log cannot be read: {error}"));
+                        }
+                        Vec::new()
+                    });
+                    peer.group.fetched(low, entries, context);
+                });
+            }
+            Event::Catalog(catalog) => {
+                if let Err(error) = self.reconcile(&catalog) {
+                    crate::node::die(&format!("a region cannot be started: {error}"));
+                }
+            }
+            Event::RegionCreated { region } => self.created(region),
+            Event::Flushed => self.drop_entries(),
+            Event::HandOver => self.hand_over(),
+            Event::Stop => {}
+        }
+    }
+
+    fn with(&mut self, region: RegionId, act: impl FnOnce(&mut Peer)) {
+        if let Some(peer) = self.peers.get_mut(&region) {
+            act(peer);
+            self.touched.insert(region);
+        }
+    }
+
+    fn write(&mut self, region: RegionId, commands: rdb_core::command::Encoded, waiter: WriteWaiter) {
+        let Some(peer) = self.peers.get_mut(&region) else {
+            return waiter.answer(Err(Failure::NotLeader { leader: None }));
+        };
+        self.touched.insert(region);
+        if let Err((waiter, failure)) = peer.group.propose(commands, waiter) {
+            waiter.answer(Err(failure));
+        }
+    }
+
+    fn read(&mut self, region: RegionId, waiter: ReadWaiter) {
+        let Some(peer) = self.peers.get_mut(&region) else {
+            return waiter.answer(Err(Failure::NotLeader { leader: None }));
+        };
+        self.touched.insert(region);
+        if let Err((waiter, failure)) = peer.group.read(waiter) {
+            waiter.answer(Err(failure));
+        }
+    }
+
+    fn step(&mut self, from: NodeId, region: RegionId, message: Message) {
+        // A region that is not here yet, or no longer: its messages come again, or are of no use.
+        let Some(peer) = self.peers.get_mut(&region) else { return };
+        let append = message.msg_type == MessageType::MsgAppend as i32;
+        if append && APPLYING_BYTES_MAX < peer.applying_bytes {
+            return;
+        }
+        self.touched.insert(region);
+        let claimed = NodeId(message.from);
+        let stepped = if claimed == from {
+            peer.group.step(message)
+        } else {
+            Err(Rejected::Route { from: claimed, to: NodeId(message.to) })
+        };
+        if let Err(reason) = stepped {
+            self.metrics.message_rejected();
+            if matches!(reason, Rejected::Log { .. }) {
+                tracing::error!(%region, %from, %reason, "a peer's message contradicts this node's log");
+            } else {
+                tracing::debug!(%region, %from, %reason, "a peer's message was dropped");
+            }
+        }
+    }
+
+    fn unreachable(&mut self, node: NodeId) {
+        for (region, peer) in &mut self.peers {
+            peer.group.unreachable(node);
+            self.touched.insert(*region);
+        }
+    }
+
+    fn tick(&mut self) {
+        for (region, peer) in &mut self.peers {
+            peer.tick();
+            self.touched.insert(*region);
+        }
+    }
+
+    /// Hands out what the touched groups want done.
+    fn hand_out(&mut self) {
+        let stamp = self.clock.stamp(self.now_ms());
+        while let Some(region) = self.touched.pop_first() {
+            let Some(peer) = self.peers.get_mut(&region) else { continue };
+            while peer.writes_in_flight < WRITES_PER_REGION_MAX {
+                let Some(effects) = peer.group.take_effects(stamp) else { break };
+                Self::carry_out(region, peer, effects, &self.transport, &self.log, &self.applier, &self.fetcher);
+            }
+            peer.publish();
+        }
+    }
+
+    fn carry_out(
+        region: RegionId,
+        peer: &mut Peer,
+        effects: Effects<WriteWaiter, ReadWaiter>,
+        transport: &Transport,
+        log: &LogWriterHandle,
+        applier: &ApplierHandle,
+        fetcher: &Fetcher,
+    ) {
+        transport.send(region, effects.send);
+        if let Some(write) = effects.write {
+            peer.writes_in_flight += 1;
+            match log.append(region, write) {
+                Ok(()) => {}
+                // The queue has room for what `WRITES_PER_REGION_MAX` allows on a node with a thousand regions.
+                Err(AppendError::Full(_)) => crate::node::die("the log writer's queue is full"),
+                // It has said why, and the process is on its way out.
+                Err(AppendError::Stopped(_)) => {}
+            }
+        }
+        if let Some(apply) = effects.apply {
+            let bytes = apply.entries.iter().map(|entry| entry.data.len()).sum();
+            let last = apply.entries.last().map_or(0, |entry| entry.index);
+            peer.applying.push_back((last, bytes));
+            peer.applying_bytes += bytes;
+            applier.post(Task::Apply { region, apply });
+        }
+        for waiter in effects.reads {
+            waiter.answer(Ok(()));
+        }
+        for fetch in effects.fetch {
+            fetcher.fetch(region, fetch);
+        }
+        for (waiter, failure) in effects.failed_writes {
+            waiter.answer(Err(failure));
+        }
+        for (waiter, failure) in effects.failed_reads {
+            waiter.answer(Err(failure));
+        }
+    }
+
+    /// The wall clock at start, carried on by the monotonic clock: a step of the wall clock is not followed.
+    fn now_ms(&self) -> u64 {
+        let (instant, wall_ms) = self.started;
+        wall_ms.saturating_add(u64::try_from(instant.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// Starts the regions that the catalog has and this node has not, and ends those that it no longer has.
+    fn reconcile(&mut self, catalog: &Catalog) -> Result<(), BootError> {
+        for namespace in catalog.namespaces() {
+            let region = namespace.region;
+            if self.peers.contains_key(&region) || self.creating.contains_key(&region) {
+                continue;
+            }
+            if self.data.load(region)?.is_some() {
+                return Err(BootError::LogLost { region });
+            }
+            self.creating.insert(region, namespace.clone());
+            let mailbox = self.mailbox.clone();
+            let done = move || mailbox.post(Event::RegionCreated { region });
+            self.log.create_region(region, namespace.members.clone(), done)?;
+        }
+        let named: BTreeSet<RegionId> = catalog.namespaces().map(|namespace| namespace.region).collect();
+        let gone: Vec<RegionId> = self
+            .peers
+            .keys()
+            .copied()
+            .filter(|region| RegionId::FIRST_USER <= *region && !named.contains(region))
+            .collect();
+        gone.into_iter().for_each(|region| self.end(region));
+        Ok(())
+    }
+
+    fn created(&mut self, region: RegionId) {
+        let Some(namespace) = self.creating.remove(&region) else { return };
+        let boot = Boot {
+            region,
+            node: self.config.node(),
+            members: namespace.members.clone(),
+            hard_state: HardState::default(),
+            terms: rdb_core::raft::disk::Terms::default(),
+            last: 0,
+            applied: 0,
+            incarnation: self.incarnation,
+            seed: rand::random(),
+        };
+        let machine = rdb_core::apply::Machine::new(region, State::default(), Sessions::default());
+        let preferred = namespace.preferred_leader == self.config.node();
+        let started =
+            self.start(boot, namespace.id, applier::Machine::Keys(machine), State::default(), preferred);
+        if let Err(error) = started {
+            crate::node::die(&format!("a new region cannot be started: {error}"));
+        }
+        tracing::info!(%region, namespace = namespace.name, "region created");
+    }
+
+    /// Ends a region whose namespace was deleted. Its data goes first, and durably, together with the catalog that no
+    /// longer names it; then its log. The other way round, a crash in between would leave data whose log is lost.
+    fn end(&mut self, region: RegionId) {
+        self.peers.remove(&region);
+        self.regions.remove(region);
+        let log = self.log.clone();
+        let done = move || destroy_log(&log, region);
+        self.applier.post(Task::Close { region, done: Box::new(done) });
+        tracing::info!(%region, "region removed");
+    }
+
+    fn destroy_log(&self, region: RegionId) {
+        destroy_log(&self.log, region);
+    }
+
+    /// Leaders let everyone drop what all members have confirmed, less what is kept for short absences.
+    fn shorten_logs(&mut self) {
+        for (region, peer) in &mut self.peers {
+            let Some(confirmed) = peer.group.confirmed_by_all() else { continue };
+            let target: Index = confirmed.saturating_sub(self.config.log_keep_entries);
+            // Not for a handful: each costs an entry of its own.
+            if peer.truncate_to + self.config.log_keep_entries / 4 < target {
+                peer.group.propose_truncation(target);
+                self.touched.insert(*region);
+            }
+        }
+        self.drop_entries();
+    }
+
+    /// Drops what the state machines allow, as far as the data is durable.
+    fn drop_entries(&mut self) {
+        for (region, peer) in &mut self.peers {
+            let target = self.data.truncation_target(*region);
+            if let Some(terms) = peer.group.truncate(target)
+                && let Err(error) = self.log.truncate(*region, target, terms)
+            {
+                tracing::warn!(%region, %error, "the log could not be shortened");
+            }
+        }
+    }
+
+    fn hand_over(&mut self) {
+        let this = self.config.node();
+        for (region, peer) in &mut self.peers {
+            if peer.group.is_leader()
+                && let Some(successor) = peer.successor(this)
+            {
+                tracing::info!(%region, %successor, "handing over the leadership");
+                peer.group.transfer_leader(successor);
+                self.touched.insert(*region);
+            }
+        }
+    }
+}
+
+fn destroy_log(log: &LogWriterHandle, region: RegionId) {
+    if let Err(error) = log.destroy_region(region, || {}) {
+        // The next start finds a log that no namespace names, and removes it.
+        tracing::warn!(%region, %error, "a removed region's log stays until the next start");
+    }
+}

@@ -1,0 +1,165 @@
+//! Messages from other nodes: the handshake, then frames into the mailbox.
+
+use crate::budget::Budget;
+use crate::mailbox::{Event, Mailbox};
+use crate::metrics::Metrics;
+use crate::shared::CatalogCell;
+use crate::transport::{Directory, Introduction, PROTOCOL, Peers, SILENCE_MAX};
+use raft_prost::Message as _;
+use rdb_core::ids::{NodeId, RegionId};
+use rdb_core::raft::Message;
+use rdb_proto::internal::v1::peer_frame::Frame;
+use rdb_proto::internal::v1::peer_reply::Reply;
+use rdb_proto::internal::v1::{Hello, PeerFrame, PeerReply, Pong, RaftBatch, peer_server};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+/// Bytes of one node's messages that wait for the raft loop. Past it they are dropped, as if the network had.
+const INCOMING_BYTES_MAX: usize = 128 << 20;
+
+/// Serves other nodes.
+pub(crate) struct RaftService {
+    introduction: Introduction,
+    peers: Peers,
+    catalog: CatalogCell,
+    mailbox: Mailbox,
+    metrics: Arc<Metrics>,
+    budgets: BTreeMap<NodeId, Budget>,
+}
+
+impl RaftService {
+    pub(crate) fn new(
+        introduction: Introduction,
+        peers: Peers,
+        catalog: CatalogCell,
+        mailbox: Mailbox,
+        metrics: Arc<Metrics>,
+        others: impl Iterator<Item = NodeId>,
+    ) -> Self {
+        let budgets = others.map(|node| (node, Budget::new(INCOMING_BYTES_MAX))).collect();
+        Self { introduction, peers, catalog, mailbox, metrics, budgets }
+    }
+
+    /// Who calls, if it is one to listen to.
+    fn check(&self, hello: &Hello) -> Result<NodeId, String> {
+        let (from, to) = (NodeId(hello.from), NodeId(hello.to));
+        let this = &self.introduction;
+        if hello.protocol != PROTOCOL {
+            return Err(format!(
+                "node {from} speaks protocol {} and node {} speaks {PROTOCOL}: upgrade the older one",
+                hello.protocol, this.node
+            ));
+        }
+        if hello.cluster_id != this.cluster_id {
+            return Err(format!(
+                "node {from} belongs to the cluster '{}' and node {} to '{}': check cluster_id and the addresses \
+                 under [[nodes]]",
+                hello.cluster_id, this.node, this.cluster_id
+            ));
+        }
+        if to != this.node {
+            return Err(format!(
+                "node {from} wants to speak to node {to}, but this is node {}: check the addresses under [[nodes]]",
+                this.node
+            ));
+        }
+        let Hello { store_id, incarnation, log_position, .. } = *hello;
+        self.peers.meet(from, Directory { store_id, incarnation, log_position }, &self.catalog)?;
+        Ok(from)
+    }
+}
+
+#[tonic::async_trait]
+impl peer_server::Peer for RaftService {
+    type ExchangeStream = ReceiverStream<Result<PeerReply, Status>>;
+
+    async fn exchange(
+        &self,
+        request: Request<Streaming<PeerFrame>>,
+    ) -> Result<Response<Self::ExchangeStream>, Status> {
+        let mut frames = request.into_inner();
+        let Some(Frame::Hello(hello)) = next(&mut frames).await? else {
+            return Err(Status::failed_precondition("the first frame is not a handshake"));
+        };
+        let from = self.check(&hello).map_err(|reason| {
+            tracing::warn!(peer = hello.from, reason, "handshake refused");
+            Status::failed_precondition(reason)
+        })?;
+        let (replies, sent) = mpsc::channel(64);
+        let welcome = PeerReply { reply: Some(Reply::Welcome(self.introduction.welcome())) };
+        // The channel is new and has room.
+        let _ = replies.try_send(Ok(welcome));
+        let incoming = Incoming {
+            from,
+            peers: self.peers.clone(),
+            mailbox: self.mailbox.clone(),
+            metrics: self.metrics.clone(),
+            budget: self.budgets.get(&from).cloned().unwrap_or_else(|| Budget::new(0)),
+        };
+        tokio::spawn(async move {
+            if let Err(status) = incoming.receive(&mut frames, &replies).await {
+                tracing::debug!(peer = %from, reason = status.message(), "incoming connection ended");
+                drop(replies.try_send(Err(status)));
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(sent)))
+    }
+}
+
+/// The next frame; an error when none comes for too long. The peer pings more often than that.
+async fn next(frames: &mut Streaming<PeerFrame>) -> Result<Option<Frame>, Status> {
+    match tokio::time::timeout(SILENCE_MAX, frames.message()).await {
+        Ok(frame) => Ok(frame?.and_then(|frame| frame.frame)),
+        Err(_) => Err(Status::deadline_exceeded("nothing was heard for a second")),
+    }
+}
+
+/// One incoming connection.
+struct Incoming {
+    from: NodeId,
+    peers: Peers,
+    mailbox: Mailbox,
+    metrics: Arc<Metrics>,
+    budget: Budget,
+}
+
+impl Incoming {
+    async fn receive(
+        &self,
+        frames: &mut Streaming<PeerFrame>,
+        replies: &mpsc::Sender<Result<PeerReply, Status>>,
+    ) -> Result<(), Status> {
+        while let Some(frame) = next(frames).await? {
+            self.peers.heard(self.from);
+            match frame {
+                Frame::Raft(batch) => self.post(batch)?,
+                Frame::Ping(ping) => {
+                    self.peers.advanced(self.from, ping.log_position);
+                    // A peer that does not read its answers will find them missing, and connect anew.
+                    let _ = replies.try_send(Ok(PeerReply { reply: Some(Reply::Pong(Pong {})) }));
+                }
+                Frame::Hello(_) => return Err(Status::failed_precondition("a second handshake")),
+            }
+        }
+        Ok(())
+    }
+
+    fn post(&self, batch: RaftBatch) -> Result<(), Status> {
+        let bytes = batch.messages.iter().map(|message| message.message.len() + 64).sum();
+        let Some(share) = self.budget.take(bytes) else {
+            self.metrics.messages_dropped(batch.messages.len());
+            return Ok(());
+        };
+        let mut messages = Vec::with_capacity(batch.messages.len());
+        for message in batch.messages {
+            let decoded = Message::decode(message.message)
+                .map_err(|error| Status::invalid_argument(format!("a Raft message cannot be decoded: {error}")))?;
+            messages.push((RegionId(message.region), decoded));
+        }
+        self.mailbox.post(Event::Messages { from: self.from, messages, share });
+        Ok(())
+    }
+}

@@ -1,0 +1,412 @@
+//! Messages to other nodes: one task, one connection and one bounded queue per node.
+//!
+//! Raft copes with lost messages and not with a loop that waits, so what finds a full queue is dropped, and the groups
+//! are told to ask again. A connection on which nothing was heard for a second is dead and made anew, soon and with
+//! jitter: TCP alone would take minutes to notice a peer that vanished.
+
+use crate::budget::{Budget, Share};
+use crate::mailbox::{Event, Mailbox};
+use crate::metrics::Metrics;
+use crate::shared::CatalogCell;
+use parking_lot::Mutex;
+use raft_prost::Message as _;
+use rdb_core::ids::{NodeId, RegionId};
+use rdb_core::raft::Message;
+use rdb_proto::internal::v1::peer_client::PeerClient;
+use rdb_proto::internal::v1::peer_frame::Frame;
+use rdb_proto::internal::v1::peer_reply::Reply;
+use rdb_proto::internal::v1::{Hello, PeerFrame, PeerReply, Ping, RaftBatch, RaftMessage, Welcome};
+use rdb_storage::LogWriterHandle;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+use tonic::transport::Endpoint;
+
+/// The version of what nodes say to each other.
+pub(crate) const PROTOCOL: u32 = 1;
+/// A connection silent for this long is dead.
+pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(1);
+/// Between pings.
+const PING_INTERVAL: Duration = Duration::from_millis(200);
+/// For a connection and its handshake.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+/// Between attempts, drawn anew each time so that nodes do not retry in step.
+const RETRY_MS: std::ops::Range<u64> = 100..400;
+/// For a frame to find room in the connection.
+const SEND_TIMEOUT: Duration = Duration::from_secs(5);
+/// Messages that wait for one node.
+const QUEUE_MESSAGES_MAX: usize = 16_384;
+/// Their bytes.
+const QUEUE_BYTES_MAX: usize = 128 << 20;
+/// Bytes of one frame after which no more messages join it.
+const FRAME_BYTES: usize = 256 << 10;
+/// Messages taken from the queue at a time.
+const MESSAGES_PER_TURN_MAX: usize = 512;
+/// The largest frame that is read: one message with an entry of the largest batch, and room to spare.
+pub(crate) const FRAME_BYTES_MAX: usize = 64 << 20;
+/// HTTP/2's windows: wide enough that a follower that catches up is limited by its disk.
+pub(crate) const STREAM_WINDOW_BYTES: u32 = 8 << 20;
+
+struct Outgoing {
+    region: RegionId,
+    message: Message,
+    _share: Share,
+}
+
+struct Queue {
+    messages: mpsc::Sender<Outgoing>,
+    budget: Budget,
+}
+
+/// Sends to all other nodes. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Transport {
+    queues: Arc<BTreeMap<NodeId, Queue>>,
+    mailbox: Mailbox,
+    metrics: Arc<Metrics>,
+}
+
+impl Transport {
+    /// Queues messages for the nodes that they name. Never waits.
+    pub(crate) fn send(&self, region: RegionId, messages: Vec<Message>) {
+        for message in messages {
+            let node = NodeId(message.to);
+            let Some(queue) = self.queues.get(&node) else { continue };
+            if !queue.push(region, message) {
+                self.metrics.messages_dropped(1);
+                self.mailbox.post(Event::Unreachable { peer: node });
+            }
+        }
+    }
+}
+
+impl Queue {
+    fn push(&self, region: RegionId, message: Message) -> bool {
+        let bytes: usize = message.entries.iter().map(|entry| entry.data.len() + 32).sum();
+        let Some(share) = self.budget.take(bytes + 64) else { return false };
+        self.messages.try_send(Outgoing { region, message, _share: share }).is_ok()
+    }
+}
+
+/// What is known of the other nodes' directories and health.
+#[derive(Clone)]
+pub(crate) struct Peers {
+    states: Arc<BTreeMap<NodeId, PeerState>>,
+    started: Instant,
+}
+
+#[derive(Default)]
+struct PeerState {
+    /// Milliseconds after the start of this process; 0: never.
+    heard_ms: AtomicU64,
+    seen: Mutex<Option<Directory>>,
+}
+
+/// A node's directory, as the node described it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Directory {
+    pub(crate) store_id: u64,
+    pub(crate) incarnation: u64,
+    pub(crate) log_position: u64,
+}
+
+impl Peers {
+    pub(crate) fn new(others: impl Iterator<Item = NodeId>) -> Self {
+        let states = others.map(|node| (node, PeerState::default())).collect();
+        Self { states: Arc::new(states), started: Instant::now() }
+    }
+
+    /// Something came from `node`.
+    pub(crate) fn heard(&self, node: NodeId) {
+        if let Some(state) = self.states.get(&node) {
+            let millis = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            state.heard_ms.store(millis.max(1), Ordering::Relaxed);
+        }
+    }
+
+    /// How long nothing has come from `node`; `None` if nothing ever did.
+    pub(crate) fn silence(&self, node: NodeId) -> Option<Duration> {
+        let heard_ms = self.states.get(&node)?.heard_ms.load(Ordering::Relaxed);
+        (heard_ms != 0).then(|| self.started.elapsed().saturating_sub(Duration::from_millis(heard_ms)))
+    }
+
+    /// The directory with which `node` was last seen.
+    pub(crate) fn directory(&self, node: NodeId) -> Option<Directory> {
+        *self.states.get(&node)?.seen.lock()
+    }
+
+    /// Takes note of a node's directory.
+    ///
+    /// # Errors
+    /// It is another one than before, or the same one as it was earlier: the node has lost what it promised.
+    pub(crate) fn meet(&self, node: NodeId, now: Directory, catalog: &CatalogCell) -> Result<(), String> {
+        let state = self.states.get(&node).ok_or_else(|| format!("node {node} is not a member of this cluster"))?;
+        let mut seen = state.seen.lock();
+        let registered = catalog.load().node(node).map(|known| known.store_id);
+        let known = registered.or(seen.map(|before| before.store_id));
+        if let Some(store_id) = known.filter(|store_id| *store_id != now.store_id) {
+            return Err(format!(
+                "node {node} comes with the data directory {:016x}, but it joined with {store_id:016x}: \
+                 its directory was replaced. A node that lost its directory must not come back under its old id",
+                now.store_id
+            ));
+        }
+        if let Some(before) = *seen
+            && (now.incarnation < before.incarnation || now.log_position < before.log_position)
+        {
+            return Err(format!(
+                "node {node} comes with an older state of its data directory (start {}, log position {}) than it \
+                 had (start {}, log position {}): a backup was put back, or its log was lost",
+                now.incarnation, now.log_position, before.incarnation, before.log_position
+            ));
+        }
+        *seen = Some(now);
+        Ok(())
+    }
+
+    /// `node` has synced its log this far.
+    pub(crate) fn advanced(&self, node: NodeId, log_position: u64) {
+        if let Some(state) = self.states.get(&node)
+            && let Some(seen) = state.seen.lock().as_mut()
+        {
+            seen.log_position = seen.log_position.max(log_position);
+        }
+    }
+}
+
+/// Who this node is, for handshakes.
+#[derive(Clone)]
+pub(crate) struct Introduction {
+    pub(crate) cluster_id: String,
+    pub(crate) node: NodeId,
+    pub(crate) store_id: u64,
+    pub(crate) incarnation: u64,
+    pub(crate) client_address: String,
+    pub(crate) log: LogWriterHandle,
+}
+
+impl Introduction {
+    pub(crate) fn hello(&self, to: NodeId) -> Hello {
+        Hello {
+            protocol: PROTOCOL,
+            cluster_id: self.cluster_id.clone(),
+            from: self.node.0,
+            to: to.0,
+            store_id: self.store_id,
+            incarnation: self.incarnation,
+            log_position: self.log.synced_position(),
+            client_address: self.client_address.clone(),
+        }
+    }
+
+    pub(crate) fn welcome(&self) -> Welcome {
+        Welcome {
+            store_id: self.store_id,
+            incarnation: self.incarnation,
+            log_position: self.log.synced_position(),
+            client_address: self.client_address.clone(),
+        }
+    }
+}
+
+/// What the tasks that send need.
+#[derive(Clone)]
+pub(crate) struct Links {
+    pub(crate) introduction: Introduction,
+    pub(crate) peers: Peers,
+    pub(crate) catalog: CatalogCell,
+    pub(crate) mailbox: Mailbox,
+}
+
+/// Queues that wait for their tasks: the transport exists before the log writer, whose position the tasks announce.
+pub(crate) struct Unstarted(Vec<(NodeId, String, mpsc::Receiver<Outgoing>)>);
+
+impl Transport {
+    /// The queues to `others`, each a node and its address.
+    pub(crate) fn new(
+        others: impl Iterator<Item = (NodeId, String)>,
+        mailbox: Mailbox,
+        metrics: Arc<Metrics>,
+    ) -> (Self, Unstarted) {
+        let mut queues = BTreeMap::new();
+        let mut unstarted = Vec::new();
+        for (node, address) in others {
+            let (messages, outgoing) = mpsc::channel(QUEUE_MESSAGES_MAX);
+            queues.insert(node, Queue { messages, budget: Budget::new(QUEUE_BYTES_MAX) });
+            unstarted.push((node, address, outgoing));
+        }
+        (Self { queues: Arc::new(queues), mailbox, metrics }, Unstarted(unstarted))
+    }
+}
+
+impl Unstarted {
+    /// Starts a task for each node, on the current runtime.
+    pub(crate) fn start(self, links: &Links) {
+        for (node, address, outgoing) in self.0 {
+            tokio::spawn(keep_connected(node, address, outgoing, links.clone()));
+        }
+    }
+}
+
+async fn keep_connected(node: NodeId, address: String, mut outgoing: mpsc::Receiver<Outgoing>, links: Links) {
+    let mut last_reason = String::new();
+    loop {
+        let reason = match exchange(node, &address, &mut outgoing, &links).await {
+            Ok(()) => return,
+            Err(reason) => reason,
+        };
+        // The same reason again and again is one event.
+        if reason != last_reason {
+            tracing::warn!(peer = %node, address, reason, "not connected");
+            last_reason = reason;
+        }
+        links.mailbox.post(Event::Unreachable { peer: node });
+        tokio::time::sleep(Duration::from_millis(rand::random_range(RETRY_MS))).await;
+        // What waited is stale by now.
+        while outgoing.try_recv().is_ok() {}
+    }
+}
+
+/// One connection's life. Ends well only when the node stops.
+async fn exchange(
+    node: NodeId,
+    address: &str,
+    outgoing: &mut mpsc::Receiver<Outgoing>,
+    links: &Links,
+) -> Result<(), String> {
+    let (frames, mut replies) = connect(node, address, links).await?;
+    tracing::info!(peer = %node, address, "connected");
+    let mut waiting = Vec::with_capacity(MESSAGES_PER_TURN_MAX);
+    let mut ping = tokio::time::interval(PING_INTERVAL);
+    let mut heard = Instant::now();
+    loop {
+        tokio::select! {
+            taken = outgoing.recv_many(&mut waiting, MESSAGES_PER_TURN_MAX) => {
+                if taken == 0 {
+                    return Ok(());
+                }
+                for frame in pack(waiting.drain(..)) {
+                    send(&frames, frame).await?;
+                }
+            }
+            reply = replies.message() => {
+                reply.map_err(|status| status.message().to_owned())?.ok_or("the peer ended the connection")?;
+                heard = Instant::now();
+                links.peers.heard(node);
+            }
+            _ = ping.tick() => {
+                if SILENCE_MAX < heard.elapsed() {
+                    return Err("nothing was heard for a second".to_owned());
+                }
+                send(&frames, Frame::Ping(Ping { log_position: links.introduction.log.synced_position() })).await?;
+            }
+        }
+    }
+}
+
+async fn send(frames: &mpsc::Sender<PeerFrame>, frame: Frame) -> Result<(), String> {
+    let frame = PeerFrame { frame: Some(frame) };
+    match tokio::time::timeout(SEND_TIMEOUT, frames.send(frame)).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err("the connection was lost".to_owned()),
+        Err(_) => Err("the connection takes nothing in".to_owned()),
+    }
+}
+
+async fn connect(
+    node: NodeId,
+    address: &str,
+    links: &Links,
+) -> Result<(mpsc::Sender<PeerFrame>, Streaming<PeerReply>), String> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        .map_err(|error| format!("'{address}' is no address: {error}"))?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(2 * STREAM_WINDOW_BYTES);
+    let channel = endpoint.connect().await.map_err(|error| source_of(&error))?;
+    let mut client = PeerClient::new(channel);
+    let (frames, sent) = mpsc::channel(4);
+    send(&frames, Frame::Hello(links.introduction.hello(node))).await?;
+    let handshake = async {
+        let mut replies = client.exchange(ReceiverStream::new(sent)).await?.into_inner();
+        let first = replies.message().await?;
+        Ok::<_, tonic::Status>((replies, first))
+    };
+    let (replies, first) = tokio::time::timeout(SILENCE_MAX, handshake)
+        .await
+        .map_err(|_| "no answer to the handshake within a second".to_owned())?
+        .map_err(|status| status.message().to_owned())?;
+    let Some(Reply::Welcome(Welcome { store_id, incarnation, log_position, .. })) =
+        first.and_then(|reply| reply.reply)
+    else {
+        return Err("the peer did not answer the handshake".to_owned());
+    };
+    links.peers.meet(node, Directory { store_id, incarnation, log_position }, &links.catalog)?;
+    links.peers.heard(node);
+    Ok((frames, replies))
+}
+
+/// The innermost reason: tonic's own words are "transport error".
+fn source_of(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
+/// Messages as frames, none much larger than it need be: what follows a frame waits for all of it.
+fn pack(messages: impl Iterator<Item = Outgoing>) -> Vec<Frame> {
+    let mut frames = Vec::new();
+    let mut batch = RaftBatch::default();
+    let mut bytes = 0;
+    for Outgoing { region, message, .. } in messages {
+        let message = message.encode_to_vec();
+        bytes += message.len();
+        batch.messages.push(RaftMessage { region: region.0, message: message.into() });
+        if FRAME_BYTES <= bytes {
+            frames.push(Frame::Raft(std::mem::take(&mut batch)));
+            bytes = 0;
+        }
+    }
+    if !batch.messages.is_empty() {
+        frames.push(Frame::Raft(batch));
+    }
+    frames
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peers() -> Peers {
+        Peers::new([NodeId(2)].into_iter())
+    }
+
+    fn directory(store_id: u64, incarnation: u64, log_position: u64) -> Directory {
+        Directory { store_id, incarnation, log_position }
+    }
+
+    #[test]
+    fn a_node_that_went_back_in_time_is_refused() {
+        let (peers, catalog) = (peers(), CatalogCell::default());
+        peers.meet(NodeId(2), directory(7, 1, 100), &catalog).unwrap();
+        peers.meet(NodeId(2), directory(7, 2, 120), &catalog).unwrap();
+        peers.advanced(NodeId(2), 500);
+        assert!(peers.meet(NodeId(2), directory(7, 2, 400), &catalog).unwrap_err().contains("backup"));
+        assert!(peers.meet(NodeId(2), directory(7, 1, 600), &catalog).is_err(), "an earlier start");
+        assert!(peers.meet(NodeId(2), directory(8, 1, 900), &catalog).unwrap_err().contains("replaced"));
+        peers.meet(NodeId(2), directory(7, 3, 500), &catalog).unwrap();
+    }
+
+    #[test]
+    fn a_stranger_is_refused() {
+        let error = peers().meet(NodeId(9), directory(1, 1, 1), &CatalogCell::default()).unwrap_err();
+        assert!(error.contains("not a member"), "{error}");
+    }
+}
