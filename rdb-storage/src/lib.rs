@@ -1,1 +1,48 @@
 //! FlareDB's disk: the two RocksDB instances, the log writer, the data and a node's identity.
+//!
+//! One write, seen from here: the raft loop hands a [`LogWrite`](rdb_core::raft::LogWrite) to the
+//! [`LogWriterHandle`]. The one log-writer thread puts all that waits, of all regions, into one batch, syncs it once,
+//! reports it and only then lets the messages go that promise it. When the entries are committed, the applier turns
+//! them into changes and gives them to [`Data::apply`], which writes records, sessions and the region's state in one
+//! batch without a log of its own: after a crash the data is what was last flushed, and the Raft log is replayed
+//! from there. [`Data::truncation_target`] says how much of the log is no longer needed for that.
+//!
+//! ```text
+//! <data_dir>/IDENTITY     whose directory this is: cluster, node, store, incarnation     identity.rs
+//! <data_dir>/LOCK         held by the process that uses it                               directory.rs
+//! <data_dir>/WATERMARK    how far the log was synced when anyone was last promised that  watermark.rs
+//! <data_dir>/log/         RocksDB with a write-ahead log: the truth                      log_writer.rs, log_store.rs
+//! <data_dir>/data/        RocksDB without one: derived from the log                      data.rs
+//! ```
+//! Every key of both databases is in `keys.rs`. [`Engine::open`] starts it all, and refuses a directory that is not
+//! what it was when this node last promised something: a node that lost part of its log must not vote again.
+//!
+//! What this crate deliberately does not do: it never retries a failed write or sync (the process must stop, since a
+//! sync that failed once may have dropped the pages it was to write), it never repairs, and it takes no snapshots.
+
+mod data;
+mod directory;
+mod engine;
+mod error;
+mod identity;
+mod initialise;
+mod keys;
+mod log_batch;
+mod log_store;
+mod log_writer;
+mod metrics;
+mod rocks;
+mod wal;
+mod watermark;
+
+pub use data::{Data, RegionData};
+pub use directory::DiskSpace;
+pub use engine::Engine;
+pub use error::{Error, Result};
+pub use identity::{Expected, Identity};
+pub use log_store::{LogStore, RegionLog, StoredLog};
+pub use log_writer::{
+    AppendError, LogSink, LogWriter, LogWriterHandle, LogWriterOptions, WRITES_PER_REGION_MAX,
+};
+pub use metrics::{LATENCY_BOUNDS_MICROS, Latency, LatencyHistogram, LogMetrics};
+pub use rocks::EngineOptions;

@@ -1,0 +1,268 @@
+//! The data: records, and per region its applied state and its clients' sessions.
+//!
+//! There is no write-ahead log here, since the Raft logs are one. So after a crash the data is what it was at some
+//! earlier moment: that of the last batch in the last flush. All that a region applies goes into one batch, so its
+//! records, its sessions and the index that they reflect are of one moment, and replaying the Raft log from that index
+//! brings everything back. For that the log must still have the entries: it is truncated only up to what a completed
+//! flush holds.
+
+use crate::error::{Error, Result};
+use crate::keys;
+use crate::rocks::Databases;
+use rdb_core::apply::{Changes, State, View};
+use rdb_core::ids::{Index, NamespaceId, RegionId};
+use rdb_core::sessions::Sessions;
+use rocksdb::{FlushOptions, IteratorMode, ReadOptions, WriteBatch};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Where a region stands.
+#[derive(Debug, Clone, Copy, Default)]
+struct Position {
+    /// What its records reflect.
+    applied: Index,
+    /// What they are sure to reflect after a crash.
+    durable: Index,
+    /// How far its state allows its log to be truncated.
+    truncate_to: Index,
+}
+
+/// The data database. Cheap to clone; every clone is the same.
+#[derive(Clone)]
+pub struct Data {
+    databases: Arc<Databases>,
+    /// Of each region that was loaded or applied to since the start.
+    positions: Arc<Mutex<BTreeMap<RegionId, Position>>>,
+}
+
+impl Data {
+    pub(crate) fn new(databases: Arc<Databases>) -> Self {
+        Self { databases, positions: Arc::default() }
+    }
+
+    /// What a region's state machine reads.
+    pub fn region(&self, region: RegionId, namespace: NamespaceId) -> RegionData {
+        RegionData { data: self.clone(), region, namespace }
+    }
+
+    /// The state and the sessions of a region as they are stored; `None` if nothing was ever applied to it.
+    ///
+    /// Called at start, before anything is applied: what is found came from disk, so it is durable.
+    ///
+    /// # Errors
+    /// They cannot be read. The node must not start.
+    pub fn load(&self, region: RegionId) -> Result<Option<(State, Sessions)>> {
+        let stored = self.databases.data.get(keys::region_state(region));
+        let stored = stored.map_err(Error::rocks("read a region's state from the data"))?;
+        let sessions = self.load_sessions(region)?;
+        let Some(bytes) = stored else {
+            if sessions.is_empty() {
+                return Ok(None);
+            }
+            return Err(Error::damaged_region(
+                region,
+                "the data has its clients' sessions but not its state",
+            ));
+        };
+        let state = State::decode(&bytes).map_err(Error::corrupt_region(region))?;
+        let durable =
+            Position { applied: state.applied, durable: state.applied, truncate_to: state.truncate_to };
+        // A second call finds what was applied meanwhile, which is not durable.
+        self.positions().entry(region).or_insert(durable);
+        Ok(Some((state, sessions)))
+    }
+
+    fn load_sessions(&self, region: RegionId) -> Result<Sessions> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_range(keys::sessions(region));
+        let mut sessions = Sessions::default();
+        for item in self.databases.data.iterator_opt(IteratorMode::Start, options) {
+            let (key, value) = item.map_err(Error::rocks("read a region's sessions from the data"))?;
+            let client = keys::parse_session(&key).ok_or_else(|| {
+                Error::damaged_region(region, format!("the data has the unknown key {key:02x?}"))
+            })?;
+            sessions.load(client, &value).map_err(Error::corrupt_region(region))?;
+        }
+        Ok(sessions)
+    }
+
+    /// The encoded record of a key, if there is one.
+    ///
+    /// # Errors
+    /// The disk could not be read.
+    pub fn get(&self, namespace: NamespaceId, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.databases.data.get(keys::record(namespace, key)).map_err(Error::rocks("read a record"))
+    }
+
+    /// The encoded records of several keys, in their order, all of one moment.
+    ///
+    /// # Errors
+    /// The disk could not be read.
+    pub fn multi_get<K: AsRef<[u8]>>(
+        &self,
+        namespace: NamespaceId,
+        keys: &[K],
+    ) -> Result<Vec<Option<Vec<u8>>>> {
+        let keys: Vec<_> = keys.iter().map(|key| keys::record(namespace, key.as_ref())).collect();
+        let found = self.databases.data.multi_get(&keys);
+        found.into_iter().map(|record| record.map_err(Error::rocks("read records"))).collect()
+    }
+
+    /// All keys and encoded records of a namespace, in order. For the catalog, which is small.
+    ///
+    /// # Errors
+    /// The disk could not be read, or holds a key that is none.
+    pub fn records(&self, namespace: NamespaceId) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        let range = keys::records(namespace);
+        let prefix = range.start.len();
+        let mut options = ReadOptions::default();
+        options.set_iterate_range(range);
+        let mut records = Vec::new();
+        for item in self.databases.data.iterator_opt(IteratorMode::Start, options) {
+            let (key, record) = item.map_err(Error::rocks("read a namespace's records"))?;
+            records.push((key[prefix..].to_vec(), record.into_vec()));
+        }
+        Ok(records)
+    }
+
+    /// Writes what applying entries to a region has changed: all of it or, after a crash, nothing.
+    ///
+    /// Of one region's changes, each call follows the one before; regions do not wait for each other.
+    ///
+    /// # Errors
+    /// It could not be written, or the state in it cannot be read. The node must stop.
+    pub fn apply(&self, region: RegionId, namespace: NamespaceId, changes: &Changes) -> Result<()> {
+        let state = State::decode(&changes.state).map_err(Error::corrupt_region(region))?;
+        let mut batch = WriteBatch::default();
+        batch.put(keys::region_state(region), &changes.state);
+        // PLANTED BUG: what the state says is applied may be lost, if a flush comes in between.
+        #[cfg(feature = "bug-state-in-own-batch")]
+        self.write(std::mem::take(&mut batch))?;
+        for (client, session) in &changes.sessions {
+            put(&mut batch, &keys::session(region, *client), session.as_deref());
+        }
+        for (key, record) in &changes.records {
+            put(&mut batch, &keys::record(namespace, key), record.as_deref());
+        }
+        self.write(batch)?;
+        // Noted after the write, so that a flush which sees the note has the write.
+        let mut positions = self.positions();
+        let position = positions.entry(region).or_default();
+        position.applied = state.applied;
+        position.truncate_to = state.truncate_to;
+        Ok(())
+    }
+
+    fn write(&self, batch: WriteBatch) -> Result<()> {
+        self.databases.data.write_without_wal(batch).map_err(Error::rocks("write to the data"))
+    }
+
+    /// Makes all that is applied durable. Takes as long as the disk needs.
+    ///
+    /// # Errors
+    /// It could not be written. The node must stop.
+    pub fn flush(&self) -> Result<()> {
+        let before: Vec<_> = self.positions().iter().map(|(region, at)| (*region, at.applied)).collect();
+        let mut options = FlushOptions::default();
+        options.set_wait(true);
+        self.databases.data.flush_opt(&options).map_err(Error::rocks("flush the data"))?;
+        let mut positions = self.positions();
+        for (region, applied) in before {
+            // A region that was destroyed meanwhile is no longer there.
+            if let Some(position) = positions.get_mut(&region) {
+                position.durable = position.durable.max(applied);
+            }
+        }
+        Ok(())
+    }
+
+    /// The entry up to which a region's data is sure to be there after a crash. RocksDB also flushes by itself, so the
+    /// data may in fact be further.
+    pub fn durable(&self, region: RegionId) -> Index {
+        self.positions().get(&region).map_or(0, |position| position.durable)
+    }
+
+    /// The entry up to which a region's log may be truncated: no further than its state allows, and never past what
+    /// the data would have after a crash.
+    pub fn truncation_target(&self, region: RegionId) -> Index {
+        let position = self.positions().get(&region).copied().unwrap_or_default();
+        // PLANTED BUG: entries go that a restart needs.
+        if cfg!(feature = "bug-truncate-past-durable") {
+            return position.truncate_to;
+        }
+        position.truncate_to.min(position.durable)
+    }
+
+    /// Removes all that the data has of a region, and the records of its namespace, for good: it is flushed, and so is
+    /// the catalog that no longer names them. The log goes after that: see
+    /// [`LogWriterHandle::destroy_region`](crate::LogWriterHandle::destroy_region).
+    ///
+    /// # Errors
+    /// It could not be written. The node must stop.
+    pub fn destroy(&self, region: RegionId, namespace: NamespaceId) -> Result<()> {
+        let mut batch = WriteBatch::default();
+        for range in [keys::region(region), keys::records(namespace)] {
+            batch.delete_range(range.start, range.end);
+        }
+        self.write(batch)?;
+        self.positions().remove(&region);
+        self.flush()
+    }
+
+    /// Bytes that are applied but not flushed, roughly: what a restart would apply again. When it grows, flush, and
+    /// truncate the logs.
+    ///
+    /// # Errors
+    /// RocksDB would not say.
+    pub fn unflushed_bytes(&self) -> Result<u64> {
+        let bytes = self.databases.data.property_int_value(rocksdb::properties::CUR_SIZE_ALL_MEM_TABLES);
+        Ok(bytes.map_err(Error::rocks("ask for the size of the unflushed data"))?.unwrap_or(0))
+    }
+
+    /// Flushes, so that the next start has nothing to apply again. The database itself is closed when the last handle
+    /// is dropped.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub fn close(self) -> Result<()> {
+        self.flush()
+    }
+
+    /// A panic while the lock was held left positions that are too low at worst.
+    fn positions(&self) -> MutexGuard<'_, BTreeMap<RegionId, Position>> {
+        self.positions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn put(batch: &mut WriteBatch, key: &[u8], value: Option<&[u8]>) {
+    match value {
+        Some(value) => batch.put(key, value),
+        None => batch.delete(key),
+    }
+}
+
+/// One region's records, as its state machine reads them.
+#[derive(Clone)]
+pub struct RegionData {
+    data: Data,
+    region: RegionId,
+    namespace: NamespaceId,
+}
+
+impl RegionData {
+    /// See [`Data::apply`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn apply(&self, changes: &Changes) -> Result<()> {
+        self.data.apply(self.region, self.namespace, changes)
+    }
+}
+
+impl View for RegionData {
+    type Error = Error;
+
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.data.get(self.namespace, key)
+    }
+}

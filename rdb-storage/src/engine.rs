@@ -1,0 +1,142 @@
+//! Opening a data directory: is it this node's, is it whole, and is it as new as it was?
+
+use crate::data::Data;
+use crate::directory::{self, DATA, DiskSpace, IDENTITY, LOG};
+use crate::error::{Error, Result};
+use crate::identity::{Expected, Identity};
+use crate::initialise::{self, Found};
+use crate::keys;
+use crate::log_store::LogStore;
+use crate::rocks::{self, Databases, EngineOptions};
+use crate::watermark::Watermark;
+use rocksdb::{DB, WriteBatch, WriteOptions};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A node's open data directory. It is closed, and its lock given back, when this and all that came from it is dropped.
+pub struct Engine {
+    path: PathBuf,
+    identity: Identity,
+    databases: Arc<Databases>,
+    watermark: Arc<Watermark>,
+    data: Data,
+    /// The position of the last batch in the log.
+    position: u64,
+}
+
+impl Engine {
+    /// Opens the directory of the node that `expected` names, or makes it if it does not exist or is empty.
+    ///
+    /// The node's incarnation has grown, for good, when this returns.
+    ///
+    /// # Errors
+    /// The directory is not this node's, not whole, not as new as it was, in use, or readable by others: the error says
+    /// which and what to do. Then the node must not start.
+    pub fn open(path: &Path, expected: &Expected, options: &EngineOptions) -> Result<Self> {
+        expected.validate()?;
+        let lock = directory::enter(path)?;
+        if initialise::inspect(path)? != Found::Used {
+            initialise::run(path, expected, options)?;
+        }
+        let mut identity = Identity::read(path)?;
+        identity.check(path, expected)?;
+        let log = rocks::open_existing_log(path, options)?;
+        identity.check_marker(&path.join(LOG), get(&log, keys::LOG_IDENTITY)?.as_deref())?;
+        let data = rocks::open_existing_data(path, options)?;
+        identity.check_marker(&path.join(DATA), get(&data, keys::DATA_IDENTITY)?.as_deref())?;
+        let watermark = Watermark::open(path, &identity)?;
+        let position = check_age(path, &identity, &log, &watermark)?;
+        identity.incarnation += 1;
+        let position = begin(path, &identity, &log, &watermark, position + 1)?;
+        tracing::info!(path = %path.display(), %identity, identity.incarnation, position, "data directory opened");
+        let databases = Arc::new(Databases { log, data, _lock: lock });
+        Ok(Self {
+            path: path.to_path_buf(),
+            data: Data::new(databases.clone()),
+            identity,
+            databases,
+            watermark: Arc::new(watermark),
+            position,
+        })
+    }
+
+    /// Whose directory this is. Its incarnation is that of this start.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The regions' logs, for reading.
+    pub fn log(&self) -> LogStore {
+        LogStore::new(self.databases.clone(), self.identity.node_id, self.identity.incarnation)
+    }
+
+    /// The regions' records and states.
+    pub fn data(&self) -> Data {
+        self.data.clone()
+    }
+
+    /// How full the file system is.
+    ///
+    /// # Errors
+    /// The system would not say.
+    pub fn disk_space(&self) -> Result<DiskSpace> {
+        DiskSpace::of(&self.path)
+    }
+
+    pub(crate) fn databases(&self) -> Arc<Databases> {
+        self.databases.clone()
+    }
+
+    pub(crate) fn watermark(&self) -> Arc<Watermark> {
+        self.watermark.clone()
+    }
+
+    /// Where the log stood when it was opened.
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+}
+
+/// Refuses an identity file or a log that is older than what this node knew. Returns the log's position.
+fn check_age(path: &Path, identity: &Identity, log: &DB, watermark: &Watermark) -> Result<u64> {
+    let position = get_number(log, keys::LOG_POSITION)?;
+    if position < watermark.position() {
+        return Err(Error::LogBehind {
+            path: path.join(LOG),
+            log: position,
+            watermark: watermark.position(),
+        });
+    }
+    let known = get_number(log, keys::LOG_INCARNATION)?.max(watermark.incarnation());
+    if identity.incarnation < known {
+        return Err(Error::IdentityOld { path: path.join(IDENTITY), found: identity.incarnation, known });
+    }
+    Ok(position)
+}
+
+/// Makes a new incarnation durable everywhere. The identity file goes first: it may be ahead of the log after a crash in
+/// between, but never behind. The log's position moves too, so that a copy of the log from before this start is noticed
+/// even if nothing else is written. Returns that position.
+fn begin(path: &Path, identity: &Identity, log: &DB, watermark: &Watermark, position: u64) -> Result<u64> {
+    identity.write(path)?;
+    let mut batch = WriteBatch::default();
+    batch.put(keys::LOG_INCARNATION, identity.incarnation.to_be_bytes());
+    batch.put(keys::LOG_POSITION, position.to_be_bytes());
+    let mut synced = WriteOptions::default();
+    synced.set_sync(true);
+    log.write_opt(batch, &synced).map_err(Error::rocks("begin a new incarnation in the log"))?;
+    watermark.begin(identity.incarnation, position)?;
+    Ok(position)
+}
+
+fn get(database: &DB, key: &[u8]) -> Result<Option<Vec<u8>>> {
+    database.get(key).map_err(Error::rocks("read a database's marker"))
+}
+
+fn get_number(log: &DB, key: &[u8]) -> Result<u64> {
+    let bytes = get(log, key)?.and_then(|bytes| <[u8; 8]>::try_from(bytes).ok());
+    bytes.map(u64::from_be_bytes).ok_or_else(|| Error::Damaged {
+        what: "the log database".into(),
+        problem: format!("its '{}' is missing or not a number", String::from_utf8_lossy(key)),
+    })
+}

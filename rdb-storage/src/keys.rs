@@ -1,0 +1,236 @@
+//! Every key of both databases. All numbers are big-endian, so that keys sort as the numbers do.
+//!
+//! ```text
+//! log/   default      "identity"                      whose database this is: identity.rs
+//!                     "incarnation"                   starts of this node, 8 bytes
+//!                     "position"                      batches written in this log's life, 8 bytes: watermark.rs
+//!        raft_log     region 8 | index 8              an entry: rdb_core::raft::disk
+//!        raft_state   region 8 | 1                    hard state
+//!                     region 8 | 2                    table of terms
+//!                     region 8 | 3                    members; the region exists if this key does
+//! data/  default      0x00 "identity"                 whose database this is
+//!                     0x01 | region 8 | 1             apply state: rdb_core::apply::State
+//!                     0x01 | region 8 | 2 | client 8  a client's session: rdb_core::sessions
+//!                     0x10 | namespace 4 | user key   a record: rdb_core::record
+//! ```
+//! Byte 0xff is never a first byte, so that every prefix has an end. Whoever changes the meaning of a key raises
+//! [`crate::identity::FORMAT`].
+
+use rdb_core::ids::{Index, NamespaceId, RegionId};
+use std::ops::Range;
+
+/// Column family of the log database: entries.
+pub(crate) const RAFT_LOG: &str = "raft_log";
+/// Column family of the log database: what a region must remember besides its entries.
+pub(crate) const RAFT_STATE: &str = "raft_state";
+
+/// In the log database: whose it is.
+pub(crate) const LOG_IDENTITY: &[u8] = b"identity";
+/// In the log database: how many times this node has started.
+pub(crate) const LOG_INCARNATION: &[u8] = b"incarnation";
+/// In the log database: grows with every batch.
+pub(crate) const LOG_POSITION: &[u8] = b"position";
+/// In the data database: whose it is.
+pub(crate) const DATA_IDENTITY: &[u8] = b"\x00identity";
+
+const REGION: u8 = 0x01;
+const RECORD: u8 = 0x10;
+const REGION_STATE: u8 = 1;
+const REGION_SESSION: u8 = 2;
+
+/// What the log keeps of a region besides its entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RaftState {
+    /// Term, vote and commit index.
+    HardState = 1,
+    /// The terms of all entries, as runs.
+    Terms = 2,
+    /// The voters.
+    Members = 3,
+}
+
+impl RaftState {
+    /// All of them, in key order.
+    pub(crate) const ALL: [RaftState; 3] = [RaftState::HardState, RaftState::Terms, RaftState::Members];
+}
+
+/// The key of an entry.
+pub(crate) fn entry(region: RegionId, index: Index) -> [u8; 16] {
+    let mut key = [0; 16];
+    key[..8].copy_from_slice(&region.0.to_be_bytes());
+    key[8..].copy_from_slice(&index.to_be_bytes());
+    key
+}
+
+/// Reads the key of an entry.
+pub(crate) fn parse_entry(key: &[u8]) -> Option<(RegionId, Index)> {
+    let (region, index) = key.split_first_chunk::<8>()?;
+    Some((RegionId(u64::from_be_bytes(*region)), u64::from_be_bytes(index.try_into().ok()?)))
+}
+
+/// The keys of all of a region's entries.
+pub(crate) fn entries(region: RegionId) -> Range<Vec<u8>> {
+    prefixed(region.0.to_be_bytes().to_vec())
+}
+
+/// The key of what the log keeps of a region.
+pub(crate) fn raft_state(region: RegionId, kind: RaftState) -> [u8; 9] {
+    let mut key = [kind as u8; 9];
+    key[..8].copy_from_slice(&region.0.to_be_bytes());
+    key
+}
+
+/// Reads a key that [`raft_state`] made.
+pub(crate) fn parse_raft_state(key: &[u8]) -> Option<(RegionId, RaftState)> {
+    let (region, kind) = key.split_first_chunk::<8>()?;
+    let kind = RaftState::ALL.into_iter().find(|known| [*known as u8] == kind)?;
+    Some((RegionId(u64::from_be_bytes(*region)), kind))
+}
+
+/// The key of a region's apply state.
+pub(crate) fn region_state(region: RegionId) -> [u8; 10] {
+    let mut key = [REGION_STATE; 10];
+    key[0] = REGION;
+    key[1..9].copy_from_slice(&region.0.to_be_bytes());
+    key
+}
+
+/// The key of a client's session in a region.
+pub(crate) fn session(region: RegionId, client: u64) -> [u8; 18] {
+    let mut key = [REGION_SESSION; 18];
+    key[0] = REGION;
+    key[1..9].copy_from_slice(&region.0.to_be_bytes());
+    key[10..].copy_from_slice(&client.to_be_bytes());
+    key
+}
+
+/// Reads the client from a key that [`session`] made.
+pub(crate) fn parse_session(key: &[u8]) -> Option<u64> {
+    let client = key.get(10..)?.try_into().ok()?;
+    (key[0] == REGION && key[9] == REGION_SESSION).then(|| u64::from_be_bytes(client))
+}
+
+/// The keys of all of a region's sessions.
+pub(crate) fn sessions(region: RegionId) -> Range<Vec<u8>> {
+    prefixed(session(region, 0)[..10].to_vec())
+}
+
+/// The keys of a region's state and sessions.
+pub(crate) fn region(region: RegionId) -> Range<Vec<u8>> {
+    prefixed(region_state(region)[..9].to_vec())
+}
+
+/// The key of a record.
+pub(crate) fn record(namespace: NamespaceId, user_key: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(5 + user_key.len());
+    key.push(RECORD);
+    key.extend_from_slice(&namespace.0.to_be_bytes());
+    key.extend_from_slice(user_key);
+    key
+}
+
+/// The keys of all of a namespace's records.
+pub(crate) fn records(namespace: NamespaceId) -> Range<Vec<u8>> {
+    prefixed(record(namespace, &[]))
+}
+
+/// All keys that begin with `prefix`.
+fn prefixed(prefix: Vec<u8>) -> Range<Vec<u8>> {
+    let mut end = prefix.clone();
+    while let Some(last) = end.pop() {
+        if last < 0xff {
+            end.push(last + 1);
+            break;
+        }
+    }
+    // Only a prefix of nothing but 0xff has no end: the entries of the last region id of all. The longest entry key
+    // bounds it from above.
+    if end.is_empty() {
+        end = vec![0xff; 17];
+    }
+    prefix..end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// One key of the data database, with the ranges that it is to lie in.
+    #[derive(Debug, Clone)]
+    enum Key {
+        State(u64),
+        Session(u64, u64),
+        Record(u32, Vec<u8>),
+    }
+
+    impl Key {
+        fn bytes(&self) -> Vec<u8> {
+            match self {
+                Key::State(region) => region_state(RegionId(*region)).to_vec(),
+                Key::Session(region, client) => session(RegionId(*region), *client).to_vec(),
+                Key::Record(namespace, user_key) => record(NamespaceId(*namespace), user_key),
+            }
+        }
+    }
+
+    fn edge() -> impl Strategy<Value = u64> {
+        prop_oneof![0..3u64, Just(255), Just(256), Just(u64::MAX - 1), Just(u64::MAX), any::<u64>()]
+    }
+
+    /// A namespace id from the low bytes: the edges stay edges.
+    fn narrow(number: u64) -> u32 {
+        let [.., a, b, c, d] = number.to_be_bytes();
+        u32::from_be_bytes([a, b, c, d])
+    }
+
+    fn key() -> impl Strategy<Value = Key> {
+        prop_oneof![
+            edge().prop_map(Key::State),
+            (edge(), edge()).prop_map(|(region, client)| Key::Session(region, client)),
+            (edge(), prop::collection::vec(prop_oneof![Just(0u8), Just(255u8), any::<u8>()], 0..6))
+                .prop_map(|(namespace, user_key)| Key::Record(narrow(namespace), user_key)),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_key_lies_in_the_ranges_of_its_own_region_or_namespace_only(key in key(), other in edge()) {
+            let bytes = key.bytes();
+            let of_region = matches!(&key, Key::State(owner) | Key::Session(owner, _) if *owner == other);
+            let of_sessions = matches!(&key, Key::Session(owner, _) if *owner == other);
+            let of_namespace = matches!(&key, Key::Record(owner, _) if *owner == narrow(other));
+            prop_assert_eq!(region(RegionId(other)).contains(&bytes), of_region);
+            prop_assert_eq!(sessions(RegionId(other)).contains(&bytes), of_sessions);
+            prop_assert_eq!(records(NamespaceId(narrow(other))).contains(&bytes), of_namespace);
+            prop_assert!(bytes != DATA_IDENTITY);
+        }
+
+        #[test]
+        fn records_sort_as_user_keys_do(namespace: u32, a: Vec<u8>, b: Vec<u8>) {
+            let namespace = NamespaceId(namespace);
+            prop_assert_eq!(record(namespace, &a).cmp(&record(namespace, &b)), a.cmp(&b));
+        }
+
+        #[test]
+        fn entries_sort_by_index_and_stay_in_their_region(region in edge(), a in edge(), b in edge(), other in edge()) {
+            let (key_a, key_b) = (entry(RegionId(region), a), entry(RegionId(region), b));
+            prop_assert_eq!(key_a.cmp(&key_b), a.cmp(&b));
+            prop_assert_eq!(entries(RegionId(other)).contains(&key_a.to_vec()), region == other);
+            prop_assert_eq!(parse_entry(&key_a), Some((RegionId(region), a)));
+        }
+
+        #[test]
+        fn keys_are_read_back(region in edge(), client in edge()) {
+            for kind in RaftState::ALL {
+                prop_assert_eq!(parse_raft_state(&raft_state(RegionId(region), kind)), Some((RegionId(region), kind)));
+            }
+            prop_assert_eq!(parse_session(&session(RegionId(region), client)), Some(client));
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
+            let _ = (parse_entry(&bytes), parse_raft_state(&bytes), parse_session(&bytes));
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! The two RocksDB instances and every option that is not left to RocksDB.
+//!
+//! # When the log is opened after a crash
+//!
+//! `TolerateCorruptedTailRecords` drops a record that the end of a write-ahead log cut short: that is what a power cut
+//! leaves of a batch whose sync had not returned, so nobody was promised anything. A record that is whole but fails its
+//! checksum makes RocksDB refuse to open. RocksDB's default, point-in-time recovery, would instead open with all that
+//! comes before the damage and drop the rest without a word: synced votes and entries, too. What is left to guard
+//! against is a log that lost synced records from its very end, or as a whole: a cut looks the same wherever it is, and
+//! so does a damaged length. That is what the watermark is for (see `watermark.rs`). An earlier write-ahead log that is
+//! missing or shorter than when it was closed is noticed by its size in the manifest
+//! (`track_and_verify_wals_in_manifest`). Recycled log files would put old records behind the end, so there are none.
+//! Two kinds of damage RocksDB overlooks: `wal.rs` looks for them first.
+//!
+//! # When the data is opened after a crash
+//!
+//! It has no write-ahead log. All keys are in one column family, so a batch is in one memtable as a whole, and memtables
+//! are flushed in order: what is found is the state after some batch, with nothing missing before it.
+
+use crate::directory::{self, DATA, LOG, Lock};
+use crate::error::{Error, Result};
+use crate::keys;
+use crate::wal;
+use rocksdb::{
+    BlockBasedOptions, BoundColumnFamily, Cache, ColumnFamilyDescriptor, DB, DBCompressionType,
+    DBRecoveryMode, Options,
+};
+use std::path::Path;
+use std::sync::Arc;
+
+const MIB: usize = 1 << 20;
+
+/// A full memtable of the data is flushed. Small, so that a flush is short and a restart replays little.
+const DATA_MEMTABLE_BYTES: usize = 16 * MIB;
+/// A full memtable of the log is flushed. Entries that are truncated before that never reach a table file.
+const LOG_MEMTABLE_BYTES: usize = 64 * MIB;
+/// Past this all of the log's memtables are flushed, so that no old write-ahead log stays.
+const LOG_WAL_BYTES_MAX: u64 = 256 * MIB as u64;
+/// Level-0 files before they are compacted; then before writers are slowed and stopped.
+const LEVEL0_FILES: [i32; 3] = [10, 20, 36];
+/// RocksDB's own log, per database: so many files of so many bytes.
+const INFO_LOG_FILES: usize = 4;
+const INFO_LOG_BYTES_MAX: usize = 8 * MIB;
+/// Bits per key: about one false positive in a hundred.
+const BLOOM_BITS: f64 = 10.0;
+/// Files are handed to the disk in such portions while they are written, so that a flush does not end in one long sync
+/// that the log's syncs must wait behind.
+const BYTES_PER_SYNC: u64 = MIB as u64;
+
+/// What a node can be told about its databases.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineOptions {
+    /// Blocks of the data that are kept in memory, uncompressed.
+    pub block_cache_bytes: usize,
+    /// Data that is not flushed, at most: what a restart applies again. Writers wait where it is reached.
+    pub unflushed_bytes_max: usize,
+    /// Threads that flush and compact, per database.
+    pub background_jobs: i32,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self { block_cache_bytes: 256 * MIB, unflushed_bytes_max: 128 * MIB, background_jobs: 2 }
+    }
+}
+
+/// Both databases and the lock of their directory, which goes last.
+pub(crate) struct Databases {
+    pub(crate) log: DB,
+    pub(crate) data: DB,
+    pub(crate) _lock: Lock,
+}
+
+impl Databases {
+    /// A column family of the log database.
+    pub(crate) fn log_family(&self, name: &'static str) -> Result<Arc<BoundColumnFamily<'_>>> {
+        self.log.cf_handle(name).ok_or_else(|| Error::Damaged {
+            what: "the log database".into(),
+            problem: format!("it has no column family '{name}'"),
+        })
+    }
+}
+
+/// Opens the log database of the data directory `path`, which must be there.
+pub(crate) fn open_existing_log(path: &Path, options: &EngineOptions) -> Result<DB> {
+    let path = path.join(LOG);
+    if !directory::has_database(&path) {
+        return Err(Error::LogMissing(path));
+    }
+    wal::check(&path)?;
+    open_log(&path, options, false)
+}
+
+/// Opens the data database of the data directory `path`, which must be there.
+pub(crate) fn open_existing_data(path: &Path, options: &EngineOptions) -> Result<DB> {
+    let path = path.join(DATA);
+    if directory::has_database(&path) {
+        open_data(&path, options, false)
+    } else {
+        Err(Error::DataMissing(path))
+    }
+}
+
+/// Opens or makes a log database.
+pub(crate) fn open_log(path: &Path, options: &EngineOptions, create: bool) -> Result<DB> {
+    let mut db = common(options, create);
+    db.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+    db.set_recycle_log_file_num(0);
+    db.set_track_and_verify_wals_in_manifest(true);
+    db.set_manual_wal_flush(false);
+    db.set_max_total_wal_size(LOG_WAL_BYTES_MAX);
+    // All families are flushed together: the small ones never fill up by themselves and would keep every write-ahead
+    // log alive, and the position never falls behind the entries that it counts.
+    db.set_atomic_flush(true);
+    let mut family = Options::default();
+    family.set_write_buffer_size(LOG_MEMTABLE_BYTES);
+    family.set_max_write_buffer_number(4);
+    family.set_compression_type(DBCompressionType::Lz4);
+    let names = [rocksdb::DEFAULT_COLUMN_FAMILY_NAME, keys::RAFT_LOG, keys::RAFT_STATE];
+    let families = names.map(|name| ColumnFamilyDescriptor::new(name, family.clone()));
+    DB::open_cf_descriptors(&db, path, families).map_err(Error::rocks(
+        "open the log database (if it is damaged, do not delete anything: replace the node)",
+    ))
+}
+
+/// Opens or makes a data database.
+pub(crate) fn open_data(path: &Path, options: &EngineOptions, create: bool) -> Result<DB> {
+    let memtables = (options.unflushed_bytes_max / DATA_MEMTABLE_BYTES).max(2);
+    let mut db = common(options, create);
+    db.set_db_write_buffer_size(options.unflushed_bytes_max);
+    let mut family = Options::default();
+    family.set_write_buffer_size(DATA_MEMTABLE_BYTES);
+    family.set_max_write_buffer_number(i32::try_from(memtables).unwrap_or(i32::MAX));
+    let [compact, slow, stop] = LEVEL0_FILES;
+    family.set_level_zero_file_num_compaction_trigger(compact);
+    family.set_level_zero_slowdown_writes_trigger(slow);
+    family.set_level_zero_stop_writes_trigger(stop);
+    family.set_compression_type(DBCompressionType::Lz4);
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(&Cache::new_lru_cache(options.block_cache_bytes));
+    table.set_bloom_filter(BLOOM_BITS, false);
+    table.set_cache_index_and_filter_blocks(true);
+    table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    family.set_block_based_table_factory(&table);
+    let families = [ColumnFamilyDescriptor::new(rocksdb::DEFAULT_COLUMN_FAMILY_NAME, family)];
+    DB::open_cf_descriptors(&db, path, families).map_err(Error::rocks(
+        "open the data database (if it is damaged, do not delete anything: replace the node)",
+    ))
+}
+
+/// What both databases share.
+fn common(options: &EngineOptions, create: bool) -> Options {
+    let mut db = Options::default();
+    db.create_if_missing(create);
+    db.create_missing_column_families(create);
+    db.set_paranoid_checks(true);
+    // fdatasync: it makes the file's length durable too, which is all that a write-ahead log needs.
+    db.set_use_fsync(false);
+    db.set_max_background_jobs(options.background_jobs);
+    db.set_bytes_per_sync(BYTES_PER_SYNC);
+    db.set_keep_log_file_num(INFO_LOG_FILES);
+    db.set_max_log_file_size(INFO_LOG_BYTES_MAX);
+    db
+}

@@ -1,0 +1,153 @@
+//! The data without a log of its own: what a crash leaves is of one moment, and the log is kept for the rest.
+
+use crate::support::{REGION, copy, open, private};
+use rdb_core::apply::{Changes, State, View as _};
+use rdb_core::ids::{NamespaceId, RegionId};
+use rdb_core::sessions::Sessions;
+use rdb_storage::Data;
+
+const NAMESPACE: NamespaceId = NamespaceId(7);
+
+/// What applying entry `index` changes: one record that all entries write, and one of its own slot.
+fn changes(index: u64, value_bytes: usize) -> Changes {
+    let mut sessions = Sessions::default();
+    sessions.open(5, index);
+    let mut value = index.to_be_bytes().to_vec();
+    value.resize(8 + value_bytes, index.to_le_bytes()[0]);
+    Changes {
+        records: vec![(b"last".to_vec(), Some(index.to_be_bytes().to_vec())), (slot(index), Some(value))],
+        sessions: vec![(5, sessions.encode(5))],
+        state: State { applied: index, truncate_to: index, ..State::default() }.encode(),
+    }
+}
+
+fn slot(index: u64) -> Vec<u8> {
+    format!("slot {}", index % 10).into_bytes()
+}
+
+/// Checks that records, session and state are all of one moment, and returns it.
+fn moment(data: &Data) -> u64 {
+    let Some((state, sessions)) = data.load(REGION).unwrap() else {
+        assert_eq!(data.get(NAMESPACE, b"last").unwrap(), None);
+        return 0;
+    };
+    let mut expected = Sessions::default();
+    expected.open(5, state.applied);
+    assert_eq!(sessions, expected, "the session is not of the state's moment, {}", state.applied);
+    assert_eq!(data.get(NAMESPACE, b"last").unwrap().unwrap(), state.applied.to_be_bytes());
+    for index in state.applied.saturating_sub(9).max(1)..=state.applied {
+        let value = data.get(NAMESPACE, &slot(index)).unwrap().unwrap();
+        assert_eq!(value[..8], index.to_be_bytes(), "slot of {index} at {}", state.applied);
+    }
+    assert_eq!(data.durable(REGION), state.applied, "what a start finds came from disk");
+    state.applied
+}
+
+#[test]
+fn records_are_read_as_they_were_applied() {
+    let directory = private();
+    let engine = open(directory.path()).unwrap();
+    let data = engine.data();
+    let region = data.region(REGION, NAMESPACE);
+    assert!(data.load(REGION).unwrap().is_none());
+    region.apply(&changes(1, 0)).unwrap();
+    assert_eq!(region.get(b"last").unwrap().unwrap(), 1u64.to_be_bytes());
+    assert_eq!(region.get(b"none").unwrap(), None);
+    assert_eq!(data.get(NamespaceId(8), b"last").unwrap(), None, "another namespace");
+    let many = data.multi_get(NAMESPACE, &[&b"slot 1"[..], b"none", b"last"]).unwrap();
+    assert_eq!(many.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, true]);
+    let mut removal = changes(2, 0);
+    removal.records = vec![(b"last".to_vec(), Some(Vec::new())), (b"last".to_vec(), None)];
+    removal.sessions = vec![(5, None)];
+    region.apply(&removal).unwrap();
+    assert_eq!(region.get(b"last").unwrap(), None, "the later of two changes of a key counts");
+    assert!(data.load(REGION).unwrap().unwrap().1.is_empty());
+}
+
+#[test]
+fn a_crash_leaves_the_last_flush_and_a_close_leaves_all() {
+    let parent = private();
+    let path = parent.path().join("node");
+    let engine = open(&path).unwrap();
+    let data = engine.data();
+    for index in 1..=30 {
+        data.apply(REGION, NAMESPACE, &changes(index, 0)).unwrap();
+        if index % 10 == 0 {
+            data.flush().unwrap();
+        }
+        let crashed = parent.path().join(index.to_string());
+        copy(&path, &crashed);
+        assert_eq!(moment(&open(&crashed).unwrap().data()), index / 10 * 10);
+    }
+    data.apply(REGION, NAMESPACE, &changes(31, 0)).unwrap();
+    data.close().unwrap();
+    drop(engine);
+    assert_eq!(moment(&open(&path).unwrap().data()), 31);
+}
+
+/// RocksDB flushes full memtables by itself, while more is applied.
+#[test]
+fn a_crash_between_flushes_of_rocksdbs_own_leaves_one_moment() {
+    let parent = private();
+    let path = parent.path().join("node");
+    let engine = open(&path).unwrap();
+    let data = engine.data();
+    for index in 1..=120u64 {
+        data.apply(REGION, NAMESPACE, &changes(index, 400_000)).unwrap();
+        if index % 40 == 0 {
+            let crashed = parent.path().join(index.to_string());
+            copy(&path, &crashed);
+            let found = moment(&open(&crashed).unwrap().data());
+            assert!(found < index, "the last one is in memory");
+        }
+    }
+    assert_eq!(data.durable(REGION), 0, "only a flush that was waited for counts");
+    assert!(0 < data.unflushed_bytes().unwrap());
+    drop((data, engine));
+}
+
+#[test]
+#[cfg_attr(feature = "bug-truncate-past-durable", should_panic(expected = "lost"))]
+fn a_log_is_never_truncated_past_what_a_crash_leaves() {
+    let parent = private();
+    let path = parent.path().join("node");
+    let engine = open(&path).unwrap();
+    let data = engine.data();
+    for index in 1..=20 {
+        data.apply(REGION, NAMESPACE, &changes(index, 0)).unwrap();
+        if index == 8 {
+            data.flush().unwrap();
+        }
+        let crashed = parent.path().join(index.to_string());
+        copy(&path, &crashed);
+        let found = moment(&open(&crashed).unwrap().data());
+        let target = data.truncation_target(REGION);
+        assert!(target <= found, "entries after {found} would be lost: truncated to {target}");
+    }
+    assert_eq!((data.durable(REGION), data.truncation_target(REGION)), (8, 8));
+    let mut held = changes(21, 0);
+    held.state = State { applied: 21, truncate_to: 5, ..State::default() }.encode();
+    data.apply(REGION, NAMESPACE, &held).unwrap();
+    data.flush().unwrap();
+    assert_eq!((data.durable(REGION), data.truncation_target(REGION)), (21, 5), "the state may ask for less");
+    assert_eq!(data.truncation_target(RegionId(99)), 0, "nothing is known of it");
+}
+
+#[test]
+fn a_destroyed_region_is_gone_for_good_and_its_neighbours_stay() {
+    let parent = private();
+    let path = parent.path().join("node");
+    let engine = open(&path).unwrap();
+    let data = engine.data();
+    let neighbour = (RegionId(17), NamespaceId(8));
+    data.apply(REGION, NAMESPACE, &changes(1, 0)).unwrap();
+    data.apply(neighbour.0, neighbour.1, &changes(1, 0)).unwrap();
+    data.flush().unwrap();
+    data.destroy(REGION, NAMESPACE).unwrap();
+    copy(&path, &parent.path().join("crashed"));
+    let data = open(&parent.path().join("crashed")).unwrap().data();
+    assert!(data.load(REGION).unwrap().is_none());
+    assert_eq!(data.get(NAMESPACE, b"last").unwrap(), None);
+    assert!(data.load(neighbour.0).unwrap().is_some());
+    assert!(data.get(neighbour.1, b"last").unwrap().is_some());
+}

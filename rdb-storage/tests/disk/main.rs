@@ -1,0 +1,15 @@
+//! A node's disk from outside: what a start accepts and refuses, what a crash leaves, and in which order the log writer
+//! reports. One program for all, since each that links RocksDB takes long to build.
+
+#[cfg(test)]
+mod damage;
+#[cfg(test)]
+mod data;
+#[cfg(test)]
+mod log;
+#[cfg(test)]
+mod log_writer;
+#[cfg(test)]
+mod start;
+#[cfg(test)]
+mod support;
