@@ -4,6 +4,8 @@ use std::path::PathBuf;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     tonic_prost_build::configure()
+        // Ubuntu 22.04 has a protoc that wants to be asked for `optional`; later ones take the flag without a word.
+        .protoc_arg("--experimental_allow_proto3_optional")
         // Keys and values stay slices of the message they came in.
         .bytes(".")
         .file_descriptor_set_path(out.join("flaredb.bin"))
