@@ -5,13 +5,17 @@ use crate::directory::{self, DATA, DiskSpace, IDENTITY, LOG};
 use crate::error::{Error, Result};
 use crate::identity::{Expected, Identity};
 use crate::initialise::{self, Found};
-use crate::keys;
+use crate::keys::{self, Position};
 use crate::log_store::LogStore;
 use crate::rocks::{self, Databases, EngineOptions};
+use crate::wal;
 use crate::watermark::Watermark;
 use rocksdb::{DB, WriteBatch, WriteOptions};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// Copies of what was cut off the log's end, beside the databases: this, and the name of the file that it was cut off.
+const SAVED: &str = "cut-off";
 
 /// A node's open data directory. It is closed, and its lock given back, when this and all that came from it is dropped.
 pub struct Engine {
@@ -40,11 +44,14 @@ impl Engine {
         }
         let mut identity = Identity::read(path)?;
         identity.check(path, expected)?;
+        let watermark = Watermark::open(path, &identity)?;
+        if directory::has_database(&path.join(LOG)) {
+            wal::repair(&path.join(LOG), watermark.position(), &path.join(SAVED))?;
+        }
         let log = rocks::open_existing_log(path, options)?;
         identity.check_marker(&path.join(LOG), get(&log, keys::LOG_IDENTITY)?.as_deref())?;
         let data = rocks::open_existing_data(path, options)?;
         identity.check_marker(&path.join(DATA), get(&data, keys::DATA_IDENTITY)?.as_deref())?;
-        let watermark = Watermark::open(path, &identity)?;
         let position = check_age(path, &identity, &log, &watermark)?;
         identity.incarnation += 1;
         let position = begin(path, &identity, &log, &watermark, position + 1)?;
@@ -99,7 +106,8 @@ impl Engine {
 
 /// Refuses an identity file or a log that is older than what this node knew. Returns the log's position.
 fn check_age(path: &Path, identity: &Identity, log: &DB, watermark: &Watermark) -> Result<u64> {
-    let position = get_number(log, keys::LOG_POSITION)?;
+    let stored = get(log, keys::LOG_POSITION)?.as_deref().and_then(Position::decode);
+    let position = stored.ok_or_else(|| not_there(keys::LOG_POSITION))?.at;
     if position < watermark.position() {
         return Err(Error::LogBehind {
             path: path.join(LOG),
@@ -121,7 +129,7 @@ fn begin(path: &Path, identity: &Identity, log: &DB, watermark: &Watermark, posi
     identity.write(path)?;
     let mut batch = WriteBatch::default();
     batch.put(keys::LOG_INCARNATION, identity.incarnation.to_be_bytes());
-    batch.put(keys::LOG_POSITION, position.to_be_bytes());
+    batch.put(keys::LOG_POSITION, Position { at: position, synced: position - 1 }.encode());
     let mut synced = WriteOptions::default();
     synced.set_sync(true);
     log.write_opt(batch, &synced).map_err(Error::rocks("begin a new incarnation in the log"))?;
@@ -135,8 +143,12 @@ fn get(database: &DB, key: &[u8]) -> Result<Option<Vec<u8>>> {
 
 fn get_number(log: &DB, key: &[u8]) -> Result<u64> {
     let bytes = get(log, key)?.and_then(|bytes| <[u8; 8]>::try_from(bytes).ok());
-    bytes.map(u64::from_be_bytes).ok_or_else(|| Error::Damaged {
+    bytes.map(u64::from_be_bytes).ok_or_else(|| not_there(key))
+}
+
+fn not_there(key: &[u8]) -> Error {
+    Error::Damaged {
         what: "the log database".into(),
         problem: format!("its '{}' is missing or not a number", String::from_utf8_lossy(key)),
-    })
+    }
 }

@@ -96,7 +96,7 @@ fn make_log(path: &Path, identity: &Identity, options: &EngineOptions) -> Result
     let mut batch = WriteBatch::default();
     batch.put(keys::LOG_IDENTITY, identity.to_marker());
     batch.put(keys::LOG_INCARNATION, 0u64.to_be_bytes());
-    batch.put(keys::LOG_POSITION, 0u64.to_be_bytes());
+    batch.put(keys::LOG_POSITION, keys::Position::default().encode());
     let mut synced = WriteOptions::default();
     synced.set_sync(true);
     log.write_opt(batch, &synced).map_err(Error::rocks("mark the new log"))?;

@@ -30,6 +30,9 @@ pub(crate) const LOG_IDENTITY: &[u8] = b"identity";
 pub(crate) const LOG_INCARNATION: &[u8] = b"incarnation";
 /// In the log database: grows with every batch.
 pub(crate) const LOG_POSITION: &[u8] = b"position";
+/// How RocksDB's batch begins its last part where that is the position: a put into the first column family (1), the
+/// key's length and the key, the value's length.
+const POSITION_IN_BATCH: &[u8] = b"\x01\x08position\x10";
 /// In the data database: whose it is.
 pub(crate) const DATA_IDENTITY: &[u8] = b"\x00identity";
 
@@ -37,6 +40,40 @@ const REGION: u8 = 0x01;
 const RECORD: u8 = 0x10;
 const REGION_STATE: u8 = 1;
 const REGION_SESSION: u8 = 2;
+
+/// Where the log stands: the last part of each of its batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Position {
+    /// Of this batch: one more than of the batch before.
+    pub(crate) at: u64,
+    /// Of the last batch that was synced when this one was written.
+    pub(crate) synced: u64,
+}
+
+impl Position {
+    /// As it is stored under [`LOG_POSITION`].
+    pub(crate) fn encode(self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.at.to_be_bytes());
+        bytes[8..].copy_from_slice(&self.synced.to_be_bytes());
+        bytes
+    }
+
+    /// As it was stored; `None` if these are not the bytes of one.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let (at, synced) = bytes.split_at_checked(8)?;
+        Some(Self {
+            at: u64::from_be_bytes(at.try_into().ok()?),
+            synced: u64::from_be_bytes(synced.try_into().ok()?),
+        })
+    }
+}
+
+/// The position that a batch ends with, from the batch's bytes in the write-ahead log or those of its last record.
+pub(crate) fn position_of_batch(bytes: &[u8]) -> Option<Position> {
+    let (rest, position) = bytes.split_at_checked(bytes.len().checked_sub(16)?)?;
+    rest.ends_with(POSITION_IN_BATCH).then(|| Position::decode(position))?
+}
 
 /// What the log keeps of a region besides its entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -16,7 +16,7 @@
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::keys;
+use crate::keys::{self, Position};
 use crate::log_batch::{Batch, Change, Report};
 use crate::metrics::LogMetrics;
 use crate::rocks::Databases;
@@ -322,7 +322,8 @@ impl<S: LogSink> Writer<S> {
         let began = Instant::now();
         if !writes.is_empty() {
             self.position += 1;
-            writes.put(keys::LOG_POSITION, self.position.to_be_bytes());
+            let synced = self.metrics.synced_position.load(Ordering::Relaxed);
+            writes.put(keys::LOG_POSITION, Position { at: self.position, synced }.encode());
             self.metrics.batches.fetch_add(1, Ordering::Relaxed);
             self.metrics.bytes.fetch_add(writes.size_in_bytes() as u64, Ordering::Relaxed);
             let mut options = WriteOptions::default();

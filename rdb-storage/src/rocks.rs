@@ -20,7 +20,6 @@
 use crate::directory::{self, DATA, LOG, Lock};
 use crate::error::{Error, Result};
 use crate::keys;
-use crate::wal;
 use rocksdb::{
     BlockBasedOptions, BoundColumnFamily, Cache, ColumnFamilyDescriptor, DB, DBCompressionType,
     DBRecoveryMode, Options,
@@ -87,7 +86,6 @@ pub(crate) fn open_existing_log(path: &Path, options: &EngineOptions) -> Result<
     if !directory::has_database(&path) {
         return Err(Error::LogMissing(path));
     }
-    wal::check(&path)?;
     open_log(&path, options, false)
 }
 

@@ -1,105 +1,294 @@
-//! A look over the log's write-ahead logs before RocksDB opens them, for two kinds of damage that it does not report.
+//! A look over the log's write-ahead logs before RocksDB opens them: is what was synced whole, and where does the rest
+//! end?
 //!
-//! - A header of zeroes makes it skip the rest of the 32 KiB block without a word: an old way to preallocate files.
-//!   At the end of a log that is right. Before the end it is a hole: what comes after is replayed, as if nothing were
-//!   missing, so the watermark does not notice either.
-//! - A record type of recycled logs, among others, makes RocksDB 11 read the same record again for ever
-//!   (facebook/rocksdb#13333). One flipped bit is enough. We recycle no logs, so such a type is damage.
+//! A power cut may leave the last, unsynced writes half on disk: cut short, full of holes, or with later pages written
+//! and earlier ones not. Nobody was promised anything of them, and RocksDB's choice is between dropping synced records
+//! behind such a place and refusing to start. So this node decides by itself, by what it knows better:
 //!
-//! All else is left to RocksDB: checksums, and a record that the end of the file cuts short.
+//! - Every batch ends with its *position*, one more than that of the batch before, and with the position up to which all
+//!   was synced when the batch was written.
+//! - The watermark says how far the log was synced a moment before the node stopped.
+//!
+//! The first record that is damaged, missing or cut short ends what can be read. If that is before the watermark, or if
+//! an intact record behind it says that it was synced, promised data is lost and the start is refused. If not, the log is
+//! cut there, and a copy of what is cut stays in the data directory.
+//!
+//! It also keeps two faults of RocksDB 11 away: a header of zeroes makes it skip the rest of a block without a word, and
+//! a record type of recycled logs, one flipped bit away, makes it read the same record for ever (facebook/rocksdb#13333).
 //!
 //! ```text
 //! a block: records, then zeroes where less than a header's 7 bytes are left
 //! a record: crc 4 | length 2, low byte first | type 1 | so many bytes
+//! type: 1 a whole batch, 2 its first part, 3 a middle one, 4 the last; the crc is CRC32C of type and bytes, masked
 //! ```
 
+use crate::directory;
 use crate::error::{Error, Result};
-use std::fs::File;
-use std::io::Read as _;
-use std::path::Path;
+use crate::keys::{self, Position};
+use std::fs::OpenOptions;
+use std::path::{Path, PathBuf};
 
 const BLOCK_BYTES: usize = 32 * 1024;
 const HEADER_BYTES: usize = 7;
-/// A whole record, and the first, middle and last part of one.
-const TYPES: std::ops::RangeInclusive<u8> = 1..=4;
+/// What RocksDB adds to a checksum, so that a checksum of bytes that hold checksums is not degenerate.
+const MASK_DELTA: u32 = 0xa282_ead8;
 
-/// Refuses damage that RocksDB would not report.
-pub(crate) fn check(database: &Path) -> Result<()> {
-    for item in std::fs::read_dir(database).map_err(Error::io("list", database))? {
-        let path = item.map_err(Error::io("list", database))?.path();
-        if path.extension().is_some_and(|ending| ending == "log") {
-            check_file(&path)?;
+/// One physical record.
+struct Record<'a> {
+    kind: u8,
+    bytes: &'a [u8],
+    end: usize,
+}
+
+/// What stands at some place of a file.
+enum Found<'a> {
+    Record(Record<'a>),
+    /// Nothing but zeroes, or nothing at all, up to the end of the file.
+    End,
+    /// Anything else.
+    Damage,
+}
+
+/// The batches that can be read without a gap, and where that ends.
+#[derive(Debug, PartialEq, Eq)]
+struct Intact {
+    /// The position of the last one, if there is one.
+    last: Option<u64>,
+    /// Which file, and the offset in it, where something else begins; `None` if nothing does.
+    damage: Option<(usize, usize)>,
+}
+
+/// Looks over the write-ahead logs of `database`, and cuts off what was never synced and is damaged. `watermark` is the
+/// position up to which all is sure to have been synced. What is cut is copied to `saved` first.
+///
+/// # Errors
+/// What was synced is damaged, or a file cannot be read or written.
+pub(crate) fn repair(database: &Path, watermark: u64, saved: &Path) -> Result<()> {
+    let paths = logs(database)?;
+    let mut files = Vec::with_capacity(paths.len());
+    for path in &paths {
+        files.push(std::fs::read(path).map_err(Error::io("read", path))?);
+    }
+    let Intact { last, damage: Some((file, offset)) } = intact(&files) else { return Ok(()) };
+    let place = format!("{} at offset {offset}", paths[file].display());
+    let intact_to = last.unwrap_or(0);
+    if last.is_some_and(|last| last < watermark) {
+        return Err(Error::Damaged {
+            what: format!("the write-ahead log {place}"),
+            problem: format!("the log can be read up to position {intact_to}, but was synced up to {watermark}"),
+        });
+    }
+    if let Some(witness) = witness(&files, file, offset, last) {
+        return Err(Error::Damaged {
+            what: format!("the write-ahead log {place}"),
+            problem: format!(
+                "the log can be read up to position {intact_to}, but a later record says that it was synced up to \
+                 {witness}"
+            ),
+        });
+    }
+    tracing::warn!(place, intact_to, "the log's unsynced end is damaged, as after a power cut; it is cut off");
+    cut(&paths[file..], offset, saved)
+}
+
+/// The write-ahead logs, the oldest first.
+fn logs(database: &Path) -> Result<Vec<PathBuf>> {
+    let names = directory::names(database)?;
+    let mut logs: Vec<(u64, PathBuf)> = names
+        .iter()
+        .filter_map(|name| Some((name.strip_suffix(".log")?.parse().ok()?, database.join(name))))
+        .collect();
+    logs.sort();
+    Ok(logs.into_iter().map(|(_, path)| path).collect())
+}
+
+/// Walks from batch to batch until one does not follow the one before.
+fn intact(files: &[Vec<u8>]) -> Intact {
+    let mut last: Option<u64> = None;
+    for (number, file) in files.iter().enumerate() {
+        let mut at = 0;
+        loop {
+            match next_batch(file, at) {
+                Ok(None) => break,
+                Ok(Some((end, position))) => {
+                    if let (Some(last), Some(position)) = (last, position)
+                        && position.at != last + 1
+                    {
+                        return Intact { last: Some(last), damage: Some((number, at)) };
+                    }
+                    last = position.map(|position| position.at).or(last);
+                    at = end;
+                }
+                Err(()) => return Intact { last, damage: Some((number, at)) },
+            }
         }
+    }
+    Intact { last, damage: None }
+}
+
+/// The batch at `at`: where it ends, and its position where it has one; `None` at the end of the file.
+fn next_batch(file: &[u8], at: usize) -> std::result::Result<Option<(usize, Option<Position>)>, ()> {
+    let mut at = at;
+    let mut begun = false;
+    loop {
+        match record(file, at) {
+            Found::End if begun => return Err(()),
+            Found::End => return Ok(None),
+            Found::Damage => return Err(()),
+            Found::Record(Record { kind, bytes, end }) => {
+                match (kind, begun) {
+                    (1, false) | (4, true) => return Ok(Some((end, keys::position_of_batch(bytes)))),
+                    (2, false) | (3, true) => begun = true,
+                    _ => return Err(()),
+                }
+                at = end;
+            }
+        }
+    }
+}
+
+/// The record at `at`, or after the zeroes that fill the block.
+fn record(file: &[u8], at: usize) -> Found<'_> {
+    let room = BLOCK_BYTES - at % BLOCK_BYTES;
+    let begin = if room < HEADER_BYTES { at + room } else { at };
+    let rest = file.get(begin..).unwrap_or_default();
+    if rest.iter().all(|byte| *byte == 0) {
+        return Found::End;
+    }
+    let Some((header, rest)) = rest.split_at_checked(HEADER_BYTES) else { return Found::Damage };
+    let len = usize::from(u16::from_le_bytes([header[4], header[5]]));
+    let kind = header[6];
+    let fits = HEADER_BYTES + len <= BLOCK_BYTES - begin % BLOCK_BYTES;
+    let Some(bytes) = rest.get(..len).filter(|_| fits && (1..=4).contains(&kind)) else { return Found::Damage };
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&[kind]), bytes);
+    let masked = crc.rotate_right(15).wrapping_add(MASK_DELTA);
+    if masked.to_le_bytes() == header[..4] {
+        Found::Record(Record { kind, bytes, end: begin + HEADER_BYTES + len })
+    } else {
+        Found::Damage
+    }
+}
+
+/// The highest position after `last` that an intact record behind the damage says was synced. Lengths cannot be trusted
+/// there, so every offset is tried as a beginning.
+fn witness(files: &[Vec<u8>], file: usize, offset: usize, last: Option<u64>) -> Option<u64> {
+    let mut synced = None;
+    for (number, bytes) in files.iter().enumerate().skip(file) {
+        let mut at = if number == file { offset + 1 } else { 0 };
+        while at + HEADER_BYTES < bytes.len() {
+            match record(bytes, at) {
+                Found::Record(Record { kind, bytes, end }) => {
+                    let position = keys::position_of_batch(bytes).filter(|_| kind == 1 || kind == 4);
+                    synced = synced.max(position.map(|position| position.synced));
+                    at = end;
+                }
+                Found::End => break,
+                // No record begins with as many zeroes as a header has bytes.
+                Found::Damage => {
+                    let zeroes = bytes[at..].iter().take_while(|byte| **byte == 0).count();
+                    at += zeroes.saturating_sub(HEADER_BYTES).max(1);
+                }
+            }
+        }
+    }
+    synced.filter(|synced| last.unwrap_or(0) < *synced)
+}
+
+/// Ends the first log at `offset` and empties the later ones, all synced.
+fn cut(paths: &[PathBuf], offset: usize, saved: &Path) -> Result<()> {
+    for (number, path) in paths.iter().enumerate() {
+        let name = path.file_name().unwrap_or_default();
+        let mut copy = saved.as_os_str().to_owned();
+        copy.push("-");
+        copy.push(name);
+        std::fs::copy(path, &copy).map_err(Error::io("copy", path))?;
+        let keep = if number == 0 { offset as u64 } else { 0 };
+        let file = OpenOptions::new().write(true).open(path).map_err(Error::io("open", path))?;
+        file.set_len(keep).and_then(|()| file.sync_all()).map_err(Error::io("cut", path))?;
     }
     Ok(())
-}
-
-fn check_file(path: &Path) -> Result<()> {
-    let mut file = File::open(path).map_err(Error::io("open", path))?;
-    let mut block = Vec::with_capacity(BLOCK_BYTES);
-    let (mut before, mut zeroes) = (0, false);
-    loop {
-        block.clear();
-        let read = file.by_ref().take(BLOCK_BYTES as u64).read_to_end(&mut block);
-        if read.map_err(Error::io("read", path))? == 0 {
-            return Ok(());
-        }
-        check_block(&block, &mut zeroes).map_err(|at| Error::Damaged {
-            what: format!("the write-ahead log {}", path.display()),
-            problem: format!("bytes were changed near offset {}", before + at),
-        })?;
-        before += block.len();
-    }
-}
-
-/// Walks over one block. `zeroes`: whether a header of zeroes was met, after which only zeroes may come. The error is
-/// the offset of what is wrong.
-fn check_block(block: &[u8], zeroes: &mut bool) -> std::result::Result<(), usize> {
-    let mut at = 0;
-    while let Some(header) = block.get(at..at + HEADER_BYTES)
-        && !*zeroes
-    {
-        let len = usize::from(u16::from_le_bytes([header[4], header[5]]));
-        match header[6] {
-            0 if len == 0 => *zeroes = true,
-            known if TYPES.contains(&known) => at += HEADER_BYTES + len,
-            _ => return Err(at),
-        }
-    }
-    let clean = !*zeroes || block.get(at..).unwrap_or_default().iter().all(|byte| *byte == 0);
-    if clean { Ok(()) } else { Err(at) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn record(kind: u8, len: u16) -> Vec<u8> {
-        let mut bytes = vec![9; 4];
-        bytes.extend_from_slice(&len.to_le_bytes());
-        bytes.push(kind);
-        bytes.resize(HEADER_BYTES + usize::from(len), 7);
-        bytes
+    fn framed(kind: u8, bytes: &[u8]) -> Vec<u8> {
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&[kind]), bytes);
+        let mut record = crc.rotate_right(15).wrapping_add(MASK_DELTA).to_le_bytes().to_vec();
+        record.extend_from_slice(&u16::try_from(bytes.len()).unwrap().to_le_bytes());
+        record.push(kind);
+        record.extend_from_slice(bytes);
+        record
+    }
+
+    fn batch(at: u64, synced: u64) -> Vec<u8> {
+        let mut bytes = vec![7; 40];
+        bytes.extend_from_slice(&[1, 8]);
+        bytes.extend_from_slice(keys::LOG_POSITION);
+        bytes.push(16);
+        bytes.extend_from_slice(&Position { at, synced }.encode());
+        framed(1, &bytes)
+    }
+
+    fn log(range: std::ops::RangeInclusive<u64>) -> Vec<u8> {
+        range.flat_map(|at| batch(at, at - 1)).collect()
     }
 
     #[test]
-    fn records_torn_ends_and_zeroes_at_the_end_pass() {
-        let whole = [record(1, 10), record(2, 3)].concat();
-        let zeroed = [whole.clone(), vec![0; 50]].concat();
-        for block in [&whole[..], &whole[..15], &whole[..20], &whole[..26], &zeroed[..], &[]] {
-            assert_eq!(check_block(block, &mut false), Ok(()), "{block:?}");
+    fn a_whole_log_is_whole_with_and_without_zeroes_behind() {
+        for tail in [0, 3, 100] {
+            let file = [log(5..=9), vec![0; tail]].concat();
+            assert_eq!(intact(&[file]), Intact { last: Some(9), damage: None });
         }
-        assert_eq!(check_block(&[0; 20], &mut true), Ok(()));
+        assert_eq!(intact(&[log(5..=6), log(7..=9), vec![]]), Intact { last: Some(9), damage: None });
     }
 
     #[test]
-    fn holes_and_unknown_types_do_not() {
-        let hole = [record(1, 10), vec![0; 7], record(1, 10)].concat();
-        assert_eq!(check_block(&hole, &mut false), Err(17));
-        assert_eq!(check_block(&record(1, 10), &mut true), Err(0), "a block after zeroes");
-        for kind in [5, 8, 9, 11, 0, 255] {
-            let block = [record(1, 10), record(kind, 10)].concat();
-            assert_eq!(check_block(&block, &mut false), Err(17), "type {kind}");
+    fn a_record_cut_short_ends_it_at_its_beginning() {
+        let whole = log(5..=8);
+        for cut in 1..batch(9, 8).len() {
+            let file = [whole.clone(), batch(9, 8)[..cut].to_vec()].concat();
+            assert_eq!(intact(&[file]), Intact { last: Some(8), damage: Some((0, whole.len())) }, "{cut}");
         }
+    }
+
+    #[test]
+    fn a_gap_between_positions_is_damage_and_so_is_a_hole() {
+        let gap = [log(5..=6), log(8..=9)].concat();
+        assert_eq!(intact(&[gap]).damage, Some((0, log(5..=6).len())));
+        let mut hole = log(5..=9);
+        hole[..7].fill(0);
+        assert_eq!(intact(&[hole]), Intact { last: None, damage: Some((0, 0)) });
+    }
+
+    /// Batch 7 is damaged. Batch 9, if it is there, says that 8 was synced; batch 8 says that 7 was.
+    #[test]
+    fn a_later_record_bears_witness_that_what_is_damaged_was_synced() {
+        let before = log(5..=6).len();
+        let mut file = log(5..=9);
+        file[before + 20] ^= 4;
+        assert_eq!(witness(std::slice::from_ref(&file), 0, before, Some(6)), Some(8));
+        file.truncate(before + batch(7, 6).len());
+        assert_eq!(witness(&[file], 0, before, Some(6)), None);
+    }
+
+    /// Three batches in one sync: what was written later says nothing about what came before.
+    #[test]
+    fn unsynced_records_in_any_state_bear_no_witness() {
+        let before = log(5..=6);
+        let mut tail = [batch(7, 6), batch(8, 6), batch(9, 6)].concat();
+        tail[20] ^= 4;
+        let file = [before.clone(), tail].concat();
+        assert_eq!(witness(&[file], 0, before.len(), Some(6)), None);
+    }
+
+    #[test]
+    fn a_batch_of_many_records_is_one() {
+        let mut end = vec![7; 10];
+        end.extend_from_slice(&batch(5, 4)[HEADER_BYTES..]);
+        let file = [framed(2, &[1; 100]), framed(3, &[2; 100]), framed(4, &end)].concat();
+        assert_eq!(intact(std::slice::from_ref(&file)), Intact { last: Some(5), damage: None });
+        assert_eq!(intact(&[file[..200].to_vec()]).damage, Some((0, 0)));
     }
 }

@@ -94,7 +94,8 @@ fn a_torn_last_write_is_refused_if_it_was_promised() {
         let path = killed.again(&killed.new_watermark);
         cut(&path, len);
         let error = refused(&path);
-        assert!(matches!(error, Error::LogBehind { .. }), "cut at byte {len}: {error}");
+        let seen = matches!(error, Error::LogBehind { .. } | Error::Damaged { .. });
+        assert!(seen, "cut at byte {len}: {error}");
     }
     let path = killed.again(&killed.new_watermark);
     cut(&path, killed.last_write.start);
@@ -116,6 +117,45 @@ fn a_flipped_bit_is_never_overlooked() {
             assert_eq!(last, 5, "byte {at}");
         }
     }
+}
+
+/// The pages of a write whose sync had not returned reach the disk in any order: some of it may be there, some zeroes.
+#[test]
+fn an_unsynced_last_write_with_holes_is_dropped() {
+    let killed = Killed::new();
+    for hole in killed.last_write.clone().step_by(8) {
+        let path = killed.again(&killed.old_watermark);
+        let mut bytes = std::fs::read(wal(&path)).unwrap();
+        let hole = usize::try_from(hole).unwrap();
+        let end = (hole + 16).min(bytes.len());
+        let was_zero = bytes[hole..end].iter().all(|byte| *byte == 0);
+        bytes[hole..end].fill(0);
+        std::fs::write(wal(&path), bytes).unwrap();
+        let expected = if was_zero { 5 } else { 4 };
+        assert_eq!(last_entry(&path).unwrap(), expected, "zeroes from byte {hole}");
+        assert_eq!(last_entry(&path).unwrap(), expected, "and again at the next start");
+    }
+}
+
+/// The watermark lags. The record behind the damaged one was written when that was synced, and says so.
+#[test]
+fn a_synced_write_that_the_watermark_does_not_know_is_not_given_up() {
+    let parent = private();
+    let path = parent.path().join("node");
+    let node = Node::with_region(&path);
+    let before = std::fs::read(path.join("WATERMARK")).unwrap();
+    (1..=4).for_each(|index| node.write(entries(index, index..=index, 1)));
+    let begin = wal(&path).metadata().unwrap().len();
+    node.write(entries(5, 5..=5, 1));
+    node.write(entries(6, 6..=6, 1));
+    std::fs::write(path.join("WATERMARK"), before).unwrap();
+    let later = parent.path().join("later");
+    copy(&path, &later);
+    node.close();
+    flip(&later, begin + 20, 3);
+    let error = refused(&later);
+    assert!(matches!(error, Error::Damaged { .. }), "{error}");
+    assert!(error.to_string().contains("a later record says"), "{error}");
 }
 
 fn flip(path: &Path, at: u64, bit: u64) {
