@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# ./x demo, ./x demo --check and ./x bench: a three-node cluster to play with, to judge and to measure.
+# ./x demo and ./x demo --check: a three-node cluster to play with and to judge.
 
 readonly DEMO=$ROOT/demo-data
 readonly DEMO_NAMESPACE=demo
@@ -181,15 +181,6 @@ has_value() {
   fi
 }
 
-# --- ./x bench
-
-run_bench() {
-  cluster_programs
-  start_temporary_cluster
-  "$RDB" bench "$@"
-  stop_nodes "$TEMPORARY"
-}
-
 # --- clusters that leave nothing behind
 
 # Starts three nodes in a folder that goes when this script ends, however it ends. Sets TEMPORARY and TEMPORARY_BASE.
@@ -247,6 +238,6 @@ within() {
     if ((status == WRONG_VALUE || deadline <= SECONDS)); then break; fi
     sleep 0.3
   done
-  say_error "no success within $seconds s: $*" "$output"
+  say_error "$* (tried for $((SECONDS - deadline + seconds)) s): $output"
   return 1
 }
