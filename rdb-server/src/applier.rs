@@ -150,11 +150,7 @@ impl Applier {
     }
 }
 
-fn merge(
-    work: &mut BTreeMap<RegionId, Apply<WriteWaiter>>,
-    region: RegionId,
-    apply: Apply<WriteWaiter>,
-) {
+fn merge(work: &mut BTreeMap<RegionId, Apply<WriteWaiter>>, region: RegionId, apply: Apply<WriteWaiter>) {
     match work.get_mut(&region) {
         None => {
             work.insert(region, apply);

@@ -28,12 +28,7 @@ pub(crate) enum Event {
     /// Entries up to this one are applied; the log may be dropped up to the other once that is durable.
     Applied { region: RegionId, index: Index, truncate_to: Index },
     /// Entries that were read for a follower that lags.
-    Fetched {
-        region: RegionId,
-        low: Index,
-        entries: Result<Vec<Entry>, String>,
-        context: GetEntriesContext,
-    },
+    Fetched { region: RegionId, low: Index, entries: Result<Vec<Entry>, String>, context: GetEntriesContext },
     /// The catalog has changed: regions may have come or gone.
     Catalog(Arc<Catalog>),
     /// A new region's log is on disk.

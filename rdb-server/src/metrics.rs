@@ -54,6 +54,7 @@ pub(crate) struct Metrics {
 struct Gauges {
     leader: Family<RegionLabels, Gauge>,
     term: Family<RegionLabels, Gauge>,
+    applied_index: Family<RegionLabels, Gauge>,
     apply_lag: Family<RegionLabels, Gauge>,
     log_entries: Family<RegionLabels, Gauge>,
     quorum_margin: Family<RegionLabels, Gauge>,
@@ -110,11 +111,20 @@ impl Metrics {
             seconds,
             self.apply_seconds.clone(),
         );
-        registry.register("peer_messages_rejected", "Messages no correct peer sends", self.messages_rejected.clone());
-        registry.register("peer_messages_dropped", "Messages that found a full queue", self.messages_dropped.clone());
+        registry.register(
+            "peer_messages_rejected",
+            "Messages no correct peer sends",
+            self.messages_rejected.clone(),
+        );
+        registry.register(
+            "peer_messages_dropped",
+            "Messages that found a full queue",
+            self.messages_dropped.clone(),
+        );
         let gauges = &self.gauges;
         registry.register("region_leader", "1 where this node leads the region", gauges.leader.clone());
         registry.register("region_term", "The region's Raft term", gauges.term.clone());
+        registry.register("region_applied_index", "The last log entry applied", gauges.applied_index.clone());
         registry.register("region_apply_lag_entries", "Committed but not applied", gauges.apply_lag.clone());
         registry.register("region_log_entries", "Entries in the region's log", gauges.log_entries.clone());
         registry.register(
@@ -123,8 +133,16 @@ impl Metrics {
             gauges.quorum_margin.clone(),
         );
         registry.register("request_bytes", "Bytes of requests under way", gauges.request_bytes.clone());
-        registry.register("mailbox_events", "Events that wait for the raft loop", gauges.mailbox_events.clone());
-        registry.register("log_batches", "Batches written to the log since the start", gauges.log_batches.clone());
+        registry.register(
+            "mailbox_events",
+            "Events that wait for the raft loop",
+            gauges.mailbox_events.clone(),
+        );
+        registry.register(
+            "log_batches",
+            "Batches written to the log since the start",
+            gauges.log_batches.clone(),
+        );
         registry.register("log_syncs", "Syncs of the log since the start", gauges.log_syncs.clone());
         registry.register("log_sync_micros", "Microseconds spent in them", gauges.log_sync_micros.clone());
     }
@@ -171,10 +189,8 @@ impl Metrics {
             let labels = RegionLabels { region: region.0 };
             gauges.leader.get_or_create(&labels).set(i64::from(view.leads()));
             gauges.term.get_or_create(&labels).set(signed(view.term()));
-            gauges
-                .apply_lag
-                .get_or_create(&labels)
-                .set(signed(view.commit().saturating_sub(view.applied())));
+            gauges.apply_lag.get_or_create(&labels).set(signed(view.commit().saturating_sub(view.applied())));
+            gauges.applied_index.get_or_create(&labels).set(signed(view.applied()));
             gauges.log_entries.get_or_create(&labels).set(signed(view.log_entries()));
             if view.leads() {
                 let majority = shared.config.nodes.len() as u64 / 2 + 1;

@@ -35,9 +35,7 @@ use rdb_proto::internal::v1::peer_server::PeerServer;
 use rdb_proto::v1::cluster_server::ClusterServer;
 use rdb_proto::v1::kv_server::KvServer;
 use rdb_proto::v1::namespaces_server::NamespacesServer;
-use rdb_storage::{
-    Engine, EngineOptions, Expected, LogSink, LogWriter, LogWriterHandle, LogWriterOptions,
-};
+use rdb_storage::{Engine, EngineOptions, Expected, LogSink, LogWriter, LogWriterHandle, LogWriterOptions};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -68,7 +66,9 @@ pub enum StartError {
     #[error("{0}")]
     Boot(String),
     /// An address cannot be listened on.
-    #[error("cannot listen on {address} for {what}: {source}. Is another process using the port? Stop it, or change {option}")]
+    #[error(
+        "cannot listen on {address} for {what}: {source}. Is another process using the port? Stop it, or change {option}"
+    )]
     Listen {
         /// Which address.
         address: SocketAddr,
@@ -176,8 +176,7 @@ impl Node {
             .filter(|member| member.id != config.node_id)
             .map(|member| (NodeId(member.id), member.peer.clone()))
             .collect();
-        let (transport, unstarted) =
-            Transport::new(others.iter().cloned(), mailbox.clone(), metrics.clone());
+        let (transport, unstarted) = Transport::new(others.iter().cloned(), mailbox.clone(), metrics.clone());
         let sink = Sink { mailbox: mailbox.clone(), transport: transport.clone() };
         let log = LogWriter::spawn(&engine, &LogWriterOptions::default(), sink)?;
         let catalog_machine = load_catalog(&engine, &log.handle(), &config)?;
@@ -214,10 +213,8 @@ impl Node {
         let stop_flushes = Arc::new(AtomicBool::new(false));
         threads.push(start_flushes(&shared, &engine, stop_flushes.clone())?);
         let (stop_serving, stopped) = watch::channel(false);
-        let addresses = Addresses {
-            client: listeners.client.local_addr()?,
-            http: listeners.http.local_addr()?,
-        };
+        let addresses =
+            Addresses { client: listeners.client.local_addr()?, http: listeners.http.local_addr()? };
         serve_peers(&peers, &shared, &log.handle(), unstarted, listeners.peer)?;
         serve_clients(&clients, &shared, listeners.client, stopped.clone())?;
         serve_http(&clients, &shared, &log.handle(), listeners.http, stopped)?;

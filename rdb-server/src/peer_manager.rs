@@ -20,7 +20,7 @@ use rdb_core::ids::{Index, NamespaceId, NodeId, RegionId};
 use rdb_core::raft::{Boot, Effects, Failure, Group, HardState, Message, MessageType, Options, Rejected};
 use rdb_core::sessions::Sessions;
 use rdb_pd::{Catalog, Namespace};
-use rdb_storage::{AppendError, Data, Engine, LogStore, LogWriterHandle, WRITES_PER_REGION_MAX};
+use rdb_storage::{AppendError, Data, Engine, LogStore, LogWriterHandle, StoredLog, WRITES_PER_REGION_MAX};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -50,6 +50,9 @@ pub(crate) struct PeerManager {
     peers: BTreeMap<RegionId, Peer>,
     /// Regions whose log is being made, by the namespace that wants them.
     creating: BTreeMap<RegionId, Namespace>,
+    /// Regions that the log has and the catalog did not name when this node started: the catalog was not flushed after
+    /// it took them up. What the meta group's log applies again names them, and they go on from their own logs.
+    unnamed: BTreeMap<RegionId, StoredLog>,
     touched: BTreeSet<RegionId>,
     clock: Clock,
     started: (Instant, u64),
@@ -75,7 +78,9 @@ pub(crate) enum BootError {
     #[error(transparent)]
     Storage(#[from] rdb_storage::Error),
     /// A region's data and log do not fit together.
-    #[error("{0}. This node lost data that it had promised to keep: do not start it; see docs/data-on-disk.md")]
+    #[error(
+        "{0}. This node lost data that it had promised to keep: do not start it; see docs/data-on-disk.md"
+    )]
     Region(#[from] rdb_core::raft::BootError),
     /// The data has a region whose log is gone.
     #[error(
@@ -107,6 +112,7 @@ impl PeerManager {
             logger,
             peers: BTreeMap::new(),
             creating: BTreeMap::new(),
+            unnamed: BTreeMap::new(),
             touched: BTreeSet::new(),
             clock: Clock::default(),
             started: (Instant::now(), u64::try_from(wall_ms).unwrap_or(u64::MAX)),
@@ -126,20 +132,24 @@ impl PeerManager {
                 continue;
             }
             match catalog.catalog().namespaces().find(|namespace| namespace.region == region) {
-                Some(namespace) => {
-                    let (state, sessions) = self.data.load(region)?.unwrap_or_default();
-                    let machine = rdb_core::apply::Machine::new(region, state, sessions);
-                    let boot = stored.into_boot(state.applied, rand::random());
-                    let preferred = namespace.preferred_leader == self.config.node();
-                    self.start(boot, namespace.id, applier::Machine::Keys(machine), state, preferred)?;
-                }
+                Some(namespace) => self.start_stored(stored, namespace)?,
                 // Deleted, and the node stopped before its log was. A region of a later id is only not yet named by
                 // the applied catalog: the log's rest names it.
                 None if region < catalog.catalog().next_region() => self.destroy_log(region),
-                None => {}
+                None => drop(self.unnamed.insert(region, stored)),
             }
         }
         Ok(())
+    }
+
+    /// Starts a region from its log, and from its data as far as that was flushed.
+    fn start_stored(&mut self, stored: StoredLog, namespace: &Namespace) -> Result<(), BootError> {
+        let region = stored.region();
+        let (state, sessions) = self.data.load(region)?.unwrap_or_default();
+        let machine = rdb_core::apply::Machine::new(region, state, sessions);
+        let boot = stored.into_boot(state.applied, rand::random());
+        let preferred = namespace.preferred_leader == self.config.node();
+        self.start(boot, namespace.id, applier::Machine::Keys(machine), state, preferred)
     }
 
     fn start(
@@ -310,7 +320,15 @@ impl PeerManager {
             let Some(peer) = self.peers.get_mut(&region) else { continue };
             while peer.writes_in_flight < WRITES_PER_REGION_MAX {
                 let Some(effects) = peer.group.take_effects(stamp) else { break };
-                Self::carry_out(region, peer, effects, &self.transport, &self.log, &self.applier, &self.fetcher);
+                Self::carry_out(
+                    region,
+                    peer,
+                    effects,
+                    &self.transport,
+                    &self.log,
+                    &self.applier,
+                    &self.fetcher,
+                );
             }
             peer.publish();
         }
@@ -368,6 +386,10 @@ impl PeerManager {
         for namespace in catalog.namespaces() {
             let region = namespace.region;
             if self.peers.contains_key(&region) || self.creating.contains_key(&region) {
+                continue;
+            }
+            if let Some(stored) = self.unnamed.remove(&region) {
+                self.start_stored(stored, namespace)?;
                 continue;
             }
             if self.data.load(region)?.is_some() {

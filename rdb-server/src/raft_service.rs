@@ -155,8 +155,9 @@ impl Incoming {
         };
         let mut messages = Vec::with_capacity(batch.messages.len());
         for message in batch.messages {
-            let decoded = Message::decode(message.message)
-                .map_err(|error| Status::invalid_argument(format!("a Raft message cannot be decoded: {error}")))?;
+            let decoded = Message::decode(message.message).map_err(|error| {
+                Status::invalid_argument(format!("a Raft message cannot be decoded: {error}"))
+            })?;
             messages.push((RegionId(message.region), decoded));
         }
         self.mailbox.post(Event::Messages { from: self.from, messages, share });

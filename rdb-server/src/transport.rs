@@ -42,6 +42,8 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 const QUEUE_MESSAGES_MAX: usize = 16_384;
 /// Their bytes.
 const QUEUE_BYTES_MAX: usize = 128 << 20;
+/// Between two reports that messages to a node were dropped.
+const DROPS_TOLD_INTERVAL_MS: u64 = 100;
 /// Bytes of one frame after which no more messages join it.
 const FRAME_BYTES: usize = 256 << 10;
 /// Messages taken from the queue at a time.
@@ -60,12 +62,15 @@ struct Outgoing {
 struct Queue {
     messages: mpsc::Sender<Outgoing>,
     budget: Budget,
+    /// When the raft loop was last told that messages were dropped; milliseconds after `Transport::started`.
+    told_ms: AtomicU64,
 }
 
 /// Sends to all other nodes. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Transport {
     queues: Arc<BTreeMap<NodeId, Queue>>,
+    started: Instant,
     mailbox: Mailbox,
     metrics: Arc<Metrics>,
 }
@@ -78,8 +83,18 @@ impl Transport {
             let Some(queue) = self.queues.get(&node) else { continue };
             if !queue.push(region, message) {
                 self.metrics.messages_dropped(1);
-                self.mailbox.post(Event::Unreachable { peer: node });
+                self.tell(node, queue);
             }
+        }
+    }
+
+    /// Tells the groups that messages to `node` were dropped, but not for each one: that would be a flood of its own.
+    fn tell(&self, node: NodeId, queue: &Queue) {
+        let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let told_ms = queue.told_ms.load(Ordering::Relaxed);
+        if told_ms + DROPS_TOLD_INTERVAL_MS <= now_ms {
+            queue.told_ms.store(now_ms, Ordering::Relaxed);
+            self.mailbox.post(Event::Unreachable { peer: node });
         }
     }
 }
@@ -144,7 +159,8 @@ impl Peers {
     /// # Errors
     /// It is another one than before, or the same one as it was earlier: the node has lost what it promised.
     pub(crate) fn meet(&self, node: NodeId, now: Directory, catalog: &CatalogCell) -> Result<(), String> {
-        let state = self.states.get(&node).ok_or_else(|| format!("node {node} is not a member of this cluster"))?;
+        let state =
+            self.states.get(&node).ok_or_else(|| format!("node {node} is not a member of this cluster"))?;
         let mut seen = state.seen.lock();
         let registered = catalog.load().node(node).map(|known| known.store_id);
         let known = registered.or(seen.map(|before| before.store_id));
@@ -236,10 +252,14 @@ impl Transport {
         let mut unstarted = Vec::new();
         for (node, address) in others {
             let (messages, outgoing) = mpsc::channel(QUEUE_MESSAGES_MAX);
-            queues.insert(node, Queue { messages, budget: Budget::new(QUEUE_BYTES_MAX) });
+            queues.insert(
+                node,
+                Queue { messages, budget: Budget::new(QUEUE_BYTES_MAX), told_ms: AtomicU64::new(0) },
+            );
             unstarted.push((node, address, outgoing));
         }
-        (Self { queues: Arc::new(queues), mailbox, metrics }, Unstarted(unstarted))
+        let started = Instant::now();
+        (Self { queues: Arc::new(queues), started, mailbox, metrics }, Unstarted(unstarted))
     }
 }
 

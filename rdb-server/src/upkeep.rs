@@ -64,7 +64,8 @@ pub(crate) fn run_flushes(
     while !stop.load(Ordering::Relaxed) {
         std::thread::sleep(LOOK_INTERVAL);
         look_at_disk(engine, disk_full, disk_reserve_bytes);
-        let due = UNFLUSHED_BYTES_MAX < data.unflushed_bytes().unwrap_or(0) || FLUSH_INTERVAL < flushed.elapsed();
+        let due =
+            UNFLUSHED_BYTES_MAX < data.unflushed_bytes().unwrap_or(0) || FLUSH_INTERVAL < flushed.elapsed();
         if !due {
             continue;
         }

@@ -22,7 +22,12 @@ type Answered<T> = Result<Response<T>, Status>;
 
 impl KvService {
     /// One command, and what the state machine says to it.
-    async fn command(&self, target: Target, commands: Encoded, timeout: Duration) -> Result<Answer, v1::Error> {
+    async fn command(
+        &self,
+        target: Target,
+        commands: Encoded,
+        timeout: Duration,
+    ) -> Result<Answer, v1::Error> {
         let began = Instant::now();
         let answered = self.0.write(target.region, commands, timeout).await;
         let result = match &answered {
@@ -280,7 +285,6 @@ pub(super) fn read_records(
     }
     Ok(records)
 }
-
 
 #[cfg(test)]
 mod tests {

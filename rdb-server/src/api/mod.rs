@@ -60,7 +60,8 @@ impl Shared {
     /// Who answers, and under which rules.
     fn header(&self, region: RegionId, epoch: Epoch) -> v1::Header {
         let leader = self.regions.get(region).and_then(|view| view.leader());
-        let address = leader.and_then(|leader| self.config.member(leader)).map(|member| member.client.clone());
+        let address =
+            leader.and_then(|leader| self.config.member(leader)).map(|member| member.client.clone());
         v1::Header {
             node: self.config.node_id,
             mode: v1::Mode::Strong.into(),
@@ -80,7 +81,12 @@ impl Shared {
     }
 
     /// Proposes commands, and waits for what the state machine says to them.
-    async fn write(&self, region: RegionId, commands: Encoded, timeout: Duration) -> Result<Answers, v1::Error> {
+    async fn write(
+        &self,
+        region: RegionId,
+        commands: Encoded,
+        timeout: Duration,
+    ) -> Result<Answers, v1::Error> {
         let share = self.admit(commands.bytes.len())?;
         let (waiter, answer) = WriteWaiter::channel();
         self.mailbox.post(Event::Write { region, commands, waiter });
@@ -111,9 +117,9 @@ impl Shared {
         if self.disk_full.is_full() {
             return Err(status::disk_full(self.config.disk_reserve_bytes));
         }
-        self.budget.take(bytes + status::REQUEST_OVERHEAD_BYTES).ok_or_else(|| {
-            status::overloaded("bytes of requests under way", self.budget.bytes_max())
-        })
+        self.budget
+            .take(bytes + status::REQUEST_OVERHEAD_BYTES)
+            .ok_or_else(|| status::overloaded("bytes of requests under way", self.budget.bytes_max()))
     }
 
     fn failed_write(&self, region: RegionId, failure: Failure) -> v1::Error {
@@ -139,7 +145,9 @@ impl Shared {
     fn failed_read(&self, region: RegionId, failure: Failure) -> v1::Error {
         match failure {
             Failure::NotLeader { leader } => self.not_leader(region, leader),
-            Failure::Busy => status::overloaded("waiting reads", rdb_core::raft::Options::default().reads_max),
+            Failure::Busy => {
+                status::overloaded("waiting reads", rdb_core::raft::Options::default().reads_max)
+            }
             Failure::Superseded | Failure::LeaderLost => not_done(
                 v1::Code::NoLeader,
                 "this node lost the leadership while the read waited".to_owned(),

@@ -119,7 +119,10 @@ impl Namespaces for NamespaceService {
         answered(NamespaceService::create(self, request.into_inner(), timeout).await)
     }
 
-    async fn list(&self, request: Request<v1::ListNamespacesRequest>) -> Answered<v1::ListNamespacesResponse> {
+    async fn list(
+        &self,
+        request: Request<v1::ListNamespacesRequest>,
+    ) -> Answered<v1::ListNamespacesResponse> {
         let timeout = self.0.timeout(&request);
         answered(self.listed(timeout).await)
     }

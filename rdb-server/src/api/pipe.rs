@@ -269,9 +269,12 @@ impl Pipe {
 
     fn read(&self, target: Target, reads: Vec<Read>, began: Instant, results: &mut Results) {
         // The namespace may have been deleted or have changed its rules while the reads waited.
-        let unchanged = self.shared.catalog.load().namespaces().any(|namespace| {
-            namespace.region == target.region && namespace.epoch == target.epoch
-        });
+        let unchanged = self
+            .shared
+            .catalog
+            .load()
+            .namespaces()
+            .any(|namespace| namespace.region == target.region && namespace.epoch == target.epoch);
         if !unchanged {
             let error = status::not_done(
                 v1::Code::EpochMismatch,
@@ -284,9 +287,8 @@ impl Pipe {
         results.extend(reads.into_iter().map(|read| {
             let served = match read.keys {
                 Keys::One(key) => self.read_one(target, &key),
-                Keys::Many(keys) => {
-                    read_records(&self.shared, target, keys).map(|records| WireResult::Records(v1::Records { records }))
-                }
+                Keys::Many(keys) => read_records(&self.shared, target, keys)
+                    .map(|records| WireResult::Records(v1::Records { records })),
             };
             result(read.id, served.unwrap_or_else(error_result))
         }));
@@ -345,8 +347,9 @@ fn sort(message: v1::PipeRequest, refused: &mut Results) -> (Encoded, Vec<u64>, 
             Some(WireOperation::Get(get)) => {
                 limits::key(&get.key).map(|()| reads.push(Read { id, keys: Keys::One(get.key) }))
             }
-            Some(WireOperation::BatchGet(get)) => request::check_batch_get(&get)
-                .map(|()| reads.push(Read { id, keys: Keys::Many(get.keys) })),
+            Some(WireOperation::BatchGet(get)) => {
+                request::check_batch_get(&get).map(|()| reads.push(Read { id, keys: Keys::Many(get.keys) }))
+            }
             Some(WireOperation::Put(put)) => {
                 request::push_put(&mut commands, &put, request).map(|()| writes.push(id))
             }

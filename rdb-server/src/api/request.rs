@@ -20,7 +20,11 @@ pub(super) fn request_id(request: Option<&v1::RequestId>) -> Option<RequestId> {
     })
 }
 
-pub(super) fn push_put(out: &mut Encoded, put: &v1::Put, request: Option<RequestId>) -> Result<(), v1::Error> {
+pub(super) fn push_put(
+    out: &mut Encoded,
+    put: &v1::Put,
+    request: Option<RequestId>,
+) -> Result<(), v1::Error> {
     let operation = Operation::Write(write_put(put)?);
     out.push(&Command { request, operation });
     Ok(())

@@ -152,7 +152,9 @@ pub(crate) fn to_status(error: &v1::Error) -> Status {
         v1::Code::InvalidArgument => Code::InvalidArgument,
         v1::Code::NamespaceNotFound => Code::NotFound,
         v1::Code::NamespaceExists => Code::AlreadyExists,
-        v1::Code::EpochMismatch | v1::Code::RequiresStrong | v1::Code::SessionExpired => Code::FailedPrecondition,
+        v1::Code::EpochMismatch | v1::Code::RequiresStrong | v1::Code::SessionExpired => {
+            Code::FailedPrecondition
+        }
         v1::Code::ResourceExhausted => Code::ResourceExhausted,
         v1::Code::DeadlineExceeded => Code::DeadlineExceeded,
         v1::Code::Superseded => Code::Aborted,
