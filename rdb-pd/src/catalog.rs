@@ -161,7 +161,8 @@ fn encode_namespace(namespace: &Namespace) -> Vec<u8> {
 
 fn decode_namespace(reader: &mut Reader<'_>) -> Result<Namespace, Corrupt> {
     let id = NamespaceId(reader.varint32()?);
-    let name = String::from_utf8(reader.bytes()?.to_vec()).map_err(|_| reader.corrupt("a name is not text"))?;
+    let name =
+        String::from_utf8(reader.bytes()?.to_vec()).map_err(|_| reader.corrupt("a name is not text"))?;
     let mode = match reader.u8()? {
         1 => Mode::Strong,
         _ => return Err(reader.corrupt("a mode is not known to this version of FlareDB")),

@@ -60,12 +60,16 @@ pub enum Answer {
 /// The rule that the name breaks, as a sentence.
 pub fn check_name(name: &str) -> Result<(), String> {
     if name.is_empty() || NAME_BYTES_MAX < name.len() {
-        return Err(format!("a namespace's name has 1 to {NAME_BYTES_MAX} bytes; this one has {}", name.len()));
+        return Err(format!(
+            "a namespace's name has 1 to {NAME_BYTES_MAX} bytes; this one has {}",
+            name.len()
+        ));
     }
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     if !name.starts_with(plain) || !name.chars().all(|c| plain(c) || matches!(c, '-' | '_' | '.')) {
         return Err(
-            "a namespace's name is made of a-z, 0-9, '-', '_' and '.', and starts with a letter or digit".to_owned()
+            "a namespace's name is made of a-z, 0-9, '-', '_' and '.', and starts with a letter or digit"
+                .to_owned(),
         );
     }
     Ok(())
