@@ -1,1 +1,47 @@
 //! FlareDB's client library.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use rdb_client::{Client, Options};
+//!
+//! let client = Client::connect(Options::new(["127.0.0.1:7101", "127.0.0.1:7102"])).await?;
+//! let fruit = client.namespace("fruit");
+//! fruit.put("apple", "red").await?;
+//! let apple = fruit.get("apple").await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! **One request's story.** [`Namespace::put`] makes an operation and hands it to the `Route` of its namespace,
+//! which knows the node that leads it. Under [`Transport::Pipe`] it goes through a bounded queue to the task that owns
+//! the `pipe` to that node. While messages are on their way, operations gather in the queue; whatever waits there
+//! leaves in one message. The answer finds its caller by its id. If there is none, or a bad one, `attempts` decides,
+//! in one place, whether the caller may try again and where.
+//!
+//! **What became of a write** is in the types: `Ok` is done, [`WriteError::NotDone`] is certainly not done, now or later,
+//! and [`WriteError::InDoubt`] may have been done. A write that was sent and not answered is never sent again, unless
+//! its session ([`Options::sessions`]) lets the cluster tell a repetition from a new write.
+//!
+//! What it does not do: it caches no data, it does not order operations of concurrent callers, and it starts no runtime.
+
+mod attempts;
+mod client;
+mod error;
+mod meta;
+mod namespace;
+mod nodes;
+mod options;
+mod pipe;
+mod route;
+mod session;
+mod status;
+mod unary;
+mod values;
+
+pub use bytes::Bytes;
+pub use client::Client;
+pub use error::{Attempted, Code, Error, Refusal, WriteError};
+pub use meta::{ClusterStatus, NamespaceStatus, NodeStatus, RegionStatus};
+pub use namespace::Namespace;
+pub use options::{Options, Transport};
+pub use values::{CasOutcome, Expect, Mode, ParseVersionError, Record, Version, Write, Written};

@@ -1,0 +1,111 @@
+//! What can be typed.
+
+use crate::bench::BenchArgs;
+use crate::commands::{cas, completions, del, get, ns, put};
+use clap::{Parser, Subcommand, ValueEnum};
+use rdb_client::{Client, Options};
+use std::time::Duration;
+
+use crate::exit::Failure;
+
+/// FlareDB's command line.
+#[derive(Debug, Parser)]
+#[command(name = "rdb", version, max_term_width = 110)]
+pub(crate) struct Args {
+    /// Some of the cluster's nodes; the others are learned from them
+    #[arg(
+        long,
+        global = true,
+        env = "FLAREDB_ENDPOINTS",
+        value_delimiter = ',',
+        value_name = "HOST:PORT,...",
+        default_value = "127.0.0.1:7101,127.0.0.1:7102,127.0.0.1:7103"
+    )]
+    pub(crate) endpoints: Vec<String>,
+
+    /// For people, or for programs
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    pub(crate) output: Format,
+
+    /// How long a request may take, all its attempts included
+    #[arg(long, global = true, default_value = "5s", value_parser = parse_duration, value_name = "TIME")]
+    pub(crate) timeout: Duration,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Table,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Store a value under a key
+    Put(put::PutArgs),
+    /// Read a key
+    Get(get::GetArgs),
+    /// Remove a key
+    Del(del::DelArgs),
+    /// Change a key only if it is as expected (compare and swap)
+    Cas(cas::CasArgs),
+    /// Namespaces: create, list, describe, delete
+    #[command(subcommand)]
+    Ns(ns::NsCommand),
+    /// How the cluster is, what it may still lose, and what to do
+    Status,
+    /// Measure a cluster, and check its data afterwards
+    Bench(Box<BenchArgs>),
+    /// Print the completions for a shell
+    Completions(completions::CompletionsArgs),
+}
+
+impl Args {
+    /// What the options say of the client.
+    pub(crate) fn client_options(&self) -> Options {
+        Options { request_timeout: self.timeout, ..Options::new(self.endpoints.clone()) }
+    }
+
+    pub(crate) async fn connect(&self) -> Result<Client, Failure> {
+        Ok(Client::connect(self.client_options()).await?)
+    }
+}
+
+/// `500ms`, `5s`, `2m` or `1h`; a number alone is in seconds.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let seconds = match unit {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err("a time is written 500ms, 5s, 2m or 1h".into()),
+    };
+    let number: f64 = number.parse().map_err(|_| "a time is written 500ms, 5s, 2m or 1h".to_string())?;
+    Duration::try_from_secs_f64(number * seconds).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_commands_are_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn durations() {
+        for (text, milliseconds) in [("500ms", 500), ("5s", 5000), ("1.5", 1500), ("2m", 120_000), ("0s", 0)]
+        {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
+        }
+        for wrong in ["", "s", "5 s", "-1s", "1d"] {
+            assert!(parse_duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! An etcd cluster as the benchmark's target: puts, and linearizable gets.
+
+use super::target::{Failed, Stored};
+use crate::exit::{Class, Failure};
+use etcd_client::{ConnectOptions, KvClient, Txn, TxnOp, TxnOpResponse};
+use rdb_client::{Bytes, Version};
+use std::time::Duration;
+
+#[derive(Clone)]
+pub(super) struct Etcd {
+    kv: KvClient,
+    prefix: String,
+}
+
+impl Etcd {
+    pub(super) async fn connect(
+        endpoints: &[String],
+        prefix: &str,
+        timeout: Duration,
+    ) -> Result<Self, Failure> {
+        let options = ConnectOptions::new().with_connect_timeout(timeout).with_timeout(timeout);
+        let connect = async {
+            let client = etcd_client::Client::connect(endpoints, Some(options)).await?;
+            let mut kv = client.kv_client();
+            kv.get("flaredb-bench-probe", None).await?;
+            Ok::<_, etcd_client::Error>(kv)
+        };
+        match connect.await {
+            Ok(kv) => Ok(Self { kv, prefix: format!("{prefix}/") }),
+            Err(error) => {
+                let message = format!("cannot reach etcd at {} ({error})", endpoints.join(", "));
+                Err(Failure::new(Class::Unreachable, message)
+                    .hint("--endpoints names etcd's client addresses, as in 127.0.0.1:2379"))
+            }
+        }
+    }
+
+    pub(super) async fn get(&self, key: &Bytes) -> Result<Stored, Failed> {
+        let mut answer = self.kv.clone().get(self.key(key), None).await.map_err(read_failed)?;
+        Ok(answer.take_kvs().into_iter().next().map(|kv| {
+            let version = version(kv.mod_revision());
+            (kv.into_key_value().1.into(), version)
+        }))
+    }
+
+    pub(super) async fn put(&self, key: &Bytes, value: Bytes) -> Result<Version, Failed> {
+        let answer = self.kv.clone().put(self.key(key), value, None).await.map_err(write_failed)?;
+        Ok(version(answer.header().map_or(0, etcd_client::ResponseHeader::revision)))
+    }
+
+    pub(super) async fn get_many(&self, keys: &[Bytes]) -> Result<Vec<Stored>, Failed> {
+        let gets: Vec<_> = keys.iter().map(|key| TxnOp::get(self.key(key), None)).collect();
+        let answer = self.kv.clone().txn(Txn::new().and_then(gets)).await.map_err(read_failed)?;
+        let stored = answer.op_responses().into_iter().map(|answer| {
+            let TxnOpResponse::Get(mut answer) = answer else { return None };
+            let kv = answer.take_kvs().into_iter().next()?;
+            let version = version(kv.mod_revision());
+            Some((kv.into_key_value().1.into(), version))
+        });
+        Ok(stored.collect())
+    }
+
+    pub(super) async fn put_many(&self, records: Vec<(Bytes, Bytes)>) -> Result<Version, Failed> {
+        let puts: Vec<_> =
+            records.into_iter().map(|(key, value)| TxnOp::put(self.key(&key), value, None)).collect();
+        let answer = self.kv.clone().txn(Txn::new().and_then(puts)).await.map_err(write_failed)?;
+        Ok(version(answer.header().map_or(0, etcd_client::ResponseHeader::revision)))
+    }
+
+    fn key(&self, key: &Bytes) -> Vec<u8> {
+        [self.prefix.as_bytes(), key].concat()
+    }
+}
+
+/// etcd orders all writes by their revision.
+fn version(revision: i64) -> Version {
+    Version { era: 0, hlc: u64::try_from(revision).unwrap_or(0), node: 0 }
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
+fn read_failed(error: etcd_client::Error) -> Failed {
+    Failed { in_doubt: false, message: error.to_string() }
+}
+
+/// etcd does not say what became of a write that failed.
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
+fn write_failed(error: etcd_client::Error) -> Failed {
+    Failed { in_doubt: true, message: error.to_string() }
+}

@@ -1,0 +1,143 @@
+//! `rdb bench`: a closed loop of callers, its measurements, and a check of the data that it leaves.
+//!
+//! Each of the callers has one request on its way and sends the next one when the answer is there. What is measured lies
+//! between the end of the warm-up and the end of the run. Every value says which key it belongs to, who wrote it and in
+//! which order, so that afterwards each stored value can be judged. The same loop drives an etcd cluster.
+
+mod check;
+mod cpu;
+#[cfg(feature = "etcd")]
+mod etcd;
+mod load;
+mod measure;
+mod report;
+mod run;
+mod target;
+mod workload;
+
+use crate::args::{Args, parse_duration};
+use crate::exit::{Class, Failure};
+use crate::output::Answer;
+use clap::ValueEnum;
+use serde::Serialize;
+use std::sync::Arc;
+use std::time::Duration;
+use target::Target;
+use workload::Workload;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct BenchArgs {
+    /// Callers, each with one request on its way
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    callers: u32,
+    /// How long to measure
+    #[arg(long, default_value = "60s", value_parser = parse_duration)]
+    duration: Duration,
+    /// How long to run before
+    #[arg(long, default_value = "5s", value_parser = parse_duration)]
+    warmup: Duration,
+    /// Keys in the data set
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    keys: u64,
+    /// Bytes of a key
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(9..=4096))]
+    key_size: u32,
+    /// Bytes of a value
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(32..=1_048_576))]
+    value_size: u32,
+    /// The part of the requests that are reads, from 0 to 1
+    #[arg(long, default_value_t = 0.5, value_parser = parse_share)]
+    read_share: f64,
+    /// Which keys are chosen
+    #[arg(long, value_enum, default_value_t = Distribution::Uniform)]
+    distribution: Distribution,
+    /// How requests travel to FlareDB
+    #[arg(long, value_enum, default_value_t = TransportArg::Pipe)]
+    transport: TransportArg,
+    /// The namespace, created if there is none; for etcd a prefix of the keys
+    #[arg(long, default_value = "bench")]
+    namespace: String,
+    /// Write the data set and exit; without it the data set is written only where it is missing
+    #[arg(long)]
+    load: bool,
+    /// What the choice of keys and operations follows from
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Threads of this program; 1 costs the least per request
+    #[arg(long, default_value_t = 1)]
+    pub(crate) threads: usize,
+    /// What is measured
+    #[arg(long, value_enum, default_value_t = TargetArg::Flaredb)]
+    target: TargetArg,
+    /// Processes on this machine whose processor time is measured
+    #[arg(long, value_delimiter = ',', value_name = "PID,...", conflicts_with = "server_name")]
+    server_pids: Vec<u32>,
+    /// The same, for all processes of this name (default: rdb-server, or etcd)
+    #[arg(long)]
+    server_name: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Distribution {
+    /// Every key alike
+    Uniform,
+    /// A few keys often, most seldom (exponent 0.99)
+    Zipfian,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum TransportArg {
+    /// Concurrent requests share messages
+    Pipe,
+    /// Each request is a call of its own
+    Unary,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum TargetArg {
+    Flaredb,
+    #[cfg(feature = "etcd")]
+    Etcd,
+}
+
+impl TargetArg {
+    fn process_name(self) -> &'static str {
+        match self {
+            TargetArg::Flaredb => "rdb-server",
+            #[cfg(feature = "etcd")]
+            TargetArg::Etcd => "etcd",
+        }
+    }
+}
+
+fn parse_share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("a share is from 0 to 1".into()),
+    }
+}
+
+pub(crate) async fn run(args: &Args, bench: &BenchArgs) -> Result<Answer, Failure> {
+    let target = Target::connect(args, bench).await?;
+    let workload = Arc::new(Workload::new(bench)?);
+    if bench.load || !load::is_loaded(&target, &workload).await? {
+        let loaded = load::run(&target, &workload, bench).await?;
+        if bench.load {
+            return Ok(loaded);
+        }
+    }
+    let pids = match &bench.server_name {
+        _ if !bench.server_pids.is_empty() => bench.server_pids.clone(),
+        Some(name) => cpu::pids_named(name),
+        None => cpu::pids_named(bench.target.process_name()),
+    };
+    let measured = run::run(&target, &workload, bench, &pids).await;
+    let checked = check::run(&target, &workload).await.map_err(|error| {
+        Failure::new(Class::Unreachable, format!("the data could not be checked: {}", error.message))
+            .hint("the cluster may not have recovered; the measurements are lost with this")
+    })?;
+    Ok(report::answer(bench, &measured, &checked))
+}

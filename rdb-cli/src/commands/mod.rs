@@ -1,0 +1,56 @@
+//! One file per command.
+
+pub(crate) mod cas;
+pub(crate) mod completions;
+pub(crate) mod del;
+pub(crate) mod get;
+pub(crate) mod ns;
+pub(crate) mod put;
+pub(crate) mod status;
+
+use crate::args::{Args, Command};
+use crate::bench;
+use crate::exit::Failure;
+use crate::output::Answer;
+use rdb_client::Bytes;
+use std::ffi::OsString;
+use std::io::Read;
+use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
+
+pub(crate) async fn run(args: Args) -> Result<Answer, Failure> {
+    match &args.command {
+        Command::Put(command) => put::run(&args, command).await,
+        Command::Get(command) => get::run(&args, command).await,
+        Command::Del(command) => del::run(&args, command).await,
+        Command::Cas(command) => cas::run(&args, command).await,
+        Command::Ns(command) => ns::run(&args, command).await,
+        Command::Status => status::run(&args).await,
+        Command::Bench(command) => bench::run(&args, command).await,
+        Command::Completions(command) => Ok(completions::run(command)),
+    }
+}
+
+/// An argument's bytes, whatever they are.
+fn bytes(argument: &OsString) -> Bytes {
+    argument.clone().into_vec().into()
+}
+
+/// The value from the command line, from stdin where it is `-`, or from a file.
+fn read_value(argument: Option<&OsString>, file: Option<&Path>) -> Result<Bytes, Failure> {
+    let read = match (argument, file) {
+        (_, Some(file)) => {
+            std::fs::read(file).map_err(|error| format!("cannot read {}: {error}", file.display()))
+        }
+        (Some(argument), None) if argument == "-" => {
+            let mut value = Vec::new();
+            std::io::stdin()
+                .read_to_end(&mut value)
+                .map(|_| value)
+                .map_err(|error| format!("cannot read stdin: {error}"))
+        }
+        (Some(argument), None) => return Ok(bytes(argument)),
+        (None, None) => Err("no value was given".into()),
+    };
+    read.map(Bytes::from).map_err(Failure::usage)
+}

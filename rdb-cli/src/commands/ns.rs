@@ -1,0 +1,189 @@
+//! `rdb ns`
+
+use crate::args::Args;
+use crate::exit::{Class, Failure};
+use crate::output::{Answer, complain, table};
+use clap::{Subcommand, ValueEnum};
+use rdb_client::{Mode, NamespaceStatus, RegionStatus};
+use serde::Serialize;
+use std::io::IsTerminal;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NsCommand {
+    /// Create a namespace
+    Create {
+        /// 1 to 64 of a-z, 0-9, '-', '_' and '.', starting with a letter or digit
+        name: String,
+        /// How it keeps its replicas
+        #[arg(long, value_enum, default_value_t = ModeArg::Strong)]
+        mode: ModeArg,
+    },
+    /// List all namespaces
+    List,
+    /// Describe a namespace and its regions
+    Describe {
+        /// The namespace
+        name: String,
+    },
+    /// Delete a namespace and all that it holds; there is no way back
+    Delete {
+        /// The namespace
+        name: String,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ModeArg {
+    /// Linearizable, through Raft
+    Strong,
+    /// Every replica accepts writes, the last one wins
+    Eventual,
+}
+
+impl From<ModeArg> for Mode {
+    fn from(mode: ModeArg) -> Self {
+        match mode {
+            ModeArg::Strong => Mode::Strong,
+            ModeArg::Eventual => Mode::Eventual,
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct NamespaceJson {
+    name: String,
+    id: u32,
+    mode: String,
+    epoch: u64,
+    era: u32,
+    regions: Vec<RegionJson>,
+}
+
+#[derive(Serialize)]
+struct RegionJson {
+    id: u64,
+    /// Null: none is known.
+    leader: Option<u64>,
+    term: u64,
+    commit_index: u64,
+    applied_index: u64,
+    members: Vec<u64>,
+}
+
+pub(crate) async fn run(args: &Args, command: &NsCommand) -> Result<Answer, Failure> {
+    match command {
+        NsCommand::Create { name, mode } => {
+            let created = args.connect().await?.create_namespace(name, (*mode).into()).await?;
+            let text = format!("created  {} ({})\n", created.name, created.mode);
+            Ok(Answer::new(text, &NamespaceJson::from(&created)))
+        }
+        NsCommand::List => {
+            let namespaces = args.connect().await?.list_namespaces().await?;
+            let json: Vec<_> = namespaces.iter().map(NamespaceJson::from).collect();
+            Ok(Answer::new(namespace_table(&namespaces), &json))
+        }
+        NsCommand::Describe { name } => {
+            let namespace = args.connect().await?.describe_namespace(name).await?;
+            let text = format!(
+                "{}  id {}, {}, epoch {}, era {}\n\n{}",
+                namespace.name,
+                namespace.id,
+                namespace.mode,
+                namespace.epoch,
+                namespace.era,
+                region_table(&namespace.regions)
+            );
+            Ok(Answer::new(text, &NamespaceJson::from(&namespace)))
+        }
+        NsCommand::Delete { name, yes } => {
+            if !yes {
+                confirm(name)?;
+            }
+            args.connect().await?.delete_namespace(name).await?;
+            #[derive(Serialize)]
+            struct Deleted<'a> {
+                deleted: &'a str,
+            }
+            Ok(Answer::new(format!("deleted  {name}\n"), &Deleted { deleted: name }))
+        }
+    }
+}
+
+fn confirm(name: &str) -> Result<(), Failure> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::usage("nobody is there to confirm the deletion")
+            .hint("--yes deletes without asking; there is no way back"));
+    }
+    complain(&format!(
+        "This deletes '{name}' and all that it holds. There is no way back.\nType its name to go on: "
+    ));
+    let mut line = String::new();
+    let read = std::io::stdin().read_line(&mut line);
+    if read.is_err() || line.trim() != name {
+        return Err(Failure::new(Class::NotDone, "that is not its name; nothing was deleted"));
+    }
+    Ok(())
+}
+
+/// One line per namespace.
+pub(super) fn namespace_table(namespaces: &[NamespaceStatus]) -> String {
+    let rows = namespaces.iter().map(|namespace| {
+        let leaders: Vec<_> = namespace.regions.iter().map(|region| leader(region.leader)).collect();
+        [
+            namespace.name.clone(),
+            namespace.mode.to_string(),
+            namespace.epoch.to_string(),
+            namespace.regions.len().to_string(),
+            leaders.join(","),
+        ]
+    });
+    table(["namespace", "mode", "epoch", "regions", "leader"], rows)
+}
+
+fn region_table(regions: &[RegionStatus]) -> String {
+    let rows = regions.iter().map(|region| {
+        let members: Vec<_> = region.members.iter().map(ToString::to_string).collect();
+        [
+            region.id.to_string(),
+            leader(region.leader),
+            region.term.to_string(),
+            region.commit_index.to_string(),
+            region.applied_index.to_string(),
+            members.join(","),
+        ]
+    });
+    table(["region", "leader", "term", "commit", "applied", "members"], rows)
+}
+
+fn leader(node: u64) -> String {
+    if node == 0 { "none known".into() } else { format!("node {node}") }
+}
+
+impl From<&NamespaceStatus> for NamespaceJson {
+    fn from(namespace: &NamespaceStatus) -> Self {
+        Self {
+            name: namespace.name.clone(),
+            id: namespace.id,
+            mode: namespace.mode.to_string(),
+            epoch: namespace.epoch,
+            era: namespace.era,
+            regions: namespace.regions.iter().map(RegionJson::from).collect(),
+        }
+    }
+}
+
+impl From<&RegionStatus> for RegionJson {
+    fn from(region: &RegionStatus) -> Self {
+        Self {
+            id: region.id,
+            leader: Some(region.leader).filter(|leader| *leader != 0),
+            term: region.term,
+            commit_index: region.commit_index,
+            applied_index: region.applied_index,
+            members: region.members.clone(),
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! How a command fails: with which words, and with which exit code.
+
+use crate::args::Format;
+use crate::output::{self, Paint};
+use rdb_client::{Code, Error, WriteError};
+use serde::Serialize;
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+/// The classes of failure that programs can tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Class {
+    /// There is no such key, or a comparison failed.
+    Negative,
+    /// The command line is wrong.
+    Usage,
+    /// Nothing was changed.
+    NotDone,
+    /// A write may have been applied.
+    InDoubt,
+    /// No node could be reached.
+    Unreachable,
+}
+
+impl Class {
+    fn exit_code(self) -> ExitCode {
+        ExitCode::from(match self {
+            Class::Negative => 1,
+            Class::Usage => 2,
+            Class::NotDone => 3,
+            Class::InDoubt => 4,
+            Class::Unreachable => 5,
+        })
+    }
+}
+
+/// A command that failed.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    class: Class,
+    message: String,
+    hint: Option<String>,
+    code: Option<Code>,
+}
+
+impl Failure {
+    pub(crate) fn new(class: Class, message: impl Into<String>) -> Self {
+        Self { class, message: message.into(), hint: None, code: None }
+    }
+
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(Class::Usage, message)
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Says it on stderr.
+    pub(crate) fn report(self, format: Format) -> ExitCode {
+        let text = match format {
+            Format::Table => self.to_lines(),
+            Format::Json => self.to_json(),
+        };
+        output::complain(&text);
+        self.class.exit_code()
+    }
+
+    fn to_lines(&self) -> String {
+        let paint = Paint::for_stream(std::io::stderr().is_terminal());
+        let mut lines = format!("{} {}\n", paint.red("error:"), self.message);
+        if let Some(hint) = &self.hint {
+            lines += &format!("{} {hint}\n", paint.cyan("hint:"));
+        }
+        lines
+    }
+
+    fn to_json(&self) -> String {
+        #[derive(Serialize)]
+        struct Json<'a> {
+            class: Class,
+            code: Option<&'static str>,
+            error: &'a str,
+            hint: Option<&'a str>,
+        }
+        let code = self.code.map(|code| code.as_str_name());
+        let json = Json { class: self.class, code, error: &self.message, hint: self.hint.as_deref() };
+        output::to_json(&json)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let class = match &error {
+            Error::Options(_) => Class::Usage,
+            Error::Unreachable { .. } | Error::Lost { .. } | Error::TimedOut { .. } => Class::Unreachable,
+            Error::Refused(_) => Class::NotDone,
+        };
+        Failure { class, message: error.to_string(), hint: Some(hint(&error)), code: error.code() }
+    }
+}
+
+impl From<WriteError> for Failure {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::NotDone(error @ Error::TimedOut { .. }) => {
+                Failure { class: Class::NotDone, ..Failure::from(error) }
+            }
+            WriteError::NotDone(error) => Failure::from(error),
+            WriteError::InDoubt(error) => Failure {
+                class: Class::InDoubt,
+                message: format!("in doubt, it may have been done: {error}"),
+                hint: Some("look at what is stored before doing it again".into()),
+                code: error.code(),
+            },
+        }
+    }
+}
+
+fn hint(error: &Error) -> String {
+    match error {
+        Error::Options(_) => "name them as in --endpoints 127.0.0.1:7101,127.0.0.1:7102".into(),
+        Error::Unreachable { .. } => "is it running? ./x demo starts three nodes on this machine; \
+             --endpoints or FLAREDB_ENDPOINTS names others"
+            .into(),
+        Error::Lost { .. } => "rdb status  says how the cluster is".into(),
+        Error::TimedOut { .. } => "rdb status  says how the cluster is; --timeout allows more time".into(),
+        Error::Refused(refusal) if refusal.code == Code::NamespaceNotFound => {
+            "rdb ns list  shows those there are, rdb ns create NAME  makes one".into()
+        }
+        Error::Refused(_) => error.hint(),
+    }
+}

@@ -1,1 +1,0 @@
-//! FlareDB's command line.

@@ -1,0 +1,206 @@
+//! The binary `rdb`, as a shell sees it: what it prints where, and its exit code, against the client tests' fake cluster.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+#[path = "../../rdb-client/tests/fake/mod.rs"]
+mod fake;
+
+use fake::{Cluster, Fault};
+use std::ffi::OsStr;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::process::{Command, Stdio};
+use std::sync::atomic::Ordering;
+
+struct Output {
+    code: i32,
+    stdout: String,
+    stderr: String,
+    bytes: Vec<u8>,
+}
+
+fn rdb_with(cluster: &Cluster, args: &[&OsStr], stdin: &[u8]) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_rdb"))
+        .args(args)
+        .env_clear()
+        .env("FLAREDB_ENDPOINTS", cluster.endpoints().join(","))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(stdin).unwrap();
+    let output = child.wait_with_output().unwrap();
+    Output {
+        code: output.status.code().unwrap(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        bytes: output.stdout,
+    }
+}
+
+/// Words are split at spaces.
+fn rdb(cluster: &Cluster, line: &str) -> Output {
+    let args: Vec<_> = line.split(' ').map(OsStr::new).collect();
+    rdb_with(cluster, &args, b"")
+}
+
+fn json(output: &Output) -> serde_json::Value {
+    serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", output.stdout))
+}
+
+#[test]
+fn keys_and_values() {
+    let cluster = Cluster::start(3);
+    let put = rdb(&cluster, "put test apple red");
+    assert_eq!((put.code, put.stdout.as_str()), (0, "ok  version 1.1.1\n"));
+    let get = rdb(&cluster, "get test apple");
+    assert_eq!((get.code, get.stdout.as_str(), get.stderr.as_str()), (0, "red\n", ""));
+    let value = json(&rdb(&cluster, "-o json get test apple"));
+    let expected = serde_json::json!({
+        "namespace": "test", "key": "apple", "value": "red", "version": "1.1.1"
+    });
+    assert_eq!(value, expected);
+
+    let missing = rdb(&cluster, "get test pear");
+    assert_eq!((missing.code, missing.stdout.as_str()), (1, ""));
+    assert_eq!(missing.stderr, "error: there is no key 'pear' in the namespace 'test'\n");
+    assert_eq!(rdb(&cluster, "del test apple").code, 0);
+    assert_eq!(rdb(&cluster, "get test apple").code, 1);
+}
+
+#[test]
+fn any_bytes_pass_unchanged() {
+    let cluster = Cluster::start(1);
+    let key = OsStr::from_bytes(b"k\xff");
+    let value: Vec<u8> = (0..=255).collect();
+    let put = rdb_with(&cluster, &["put".as_ref(), "test".as_ref(), key, "-".as_ref()], &value);
+    assert_eq!(put.code, 0, "{}", put.stderr);
+    let get = ["get".as_ref(), "test".as_ref(), key];
+    assert_eq!(rdb_with(&cluster, &[&get[..], &["--raw".as_ref()]].concat(), b"").bytes, value);
+    let shown = rdb_with(&cluster, &get, b"").stdout;
+    assert!(shown.starts_with("\\x00\\x01") && shown.is_ascii(), "{shown}");
+    let value = json(&rdb_with(&cluster, &[&["-o".as_ref(), "json".as_ref()], &get[..]].concat(), b""));
+    assert_eq!(value["key_base64"], "a/8=");
+    assert!(value["value_base64"].as_str().unwrap().starts_with("AAEC"));
+    assert!(value.get("value").is_none() && value.get("key").is_none());
+}
+
+#[test]
+fn compare_and_swap() {
+    let cluster = Cluster::start(1);
+    assert_eq!(rdb(&cluster, "cas test a --absent 1").stdout, "swapped  version 1.1.1\n");
+    let mismatch = rdb(&cluster, "cas test a --absent 1");
+    assert_eq!((mismatch.code, mismatch.stdout.as_str()), (1, "not swapped: found version 1.1.1, 1\n"));
+    assert_eq!(rdb(&cluster, "cas test a --expect 1 2").code, 0);
+    let swapped = json(&rdb(&cluster, "-o json cas test a --version 1.2.1 3"));
+    assert_eq!((&swapped["swapped"], &swapped["version"]), (&true.into(), &"1.3.1".into()));
+    assert_eq!(rdb(&cluster, "cas test a --expect 3 --delete").code, 0);
+    for wrong in [
+        "cas test a 1",
+        "cas test a --absent",
+        "cas test a --absent --expect 1 2",
+        "cas test a --version x 1",
+    ] {
+        assert_eq!(rdb(&cluster, wrong).code, 2, "{wrong}");
+    }
+}
+
+#[test]
+fn namespaces() {
+    let cluster = Cluster::start(3);
+    assert_eq!(rdb(&cluster, "ns create fruit").stdout, "created  fruit (strong)\n");
+    assert_eq!(rdb(&cluster, "ns create fruit").code, 3);
+    let names: Vec<_> = json(&rdb(&cluster, "-o json ns list"))
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|namespace| namespace["name"].clone())
+        .collect();
+    assert_eq!(names, ["fruit", "test"]);
+    assert_eq!(json(&rdb(&cluster, "-o json ns describe fruit"))["regions"][0]["leader"], 1);
+    let unconfirmed = rdb(&cluster, "ns delete fruit");
+    assert_eq!(unconfirmed.code, 2);
+    assert!(unconfirmed.stderr.contains("hint: --yes"), "{}", unconfirmed.stderr);
+    assert_eq!(rdb(&cluster, "ns delete fruit --yes").code, 0);
+    let gone = rdb(&cluster, "get fruit a");
+    assert_eq!(gone.code, 3);
+    assert!(gone.stderr.starts_with("error: there is no namespace 'fruit'"), "{}", gone.stderr);
+    assert!(gone.stderr.contains("\nhint: rdb ns list"), "{}", gone.stderr);
+}
+
+#[test]
+fn status_in_words() {
+    let mut cluster = Cluster::start(3);
+    let healthy = rdb(&cluster, "status");
+    assert_eq!(healthy.code, 0);
+    assert!(healthy.stdout.starts_with("healthy: may lose 1 of 3 nodes\n"), "{}", healthy.stdout);
+    cluster.kill(3);
+    let degraded = rdb(&cluster, "status");
+    assert_eq!(degraded.code, 0);
+    assert!(degraded.stdout.starts_with("degraded: cannot be reached: node 3 ("), "{}", degraded.stdout);
+    assert!(degraded.stdout.contains("\nnext: start it"), "{}", degraded.stdout);
+    cluster.lead(0);
+    let unavailable = rdb(&cluster, "-o json status");
+    assert_eq!(unavailable.code, 3);
+    assert_eq!(json(&unavailable)["health"], "unavailable");
+}
+
+#[test]
+fn failures_have_their_own_codes() {
+    let mut cluster = Cluster::start(1);
+    cluster.fault(1, Fault::BreakAfterApply, 1);
+    let doubt = rdb(&cluster, "put test a 1");
+    assert_eq!(doubt.code, 4, "{}", doubt.stderr);
+    assert!(doubt.stderr.starts_with("error: in doubt, it may have been done: "), "{}", doubt.stderr);
+    cluster.fault(1, Fault::Busy, 10_000);
+    assert_eq!(rdb(&cluster, "--timeout 300ms put test a 1").code, 3);
+    cluster.kill(1);
+    let unreachable = rdb(&cluster, "get test a");
+    assert_eq!(unreachable.code, 5);
+    let start = format!("error: cannot reach {} (connection refused, ", cluster.endpoint(1));
+    assert!(unreachable.stderr.starts_with(&start), "{}", unreachable.stderr);
+    assert!(unreachable.stderr.contains("\nhint: is it running?"), "{}", unreachable.stderr);
+    let json: serde_json::Value =
+        serde_json::from_str(&rdb(&cluster, "-o json put test a 1").stderr).unwrap();
+    assert_eq!(json["class"], "unreachable");
+    assert_eq!(rdb(&cluster, "put test").code, 2);
+    assert_eq!(rdb(&cluster, "--endpoints nonsense get test a").code, 2);
+}
+
+#[test]
+fn completions_for_every_shell() {
+    let cluster = Cluster::start(0);
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        assert!(rdb(&cluster, &format!("completions {shell}")).stdout.contains("rdb"), "{shell}");
+    }
+}
+
+const BENCH: &str = "-o json bench --duration 1s --warmup 100ms --keys 500 --callers 16 --server-name none";
+
+#[test]
+fn bench_measures_and_checks() {
+    let cluster = Cluster::start(3);
+    for variant in ["", " --transport unary", " --distribution zipfian --threads 2", " --read-share 0"] {
+        let report = rdb(&cluster, &format!("{BENCH}{variant}"));
+        assert_eq!(report.code, 0, "{}", report.stderr);
+        let report = json(&report);
+        assert!(100 < report["operations"].as_u64().unwrap(), "{variant}: {report}");
+        assert_eq!((&report["check"]["passed"], &report["check"]["keys"]), (&true.into(), &500.into()));
+    }
+}
+
+#[test]
+fn bench_finds_writes_that_were_acknowledged_and_lost() {
+    let cluster = Cluster::start(1);
+    assert_eq!(rdb(&cluster, "bench --load --keys 500").code, 0);
+    cluster.world.forgetful.store(true, Ordering::Relaxed);
+    let report = rdb(&cluster, BENCH);
+    assert_eq!(report.code, 1);
+    let check = &json(&report)["check"];
+    assert_eq!(check["passed"], false);
+    assert!(
+        0 < check["wrong_keys"].as_u64().unwrap() && 0 < check["wrong_reads"].as_u64().unwrap(),
+        "{check}"
+    );
+}

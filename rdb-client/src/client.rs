@@ -1,0 +1,201 @@
+//! The client: finds the cluster, hands out namespaces, and asks for what concerns all of them.
+
+use crate::attempts::Safety;
+use crate::error::{Attempted, Error, WriteError};
+use crate::meta::{ClusterStatus, NamespaceStatus};
+use crate::namespace::Namespace;
+use crate::nodes::{Address, Nodes};
+use crate::options::Options;
+use crate::route::Route;
+use crate::status::Failed;
+use crate::unary;
+use crate::values::Mode;
+use parking_lot::Mutex;
+use rdb_proto::v1;
+use rdb_proto::v1::cluster_client::ClusterClient;
+use rdb_proto::v1::namespaces_client::NamespacesClient;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+use tonic::transport::Channel;
+use tonic::{Request, Response, Status};
+
+/// While connecting, the next endpoint is asked so long after the one before, unless that one has answered.
+const STAGGER: Duration = Duration::from_millis(100);
+/// Between two rounds over all endpoints.
+const ROUND_PAUSE: Duration = Duration::from_millis(300);
+/// The route of what the meta group answers for. No namespace has this name.
+const META: &str = "";
+
+/// A connection to a cluster. Cheap to clone; all clones share connections, routes and pipes.
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    nodes: Arc<Nodes>,
+    meta: Arc<Route>,
+    routes: Mutex<HashMap<String, Arc<Route>>>,
+}
+
+impl Client {
+    /// Finds the cluster: asks the endpoints until one answers, and learns the other nodes from it.
+    pub async fn connect(options: Options) -> Result<Self, Error> {
+        let nodes = Arc::new(Nodes::new(options)?);
+        let status = find(&nodes).await?;
+        if let Some(status) = &status {
+            learn(&nodes, status);
+        }
+        let meta = Arc::new(Route::new(META, nodes.clone()));
+        Ok(Self { inner: Arc::new(Inner { nodes, meta, routes: Mutex::default() }) })
+    }
+
+    /// One namespace. Whether it exists shows when it is used.
+    #[must_use]
+    pub fn namespace(&self, name: &str) -> Namespace {
+        let mut routes = self.inner.routes.lock();
+        if let Some(route) = routes.get(name) {
+            return Namespace::new(route.clone());
+        }
+        let route = Arc::new(Route::new(name, self.inner.nodes.clone()));
+        routes.insert(name.to_string(), route.clone());
+        Namespace::new(route)
+    }
+
+    /// The addresses of all nodes that are known.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<String> {
+        self.inner.nodes.all().iter().map(ToString::to_string).collect()
+    }
+
+    /// What the cluster is and how it is doing, as some node sees it.
+    pub async fn status(&self) -> Result<ClusterStatus, Error> {
+        let answer = self.call(Safety::Read, v1::StatusRequest {}, async |channel, request| {
+            ClusterClient::new(channel).status(request).await
+        });
+        let status = answer.await.map_err(WriteError::into_error)?.into();
+        learn(&self.inner.nodes, &status);
+        Ok(status)
+    }
+
+    /// Creates a namespace.
+    pub async fn create_namespace(&self, name: &str, mode: Mode) -> Result<NamespaceStatus, WriteError> {
+        let request = v1::CreateNamespaceRequest { name: name.into(), mode: v1::Mode::from(mode).into() };
+        let answer = self.call(Safety::Write, request, async |channel, request| {
+            NamespacesClient::new(channel).create(request).await
+        });
+        Ok(answer.await?.namespace.unwrap_or_default().into())
+    }
+
+    /// All namespaces, by name.
+    pub async fn list_namespaces(&self) -> Result<Vec<NamespaceStatus>, Error> {
+        let answer = self.call(Safety::Read, v1::ListNamespacesRequest {}, async |channel, request| {
+            NamespacesClient::new(channel).list(request).await
+        });
+        let answer = answer.await.map_err(WriteError::into_error)?;
+        let mut namespaces: Vec<NamespaceStatus> =
+            answer.namespaces.into_iter().map(NamespaceStatus::from).collect();
+        namespaces.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(namespaces)
+    }
+
+    /// One namespace.
+    pub async fn describe_namespace(&self, name: &str) -> Result<NamespaceStatus, Error> {
+        let request = v1::DescribeNamespaceRequest { name: name.into() };
+        let answer = self.call(Safety::Read, request, async |channel, request| {
+            NamespacesClient::new(channel).describe(request).await
+        });
+        let answer = answer.await.map_err(WriteError::into_error)?;
+        Ok(answer.namespace.unwrap_or_default().into())
+    }
+
+    /// Deletes a namespace and all that it holds. There is no way back.
+    pub async fn delete_namespace(&self, name: &str) -> Result<(), WriteError> {
+        let request = v1::DeleteNamespaceRequest { name: name.into() };
+        let answer = self.call(Safety::Write, request, async |channel, request| {
+            NamespacesClient::new(channel).delete(request).await
+        });
+        answer.await?;
+        Ok(())
+    }
+
+    /// Asks the meta group's leader, as far as it is known.
+    async fn call<Q: Clone, A>(
+        &self,
+        safety: Safety,
+        request: Q,
+        ask: impl AsyncFn(Channel, Request<Q>) -> Result<Response<A>, Status>,
+    ) -> Result<A, WriteError> {
+        let deadline = Instant::now() + self.inner.nodes.options().request_timeout;
+        unary::ask(&self.inner.meta, safety, request, deadline, ask).await
+    }
+}
+
+/// Asks all endpoints, one a little after the other, until one answers. `None`: one did, but told nothing of the cluster.
+async fn find(nodes: &Arc<Nodes>) -> Result<Option<ClusterStatus>, Error> {
+    let started = Instant::now();
+    let mut attempted = Attempted::default();
+    loop {
+        let mut reason = String::new();
+        let mut asked = JoinSet::new();
+        for (address, position) in nodes.all().into_iter().zip(0..) {
+            let nodes = nodes.clone();
+            attempted.tries += 1;
+            asked.spawn(async move {
+                sleep(STAGGER * position).await;
+                ask_status(&nodes, address).await
+            });
+        }
+        while let Some(answer) = asked.join_next().await {
+            match answer {
+                Ok(Ok(status)) => return Ok(status),
+                Ok(Err(why)) => reason = why,
+                Err(_) => {}
+            }
+        }
+        attempted.waited = started.elapsed();
+        if nodes.options().connect_patience < attempted.waited + ROUND_PAUSE {
+            return Err(Error::Unreachable { nodes: nodes.all().join(", "), reason, attempted });
+        }
+        sleep(ROUND_PAUSE).await;
+    }
+}
+
+async fn ask_status(nodes: &Nodes, address: Address) -> Result<Option<ClusterStatus>, String> {
+    let channel = nodes.channel(&address).ok_or("unknown node")?;
+    // Once to connect, once to answer.
+    let limit = 2 * nodes.options().connect_timeout;
+    match timeout(limit, ClusterClient::new(channel).status(v1::StatusRequest {})).await {
+        Ok(Ok(status)) => Ok(Some(status.into_inner().into())),
+        Ok(Err(status)) => match Failed::from_status(&address, &status) {
+            Failed::Answered(..) => Ok(None),
+            Failed::NotSent(_, reason) | Failed::Lost(_, reason) => Err(reason),
+            Failed::Deadline { .. } => Err("timed out".into()),
+        },
+        Err(_) => Err("timed out".into()),
+    }
+}
+
+/// Remembers the nodes' addresses, and who leads what.
+fn learn(nodes: &Nodes, status: &ClusterStatus) {
+    let mut by_id = HashMap::new();
+    for node in &status.nodes {
+        if let Some(address) = nodes.learn(&node.client_address) {
+            by_id.insert(node.id, address);
+        }
+    }
+    let remember = |namespace: &str, leader: u64| {
+        if let Some(address) = by_id.get(&leader) {
+            nodes.remember_leader(namespace, address.clone());
+        }
+    };
+    remember(META, status.meta_leader);
+    for namespace in &status.namespaces {
+        if let Some(region) = namespace.regions.first() {
+            remember(&namespace.name, region.leader);
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Where the operations of one namespace go: the node believed to lead it, the pipe to that node, and the session.
+//!
+//! Many callers share a route, and all of them learn of a new leader at once. Whoever changes the target therefore says
+//! which target failed him: if another caller has already changed it, nothing happens. Else 64 callers that lose one node
+//! would each move on by one, and end anywhere.
+
+use crate::attempts::Safety;
+use crate::error::{Attempted, Error, WriteError};
+use crate::nodes::{Address, Nodes};
+use crate::pipe::Pipe;
+use crate::session::{Named, Session};
+use crate::status::Failed;
+use crate::unary;
+use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
+use rdb_proto::v1;
+use rdb_proto::v1::kv_client::KvClient;
+use std::sync::Arc;
+use tokio::time::{Instant, timeout_at};
+
+pub(crate) struct Route {
+    pub(crate) namespace: String,
+    nodes: Arc<Nodes>,
+    target: Mutex<Address>,
+    /// Open, or found broken by nobody yet. The only thing that an operation in good weather looks at.
+    pipe: ArcSwapOption<Pipe>,
+    /// Held by the caller that opens a pipe; the others wait for it.
+    opening: tokio::sync::Mutex<()>,
+    /// Opened by the first write, if writes are to be named.
+    session: ArcSwapOption<Session>,
+    /// Held by the caller that opens a session; the others wait for it.
+    session_opening: tokio::sync::Mutex<()>,
+}
+
+impl Route {
+    pub(crate) fn new(namespace: &str, nodes: Arc<Nodes>) -> Self {
+        Self {
+            namespace: namespace.to_string(),
+            target: Mutex::new(nodes.first_for(namespace)),
+            nodes,
+            pipe: ArcSwapOption::empty(),
+            opening: tokio::sync::Mutex::new(()),
+            session: ArcSwapOption::empty(),
+            session_opening: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    pub(crate) fn nodes(&self) -> &Arc<Nodes> {
+        &self.nodes
+    }
+
+    pub(crate) fn target(&self) -> Address {
+        self.target.lock().clone()
+    }
+
+    /// Another node leads: ask that one from now on.
+    pub(crate) fn follow(&self, from: &Address, leader: &str) {
+        if let Some(leader) = self.nodes.learn(leader) {
+            self.change(from, leader);
+        }
+    }
+
+    /// This node is of no use now: ask the next one.
+    pub(crate) fn move_on(&self, from: &Address) {
+        self.change(from, self.nodes.after(from));
+    }
+
+    fn change(&self, from: &Address, to: Address) {
+        let mut target = self.target.lock();
+        if *target == *from {
+            *target = to;
+            // Under the lock, so that no caller stores a pipe to the old target after this.
+            self.pipe.store(None);
+        }
+    }
+
+    /// The pipe to the target, opened if need be.
+    pub(crate) async fn pipe(&self, deadline: Instant) -> Result<Arc<Pipe>, Failed> {
+        if let Some(pipe) = self.pipe.load_full()
+            && !pipe.is_closed()
+        {
+            return Ok(pipe);
+        }
+        let open = async {
+            let _one_at_a_time = self.opening.lock().await;
+            match self.pipe.load_full() {
+                Some(pipe) if !pipe.is_closed() => Ok(pipe),
+                _ => self.open().await,
+            }
+        };
+        match timeout_at(deadline, open).await {
+            Ok(result) => result,
+            Err(_) => Err(Failed::Deadline { address: self.target(), sent: false }),
+        }
+    }
+
+    async fn open(&self) -> Result<Arc<Pipe>, Failed> {
+        let address = self.target();
+        let pipe = Arc::new(Pipe::open(&self.nodes, address, &self.namespace).await?);
+        let target = self.target.lock();
+        if *target == *pipe.address() {
+            self.pipe.store(Some(pipe.clone()));
+        }
+        Ok(pipe)
+    }
+
+    /// A name for a write, from the session that is open, or from a new one.
+    pub(crate) async fn name(&self, deadline: Instant) -> Result<Named, WriteError> {
+        if let Some(session) = self.session.load_full() {
+            return Ok(session.name());
+        }
+        let Ok(_one_at_a_time) = timeout_at(deadline, self.session_opening.lock()).await else {
+            let attempted = Attempted { tries: 0, waited: deadline.elapsed() };
+            let node = self.target().to_string();
+            return Err(WriteError::NotDone(Error::TimedOut { node, before: None, attempted }));
+        };
+        if let Some(session) = self.session.load_full() {
+            return Ok(session.name());
+        }
+        let request = v1::OpenSessionRequest { namespace: self.namespace.clone(), epoch: 0 };
+        // One that is opened and then not used is forgotten in time: it may be asked for at will.
+        let answer = unary::ask(self, Safety::Read, request, deadline, async |channel, request| {
+            KvClient::new(channel).open_session(request).await
+        });
+        let answer = answer.await.map_err(|error| WriteError::NotDone(error.into_error()))?;
+        let epoch = answer.header.map_or(0, |header| header.epoch);
+        let session = Arc::new(Session::new(answer.client, epoch));
+        self.session.store(Some(session.clone()));
+        Ok(session.name())
+    }
+
+    /// The cluster knows the session no more, or is in another epoch.
+    pub(crate) fn forget_session(&self, session: &Arc<Session>) {
+        self.session.rcu(|open| open.clone().filter(|open| !Arc::ptr_eq(open, session)));
+    }
+}
