@@ -23,7 +23,7 @@ use crate::raft_service::RaftService;
 use crate::regions::Regions;
 use crate::shared::{CatalogCell, Shared, Stopping};
 use crate::transport::{
-    FRAME_BYTES_MAX, Introduction, Links, Peers, STREAM_WINDOW_BYTES, Transport, Unstarted,
+    FRAME_BYTES_MAX, Introduction, Links, Peers, SILENCE_MAX, STREAM_WINDOW_BYTES, Transport, Unstarted,
 };
 use crate::upkeep::{self, DiskFull, Fetcher};
 use crate::waiter::WriteWaiter;
@@ -279,6 +279,14 @@ impl Node {
         tracing::info!("stopped");
     }
 
+    fn majority_is_reachable(&self) -> bool {
+        let members = self.shared.config.members();
+        let silence = |node: &NodeId| self.shared.peers.silence(*node);
+        let others =
+            members.iter().filter(|node| silence(node).is_some_and(|silence| silence <= SILENCE_MAX));
+        members.len() / 2 < others.count() + 1
+    }
+
     fn hand_over(&self) {
         if self.shared.config.nodes.len() == 1 {
             return;
@@ -287,7 +295,8 @@ impl Node {
         let leads = || self.shared.regions.all().values().any(|view| view.leads());
         let mut asked = Instant::now();
         self.shared.mailbox.post(Event::HandOver);
-        while leads() && Instant::now() < deadline {
+        // With the others gone there is nobody to take over, and nobody to serve.
+        while leads() && self.majority_is_reachable() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(10));
             if Duration::from_millis(500) < asked.elapsed() {
                 asked = Instant::now();
