@@ -181,6 +181,8 @@ fn leaves_doubt(failed: &Failed) -> bool {
     match failed {
         Failed::NotSent(..) => false,
         Failed::Lost(..) => true,
+        // The node did not execute this attempt. It says "in doubt" since it cannot know of an earlier one; we can.
+        Failed::Answered(_, error) if error.code() == Code::SessionExpired => false,
         // A node that does not say `not done` leaves it open.
         Failed::Answered(_, error) => error.outcome() != Outcome::NotDone,
         Failed::Deadline { sent, .. } => *sent,
@@ -205,6 +207,11 @@ fn is_passing(failed: &Failed) -> bool {
         }
         Failed::Deadline { .. } => false,
     }
+}
+
+/// Whether the session itself is gone, for all writes under it.
+pub(crate) fn ends_session(failed: &Failed) -> bool {
+    matches!(failed, Failed::Answered(_, error) if error.code() == Code::SessionExpired)
 }
 
 fn ends_name(failed: &Failed) -> bool {

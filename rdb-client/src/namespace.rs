@@ -1,6 +1,6 @@
 //! The operations on one namespace.
 
-use crate::attempts::{Attempts, Safety};
+use crate::attempts::{Attempts, Safety, ends_session};
 use crate::error::{Error, WriteError};
 use crate::options::Transport;
 use crate::pipe::{Answer, Lane};
@@ -158,6 +158,10 @@ impl Namespace {
         };
         let mut attempts = Attempts::new(&self.route, safety, started, deadline);
         loop {
+            // Whatever becomes of this write, the next ones need another session.
+            if let Some(dead) = name.as_ref().filter(|_| ends_session(&failed)) {
+                self.route.forget_session(&dead.session);
+            }
             attempts.after(failed).await?;
             if let Some(old) = name.take_if(|_| attempts.name_is_over()) {
                 self.route.forget_session(&old.session);

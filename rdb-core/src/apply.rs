@@ -193,11 +193,7 @@ impl Machine {
     ///
     /// # Errors
     /// An entry cannot be decoded or a record cannot be read. Then nothing may be written, and the machine is spent.
-    pub fn apply<V: View>(
-        &mut self,
-        entries: &[Committed],
-        view: &V,
-    ) -> Result<Applied, Error<V::Error>> {
+    pub fn apply<V: View>(&mut self, entries: &[Committed], view: &V) -> Result<Applied, Error<V::Error>> {
         let mut batch = Batch { view, records: Vec::new(), latest: None, sessions: BTreeSet::new() };
         let mut answers = Vec::with_capacity(entries.len());
         for entry in entries {
@@ -222,9 +218,10 @@ impl Machine {
                 self.state.truncate_to = self.state.truncate_to.max(index.min(entry.index));
                 Ok(Vec::new())
             }
-            Payload::Catalog(_) => {
-                Err(corrupt(Corrupt { what: "a log entry", problem: "commands on the catalog in a user's region" }))
-            }
+            Payload::Catalog(_) => Err(corrupt(Corrupt {
+                what: "a log entry",
+                problem: "commands on the catalog in a user's region",
+            })),
         }
     }
 
@@ -479,7 +476,11 @@ mod tests {
         let entries: Vec<_> = (1..=20u8)
             .map(|index| {
                 let value = [index];
-                entry(index.into(), index.into(), &[plain(put(b"k", &value)), plain(cas(b"j", Expect::Absent, &value))])
+                entry(
+                    index.into(),
+                    index.into(),
+                    &[plain(put(b"k", &value)), plain(cas(b"j", Expect::Absent, &value))],
+                )
             })
             .collect();
         let (mut one, mut all) = (machine(), machine());

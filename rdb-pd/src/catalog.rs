@@ -80,6 +80,11 @@ impl Catalog {
         self.nodes.get(&node)
     }
 
+    /// The id that the next namespace will get: every smaller one was given before.
+    pub fn next_namespace(&self) -> NamespaceId {
+        self.next_namespace
+    }
+
     /// The id that the next region will get: every smaller one was given before.
     pub fn next_region(&self) -> RegionId {
         self.next_region

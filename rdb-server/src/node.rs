@@ -397,6 +397,7 @@ fn serve_peers(
         store_id: shared.identity.store_id,
         incarnation: shared.identity.incarnation,
         client_address: config.member(config.node()).map(|member| member.client.clone()).unwrap_or_default(),
+        process: rand::random(),
         log: log.clone(),
     };
     let others = config.members().into_iter().filter(|member| *member != config.node());

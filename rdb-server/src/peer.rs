@@ -3,7 +3,7 @@
 use crate::regions::RegionView;
 use crate::waiter::{ReadWaiter, WriteWaiter};
 use rdb_core::ids::{Index, NodeId};
-use rdb_core::raft::Group;
+use rdb_core::raft::{Group, Role};
 use rdb_storage::RegionLog;
 use std::sync::Arc;
 
@@ -50,7 +50,8 @@ impl Peer {
     pub(crate) fn tick(&mut self) {
         self.group.tick();
         let status = self.group.status();
-        let never_led = status.leader.is_none() && status.last == 0;
+        // A candidate's votes may be on their way, slowly, from slow disks: standing anew would throw them away.
+        let never_led = status.role == Role::Follower && status.leader.is_none() && status.last == 0;
         if self.preferred && never_led && self.ticks.is_multiple_of(FIRST_CAMPAIGN_TICKS) {
             self.group.campaign();
         }

@@ -20,15 +20,17 @@ use rdb_core::ids::{Index, NamespaceId, NodeId, RegionId};
 use rdb_core::raft::{Boot, Effects, Failure, Group, HardState, Message, MessageType, Options, Rejected};
 use rdb_core::sessions::Sessions;
 use rdb_pd::{Catalog, Namespace};
-use rdb_storage::{AppendError, Data, Engine, LogStore, LogWriterHandle, StoredLog, WRITES_PER_REGION_MAX};
+use rdb_storage::{
+    AppendError, Data, Engine, LogStore, LogWriterHandle, RegionLog, StoredLog, WRITES_PER_REGION_MAX,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Events taken in one turn: enough to batch, few enough to keep the ticks.
 const EVENTS_PER_TURN_MAX: usize = 4096;
-/// Bytes of one region handed to the applier and not yet applied, past which its appends from the leader are dropped:
-/// the leader then sends them again, as fast as this node can follow.
+/// Bytes of one region handed to the applier and not yet applied, past which a leader refuses writes, and a follower drops
+/// appends: the leader then sends them again, as fast as this node can follow.
 const APPLYING_BYTES_MAX: usize = 64 << 20;
 /// Between looks at the logs' lengths.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -117,9 +119,30 @@ impl PeerManager {
             clock: Clock::default(),
             started: (Instant::now(), u64::try_from(wall_ms).unwrap_or(u64::MAX)),
         };
+        manager.remove_leftovers(catalog.catalog())?;
         manager.boot_stored(catalog)?;
         manager.reconcile(catalog.catalog())?;
         Ok(manager)
+    }
+
+    /// Removes the data of namespaces whose deletion this node had flushed, but not yet carried out. Regions and
+    /// namespaces of later ids are only not yet named by the applied catalog.
+    fn remove_leftovers(&self, catalog: &Catalog) -> Result<(), BootError> {
+        let (regions, namespaces) = self.data.present()?;
+        let kept: BTreeSet<RegionId> = catalog.namespaces().map(|namespace| namespace.region).collect();
+        let named: BTreeSet<NamespaceId> = catalog.namespaces().map(|namespace| namespace.id).collect();
+        for region in regions {
+            if RegionId::META < region && region < catalog.next_region() && !kept.contains(&region) {
+                self.data.destroy_region(region)?;
+            }
+        }
+        for namespace in namespaces {
+            let given = NamespaceId::META < namespace && namespace < catalog.next_namespace();
+            if given && !named.contains(&namespace) {
+                self.data.destroy_records(namespace)?;
+            }
+        }
+        Ok(())
     }
 
     fn boot_stored(&mut self, catalog: &rdb_pd::Machine) -> Result<(), BootError> {
@@ -227,8 +250,9 @@ impl PeerManager {
             Event::Fetched { region, low, entries, context } => {
                 self.with(region, |peer| {
                     let entries = entries.unwrap_or_else(|error| {
-                        // Dropped in the meantime, since all have it: whoever asked no longer needs it.
-                        if peer.group.first_index() <= low {
+                        // Dropped in the meantime, since all have it; or overruled by a leader that came since. Whoever
+                        // asked no longer needs it.
+                        if peer.group.is_leader() && peer.group.first_index() <= low {
                             crate::node::die(&format!("region {region}: the log cannot be read: {error}"));
                         }
                         Vec::new()
@@ -260,6 +284,9 @@ impl PeerManager {
             return waiter.answer(Err(Failure::NotLeader { leader: None }));
         };
         self.touched.insert(region);
+        if APPLYING_BYTES_MAX < peer.applying_bytes {
+            return waiter.answer(Err(Failure::Busy));
+        }
         if let Err((waiter, failure)) = peer.group.propose(commands, waiter) {
             waiter.answer(Err(failure));
         }
@@ -318,6 +345,10 @@ impl PeerManager {
         let stamp = self.clock.stamp(self.now_ms());
         while let Some(region) = self.touched.pop_first() {
             let Some(peer) = self.peers.get_mut(&region) else { continue };
+            if WRITES_PER_REGION_MAX <= peer.writes_in_flight {
+                // Nothing that adds a write; but who waits in vain is told.
+                fail(&mut peer.group);
+            }
             while peer.writes_in_flight < WRITES_PER_REGION_MAX {
                 let Some(effects) = peer.group.take_effects(stamp) else { break };
                 Self::carry_out(
@@ -367,12 +398,7 @@ impl PeerManager {
         for fetch in effects.fetch {
             fetcher.fetch(region, fetch);
         }
-        for (waiter, failure) in effects.failed_writes {
-            waiter.answer(Err(failure));
-        }
-        for (waiter, failure) in effects.failed_reads {
-            waiter.answer(Err(failure));
-        }
+        fail_all(effects.failed_writes, effects.failed_reads);
     }
 
     /// The wall clock at start, carried on by the monotonic clock: a step of the wall clock is not followed.
@@ -408,11 +434,13 @@ impl PeerManager {
             .filter(|region| RegionId::FIRST_USER <= *region && !named.contains(region))
             .collect();
         gone.into_iter().for_each(|region| self.end(region));
+        self.creating.retain(|region, _| named.contains(region));
         Ok(())
     }
 
     fn created(&mut self, region: RegionId) {
-        let Some(namespace) = self.creating.remove(&region) else { return };
+        // Deleted before its log was made.
+        let Some(namespace) = self.creating.remove(&region) else { return self.destroy_log(region) };
         let boot = Boot {
             region,
             node: self.config.node(),
@@ -470,7 +498,8 @@ impl PeerManager {
             if let Some(terms) = peer.group.truncate(target)
                 && let Err(error) = self.log.truncate(*region, target, terms)
             {
-                tracing::warn!(%region, %error, "the log could not be shortened");
+                // The group has forgotten the entries: a table of terms stored later would not fit what is on disk.
+                crate::node::die(&format!("region {region}: the log cannot be shortened: {error}"));
             }
         }
     }
@@ -486,6 +515,20 @@ impl PeerManager {
                 self.touched.insert(*region);
             }
         }
+    }
+}
+
+fn fail(group: &mut Group<RegionLog, WriteWaiter, ReadWaiter>) {
+    let (writes, reads) = group.take_failures();
+    fail_all(writes, reads);
+}
+
+fn fail_all(writes: Vec<(WriteWaiter, Failure)>, reads: Vec<(ReadWaiter, Failure)>) {
+    for (waiter, failure) in writes {
+        waiter.answer(Err(failure));
+    }
+    for (waiter, failure) in reads {
+        waiter.answer(Err(failure));
     }
 }
 

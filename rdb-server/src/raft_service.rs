@@ -4,21 +4,27 @@ use crate::budget::Budget;
 use crate::mailbox::{Event, Mailbox};
 use crate::metrics::Metrics;
 use crate::shared::CatalogCell;
-use crate::transport::{Directory, Introduction, PROTOCOL, Peers, SILENCE_MAX};
+use crate::transport::{Directory, Introduction, MESSAGE_BYTES_MAX, PROTOCOL, Peers, SILENCE_MAX};
 use raft_prost::Message as _;
 use rdb_core::ids::{NodeId, RegionId};
 use rdb_core::raft::Message;
 use rdb_proto::internal::v1::peer_frame::Frame;
 use rdb_proto::internal::v1::peer_reply::Reply;
-use rdb_proto::internal::v1::{Hello, PeerFrame, PeerReply, Pong, RaftBatch, peer_server};
+use rdb_proto::internal::v1::{
+    Hello, PeerFrame, PeerReply, Pong, RaftBatch, RaftMessage, RaftPart, peer_server,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 /// Bytes of one node's messages that wait for the raft loop. Past it they are dropped, as if the network had.
 const INCOMING_BYTES_MAX: usize = 128 << 20;
+
+/// Between two signs of life on one connection.
+const ANSWER_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Serves other nodes.
 pub(crate) struct RaftService {
@@ -66,8 +72,9 @@ impl RaftService {
                 this.node
             ));
         }
-        let Hello { store_id, incarnation, log_position, .. } = *hello;
-        self.peers.meet(from, Directory { store_id, incarnation, log_position }, &self.catalog)?;
+        let Hello { store_id, incarnation, log_position, process, .. } = *hello;
+        let directory = Directory { store_id, incarnation, log_position, process };
+        self.peers.meet(from, directory, &self.catalog)?;
         Ok(from)
     }
 }
@@ -132,19 +139,37 @@ impl Incoming {
         frames: &mut Streaming<PeerFrame>,
         replies: &mpsc::Sender<Result<PeerReply, Status>>,
     ) -> Result<(), Status> {
+        let mut answered = Instant::now();
+        let mut parts = Vec::new();
         while let Some(frame) = next(frames).await? {
             self.peers.heard(self.from);
             match frame {
                 Frame::Raft(batch) => self.post(batch)?,
-                Frame::Ping(ping) => {
-                    self.peers.advanced(self.from, ping.log_position);
-                    // A peer that does not read its answers will find them missing, and connect anew.
-                    let _ = replies.try_send(Ok(PeerReply { reply: Some(Reply::Pong(Pong {})) }));
-                }
+                Frame::Part(part) => self.join(&part, &mut parts)?,
+                Frame::Ping(ping) => self.peers.advanced(self.from, ping.log_position),
                 Frame::Hello(_) => return Err(Status::failed_precondition("a second handshake")),
+            }
+            // Not for pings alone: on a slow link they come late, behind what was sent before them.
+            if ANSWER_INTERVAL <= answered.elapsed() {
+                answered = Instant::now();
+                // A peer that does not read its answers will find them missing, and connect anew.
+                let _ = replies.try_send(Ok(PeerReply { reply: Some(Reply::Pong(Pong {})) }));
             }
         }
         Ok(())
+    }
+
+    /// Puts a long message together from its parts, which follow each other.
+    fn join(&self, part: &RaftPart, parts: &mut Vec<u8>) -> Result<(), Status> {
+        if MESSAGE_BYTES_MAX < parts.len() + part.bytes.len() {
+            return Err(Status::resource_exhausted("a Raft message is too long"));
+        }
+        parts.extend_from_slice(&part.bytes);
+        if !part.last {
+            return Ok(());
+        }
+        let message = RaftMessage { region: part.region, message: std::mem::take(parts).into() };
+        self.post(RaftBatch { messages: vec![message] })
     }
 
     fn post(&self, batch: RaftBatch) -> Result<(), Status> {

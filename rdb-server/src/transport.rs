@@ -8,6 +8,7 @@ use crate::budget::{Budget, Share};
 use crate::mailbox::{Event, Mailbox};
 use crate::metrics::Metrics;
 use crate::shared::CatalogCell;
+use bytes::Bytes;
 use parking_lot::Mutex;
 use raft_prost::Message as _;
 use rdb_core::ids::{NodeId, RegionId};
@@ -15,7 +16,7 @@ use rdb_core::raft::Message;
 use rdb_proto::internal::v1::peer_client::PeerClient;
 use rdb_proto::internal::v1::peer_frame::Frame;
 use rdb_proto::internal::v1::peer_reply::Reply;
-use rdb_proto::internal::v1::{Hello, PeerFrame, PeerReply, Ping, RaftBatch, RaftMessage, Welcome};
+use rdb_proto::internal::v1::{Hello, PeerFrame, PeerReply, Ping, RaftBatch, RaftMessage, RaftPart, Welcome};
 use rdb_storage::LogWriterHandle;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -44,12 +45,15 @@ const QUEUE_MESSAGES_MAX: usize = 16_384;
 const QUEUE_BYTES_MAX: usize = 128 << 20;
 /// Between two reports that messages to a node were dropped.
 const DROPS_TOLD_INTERVAL_MS: u64 = 100;
-/// Bytes of one frame after which no more messages join it.
-const FRAME_BYTES: usize = 256 << 10;
+/// Bytes of one frame. A peer whose frames take longer than a second to come counts as dead, so this and that second are
+/// the slowest link that works: half a megabit a second.
+const FRAME_BYTES: usize = 64 << 10;
 /// Messages taken from the queue at a time.
 const MESSAGES_PER_TURN_MAX: usize = 512;
-/// The largest frame that is read: one message with an entry of the largest batch, and room to spare.
-pub(crate) const FRAME_BYTES_MAX: usize = 64 << 20;
+/// The largest frame that is read: what is sent, and room to spare for what surrounds it.
+pub(crate) const FRAME_BYTES_MAX: usize = 1 << 20;
+/// The longest message that is put together from parts: an entry of the largest request, and room to spare.
+pub(crate) const MESSAGE_BYTES_MAX: usize = 64 << 20;
 /// HTTP/2's windows: wide enough that a follower that catches up is limited by its disk.
 pub(crate) const STREAM_WINDOW_BYTES: u32 = 8 << 20;
 
@@ -127,6 +131,8 @@ pub(crate) struct Directory {
     pub(crate) store_id: u64,
     pub(crate) incarnation: u64,
     pub(crate) log_position: u64,
+    /// Drawn at every start of its process. What one process says on two connections may arrive in another order.
+    pub(crate) process: u64,
 }
 
 impl Peers {
@@ -172,7 +178,8 @@ impl Peers {
             ));
         }
         if let Some(before) = *seen
-            && (now.incarnation < before.incarnation || now.log_position < before.log_position)
+            && now.process != before.process
+            && (now.incarnation <= before.incarnation || now.log_position < before.log_position)
         {
             return Err(format!(
                 "node {node} comes with an older state of its data directory (start {}, log position {}) than it \
@@ -180,7 +187,8 @@ impl Peers {
                 now.incarnation, now.log_position, before.incarnation, before.log_position
             ));
         }
-        *seen = Some(now);
+        let log_position = seen.map_or(0, |before| before.log_position).max(now.log_position);
+        *seen = Some(Directory { log_position, ..now });
         Ok(())
     }
 
@@ -202,6 +210,7 @@ pub(crate) struct Introduction {
     pub(crate) store_id: u64,
     pub(crate) incarnation: u64,
     pub(crate) client_address: String,
+    pub(crate) process: u64,
     pub(crate) log: LogWriterHandle,
 }
 
@@ -216,6 +225,7 @@ impl Introduction {
             incarnation: self.incarnation,
             log_position: self.log.synced_position(),
             client_address: self.client_address.clone(),
+            process: self.process,
         }
     }
 
@@ -225,6 +235,7 @@ impl Introduction {
             incarnation: self.incarnation,
             log_position: self.log.synced_position(),
             client_address: self.client_address.clone(),
+            process: self.process,
         }
     }
 }
@@ -298,11 +309,13 @@ async fn exchange(
     outgoing: &mut mpsc::Receiver<Outgoing>,
     links: &Links,
 ) -> Result<(), String> {
-    let (frames, mut replies) = connect(node, address, links).await?;
+    let (frames, replies) = connect(node, address, links).await?;
     tracing::info!(peer = %node, address, "connected");
     let mut waiting = Vec::with_capacity(MESSAGES_PER_TURN_MAX);
     let mut ping = tokio::time::interval(PING_INTERVAL);
-    let mut heard = Instant::now();
+    let (hears, mut heard) = tokio::sync::watch::channel(Instant::now());
+    // In a task of its own: the peer is heard also while a long message leaves.
+    let mut listening = Listening(tokio::spawn(listen(node, replies, links.peers.clone(), hears)));
     loop {
         tokio::select! {
             taken = outgoing.recv_many(&mut waiting, MESSAGES_PER_TURN_MAX) => {
@@ -313,17 +326,44 @@ async fn exchange(
                     send(&frames, frame).await?;
                 }
             }
-            reply = replies.message() => {
-                reply.map_err(|status| status.message().to_owned())?.ok_or("the peer ended the connection")?;
-                heard = Instant::now();
-                links.peers.heard(node);
+            reason = &mut listening.0 => {
+                return Err(reason.unwrap_or_else(|error| error.to_string()));
             }
             _ = ping.tick() => {
-                if SILENCE_MAX < heard.elapsed() {
+                let silent_since = *heard.borrow_and_update();
+                if SILENCE_MAX < silent_since.elapsed() {
                     return Err("nothing was heard for a second".to_owned());
                 }
                 send(&frames, Frame::Ping(Ping { log_position: links.introduction.log.synced_position() })).await?;
             }
+        }
+    }
+}
+
+/// Ends with the connection that it listens to.
+struct Listening(tokio::task::JoinHandle<String>);
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Notes when the peer was last heard. Returns why the connection ended.
+async fn listen(
+    node: NodeId,
+    mut replies: Streaming<PeerReply>,
+    peers: Peers,
+    hears: tokio::sync::watch::Sender<Instant>,
+) -> String {
+    loop {
+        match replies.message().await {
+            Ok(Some(_)) => {
+                peers.heard(node);
+                hears.send_replace(Instant::now());
+            }
+            Ok(None) => return "the peer ended the connection".to_owned(),
+            Err(status) => return status.message().to_owned(),
         }
     }
 }
@@ -361,12 +401,13 @@ async fn connect(
         .await
         .map_err(|_| "no answer to the handshake within a second".to_owned())?
         .map_err(|status| status.message().to_owned())?;
-    let Some(Reply::Welcome(Welcome { store_id, incarnation, log_position, .. })) =
+    let Some(Reply::Welcome(Welcome { store_id, incarnation, log_position, process, .. })) =
         first.and_then(|reply| reply.reply)
     else {
         return Err("the peer did not answer the handshake".to_owned());
     };
-    links.peers.meet(node, Directory { store_id, incarnation, log_position }, &links.catalog)?;
+    let directory = Directory { store_id, incarnation, log_position, process };
+    links.peers.meet(node, directory, &links.catalog)?;
     links.peers.heard(node);
     Ok((frames, replies))
 }
@@ -380,24 +421,39 @@ fn source_of(error: &dyn std::error::Error) -> String {
     innermost.to_string()
 }
 
-/// Messages as frames, none much larger than it need be: what follows a frame waits for all of it.
+/// Messages as frames of bounded size: small messages together, a long one in parts.
 fn pack(messages: impl Iterator<Item = Outgoing>) -> Vec<Frame> {
     let mut frames = Vec::new();
     let mut batch = RaftBatch::default();
     let mut bytes = 0;
     for Outgoing { region, message, .. } in messages {
-        let message = message.encode_to_vec();
-        bytes += message.len();
-        batch.messages.push(RaftMessage { region: region.0, message: message.into() });
-        if FRAME_BYTES <= bytes {
+        let message = Bytes::from(message.encode_to_vec());
+        if FRAME_BYTES < bytes + message.len() && !batch.messages.is_empty() {
             frames.push(Frame::Raft(std::mem::take(&mut batch)));
             bytes = 0;
+        }
+        if FRAME_BYTES < message.len() {
+            frames.extend(parts(region, &message));
+        } else {
+            bytes += message.len();
+            batch.messages.push(RaftMessage { region: region.0, message });
         }
     }
     if !batch.messages.is_empty() {
         frames.push(Frame::Raft(batch));
     }
     frames
+}
+
+fn parts(region: RegionId, message: &Bytes) -> impl Iterator<Item = Frame> + '_ {
+    (0..message.len()).step_by(FRAME_BYTES).map(move |begin| {
+        let end = message.len().min(begin + FRAME_BYTES);
+        Frame::Part(RaftPart {
+            region: region.0,
+            bytes: message.slice(begin..end),
+            last: end == message.len(),
+        })
+    })
 }
 
 #[cfg(test)]
@@ -409,7 +465,7 @@ mod tests {
     }
 
     fn directory(store_id: u64, incarnation: u64, log_position: u64) -> Directory {
-        Directory { store_id, incarnation, log_position }
+        Directory { store_id, incarnation, log_position, process: 10 * incarnation + log_position }
     }
 
     #[test]
@@ -422,6 +478,10 @@ mod tests {
         assert!(peers.meet(NodeId(2), directory(7, 1, 600), &catalog).is_err(), "an earlier start");
         assert!(peers.meet(NodeId(2), directory(8, 1, 900), &catalog).unwrap_err().contains("replaced"));
         peers.meet(NodeId(2), directory(7, 3, 500), &catalog).unwrap();
+        let late = Directory { log_position: 450, ..directory(7, 3, 500) };
+        peers.meet(NodeId(2), late, &catalog).expect("the same process, said earlier and heard later");
+        peers.advanced(NodeId(2), 460);
+        assert_eq!(peers.directory(NodeId(2)).unwrap().log_position, 500);
     }
 
     #[test]

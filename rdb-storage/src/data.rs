@@ -94,7 +94,8 @@ impl Data {
         self.databases.data.get(keys::record(namespace, key)).map_err(Error::rocks("read a record"))
     }
 
-    /// The encoded records of several keys, in their order, all of one moment.
+    /// The encoded records of several keys, in their order, all of one moment; `None` once they are more than `bytes_max`
+    /// bytes.
     ///
     /// # Errors
     /// The disk could not be read.
@@ -102,10 +103,21 @@ impl Data {
         &self,
         namespace: NamespaceId,
         keys: &[K],
-    ) -> Result<Vec<Option<Vec<u8>>>> {
-        let keys: Vec<_> = keys.iter().map(|key| keys::record(namespace, key.as_ref())).collect();
-        let found = self.databases.data.multi_get(&keys);
-        found.into_iter().map(|record| record.map_err(Error::rocks("read records"))).collect()
+        bytes_max: usize,
+    ) -> Result<Option<Vec<Option<Vec<u8>>>>> {
+        // One at a time: what is read after the limit would be read in vain, and could be much.
+        let moment = self.databases.data.snapshot();
+        let (mut records, mut bytes) = (Vec::with_capacity(keys.len()), 0);
+        for key in keys {
+            let found = moment.get(keys::record(namespace, key.as_ref()));
+            let record = found.map_err(Error::rocks("read records"))?;
+            bytes += record.as_ref().map_or(0, Vec::len);
+            if bytes_max < bytes {
+                return Ok(None);
+            }
+            records.push(record);
+        }
+        Ok(Some(records))
     }
 
     /// All keys and encoded records of a namespace, in order. For the catalog, which is small.
@@ -187,10 +199,35 @@ impl Data {
     pub fn truncation_target(&self, region: RegionId) -> Index {
         let position = self.positions().get(&region).copied().unwrap_or_default();
         // PLANTED BUG: entries go that a restart needs.
-        if cfg!(feature = "bug-truncate-past-durable") {
-            return position.truncate_to;
+        rdb_core::raft::truncation_target(position.truncate_to, position.durable)
+    }
+
+    /// The regions and the namespaces of which the data has anything. Skips from one to the next, so it costs little.
+    ///
+    /// # Errors
+    /// The disk could not be read, or holds a key that is none.
+    pub fn present(&self) -> Result<(Vec<RegionId>, Vec<NamespaceId>)> {
+        let mut keys = self.databases.data.raw_iterator();
+        let (mut regions, mut namespaces) = (Vec::new(), Vec::new());
+        keys.seek(keys::region(RegionId(0)).start);
+        while let Some(key) = keys.key() {
+            let unknown = || Error::Damaged {
+                what: "the data database".into(),
+                problem: format!("it has the unknown key {key:02x?}"),
+            };
+            match keys::parse_owner(key).ok_or_else(unknown)? {
+                keys::Owner::Region(region) => {
+                    regions.push(region);
+                    keys.seek(keys::region(region).end);
+                }
+                keys::Owner::Namespace(namespace) => {
+                    namespaces.push(namespace);
+                    keys.seek(keys::records(namespace).end);
+                }
+            }
         }
-        position.truncate_to.min(position.durable)
+        keys.status().map_err(Error::rocks("look for the data's regions"))?;
+        Ok((regions, namespaces))
     }
 
     /// Removes all that the data has of a region, and the records of its namespace, for good: it is flushed, and so is
@@ -200,13 +237,33 @@ impl Data {
     /// # Errors
     /// It could not be written. The node must stop.
     pub fn destroy(&self, region: RegionId, namespace: NamespaceId) -> Result<()> {
-        let mut batch = WriteBatch::default();
-        for range in [keys::region(region), keys::records(namespace)] {
-            batch.delete_range(range.start, range.end);
-        }
-        self.write(batch)?;
+        self.remove(&[keys::region(region), keys::records(namespace)])?;
         self.positions().remove(&region);
         self.flush()
+    }
+
+    /// Removes what a [`Data::destroy`] that was cut short has left of a region.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn destroy_region(&self, region: RegionId) -> Result<()> {
+        self.remove(&[keys::region(region)])
+    }
+
+    /// Removes what a [`Data::destroy`] that was cut short has left of a namespace.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn destroy_records(&self, namespace: NamespaceId) -> Result<()> {
+        self.remove(&[keys::records(namespace)])
+    }
+
+    fn remove(&self, ranges: &[std::ops::Range<Vec<u8>>]) -> Result<()> {
+        let mut batch = WriteBatch::default();
+        for range in ranges {
+            batch.delete_range(&range.start, &range.end);
+        }
+        self.write(batch)
     }
 
     /// Bytes that are applied but not flushed, roughly: what a restart would apply again. When it grows, flush, and

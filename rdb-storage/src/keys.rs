@@ -171,6 +171,23 @@ pub(crate) fn records(namespace: NamespaceId) -> Range<Vec<u8>> {
     prefixed(record(namespace, &[]))
 }
 
+/// Whose a key of the data database is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owner {
+    Region(RegionId),
+    Namespace(NamespaceId),
+}
+
+/// Whose `key` is; `None` if it is neither a region's nor a namespace's.
+pub(crate) fn parse_owner(key: &[u8]) -> Option<Owner> {
+    let (kind, rest) = key.split_first()?;
+    match *kind {
+        REGION => Some(Owner::Region(RegionId(u64::from_be_bytes(rest.get(..8)?.try_into().ok()?)))),
+        RECORD => Some(Owner::Namespace(NamespaceId(u32::from_be_bytes(rest.get(..4)?.try_into().ok()?)))),
+        _ => None,
+    }
+}
+
 /// All keys that begin with `prefix`.
 fn prefixed(prefix: Vec<u8>) -> Range<Vec<u8>> {
     let mut end = prefix.clone();

@@ -75,7 +75,9 @@ pub(crate) fn repair(database: &Path, watermark: u64, saved: &Path) -> Result<()
     if last.is_some_and(|last| last < watermark) {
         return Err(Error::Damaged {
             what: format!("the write-ahead log {place}"),
-            problem: format!("the log can be read up to position {intact_to}, but was synced up to {watermark}"),
+            problem: format!(
+                "the log can be read up to position {intact_to}, but was synced up to {watermark}"
+            ),
         });
     }
     if let Some(witness) = witness(&files, file, offset, last) {
@@ -87,7 +89,11 @@ pub(crate) fn repair(database: &Path, watermark: u64, saved: &Path) -> Result<()
             ),
         });
     }
-    tracing::warn!(place, intact_to, "the log's unsynced end is damaged, as after a power cut; it is cut off");
+    tracing::warn!(
+        place,
+        intact_to,
+        "the log's unsynced end is damaged, as after a power cut; it is cut off"
+    );
     cut(&paths[file..], offset, saved)
 }
 
@@ -129,16 +135,22 @@ fn intact(files: &[Vec<u8>]) -> Intact {
 /// The batch at `at`: where it ends, and its position where it has one; `None` at the end of the file.
 fn next_batch(file: &[u8], at: usize) -> std::result::Result<Option<(usize, Option<Position>)>, ()> {
     let mut at = at;
-    let mut begun = false;
+    // A batch's parts, joined: the last one alone may be shorter than the position.
+    let mut parts: Option<Vec<u8>> = None;
     loop {
         match record(file, at) {
-            Found::End if begun => return Err(()),
+            Found::End if parts.is_some() => return Err(()),
             Found::End => return Ok(None),
             Found::Damage => return Err(()),
             Found::Record(Record { kind, bytes, end }) => {
-                match (kind, begun) {
-                    (1, false) | (4, true) => return Ok(Some((end, keys::position_of_batch(bytes)))),
-                    (2, false) | (3, true) => begun = true,
+                match (kind, &mut parts) {
+                    (1, None) => return Ok(Some((end, keys::position_of_batch(bytes)))),
+                    (2, None) => parts = Some(bytes.to_vec()),
+                    (3, Some(parts)) => parts.extend_from_slice(bytes),
+                    (4, Some(parts)) => {
+                        parts.extend_from_slice(bytes);
+                        return Ok(Some((end, keys::position_of_batch(parts))));
+                    }
                     _ => return Err(()),
                 }
                 at = end;
@@ -159,7 +171,9 @@ fn record(file: &[u8], at: usize) -> Found<'_> {
     let len = usize::from(u16::from_le_bytes([header[4], header[5]]));
     let kind = header[6];
     let fits = HEADER_BYTES + len <= BLOCK_BYTES - begin % BLOCK_BYTES;
-    let Some(bytes) = rest.get(..len).filter(|_| fits && (1..=4).contains(&kind)) else { return Found::Damage };
+    let Some(bytes) = rest.get(..len).filter(|_| fits && (1..=4).contains(&kind)) else {
+        return Found::Damage;
+    };
     let crc = crc32c::crc32c_append(crc32c::crc32c(&[kind]), bytes);
     let masked = crc.rotate_right(15).wrapping_add(MASK_DELTA);
     if masked.to_le_bytes() == header[..4] {
@@ -290,5 +304,16 @@ mod tests {
         let file = [framed(2, &[1; 100]), framed(3, &[2; 100]), framed(4, &end)].concat();
         assert_eq!(intact(std::slice::from_ref(&file)), Intact { last: Some(5), damage: None });
         assert_eq!(intact(&[file[..200].to_vec()]).damage, Some((0, 0)));
+    }
+
+    /// A batch is split where a block ends, wherever in the batch that is: in the position's bytes, too.
+    #[test]
+    fn a_batch_split_anywhere_has_its_position() {
+        let whole = &batch(6, 5)[HEADER_BYTES..];
+        for split in 1..whole.len() {
+            let parts = [framed(2, &whole[..split]), framed(4, &whole[split..])].concat();
+            let file = [log(5..=5), parts, log(7..=8)].concat();
+            assert_eq!(intact(&[file]), Intact { last: Some(8), damage: None }, "split at {split}");
+        }
     }
 }

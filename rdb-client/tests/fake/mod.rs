@@ -232,9 +232,9 @@ impl State {
             }));
         }
         if name.1 != 0 && !self.open_sessions.contains(&name.0) {
-            return Ok(PipeResult::NotDone(v1::Error {
+            return Ok(PipeResult::InDoubt(v1::Error {
                 code: Code::SessionExpired.into(),
-                outcome: Outcome::NotDone.into(),
+                outcome: Outcome::InDoubt.into(),
                 message: "the session is not known".into(),
                 ..v1::Error::default()
             }));

@@ -79,6 +79,9 @@ pub enum BootError {
     },
 }
 
+/// Waiters, and why each gets no answer.
+type Failed<T> = Vec<(T, Failure)>;
+
 /// How a group is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
@@ -123,8 +126,8 @@ pub struct Group<L: LogRead, W, R> {
     commit_unsaved: bool,
     /// The last committed entry handed out.
     delivered: Index,
-    failed_writes: Vec<(W, Failure)>,
-    failed_reads: Vec<(R, Failure)>,
+    failed_writes: Failed<W>,
+    failed_reads: Failed<R>,
 }
 
 impl<L: LogRead, W, R> Group<L, W, R> {
@@ -381,6 +384,12 @@ impl<L: LogRead, W, R> Group<L, W, R> {
         (!effects.is_empty()).then_some(effects)
     }
 
+    /// Writes and reads that will get no answer from the state machine. They also come with the effects; this is for an
+    /// owner that can take no effects now.
+    pub fn take_failures(&mut self) -> (Failed<W>, Failed<R>) {
+        (std::mem::take(&mut self.failed_writes), std::mem::take(&mut self.failed_reads))
+    }
+
     fn take_ready(&mut self, effects: &mut Effects<W, R>) {
         let mut ready = self.raw.ready();
         effects.send.append(&mut ready.take_messages());
@@ -406,7 +415,7 @@ impl<L: LogRead, W, R> Group<L, W, R> {
 
     /// Two bugs that the simulator must catch; see `docs/reliability.md`.
     #[cfg_attr(
-        not(any(feature = "bug-ack-before-sync", feature = "bug-append-answer-before-sync")),
+        not(all(feature = "bug-ack-before-sync", feature = "bug-append-answer-before-sync")),
         allow(unused_mut, unused_variables, clippy::unused_self)
     )]
     fn planted(&mut self, mut write: LogWrite, effects: &mut Effects<W, R>) -> LogWrite {
@@ -447,7 +456,8 @@ impl<L: LogRead, W, R> Group<L, W, R> {
         let apply = effects.apply.get_or_insert_with(|| Apply { entries: Vec::new(), waiters: Vec::new() });
         for entry in entries {
             assert_eq!(entry.entry_type, EntryType::EntryNormal as i32, "membership is fixed");
-            if let Some(waiters) = self.proposals.committed(entry.index, entry.term, &mut self.failed_writes) {
+            if let Some(waiters) = self.proposals.committed(entry.index, entry.term, &mut self.failed_writes)
+            {
                 apply.waiters.push((entry.index, waiters));
             }
             apply.entries.push(Committed { index: entry.index, term: entry.term, data: entry.data });
@@ -502,7 +512,8 @@ impl<L: LogRead, W, R> Group<L, W, R> {
         if now == self.seen {
             return;
         }
-        let led = self.seen.1 == StateRole::Leader && (raft.state != StateRole::Leader || raft.term != self.seen.0);
+        let led =
+            self.seen.1 == StateRole::Leader && (raft.state != StateRole::Leader || raft.term != self.seen.0);
         self.seen = now;
         self.draw_election_timeout();
         if led {
@@ -550,7 +561,9 @@ fn config(options: &Options, node: NodeId, applied: Index) -> Config {
         // Not LeaseBased: it has no clock and serves stale reads after a pause (etcd-io/raft#166).
         read_only_option: ReadOnlyOption::Safe,
         skip_bcast_commit: !options.eager_commits,
-        batch_append: true,
+        // raft-rs 0.7.0 merges entries into an empty append without looking at its index (`is_continuous_ents`), so after
+        // a rejection in the same turn it sends "index 23, entries from 23 on", which no follower can read rightly.
+        batch_append: false,
         priority: 0,
         max_uncommitted_size: options.uncommitted_bytes_max,
         max_committed_size_per_ready: options.apply_bytes_max,
@@ -559,7 +572,9 @@ fn config(options: &Options, node: NodeId, applied: Index) -> Config {
 
 impl<L: LogRead, W, R> std::fmt::Debug for Group<L, W, R> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Group").field("region", &self.region).field("status", &self.status()).finish_non_exhaustive()
+        f.debug_struct("Group")
+            .field("region", &self.region)
+            .field("status", &self.status())
+            .finish_non_exhaustive()
     }
 }
-

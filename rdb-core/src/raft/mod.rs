@@ -17,7 +17,7 @@
 //! What it deliberately does not do: membership changes and snapshots (messages that carry them are refused), and
 //! nothing at all by the clock: time comes as [`Group::tick`] and as the stamp of an entry.
 //!
-//! raft-rs panics on many malformed messages, so [`validate`] looks at each before it is stepped.
+//! raft-rs panics on many malformed messages, so `validate` looks at each before it is stepped.
 
 pub mod disk;
 mod effects;
@@ -26,12 +26,14 @@ mod log;
 mod options;
 mod proposals;
 mod reads;
+mod truncation;
 mod validate;
 
+pub use ::raft::{GetEntriesContext, StateRole as Role};
 pub use effects::{Apply, Effects, Failure, Fetch, LogWrite};
 pub use group::{Boot, BootError, Group, Status};
 pub use log::LogRead;
 pub use options::Options;
-pub use ::raft::{GetEntriesContext, StateRole as Role};
 pub use raft_proto::eraftpb::{Entry, HardState, Message, MessageType};
+pub use truncation::truncation_target;
 pub use validate::Rejected;

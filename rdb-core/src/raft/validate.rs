@@ -9,6 +9,9 @@ use crate::ids::{Index, NodeId, Term};
 use raft::{INVALID_INDEX, ProgressState, RawNode};
 use raft_proto::eraftpb::{EntryType, Message, MessageType};
 
+/// An election each microsecond for nine years. Past it a term comes from damage, and counting on would overflow.
+const TERM_MAX: Term = 1 << 48;
+
 /// Why a peer's message was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejected {
@@ -27,7 +30,9 @@ pub enum Rejected {
     #[error("it contradicts itself: {0}")]
     Contradiction(&'static str),
     /// It contradicts what this node knows to be committed or synced. One of the two nodes has lost data.
-    #[error("it contradicts this node's log: {what} (its index {index}, ours {ours}); one of the two nodes lost data")]
+    #[error(
+        "it contradicts this node's log: {what} (its index {index}, ours {ours}); one of the two nodes lost data"
+    )]
     Log {
         /// What does not fit.
         what: &'static str,
@@ -48,12 +53,16 @@ pub enum Rejected {
 pub(super) fn validate<L: LogRead>(raw: &RawNode<Log<L>>, message: &Message) -> Result<(), Rejected> {
     let kind = MessageType::from_i32(message.msg_type).ok_or(Rejected::Type(message.msg_type))?;
     route(raw, message)?;
-    if message.request_snapshot != INVALID_INDEX || message.snapshot.is_some() && kind != MessageType::MsgSnapshot
+    if message.request_snapshot != INVALID_INDEX
+        || message.snapshot.is_some() && kind != MessageType::MsgSnapshot
     {
         return Err(Rejected::Contradiction("it carries a snapshot or asks for one"));
     }
     if message.term == 0 {
         return Err(Rejected::Contradiction("it has no term"));
+    }
+    if TERM_MAX < message.term {
+        return Err(Rejected::Contradiction("a term that no cluster lives to see"));
     }
     match kind {
         MessageType::MsgAppend => append(raw, message),
@@ -89,11 +98,16 @@ fn append<L: LogRead>(raw: &RawNode<Log<L>>, message: &Message) -> Result<(), Re
     if message.term < term {
         return Err(Rejected::Contradiction("entries of a later term than its own"));
     }
+    // raft-rs gives entries that do not exist the term 0: an append that names it would match past the log's end.
+    if (index == 0) != (term == 0) {
+        return Err(Rejected::Contradiction("an entry of no term"));
+    }
     for entry in &message.entries {
         if EntryType::from_i32(entry.entry_type) != Some(EntryType::EntryNormal) {
             return Err(Rejected::Type(entry.entry_type));
         }
-        if Some(entry.index) != index.checked_add(1) || entry.term < term || message.term < entry.term {
+        let term_fits = (term.max(1)..=message.term).contains(&entry.term);
+        if Some(entry.index) != index.checked_add(1) || !term_fits {
             return Err(Rejected::Contradiction("its entries do not follow each other"));
         }
         (index, term) = (entry.index, entry.term);
@@ -120,7 +134,11 @@ fn append_response<L: LogRead>(raw: &RawNode<Log<L>>, message: &Message) -> Resu
     }
     let last = raw.raft.raft_log.last_index();
     if last < message.index {
-        return Err(Rejected::Log { what: "confirms entries that do not exist", index: message.index, ours: last });
+        return Err(Rejected::Log {
+            what: "confirms entries that do not exist",
+            index: message.index,
+            ours: last,
+        });
     }
     if !message.reject {
         return Ok(());
@@ -143,7 +161,11 @@ fn heartbeat<L: LogRead>(raw: &RawNode<Log<L>>, message: &Message) -> Result<(),
     no_entries(message)?;
     let last = raw.raft.raft_log.last_index();
     if raw.raft.term <= message.term && last < message.commit {
-        return Err(Rejected::Log { what: "commits entries that are not here", index: message.commit, ours: last });
+        return Err(Rejected::Log {
+            what: "commits entries that are not here",
+            index: message.commit,
+            ours: last,
+        });
     }
     Ok(())
 }

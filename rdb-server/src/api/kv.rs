@@ -275,7 +275,11 @@ pub(super) fn read_records(
     target: Target,
     keys: Vec<Bytes>,
 ) -> Result<Vec<v1::Record>, v1::Error> {
-    let stored = shared.data.multi_get(target.namespace, &keys).map_err(disk_failed)?;
+    let most = limits::BATCH_BYTES_MAX;
+    let stored = shared.data.multi_get(target.namespace, &keys, most).map_err(disk_failed)?;
+    let stored = stored.ok_or_else(|| {
+        status::invalid(format!("the records found have more than {most} bytes, the limit of a batch"))
+    })?;
     let mut records = Vec::with_capacity(keys.len());
     for (key, stored) in keys.into_iter().zip(stored) {
         let found = found(stored)?;

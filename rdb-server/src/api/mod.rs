@@ -88,11 +88,14 @@ impl Shared {
         timeout: Duration,
     ) -> Result<Answers, v1::Error> {
         let share = self.admit(commands.bytes.len())?;
-        let (waiter, answer) = WriteWaiter::channel();
+        let (sender, answer) = tokio::sync::oneshot::channel();
+        // The share goes with the write, wherever it is, and not with the caller, who may give up on it.
+        let waiter = WriteWaiter::new(move |answer| {
+            drop(share);
+            drop(sender.send(answer));
+        });
         self.mailbox.post(Event::Write { region, commands, waiter });
-        let answered = tokio::time::timeout(timeout, answer).await;
-        drop(share);
-        match answered {
+        match tokio::time::timeout(timeout, answer).await {
             Ok(Ok(Ok(answers))) => Ok(answers),
             Ok(Ok(Err(failure))) => Err(self.failed_write(region, failure)),
             Ok(Err(_)) => Err(self.failed_write(region, Failure::LeaderLost)),
@@ -119,6 +122,13 @@ impl Shared {
         }
         self.budget
             .take(bytes + status::REQUEST_OVERHEAD_BYTES)
+            .ok_or_else(|| status::overloaded("bytes of requests under way", self.budget.bytes_max()))
+    }
+
+    /// Takes memory for waiting reads. They are served from a full disk too.
+    fn admit_read(&self, bytes: usize) -> Result<crate::budget::Share, v1::Error> {
+        self.budget
+            .take(bytes)
             .ok_or_else(|| status::overloaded("bytes of requests under way", self.budget.bytes_max()))
     }
 

@@ -1,7 +1,7 @@
 //! The pipe: many operations of one connection in each message.
 //!
-//! A message's writes become one proposal and its reads share one wait for a ReadIndex round, so the cost of a hand-over
-//! is paid per message and not per operation. One task per pipe takes messages in, and what comes back from the raft
+//! A message's writes become one proposal (or a few, where they are many bytes) and its reads share one wait for a
+//! ReadIndex round, so the cost of a hand-over is paid per message and not per operation. One task per pipe takes messages in, and what comes back from the raft
 //! loop and the applier goes out in as few messages as there is time for. Deadlines are looked at for the message as a
 //! whole, a few times a second.
 //!
@@ -16,8 +16,9 @@ use crate::metrics::{Operation, Result as MetricResult};
 use crate::shared::Shared;
 use crate::waiter::{Answers, ReadWaiter, WriteWaiter};
 use bytes::Bytes;
+use prost::Message as _;
 use rdb_core::command::{Encoded, RequestId};
-use rdb_core::ids::{Epoch, RegionId};
+use rdb_core::ids::{Epoch, NamespaceId, RegionId};
 use rdb_core::raft::Failure;
 use rdb_proto::v1;
 use rdb_proto::v1::pipe_operation::Operation as WireOperation;
@@ -34,6 +35,14 @@ const OPERATIONS_MAX: usize = 65_536;
 const RESPONSES_MAX: usize = 16;
 /// Parts that are joined into one response.
 const PARTS_MAX: usize = 256;
+/// Bytes of results that are sent without waiting for more.
+const RESPONSE_BYTES: usize = 1 << 20;
+/// Bytes of commands after which a message's further writes go into another proposal.
+const PROPOSAL_BYTES: usize = 1 << 20;
+/// What a waiting read takes besides its key.
+const READ_OVERHEAD_BYTES: usize = 64;
+/// Under which answers go that belong to no namespace.
+const NOWHERE: Target = Target { namespace: NamespaceId::META, region: RegionId::META, epoch: Epoch(0) };
 /// Between looks for what has taken too long.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -44,12 +53,9 @@ pub(super) fn serve(
 ) -> ReceiverStream<Result<v1::PipeResponse, Status>> {
     let (responses, outgoing) = mpsc::channel(RESPONSES_MAX);
     let (parts, arrived) = mpsc::unbounded_channel();
-    let pipe = Pipe { shared, parts, under_way: BTreeMap::new(), operations: 0, next_ticket: 0 };
-    tokio::spawn(async move {
-        if let Err(status) = pipe.run(incoming, arrived, &responses).await {
-            drop(responses.send(Err(status)).await);
-        }
-    });
+    let out = Out { shared: shared.clone(), responses, waiting: BTreeMap::new(), bytes: 0 };
+    let pipe = Pipe { shared, parts, out, under_way: BTreeMap::new(), operations: 0, next_ticket: 0 };
+    tokio::spawn(pipe.run(incoming, arrived));
     ReceiverStream::new(outgoing)
 }
 
@@ -70,11 +76,18 @@ enum Keys {
     Many(Vec<Bytes>),
 }
 
+/// Writes of one message that become one proposal: their commands, and their ids in the same order.
+#[derive(Default)]
+struct Writes {
+    commands: Encoded,
+    ids: Vec<u64>,
+}
+
 enum Work {
     /// The ids of the commands of one proposal, in order.
     Writes(Vec<u64>),
-    /// The reads that wait for one round.
-    Reads(Vec<Read>),
+    /// The reads that wait for one round, and their share of the node's memory.
+    Reads(Vec<Read>, Share),
 }
 
 /// One proposal, or one wait for a round.
@@ -84,59 +97,96 @@ struct UnderWay {
     began: Instant,
     deadline: Instant,
     timeout: Duration,
-    _share: Option<Share>,
 }
 
 struct Pipe {
     shared: Shared,
     parts: mpsc::UnboundedSender<Part>,
+    out: Out,
     under_way: BTreeMap<u64, UnderWay>,
     operations: usize,
     next_ticket: u64,
 }
 
-type Results = Vec<v1::PipeResult>;
+/// The client has gone.
+struct Gone;
 
-impl Pipe {
-    async fn run(
-        mut self,
-        mut incoming: Streaming<v1::PipeRequest>,
-        mut arrived: mpsc::UnboundedReceiver<Part>,
-        responses: &mpsc::Sender<Result<v1::PipeResponse, Status>>,
-    ) -> Result<(), Status> {
-        let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
-        let mut parts = Vec::with_capacity(PARTS_MAX);
-        let mut ended = false;
-        while !ended || !self.under_way.is_empty() {
-            let mut out = BTreeMap::<(RegionId, Epoch), Results>::new();
-            tokio::select! {
-                biased;
-                _ = arrived.recv_many(&mut parts, PARTS_MAX) => {
-                    for part in parts.drain(..) {
-                        self.finish(part, &mut out);
-                    }
-                }
-                message = incoming.message(), if !ended && self.operations < OPERATIONS_MAX => {
-                    match message? {
-                        Some(message) => self.take(message, &mut out).await,
-                        None => ended = true,
-                    }
-                }
-                _ = sweep.tick() => self.sweep(&mut out),
-            }
-            for ((region, epoch), results) in out {
-                let header = self.shared.header(region, epoch);
-                let response = v1::PipeResponse { header: Some(header), results };
-                if responses.send(Ok(response)).await.is_err() {
-                    return Ok(());
-                }
-            }
+/// Results on their way to the client: by the header that they go under, until there is a message's worth of them.
+struct Out {
+    shared: Shared,
+    responses: mpsc::Sender<Result<v1::PipeResponse, Status>>,
+    waiting: BTreeMap<(RegionId, Epoch), Vec<v1::PipeResult>>,
+    bytes: usize,
+}
+
+impl Out {
+    /// Adds one result. Waits for the client once there are many bytes of them.
+    async fn add(&mut self, target: Target, result: v1::PipeResult) -> Result<(), Gone> {
+        self.bytes += result.encoded_len();
+        self.waiting.entry((target.region, target.epoch)).or_default().push(result);
+        if RESPONSE_BYTES <= self.bytes { self.flush().await } else { Ok(()) }
+    }
+
+    async fn add_all(
+        &mut self,
+        target: Target,
+        results: impl Iterator<Item = v1::PipeResult>,
+    ) -> Result<(), Gone> {
+        for result in results {
+            self.add(target, result).await?;
         }
         Ok(())
     }
 
-    /// Starts what a message asks for. What is refused at once goes to `out`.
-    async fn take(&mut self, message: v1::PipeRequest, out: &mut BTreeMap<(RegionId, Epoch), Results>) {
+    async fn flush(&mut self) -> Result<(), Gone> {
+        self.bytes = 0;
+        for ((region, epoch), results) in std::mem::take(&mut self.waiting) {
+            let header = self.shared.header(region, epoch);
+            let response = v1::PipeResponse { header: Some(header), results };
+            self.responses.send(Ok(response)).await.map_err(|_| Gone)?;
+        }
+        Ok(())
+    }
+}
+
+impl Pipe {
+    async fn run(mut self, incoming: Streaming<v1::PipeRequest>, arrived: mpsc::UnboundedReceiver<Part>) {
+        if let Err(Ended::Badly(status)) = self.work(incoming, arrived).await {
+            drop(self.out.responses.send(Err(status)).await);
+        }
+    }
+
+    async fn work(
+        &mut self,
+        mut incoming: Streaming<v1::PipeRequest>,
+        mut arrived: mpsc::UnboundedReceiver<Part>,
+    ) -> Result<(), Ended> {
+        let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
+        let mut parts = Vec::with_capacity(PARTS_MAX);
+        let mut ended = false;
+        while !ended || !self.under_way.is_empty() {
+            tokio::select! {
+                biased;
+                _ = arrived.recv_many(&mut parts, PARTS_MAX) => {
+                    for part in parts.drain(..) {
+                        self.finish(part).await?;
+                    }
+                }
+                message = incoming.message(), if !ended && self.operations < OPERATIONS_MAX => {
+                    match message? {
+                        Some(message) => self.take(message).await?,
+                        None => ended = true,
+                    }
+                }
+                _ = sweep.tick() => self.sweep().await?,
+            }
+            self.out.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// Starts what a message asks for. What is refused at once is answered at once.
+    async fn take(&mut self, message: v1::PipeRequest) -> Result<(), Gone> {
         let longest = self.shared.config.request_timeout();
         let asked = Duration::from_millis(u64::from(message.timeout_ms));
         let timeout = if asked.is_zero() { longest } else { asked.min(longest) };
@@ -147,65 +197,64 @@ impl Pipe {
         let target = match checked {
             Ok(target) => target,
             Err(error) => {
-                let refused = out.entry((RegionId::META, Epoch(0))).or_default();
                 let ids = message.operations.iter().map(|operation| operation.id);
-                refused.extend(ids.map(|id| refuse(id, error.clone())));
-                return;
+                let refused = ids.map(|id| refuse(id, error.clone()));
+                return self.out.add_all(NOWHERE, refused).await;
             }
         };
-        let refused = out.entry((target.region, target.epoch)).or_default();
-        let (commands, writes, reads) = sort(message, refused);
-        self.propose(target, commands, writes, timeout, refused);
-        self.await_round(target, reads, timeout);
-        if refused.is_empty() {
-            out.remove(&(target.region, target.epoch));
+        let Sorted { writes, reads, refused } = sort(message);
+        self.out.add_all(target, refused.into_iter()).await?;
+        for writes in writes {
+            self.propose(target, writes, timeout).await?;
         }
+        self.await_round(target, reads, timeout).await
     }
 
-    fn propose(
-        &mut self,
-        target: Target,
-        commands: Encoded,
-        ids: Vec<u64>,
-        timeout: Duration,
-        refused: &mut Results,
-    ) {
-        if ids.is_empty() {
-            return;
-        }
+    async fn propose(&mut self, target: Target, writes: Writes, timeout: Duration) -> Result<(), Gone> {
+        let Writes { commands, ids } = writes;
         let share = match self.shared.admit(commands.bytes.len()) {
             Ok(share) => share,
-            Err(error) => return refused.extend(ids.into_iter().map(|id| refuse(id, error.clone()))),
+            Err(error) => {
+                let refused = ids.into_iter().map(|id| refuse(id, error.clone()));
+                return self.out.add_all(target, refused).await;
+            }
         };
-        let ticket = self.start(target, ids.len(), Work::Writes(ids), timeout, Some(share));
+        let ticket = self.start(target, ids.len(), Work::Writes(ids), timeout);
         let parts = self.parts.clone();
-        // A pipe that has ended needs no answers.
-        let waiter = WriteWaiter::new(move |answer| drop(parts.send(Part::Written(ticket, answer))));
+        // The share goes with the write, wherever it is, and not with this pipe: a client that does not read its answers
+        // must not keep what they no longer need.
+        let waiter = WriteWaiter::new(move |answer| {
+            drop(share);
+            // A pipe that has ended needs no answers.
+            drop(parts.send(Part::Written(ticket, answer)));
+        });
         self.shared.mailbox.post(Event::Write { region: target.region, commands, waiter });
+        Ok(())
     }
 
-    fn await_round(&mut self, target: Target, reads: Vec<Read>, timeout: Duration) {
+    async fn await_round(&mut self, target: Target, reads: Vec<Read>, timeout: Duration) -> Result<(), Gone> {
         if reads.is_empty() {
-            return;
+            return Ok(());
         }
-        let ticket = self.start(target, reads.len(), Work::Reads(reads), timeout, None);
+        let share = match self.shared.admit_read(reads.iter().map(Read::bytes).sum()) {
+            Ok(share) => share,
+            Err(error) => {
+                let refused = reads.into_iter().map(|read| refuse(read.id, error.clone()));
+                return self.out.add_all(target, refused).await;
+            }
+        };
+        let ticket = self.start(target, reads.len(), Work::Reads(reads, share), timeout);
         let parts = self.parts.clone();
         let waiter = ReadWaiter::new(move |answer| drop(parts.send(Part::Released(ticket, answer))));
         self.shared.mailbox.post(Event::Read { region: target.region, waiter });
+        Ok(())
     }
 
-    fn start(
-        &mut self,
-        target: Target,
-        operations: usize,
-        work: Work,
-        timeout: Duration,
-        share: Option<Share>,
-    ) -> u64 {
+    fn start(&mut self, target: Target, operations: usize, work: Work, timeout: Duration) -> u64 {
         self.next_ticket += 1;
         self.operations += operations;
         let began = Instant::now();
-        let under_way = UnderWay { target, work, began, deadline: began + timeout, timeout, _share: share };
+        let under_way = UnderWay { target, work, began, deadline: began + timeout, timeout };
         self.under_way.insert(self.next_ticket, under_way);
         self.next_ticket
     }
@@ -214,65 +263,57 @@ impl Pipe {
         let ended = self.under_way.remove(&ticket)?;
         self.operations -= match &ended.work {
             Work::Writes(ids) => ids.len(),
-            Work::Reads(reads) => reads.len(),
+            Work::Reads(reads, _) => reads.len(),
         };
         Some(ended)
     }
 
     /// Turns a part into results. One whose ticket is gone has timed out, and its operations have their answers.
-    fn finish(&mut self, part: Part, out: &mut BTreeMap<(RegionId, Epoch), Results>) {
+    async fn finish(&mut self, part: Part) -> Result<(), Gone> {
         let (Part::Written(ticket, _) | Part::Released(ticket, _)) = &part;
-        let Some(ended) = self.end(*ticket) else { return };
-        let UnderWay { target, work, began, .. } = ended;
-        let results = out.entry((target.region, target.epoch)).or_default();
+        let Some(UnderWay { target, work, began, .. }) = self.end(*ticket) else { return Ok(()) };
         match (part, work) {
-            (Part::Written(_, answer), Work::Writes(ids)) => {
-                self.written(target, ids, answer, began, results);
+            (Part::Written(_, answer), Work::Writes(ids)) => self.written(target, ids, answer, began).await,
+            (Part::Released(_, Ok(())), Work::Reads(reads, share)) => {
+                let served = self.read(target, reads, began).await;
+                drop(share);
+                served
             }
-            (Part::Released(_, Ok(())), Work::Reads(reads)) => self.read(target, reads, began, results),
-            (Part::Released(_, Err(failure)), Work::Reads(reads)) => {
+            (Part::Released(_, Err(failure)), Work::Reads(reads, _)) => {
                 let error = self.shared.failed_read(target.region, failure);
-                self.refuse_reads(reads, &error, began, results);
+                self.refuse_reads(target, reads, &error, began).await
             }
-            (Part::Written(..), Work::Reads(_)) | (Part::Released(..), Work::Writes(_)) => {
+            (Part::Written(..), Work::Reads(..)) | (Part::Released(..), Work::Writes(_)) => {
                 unreachable!("a ticket is for one kind of work")
             }
         }
     }
 
-    fn written(
-        &self,
+    async fn written(
+        &mut self,
         target: Target,
         ids: Vec<u64>,
         answer: Result<Answers, Failure>,
         began: Instant,
-        results: &mut Results,
-    ) {
+    ) -> Result<(), Gone> {
         let count = ids.len() as u64;
         let error = match answer {
             Ok(Answers::Keys(answers)) if answers.len() == ids.len() => {
                 self.shared.metrics.requests(Operation::Write, MetricResult::Done, count, began.elapsed());
                 let answered = ids.into_iter().zip(answers);
-                results.extend(answered.map(|(id, answer)| result(id, write_result(answer))));
-                return;
+                let results = answered.map(|(id, answer)| result(id, write_result(answer)));
+                return self.out.add_all(target, results).await;
             }
             Ok(other) => status::internal(format!("unexpected answers: {other:?}")),
             Err(failure) => self.shared.failed_write(target.region, failure),
         };
-        let metric = match error.outcome() {
-            v1::Outcome::InDoubt => MetricResult::InDoubt,
-            _ => MetricResult::NotDone,
-        };
-        self.shared.metrics.requests(Operation::Write, metric, count, began.elapsed());
-        results.extend(ids.into_iter().map(|id| refuse(id, error.clone())));
+        self.refuse_writes(target, ids, &error, began).await
     }
 
-    fn read(&self, target: Target, reads: Vec<Read>, began: Instant, results: &mut Results) {
+    async fn read(&mut self, target: Target, reads: Vec<Read>, began: Instant) -> Result<(), Gone> {
         // The namespace may have been deleted or have changed its rules while the reads waited.
-        let unchanged = self
-            .shared
-            .catalog
-            .load()
+        let catalog = self.shared.catalog.load();
+        let unchanged = catalog
             .namespaces()
             .any(|namespace| namespace.region == target.region && namespace.epoch == target.epoch);
         if !unchanged {
@@ -281,18 +322,19 @@ impl Pipe {
                 "the namespace was deleted or changed its mode while the read waited".to_owned(),
                 "ask again",
             );
-            return self.refuse_reads(reads, &error, began, results);
+            return self.refuse_reads(target, reads, &error, began).await;
         }
         let count = reads.len() as u64;
-        results.extend(reads.into_iter().map(|read| {
+        for read in reads {
             let served = match read.keys {
                 Keys::One(key) => self.read_one(target, &key),
                 Keys::Many(keys) => read_records(&self.shared, target, keys)
                     .map(|records| WireResult::Records(v1::Records { records })),
             };
-            result(read.id, served.unwrap_or_else(error_result))
-        }));
+            self.out.add(target, result(read.id, served.unwrap_or_else(error_result))).await?;
+        }
         self.shared.metrics.requests(Operation::Read, MetricResult::Done, count, began.elapsed());
+        Ok(())
     }
 
     fn read_one(&self, target: Target, key: &[u8]) -> Result<WireResult, v1::Error> {
@@ -300,14 +342,35 @@ impl Pipe {
         Ok(WireResult::Found(v1::Found { value: found.value, version: found.version }))
     }
 
-    fn refuse_reads(&self, reads: Vec<Read>, error: &v1::Error, began: Instant, results: &mut Results) {
+    async fn refuse_reads(
+        &mut self,
+        target: Target,
+        reads: Vec<Read>,
+        error: &v1::Error,
+        began: Instant,
+    ) -> Result<(), Gone> {
         let count = reads.len() as u64;
         self.shared.metrics.requests(Operation::Read, MetricResult::NotDone, count, began.elapsed());
-        results.extend(reads.into_iter().map(|read| refuse(read.id, error.clone())));
+        self.out.add_all(target, reads.into_iter().map(|read| refuse(read.id, error.clone()))).await
+    }
+
+    async fn refuse_writes(
+        &mut self,
+        target: Target,
+        ids: Vec<u64>,
+        error: &v1::Error,
+        began: Instant,
+    ) -> Result<(), Gone> {
+        let metric = match error.outcome() {
+            v1::Outcome::InDoubt => MetricResult::InDoubt,
+            _ => MetricResult::NotDone,
+        };
+        self.shared.metrics.requests(Operation::Write, metric, ids.len() as u64, began.elapsed());
+        self.out.add_all(target, ids.into_iter().map(|id| refuse(id, error.clone()))).await
     }
 
     /// Answers what has taken too long.
-    fn sweep(&mut self, out: &mut BTreeMap<(RegionId, Epoch), Results>) {
+    async fn sweep(&mut self) -> Result<(), Gone> {
         let now = Instant::now();
         let late: Vec<u64> = self
             .under_way
@@ -317,25 +380,73 @@ impl Pipe {
             .collect();
         for ticket in late {
             let Some(UnderWay { target, work, began, timeout, .. }) = self.end(ticket) else { continue };
-            let results = out.entry((target.region, target.epoch)).or_default();
             match work {
                 Work::Writes(ids) => {
-                    let error = status::write_timed_out(timeout);
-                    let (count, took) = (ids.len() as u64, began.elapsed());
-                    self.shared.metrics.requests(Operation::Write, MetricResult::InDoubt, count, took);
-                    results.extend(ids.into_iter().map(|id| refuse(id, error.clone())));
+                    self.refuse_writes(target, ids, &status::write_timed_out(timeout), began).await?;
                 }
-                Work::Reads(reads) => {
-                    self.refuse_reads(reads, &status::read_timed_out(timeout), began, results);
+                Work::Reads(reads, _) => {
+                    self.refuse_reads(target, reads, &status::read_timed_out(timeout), began).await?;
                 }
             }
+        }
+        Ok(())
+    }
+}
+
+/// Why a pipe ended before it was through.
+enum Ended {
+    /// There is nobody left to tell.
+    Quietly,
+    /// The client broke the connection's rules.
+    Badly(Status),
+}
+
+impl From<Gone> for Ended {
+    fn from(_: Gone) -> Self {
+        Ended::Quietly
+    }
+}
+
+impl From<Status> for Ended {
+    fn from(status: Status) -> Self {
+        Ended::Badly(status)
+    }
+}
+
+impl Read {
+    /// What it takes until it is served.
+    fn bytes(&self) -> usize {
+        match &self.keys {
+            Keys::One(key) => key.len() + READ_OVERHEAD_BYTES,
+            Keys::Many(keys) => keys.iter().map(|key| key.len() + READ_OVERHEAD_BYTES).sum(),
         }
     }
 }
 
-/// A message's operations: the writes as commands with their ids, and the reads. What breaks a limit is refused.
-fn sort(message: v1::PipeRequest, refused: &mut Results) -> (Encoded, Vec<u64>, Vec<Read>) {
-    let (mut commands, mut writes, mut reads) = (Encoded::default(), Vec::new(), Vec::new());
+/// A message's operations by what is to be done with them.
+#[derive(Default)]
+struct Sorted {
+    /// Cut into proposals, each about as large as an entry: a longer one would make everyone behind it wait.
+    writes: Vec<Writes>,
+    reads: Vec<Read>,
+    /// Those that break a limit.
+    refused: Vec<v1::PipeResult>,
+}
+
+impl Sorted {
+    /// The proposal that the next command joins.
+    fn writes(&mut self) -> &mut Writes {
+        let full = self.writes.last().is_none_or(|last| PROPOSAL_BYTES <= last.commands.bytes.len());
+        if full {
+            self.writes.push(Writes::default());
+        }
+        let last = self.writes.len() - 1;
+        &mut self.writes[last]
+    }
+}
+
+fn sort(message: v1::PipeRequest) -> Sorted {
+    let mut sorted = Sorted::default();
     for operation in message.operations {
         let id = operation.id;
         let request = (operation.sequence != 0).then_some(RequestId {
@@ -344,34 +455,42 @@ fn sort(message: v1::PipeRequest, refused: &mut Results) -> (Encoded, Vec<u64>, 
             lowest: message.lowest,
         });
         let taken = match operation.operation {
-            Some(WireOperation::Get(get)) => {
-                limits::key(&get.key).map(|()| reads.push(Read { id, keys: Keys::One(get.key) }))
-            }
-            Some(WireOperation::BatchGet(get)) => {
-                request::check_batch_get(&get).map(|()| reads.push(Read { id, keys: Keys::Many(get.keys) }))
-            }
-            Some(WireOperation::Put(put)) => {
-                request::push_put(&mut commands, &put, request).map(|()| writes.push(id))
-            }
-            Some(WireOperation::Delete(delete)) => {
-                request::push_delete(&mut commands, &delete, request).map(|()| writes.push(id))
-            }
-            Some(WireOperation::Cas(cas)) => {
-                request::push_cas(&mut commands, &cas, request).map(|()| writes.push(id))
-            }
-            Some(WireOperation::BatchWrite(batch)) => {
-                request::push_batch(&mut commands, &batch, request).map(|()| writes.push(id))
-            }
+            Some(WireOperation::Get(get)) => limits::key(&get.key).map(|()| {
+                sorted.reads.push(Read { id, keys: Keys::One(get.key) });
+            }),
+            Some(WireOperation::BatchGet(get)) => request::check_batch_get(&get).map(|()| {
+                sorted.reads.push(Read { id, keys: Keys::Many(get.keys) });
+            }),
+            Some(write) => push_write(sorted.writes(), id, &write, request),
             None => Err(status::unsupported(
                 "the operation is not known to this node".to_owned(),
                 "upgrade the node, or do without",
             )),
         };
         if let Err(error) = taken {
-            refused.push(refuse(id, error));
+            sorted.refused.push(refuse(id, error));
         }
     }
-    (commands, writes, reads)
+    sorted.writes.retain(|writes| !writes.ids.is_empty());
+    sorted
+}
+
+fn push_write(
+    writes: &mut Writes,
+    id: u64,
+    operation: &WireOperation,
+    request: Option<RequestId>,
+) -> Result<(), v1::Error> {
+    let out = &mut writes.commands;
+    match operation {
+        WireOperation::Put(put) => request::push_put(out, put, request)?,
+        WireOperation::Delete(delete) => request::push_delete(out, delete, request)?,
+        WireOperation::Cas(cas) => request::push_cas(out, cas, request)?,
+        WireOperation::BatchWrite(batch) => request::push_batch(out, batch, request)?,
+        WireOperation::Get(_) | WireOperation::BatchGet(_) => unreachable!("reads are sorted out before"),
+    }
+    writes.ids.push(id);
+    Ok(())
 }
 
 fn result(id: u64, result: WireResult) -> v1::PipeResult {

@@ -54,7 +54,8 @@ fn records_are_read_as_they_were_applied() {
     assert_eq!(region.get(b"last").unwrap().unwrap(), 1u64.to_be_bytes());
     assert_eq!(region.get(b"none").unwrap(), None);
     assert_eq!(data.get(NamespaceId(8), b"last").unwrap(), None, "another namespace");
-    let many = data.multi_get(NAMESPACE, &[&b"slot 1"[..], b"none", b"last"]).unwrap();
+    let many = data.multi_get(NAMESPACE, &[&b"slot 1"[..], b"none", b"last"], 1000).unwrap().unwrap();
+    assert_eq!(data.multi_get(NAMESPACE, &[b"last"], 1).unwrap(), None, "more than a byte");
     assert_eq!(many.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, true]);
     let mut removal = changes(2, 0);
     removal.records = vec![(b"last".to_vec(), Some(Vec::new())), (b"last".to_vec(), None)];

@@ -1,0 +1,97 @@
+//! Golden scripts of the raft driver: each in `src/raft/testscripts` tells a story, command by command, with the effects
+//! of each. `UPDATE_GOLDENFILES=1 cargo test -p rdb-core --test raft_scripts` writes them anew; then read the difference.
+//!
+//! ```text
+//! cluster N             N nodes, none of which has started an election
+//! campaign NODE         stands for election
+//! propose NODE K=V...   one caller's puts
+//! read NODE NAME        a linearizable read, known as NAME
+//! tick NODE [COUNT]     time passes, with no event in between
+//! sync NODE [COUNT]     the log writer finishes its writes, or that many of them
+//! apply NODE            the applier applies what it was given
+//! deliver [from=N] [to=N]   the messages under way arrive; answers to them wait for the next command
+//! drop [from=N] [to=N]      they are lost
+//! transfer NODE TO      hands over
+//! crash NODE            synced writes and applied data stay, all else is gone
+//! restart NODE          starts from what stayed
+//! elect NODE            campaigns, and all else happens by itself
+//! settle                messages, syncs and applies happen by themselves, until there are none
+//! status                every node in a line
+//! ```
+#![allow(clippy::unwrap_used, reason = "the helpers of a test are not seen as tests")]
+
+mod harness;
+
+use goldenscript::{Command, Context, Runner};
+use harness::Cluster;
+use std::error::Error;
+
+#[derive(Command)]
+pub(crate) enum Verb {
+    Cluster(u64),
+    Campaign(u64),
+    Elect(u64),
+    Settle,
+    Propose(u64, #[arg(many)] Vec<(String, String)>),
+    Read(u64, String),
+    Tick(u64, Option<u64>),
+    Sync(u64, Option<usize>),
+    Apply(u64),
+    Deliver {
+        #[arg(key, optional)]
+        from: Option<u64>,
+        #[arg(key, optional)]
+        to: Option<u64>,
+    },
+    Drop {
+        #[arg(key, optional)]
+        from: Option<u64>,
+        #[arg(key, optional)]
+        to: Option<u64>,
+    },
+    Transfer(u64, u64),
+    Crash(u64),
+    Restart(u64),
+    Status,
+}
+
+impl Runner for Cluster {
+    type Command = Verb;
+
+    fn run(&mut self, verb: &Verb, _: &Context) -> Result<String, Box<dyn Error>> {
+        self.lines.clear();
+        match verb {
+            Verb::Cluster(nodes) => self.found(*nodes),
+            Verb::Campaign(node) => self.turn(*node, |group, _| group.campaign()),
+            Verb::Elect(node) => self.elect(*node),
+            Verb::Settle => self.settle(),
+            Verb::Propose(node, writes) => self.propose(*node, writes),
+            Verb::Read(node, name) => self.read(*node, name),
+            Verb::Tick(node, count) => self.tick(*node, count.unwrap_or(1)),
+            Verb::Sync(node, count) => self.sync(*node, count.unwrap_or(usize::MAX)),
+            Verb::Apply(node) => self.apply(*node),
+            Verb::Deliver { from, to } => self.deliver(*from, *to),
+            Verb::Drop { from, to } => self.drop_messages(*from, *to),
+            Verb::Transfer(node, to) => {
+                let to = rdb_core::ids::NodeId(*to);
+                self.turn(*node, |group, _| group.transfer_leader(to));
+            }
+            Verb::Crash(node) => self.crash(*node),
+            Verb::Restart(node) => self.restart(*node)?,
+            Verb::Status => self.status(),
+        }
+        Ok(self.lines.iter().map(|line| format!("{line}\n")).collect())
+    }
+}
+
+#[test]
+fn scripts() {
+    let scripts = concat!(env!("CARGO_MANIFEST_DIR"), "/src/raft/testscripts");
+    let mut paths: Vec<_> = std::fs::read_dir(scripts).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    assert!(!paths.is_empty());
+    for path in paths {
+        println!("{}", path.display());
+        goldenscript::run(&mut Cluster::default(), path).unwrap();
+    }
+}

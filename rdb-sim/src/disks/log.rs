@@ -1,0 +1,197 @@
+//! A node's log disk: written is what a process reads back, synced is what a power cut leaves.
+//!
+//! A crash keeps what is synced and, of what was only written, a prefix of random length: a write-ahead log is replayed
+//! up to its first torn batch, and a batch that is torn counts as absent.
+
+use rand::RngExt as _;
+use rand_chacha::ChaCha8Rng;
+use rdb_core::ids::{Index, RegionId, Term};
+use rdb_core::raft::disk::{self, Terms};
+use rdb_core::raft::{Entry, HardState, LogRead, LogWrite};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+/// One region's part of the log, as it lies on disk.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Files {
+    entries: BTreeMap<Index, Vec<u8>>,
+    hard_state: Option<Vec<u8>>,
+    terms: Option<Vec<u8>>,
+}
+
+/// One batch of one region.
+#[derive(Debug, Clone)]
+pub(crate) struct Batch {
+    region: RegionId,
+    entries: Vec<(Index, Vec<u8>)>,
+    remove: Option<(Index, Index)>,
+    hard_state: Option<Vec<u8>>,
+    terms: Option<Vec<u8>>,
+}
+
+impl Batch {
+    /// What a group asked to write.
+    pub(crate) fn of_write(region: RegionId, write: &mut LogWrite) -> Self {
+        Self {
+            region,
+            entries: std::mem::take(&mut write.entries),
+            remove: write.remove_stale,
+            hard_state: write.hard_state.take(),
+            terms: write.terms.take(),
+        }
+    }
+
+    /// The removal of all entries below `first`.
+    pub(crate) fn of_truncation(region: RegionId, first: Index, terms: Vec<u8>) -> Self {
+        Self { region, entries: Vec::new(), remove: Some((0, first)), hard_state: None, terms: Some(terms) }
+    }
+}
+
+/// The log disk of one node.
+#[derive(Debug)]
+pub(crate) struct LogDisk {
+    written: BTreeMap<RegionId, Rc<RefCell<Files>>>,
+    synced: BTreeMap<RegionId, Files>,
+    unsynced: Vec<Batch>,
+}
+
+/// What a start finds of one region.
+pub(crate) struct Found {
+    pub(crate) hard_state: HardState,
+    pub(crate) terms: Terms,
+    pub(crate) last: Index,
+}
+
+impl LogDisk {
+    pub(crate) fn new(regions: &[RegionId]) -> Self {
+        Self {
+            written: regions.iter().map(|region| (*region, Rc::default())).collect(),
+            synced: regions.iter().map(|region| (*region, Files::default())).collect(),
+            unsynced: Vec::new(),
+        }
+    }
+
+    /// Writes a batch into the page cache.
+    pub(crate) fn write(&mut self, batch: Batch) {
+        self.written[&batch.region].borrow_mut().write(&batch);
+        self.unsynced.push(batch);
+    }
+
+    /// All that was written survives from now on.
+    pub(crate) fn sync(&mut self) {
+        let unsynced = self.unsynced.len();
+        self.keep(unsynced);
+    }
+
+    /// The power fails.
+    pub(crate) fn crash(&mut self, rng: &mut ChaCha8Rng) {
+        let kept = rng.random_range(0..=self.unsynced.len());
+        self.keep(kept);
+        self.unsynced.clear();
+        for (region, files) in &self.synced {
+            self.written.insert(*region, Rc::new(RefCell::new(files.clone())));
+        }
+    }
+
+    fn keep(&mut self, batches: usize) {
+        for batch in self.unsynced.drain(..batches) {
+            if let Some(files) = self.synced.get_mut(&batch.region) {
+                files.write(&batch);
+            }
+        }
+    }
+
+    /// What a start finds.
+    pub(crate) fn boot(&self, region: RegionId) -> Result<Found, String> {
+        self.written[&region].borrow().boot()
+    }
+
+    /// For reading entries later.
+    pub(crate) fn reader(&self, region: RegionId) -> Reader {
+        Reader(Rc::clone(&self.written[&region]))
+    }
+
+    /// What a power cut would leave of a region now.
+    pub(crate) fn synced(&self, region: RegionId) -> &Files {
+        &self.synced[&region]
+    }
+}
+
+impl Files {
+    fn write(&mut self, batch: &Batch) {
+        if let Some((from, to)) = batch.remove {
+            // Nearly always at one of the ends, and short.
+            let gone: Vec<Index> = self.entries.range(from..to).map(|(index, _)| *index).collect();
+            gone.iter().for_each(|index| drop(self.entries.remove(index)));
+        }
+        for (index, entry) in &batch.entries {
+            self.entries.insert(*index, entry.clone());
+        }
+        self.hard_state = batch.hard_state.clone().or(self.hard_state.take());
+        self.terms = batch.terms.clone().or(self.terms.take());
+    }
+
+    pub(crate) fn terms(&self) -> Terms {
+        let decoded = self.terms.as_deref().map(Terms::decode);
+        decoded.transpose().ok().flatten().unwrap_or_default()
+    }
+
+    pub(crate) fn hard_state(&self) -> HardState {
+        let decoded = self.hard_state.as_deref().map(disk::decode_hard_state);
+        decoded.transpose().ok().flatten().unwrap_or_default()
+    }
+
+    pub(crate) fn last(&self) -> Index {
+        self.entries.last_key_value().map_or_else(|| self.terms().first_index() - 1, |(index, _)| *index)
+    }
+
+    /// The term of an entry that is here; `None` where it is not.
+    pub(crate) fn term(&self, index: Index) -> Option<Term> {
+        disk::decode_entry(index, self.entries.get(&index)?).ok().map(|entry| entry.term)
+    }
+
+    fn boot(&self) -> Result<Found, String> {
+        let terms = self.terms.as_deref().map_or(Ok(Terms::default()), Terms::decode);
+        let terms = terms.map_err(|error| error.to_string())?;
+        let hard_state = self.hard_state.as_deref().map_or(Ok(HardState::default()), disk::decode_hard_state);
+        let last = self.last();
+        let expected = terms.first_index()..=last;
+        if !self.entries.keys().copied().eq(expected.clone()) {
+            return Err(format!("entries {expected:?} expected, found {:?}", self.entries.keys()));
+        }
+        for (index, bytes) in &self.entries {
+            let term = disk::decode_entry(*index, bytes).map_err(|error| error.to_string())?.term;
+            if terms.term(*index) != Some(term) {
+                return Err(format!(
+                    "entry {index} has term {term}, the table says {:?}",
+                    terms.term(*index)
+                ));
+            }
+        }
+        Ok(Found { hard_state: hard_state.map_err(|error| error.to_string())?, terms, last })
+    }
+}
+
+/// A group's access to its entries on disk.
+#[derive(Debug)]
+pub(crate) struct Reader(Rc<RefCell<Files>>);
+
+impl LogRead for Reader {
+    fn read(&self, low: Index, high: Index, bytes_max: u64) -> Result<Vec<Entry>, String> {
+        let files = self.0.borrow();
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        for (index, encoded) in files.entries.range(low..high) {
+            bytes += encoded.len() as u64;
+            if bytes_max < bytes && !entries.is_empty() {
+                break;
+            }
+            entries.push(disk::decode_entry(*index, encoded).map_err(|error| error.to_string())?);
+        }
+        match entries.first() {
+            Some(first) if first.index == low => Ok(entries),
+            _ => Err(format!("entry {low} is not on disk")),
+        }
+    }
+}

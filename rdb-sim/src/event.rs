@@ -1,0 +1,173 @@
+//! What happens in a world, and when: a queue ordered by time, and by age where times are equal.
+
+use crate::clients::{Reply, Request};
+use crate::options::Micros;
+use rdb_core::ids::{NodeId, RegionId};
+use rdb_core::raft::{Fetch, Message};
+use std::cmp::{Ordering, Reverse};
+use std::collections::BinaryHeap;
+
+/// Something that happens. What belongs to one start of a node carries its incarnation: it dies with that start.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A message between replicas arrives.
+    Deliver { to: NodeId, region: RegionId, message: Box<Message> },
+    /// A node handles what came in since its last turn.
+    Turn { node: NodeId, incarnation: u64 },
+    /// A node's ticker fires.
+    Tick { node: NodeId, incarnation: u64 },
+    /// A log writer's sync is done.
+    Synced { node: NodeId, incarnation: u64 },
+    /// An applier is done with its batch.
+    Applied { node: NodeId, incarnation: u64, region: RegionId },
+    /// Old entries were read for a follower.
+    Fetched { node: NodeId, incarnation: u64, region: RegionId, fetch: Box<Fetch> },
+    /// A client's request reaches a node.
+    Request { node: NodeId, request: Box<Request> },
+    /// An answer reaches a client.
+    Reply { client: usize, attempt: u64, reply: Reply },
+    /// A client waited long enough.
+    Impatient { client: usize, attempt: u64 },
+    /// A client begins or tries again.
+    Wake { client: usize, attempt: u64 },
+    /// A node flushes some of its data.
+    Flush { node: NodeId, incarnation: u64 },
+    /// A node looks whether its logs can be shortened.
+    Shorten { node: NodeId, incarnation: u64 },
+    /// A fault of this kind strikes.
+    Fault(Fault),
+    /// A cut link heals.
+    Heal { from: NodeId, to: NodeId, cut: u64 },
+    /// A node without power gets it back.
+    Restart { node: NodeId },
+    /// A stopped process goes on.
+    Resume { node: NodeId, incarnation: u64 },
+}
+
+/// The kinds of faults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    Crash,
+    PowerCut,
+    Partition,
+    IsolateLeader,
+    OneWay,
+    Pause,
+    Stall,
+    ClockStep,
+    Transfer,
+}
+
+impl Fault {
+    pub(crate) const ALL: [Fault; 9] = [
+        Fault::Crash,
+        Fault::PowerCut,
+        Fault::Partition,
+        Fault::IsolateLeader,
+        Fault::OneWay,
+        Fault::Pause,
+        Fault::Stall,
+        Fault::ClockStep,
+        Fault::Transfer,
+    ];
+}
+
+impl Event {
+    /// A line for a trace, and all that its hash sees.
+    pub(crate) fn describe(&self) -> String {
+        match self {
+            Event::Deliver { to, region, message } => {
+                format!("deliver to {to} region {region} {}", describe_message(message))
+            }
+            other => format!("{other:?}"),
+        }
+    }
+
+    /// Numbers that tell this event from others, for the trace's hash.
+    pub(crate) fn numbers(&self) -> [u64; 4] {
+        match self {
+            Event::Deliver { to, region, message: m } => {
+                let kind = u64::from(m.msg_type.unsigned_abs());
+                [kind << 32 | region.0, to.0 << 32 | m.from, m.term, m.index ^ m.commit.rotate_left(32)]
+            }
+            Event::Turn { node, incarnation } => [101, node.0, *incarnation, 0],
+            Event::Tick { node, incarnation } => [102, node.0, *incarnation, 0],
+            Event::Synced { node, incarnation } => [103, node.0, *incarnation, 0],
+            Event::Applied { node, incarnation, region } => [104, node.0, *incarnation, region.0],
+            Event::Fetched { node, incarnation, fetch, .. } => [105, node.0, *incarnation, fetch.low],
+            Event::Request { node, request } => [106, node.0, request.client as u64, request.attempt],
+            Event::Reply { client, attempt, .. } => [107, *client as u64, *attempt, 0],
+            Event::Impatient { client, attempt } => [108, *client as u64, *attempt, 0],
+            Event::Wake { client, attempt } => [109, *client as u64, *attempt, 0],
+            Event::Flush { node, incarnation } => [110, node.0, *incarnation, 0],
+            Event::Shorten { node, incarnation } => [111, node.0, *incarnation, 0],
+            Event::Fault(fault) => [112, *fault as u64, 0, 0],
+            Event::Heal { from, to, cut } => [113, from.0, to.0, *cut],
+            Event::Restart { node } => [114, node.0, 0, 0],
+            Event::Resume { node, incarnation } => [115, node.0, *incarnation, 0],
+        }
+    }
+}
+
+fn describe_message(message: &Message) -> String {
+    let reject = if message.reject { " reject" } else { "" };
+    format!(
+        "{:?} from {} term {} log_term {} index {} commit {} entries {}{reject}",
+        message.msg_type(),
+        message.from,
+        message.term,
+        message.log_term,
+        message.index,
+        message.commit,
+        message.entries.len(),
+    )
+}
+
+/// The future.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    heap: BinaryHeap<Reverse<Due>>,
+    sequence: u64,
+}
+
+#[derive(Debug)]
+struct Due {
+    at: Micros,
+    sequence: u64,
+    event: Event,
+}
+
+impl Queue {
+    pub(crate) fn push(&mut self, at: Micros, event: Event) {
+        self.sequence += 1;
+        self.heap.push(Reverse(Due { at, sequence: self.sequence, event }));
+    }
+
+    /// The next event, if it happens before `end`.
+    pub(crate) fn pop_before(&mut self, end: Micros) -> Option<(Micros, Event)> {
+        if end <= self.heap.peek()?.0.at {
+            return None;
+        }
+        self.heap.pop().map(|Reverse(due)| (due.at, due.event))
+    }
+}
+
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.at, self.sequence).cmp(&(other.at, other.sequence))
+    }
+}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        self.sequence == other.sequence
+    }
+}
+
+impl Eq for Due {}

@@ -1,0 +1,95 @@
+//! Replicas at one index are equal: records, sessions, state, and the answers on the way there.
+//!
+//! A machine of the simulator's own applies each entry alone, as soon as any replica has it; all replicas, which apply
+//! in batches and start over from their disks, are compared with it after each of their batches.
+
+use super::{Violation, holds};
+use crate::disks::data::{DataDisk, Stored};
+use rdb_core::apply::{Answer, Changes, Committed, Machine, State};
+use rdb_core::ids::{Index, NodeId, RegionId};
+use rdb_core::sessions::Sessions;
+use std::collections::BTreeMap;
+
+#[derive(Debug, Default)]
+pub(crate) struct AppliedAlike {
+    models: BTreeMap<RegionId, Model>,
+}
+
+#[derive(Debug)]
+struct Model {
+    machine: Machine,
+    stored: Stored,
+    /// What each entry led to: the digest of everything after it, and its answers.
+    steps: Vec<(u64, Vec<Answer>)>,
+}
+
+impl AppliedAlike {
+    /// Applies an entry that is committed for the first time. Returns its changes and answers.
+    pub(crate) fn model(
+        &mut self,
+        region: RegionId,
+        entry: &Committed,
+    ) -> Result<(Changes, Vec<Answer>), Violation> {
+        let model = self.models.entry(region).or_insert_with(|| Model {
+            machine: Machine::new(region, State::default(), Sessions::default()),
+            stored: Stored::default(),
+            steps: Vec::new(),
+        });
+        let applied = model.machine.apply(std::slice::from_ref(entry), &model.stored);
+        let applied = applied.map_err(|error| Violation {
+            invariant: "every entry can be applied",
+            what: error.to_string(),
+        })?;
+        model.stored.write(&applied.changes);
+        let answers = applied.answers.into_iter().flatten().collect::<Vec<_>>();
+        model.steps.push((model.stored.digest(), answers.clone()));
+        Ok((applied.changes, answers))
+    }
+
+    /// A replica has applied up to `index`, and now holds `data`.
+    pub(crate) fn applied(
+        &self,
+        region: RegionId,
+        node: NodeId,
+        index: Index,
+        data: &DataDisk,
+    ) -> Result<(), Violation> {
+        let expected = self.step(region, index).map(|(digest, _)| *digest);
+        holds("replicas apply alike", expected == Some(data.current().digest()), || {
+            format!("region {region} node {node}: its data after entry {index} differs")
+        })
+    }
+
+    /// A replica answers the commands of entry `index`.
+    pub(crate) fn answers(
+        &self,
+        region: RegionId,
+        node: NodeId,
+        index: Index,
+        answers: &[Answer],
+    ) -> Result<(), Violation> {
+        let expected = self.step(region, index).map(|(_, answers)| answers.as_slice());
+        holds("replicas answer alike", expected == Some(answers), || {
+            format!("region {region} node {node} entry {index}: {answers:?} where {expected:?} is right")
+        })
+    }
+
+    fn step(&self, region: RegionId, index: Index) -> Option<&(u64, Vec<Answer>)> {
+        self.models.get(&region)?.steps.get(usize::try_from(index).ok()?.checked_sub(1)?)
+    }
+
+    /// The last entry committed anywhere.
+    pub(crate) fn last(&self, region: RegionId) -> Index {
+        self.models.get(&region).map_or(0, |model| model.steps.len() as Index)
+    }
+
+    /// Whether a replica's machine is where all must arrive.
+    pub(crate) fn is_final(&self, machine: &Machine) -> bool {
+        self.models.get(&machine.region()).is_none_or(|model| model.machine == *machine)
+    }
+
+    /// The value of a key after all that was committed.
+    pub(crate) fn stored(&self, region: RegionId) -> Option<&Stored> {
+        self.models.get(&region).map(|model| &model.stored)
+    }
+}

@@ -1,0 +1,225 @@
+//! What a world is like: every number here is drawn from the seed.
+//!
+//! Each fault is first switched on or off and then given a rate of its own, so that some seeds have a calm network and
+//! a murderous power supply, and others the reverse. A world in which everything fails at once explores less: its
+//! cluster never gets far enough for the interesting states.
+
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+use rdb_core::raft;
+
+/// Microseconds of simulated time.
+pub type Micros = u64;
+
+/// A range that a duration is drawn from each time.
+pub type Span = (Micros, Micros);
+
+/// One world.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// What all else here was drawn from.
+    pub seed: u64,
+    /// Nodes of the cluster.
+    pub nodes: u64,
+    /// Regions, each with a replica on every node.
+    pub regions: u64,
+    /// Clients at a time.
+    pub clients: usize,
+    /// Plain keys of each region; few, so that clients meet.
+    pub keys: u64,
+    /// How long everything may fail.
+    pub storm: Micros,
+    /// Time between two ticks of a node.
+    pub tick: Micros,
+    /// Time between a turn's first event and the turn: events in between are handled as one batch.
+    pub turn: Span,
+    /// Between two operations of a client.
+    pub think: Span,
+    /// After which a client gives up on an answer.
+    pub patience: Micros,
+    /// From the start of a sync to its end.
+    pub sync: Span,
+    /// From the start of an apply to its end.
+    pub apply: Span,
+    /// A read of old entries from the log.
+    pub fetch: Span,
+    /// Between two flushes of a node's data.
+    pub flush: Span,
+    /// Between two looks of a node at the length of its logs.
+    pub truncate: Span,
+    /// The links between nodes.
+    pub network: Network,
+    /// What happens to nodes and links, and how often.
+    pub faults: Faults,
+    /// How the clocks of nodes differ.
+    pub clocks: Clocks,
+    /// The options of every group.
+    pub raft: raft::Options,
+}
+
+/// How messages travel.
+#[derive(Debug, Clone)]
+pub struct Network {
+    /// The usual delay.
+    pub delay: Span,
+    /// Chance that a message is lost.
+    pub loss: f64,
+    /// Chance that it arrives twice.
+    pub duplicate: f64,
+    /// Chance that it takes the long way.
+    pub straggler: f64,
+    /// How long that is.
+    pub straggler_delay: Span,
+    /// Whether a link keeps the order of its messages, as one stream does.
+    pub ordered: bool,
+    /// Chance that a node notices that a message to a dead or cut-off peer was lost.
+    pub notices_loss: f64,
+}
+
+/// The mean time between two faults of a kind; `None` where it does not happen.
+#[derive(Debug, Clone)]
+pub struct Faults {
+    /// One node loses power.
+    pub crash: Option<Micros>,
+    /// All nodes lose power at once.
+    pub power_cut: Option<Micros>,
+    /// Until a node that lost power starts again.
+    pub restart: Span,
+    /// The network falls in two.
+    pub partition: Option<Micros>,
+    /// A leader is cut off from all others.
+    pub isolate_leader: Option<Micros>,
+    /// One direction of one link is cut.
+    pub one_way: Option<Micros>,
+    /// Until a cut heals.
+    pub heal: Span,
+    /// A process is stopped and goes on later.
+    pub pause: Option<Micros>,
+    /// For how long.
+    pub pause_length: Span,
+    /// A log disk hangs.
+    pub stall: Option<Micros>,
+    /// For how long.
+    pub stall_length: Span,
+    /// A wall clock steps forward or back.
+    pub clock_step: Option<Micros>,
+    /// A leader hands over.
+    pub transfer: Option<Micros>,
+}
+
+/// How far wall clocks are off.
+#[derive(Debug, Clone)]
+pub struct Clocks {
+    /// Milliseconds that a clock is off at the start, either way.
+    pub offset_ms: u64,
+    /// Parts per million that it runs too fast or too slow.
+    pub drift_ppm: u64,
+    /// Milliseconds of a step, either way.
+    pub step_ms: u64,
+}
+
+const MS: Micros = 1_000;
+/// A second.
+pub const SECOND: Micros = 1_000 * MS;
+
+impl Options {
+    /// Draws a world.
+    pub fn draw(seed: u64) -> Self {
+        let rng = &mut ChaCha8Rng::seed_from_u64(seed);
+        let tick = rng.random_range(10..=30) * MS;
+        let raft = draw_raft(rng);
+        let clients = rng.random_range(3..=6);
+        let network = draw_network(rng);
+        let sync = span(rng, 100, &[500, 5 * MS, 30 * MS]);
+        let apply = span(rng, 10, &[200, 2 * MS, 20 * MS]);
+        // Clients that give up sooner than a busy cluster can answer would only ever ask anew.
+        let service = clients as u64 * 3 * (2 * network.delay.1 + 2 * sync.1 + apply.1);
+        let patience = service + tick * raft.election_ticks as u64 * rng.random_range(1..=4);
+        Self {
+            seed,
+            nodes: *pick(rng, &[1, 3, 3, 3, 3, 3, 3, 3, 5, 5, 5]),
+            regions: rng.random_range(1..=2),
+            clients,
+            keys: rng.random_range(1..=4),
+            storm: rng.random_range(4..=10) * SECOND,
+            tick,
+            turn: span(rng, 1, &[1, 200, 2 * MS]),
+            think: span(rng, MS, &[20 * MS, 80 * MS, 200 * MS]),
+            patience,
+            sync,
+            apply,
+            fetch: span(rng, 50, &[MS, 20 * MS]),
+            flush: span(rng, 20 * MS, &[100 * MS, 500 * MS, 3 * SECOND]),
+            truncate: span(rng, 20 * MS, &[100 * MS, 500 * MS, 3 * SECOND]),
+            network,
+            faults: draw_faults(rng),
+            clocks: Clocks {
+                offset_ms: *pick(rng, &[0, 10, 1_000]),
+                drift_ppm: *pick(rng, &[0, 100, 50_000]),
+                step_ms: *pick(rng, &[10, 500, 60_000]),
+            },
+            raft,
+        }
+    }
+}
+
+fn draw_raft(rng: &mut ChaCha8Rng) -> raft::Options {
+    let append_bytes_max = *pick(rng, &[0, 200, 1 << 20]);
+    raft::Options {
+        election_ticks: rng.random_range(6..=16),
+        heartbeat_ticks: rng.random_range(1..=3),
+        append_bytes_max,
+        appends_in_flight_max: *pick(rng, &[1, 4, 64]),
+        entries_in_flight_max: *pick(rng, &[1, 2, 8]),
+        entry_bytes_max: *pick(rng, &[1, 100, 1 << 20]),
+        queue_bytes_max: *pick(rng, &[200, 64 << 20]),
+        reads_max: *pick(rng, &[2, 65_536]),
+        uncommitted_bytes_max: append_bytes_max.max(*pick(rng, &[500, 1 << 20, 64 << 20])),
+        eager_commits: rng.random_bool(0.5),
+        apply_bytes_max: *pick(rng, &[1, 500, 8 << 20]),
+        tail_bytes_max: *pick(rng, &[0, 500, 8 << 20]),
+    }
+}
+
+fn draw_network(rng: &mut ChaCha8Rng) -> Network {
+    Network {
+        delay: span(rng, 50, &[500, 5 * MS, 30 * MS]),
+        loss: *pick(rng, &[0.0, 0.0, 0.01, 0.1]),
+        duplicate: *pick(rng, &[0.0, 0.0, 0.02, 0.2]),
+        straggler: *pick(rng, &[0.0, 0.0, 0.01, 0.05]),
+        straggler_delay: span(rng, 20 * MS, &[200 * MS, 2 * SECOND]),
+        ordered: rng.random_bool(0.5),
+        notices_loss: *pick(rng, &[0.0, 0.1, 1.0]),
+    }
+}
+
+fn draw_faults(rng: &mut ChaCha8Rng) -> Faults {
+    Faults {
+        crash: rate(rng),
+        power_cut: rate(rng).map(|mean| 2 * mean),
+        restart: span(rng, 10 * MS, &[300 * MS, 2 * SECOND]),
+        partition: rate(rng),
+        isolate_leader: rate(rng),
+        one_way: rate(rng),
+        heal: span(rng, 50 * MS, &[500 * MS, 2 * SECOND]),
+        pause: rate(rng),
+        pause_length: span(rng, 20 * MS, &[300 * MS, 2 * SECOND]),
+        stall: rate(rng),
+        stall_length: span(rng, 50 * MS, &[500 * MS, 2 * SECOND]),
+        clock_step: rate(rng),
+        transfer: rate(rng),
+    }
+}
+
+fn rate(rng: &mut ChaCha8Rng) -> Option<Micros> {
+    let mean = rng.random_range(400 * MS..4 * SECOND);
+    rng.random_bool(0.5).then_some(mean)
+}
+
+fn pick<'a, T>(rng: &mut ChaCha8Rng, choices: &'a [T]) -> &'a T {
+    &choices[rng.random_range(0..choices.len())]
+}
+
+fn span(rng: &mut ChaCha8Rng, least: Micros, most: &[Micros]) -> Span {
+    (least, least + pick(rng, most))
+}

@@ -1,0 +1,106 @@
+//! One node: what survives a crash, and what does not.
+
+use crate::clients::{Caller, Reading};
+use crate::disks::data::DataDisk;
+use crate::disks::log::{Batch, LogDisk, Reader};
+use crate::event::Event;
+use crate::options::Micros;
+use rdb_core::apply::Machine;
+use rdb_core::command::Encoded;
+use rdb_core::hlc::Clock;
+use rdb_core::ids::{Index, NodeId, RegionId, Term};
+use rdb_core::raft::{Apply, Entry, Fetch, Group, Message};
+use std::collections::{BTreeMap, VecDeque};
+
+/// A node.
+pub(crate) struct Node {
+    pub(crate) id: NodeId,
+    /// Starts so far.
+    pub(crate) incarnation: u64,
+    pub(crate) log: LogDisk,
+    pub(crate) data: BTreeMap<RegionId, DataDisk>,
+    pub(crate) wall: Wall,
+    /// Until when the log disk hangs.
+    pub(crate) stalled_until: Micros,
+    /// What runs; `None` without power.
+    pub(crate) process: Option<Process>,
+}
+
+/// What a crash ends.
+pub(crate) struct Process {
+    pub(crate) replicas: BTreeMap<RegionId, Replica>,
+    pub(crate) clock: Clock,
+    /// What came in since the last turn.
+    pub(crate) inbox: VecDeque<Input>,
+    /// Whether a turn is coming.
+    pub(crate) turn_due: bool,
+    pub(crate) writer: Writer,
+    /// What waits for a stopped process to go on; `None` while it runs.
+    pub(crate) stopped: Option<Vec<Event>>,
+}
+
+/// What a node's raft loop hears of.
+pub(crate) enum Input {
+    Message(RegionId, Box<Message>),
+    Tick,
+    Persisted(RegionId, u64),
+    Applied(RegionId, Index),
+    Fetched(RegionId, Box<Fetch>, Vec<Entry>),
+    Propose(RegionId, Encoded, Caller),
+    Read(RegionId, Reading),
+    Unreachable(RegionId, NodeId),
+    Transfer(RegionId, NodeId),
+    Shorten(RegionId),
+}
+
+/// One region here.
+pub(crate) struct Replica {
+    pub(crate) group: Group<Reader, Caller, Reading>,
+    pub(crate) machine: Machine,
+    pub(crate) tasks: VecDeque<Apply<Caller>>,
+    pub(crate) applying: bool,
+    /// The terms of the newest entries handed out to be written, for the check of log matching.
+    pub(crate) terms: BTreeMap<Index, Term>,
+}
+
+/// The log writer: one sync at a time; what comes meanwhile gathers for the next.
+#[derive(Default)]
+pub(crate) struct Writer {
+    pub(crate) waiting: Vec<Job>,
+    pub(crate) syncing: Vec<Job>,
+}
+
+/// What the log writer does for one region.
+pub(crate) struct Job {
+    pub(crate) region: RegionId,
+    pub(crate) batch: Batch,
+    pub(crate) sync: bool,
+    /// What to report when it is on disk; `None` for a truncation.
+    pub(crate) number: Option<u64>,
+    pub(crate) then_send: Vec<Message>,
+}
+
+/// A wall clock: wrong, and wrong by more every day.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wall {
+    pub(crate) offset_ms: i64,
+    pub(crate) drift_ppm: i64,
+}
+
+/// Where wall clocks start: far enough from zero for any step back.
+const EPOCH_MS: i64 = 1_700_000_000_000;
+
+impl Wall {
+    pub(crate) fn now_ms(self, now: Micros) -> u64 {
+        let now = i64::try_from(now).unwrap_or(i64::MAX / 2);
+        let drifted = now + now / 1_000_000 * self.drift_ppm;
+        u64::try_from(EPOCH_MS + self.offset_ms + drifted / 1_000).unwrap_or(0)
+    }
+}
+
+impl Node {
+    /// The process that was started as `incarnation`, if it still has power.
+    pub(crate) fn running(&mut self, incarnation: u64) -> Option<&mut Process> {
+        self.process.as_mut().filter(|_| self.incarnation == incarnation)
+    }
+}

@@ -1,0 +1,141 @@
+//! The threads beside the raft loop: the log writer and the appliers.
+
+use super::World;
+use super::node::{Input, Job};
+use crate::clients::{Caller, Reply};
+use crate::event::Event;
+use crate::invariants::{Violation, answer_is_durable};
+use rand::RngExt as _;
+use rdb_core::apply::{Answer, Committed};
+use rdb_core::ids::{Index, NodeId, RegionId};
+use rdb_core::raft::Apply;
+
+impl World {
+    /// The log writer takes all that waits, unless it is busy.
+    pub(super) fn start_sync(&mut self, id: NodeId) {
+        let (least, most) = self.options.sync;
+        let node = self.node_mut(id);
+        let incarnation = node.incarnation;
+        let Some(process) = &mut node.process else { return };
+        if !process.writer.syncing.is_empty() || process.writer.waiting.is_empty() {
+            return;
+        }
+        process.writer.syncing = std::mem::take(&mut process.writer.waiting);
+        for job in &process.writer.syncing {
+            node.log.write(job.batch.clone());
+        }
+        let at = self.now + self.rng.random_range(least..most);
+        self.queue.push(at, Event::Synced { node: id, incarnation });
+    }
+
+    /// The sync is done. The order is a promise: first the report, then the messages that stand on it.
+    pub(super) fn synced(&mut self, id: NodeId, incarnation: u64) -> Result<(), Violation> {
+        let now = self.now;
+        let node = self.node_mut(id);
+        let stalled_until = node.stalled_until;
+        let Some(process) = node.process.as_mut().filter(|_| node.incarnation == incarnation) else {
+            return Ok(());
+        };
+        if now < stalled_until {
+            self.queue.push(stalled_until, Event::Synced { node: id, incarnation });
+            return Ok(());
+        }
+        let jobs = std::mem::take(&mut process.writer.syncing);
+        if jobs.iter().any(|job| job.sync) {
+            node.log.sync();
+        }
+        for Job { region, number, then_send, .. } in jobs {
+            match number {
+                Some(number) => self.input(id, Input::Persisted(region, number)),
+                None => self.totals.truncations += 1,
+            }
+            self.send(id, region, then_send)?;
+        }
+        self.start_sync(id);
+        Ok(())
+    }
+
+    /// The region's applier takes up work, unless it is busy.
+    pub(super) fn start_apply(&mut self, id: NodeId, region: RegionId) {
+        let replica = self.replica_mut(id, region);
+        if replica.tasks.is_empty() || std::mem::replace(&mut replica.applying, true) {
+            return;
+        }
+        let (least, most) = self.options.apply;
+        let at = self.now + self.rng.random_range(least..most);
+        let incarnation = self.node(id).incarnation;
+        self.queue.push(at, Event::Applied { node: id, incarnation, region });
+    }
+
+    /// The applier is done with some of its tasks, which it has merged into one batch.
+    pub(super) fn applied(
+        &mut self,
+        id: NodeId,
+        incarnation: u64,
+        region: RegionId,
+    ) -> Result<(), Violation> {
+        if self.node_mut(id).running(incarnation).is_none() {
+            return Ok(());
+        }
+        let waiting = self.replica_mut(id, region).tasks.len();
+        let count = self.rng.random_range(1..=waiting);
+        let replica = self.replica_mut(id, region);
+        replica.applying = false;
+        let mut batch = Apply { entries: Vec::new(), waiters: Vec::new() };
+        for mut task in replica.tasks.drain(..count) {
+            batch.entries.append(&mut task.entries);
+            batch.waiters.append(&mut task.waiters);
+        }
+        self.apply_batch(id, region, batch)?;
+        self.start_apply(id, region);
+        Ok(())
+    }
+
+    fn apply_batch(&mut self, id: NodeId, region: RegionId, batch: Apply<Caller>) -> Result<(), Violation> {
+        let Apply { entries, waiters } = batch;
+        let Some(last) = entries.last().map(|entry| entry.index) else { return Ok(()) };
+        let node = self.node_mut(id);
+        let (data, Some(process)) = (&mut node.data, &mut node.process) else { return Ok(()) };
+        let (Some(data), Some(replica)) = (data.get_mut(&region), process.replicas.get_mut(&region)) else {
+            return Ok(());
+        };
+        let applied = replica.machine.apply(&entries, data.current());
+        let applied = applied.map_err(|error| Violation {
+            invariant: "every entry can be applied",
+            what: error.to_string(),
+        })?;
+        data.write(applied.changes);
+        // What is applied is never overruled: only the terms of later entries are asked for again.
+        replica.terms = replica.terms.split_off(&last);
+        self.invariants.applied.applied(region, id, last, &self.nodes[Self::place(id)].data[&region])?;
+        for (entry, answers) in entries.iter().zip(&applied.answers) {
+            self.invariants.applied.answers(region, id, entry.index, answers)?;
+        }
+        self.answer(region, &entries, &applied.answers, waiters)?;
+        self.input(id, Input::Applied(region, last));
+        Ok(())
+    }
+
+    /// Tells the callers of each entry what became of their commands.
+    fn answer(
+        &mut self,
+        region: RegionId,
+        entries: &[Committed],
+        answers: &[Vec<Answer>],
+        waiters: Vec<(Index, Vec<(Caller, usize)>)>,
+    ) -> Result<(), Violation> {
+        for (index, callers) in waiters {
+            let place = usize::try_from(index - entries[0].index).unwrap_or(usize::MAX);
+            let disks = self.nodes.iter().map(|node| &node.log);
+            answer_is_durable(disks, region, index, entries[place].term)?;
+            let mut answers = answers[place].iter();
+            for (caller, count) in callers {
+                // Clients here send one command at a time.
+                for answer in answers.by_ref().take(count) {
+                    self.reply(caller, Reply::Answer(answer.clone()));
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,232 @@
+//! A turn of a node's raft loop: what came in goes to the groups, and what they want is done.
+
+use super::World;
+use super::node::{Input, Job, Process, Replica};
+use crate::clients::{Caller, Reading, Reply};
+use crate::disks::data::DataDisk;
+use crate::disks::log::Batch;
+use crate::event::Event;
+use crate::invariants::{Violation, holds};
+use rand::RngExt as _;
+use rdb_core::apply::Committed;
+use rdb_core::ids::{NodeId, RegionId};
+use rdb_core::raft::disk::decode_entry;
+use rdb_core::raft::{Apply, Effects, Failure, LogWrite, Rejected, truncation_target};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Writes and reads that a group refused at once.
+type Refused = Vec<(Caller, Failure)>;
+
+impl World {
+    /// Tells a node's raft loop of something, and wakes it.
+    pub(super) fn input(&mut self, node: NodeId, input: Input) {
+        let (least, most) = self.options.turn;
+        let incarnation = self.node(node).incarnation;
+        let Some(process) = self.node_mut(node).process.as_mut() else { return };
+        process.inbox.push_back(input);
+        if !std::mem::replace(&mut process.turn_due, true) {
+            let at = self.now + self.rng.random_range(least..most);
+            self.queue.push(at, Event::Turn { node, incarnation });
+        }
+    }
+
+    pub(super) fn turn(&mut self, id: NodeId, incarnation: u64) -> Result<(), Violation> {
+        let now = self.now;
+        let node = self.node_mut(id);
+        let wall_ms = node.wall.now_ms(now);
+        let (data, Some(process)) = (&node.data, &mut node.process) else { return Ok(()) };
+        if node.incarnation != incarnation {
+            return Ok(());
+        }
+        process.turn_due = false;
+        let stamp = process.clock.stamp(wall_ms);
+        let (touched, refused) = listen(process, data)?;
+        for (caller, failure) in refused {
+            self.reply(caller, Reply::Failed(failure));
+        }
+        for region in touched {
+            while let Some(effects) = self.replica_mut(id, region).group.take_effects(stamp) {
+                self.handle(id, region, effects)?;
+            }
+            self.look_at_leader(id, region)?;
+        }
+        self.start_sync(id);
+        Ok(())
+    }
+
+    fn look_at_leader(&mut self, id: NodeId, region: RegionId) -> Result<(), Violation> {
+        let group = &self.replica_mut(id, region).group;
+        if !group.is_leader() {
+            return Ok(());
+        }
+        let term = group.status().term;
+        self.invariants.one_leader.leads(region, term, id)
+    }
+
+    /// Does what a group wants, in the order of its fields.
+    fn handle(
+        &mut self,
+        id: NodeId,
+        region: RegionId,
+        effects: Effects<Caller, Reading>,
+    ) -> Result<(), Violation> {
+        let Effects { send, write, apply, reads, fetch, failed_writes, failed_reads } = effects;
+        self.send(id, region, send)?;
+        if let Some(write) = write {
+            self.write_later(id, region, write)?;
+        }
+        if let Some(apply) = apply {
+            self.apply_later(id, region, apply)?;
+        }
+        for reading in reads {
+            let found = self.node(id).data[&region].current().read(&reading.key);
+            let found = found.map_err(|what| Violation { invariant: "records can be read", what })?;
+            self.reply(reading.caller, Reply::Read(found));
+        }
+        for fetch in fetch {
+            self.totals.fetches += 1;
+            let (least, most) = self.options.fetch;
+            let at = self.now + self.rng.random_range(least..most);
+            let incarnation = self.node(id).incarnation;
+            self.queue.push(at, Event::Fetched { node: id, incarnation, region, fetch: Box::new(fetch) });
+        }
+        for (caller, failure) in failed_writes {
+            self.reply(caller, Reply::Failed(failure));
+        }
+        for (reading, failure) in failed_reads {
+            self.reply(reading.caller, Reply::Failed(failure));
+        }
+        Ok(())
+    }
+
+    fn write_later(&mut self, id: NodeId, region: RegionId, mut write: LogWrite) -> Result<(), Violation> {
+        self.matches_other_logs(id, region, &write)?;
+        let batch = Batch::of_write(region, &mut write);
+        let LogWrite { number, sync, then_send, .. } = write;
+        let job = Job { region, batch, sync, number: Some(number), then_send };
+        if let Some(process) = &mut self.node_mut(id).process {
+            process.writer.waiting.push(job);
+        }
+        Ok(())
+    }
+
+    fn matches_other_logs(
+        &mut self,
+        id: NodeId,
+        region: RegionId,
+        write: &LogWrite,
+    ) -> Result<(), Violation> {
+        let Some((first, _)) = write.entries.first() else { return Ok(()) };
+        // A lone node tells nobody of its term before that is synced: after a crash it may begin the same term again.
+        if self.options.nodes == 1 {
+            return Ok(());
+        }
+        let mut terms = std::mem::take(&mut self.replica_mut(id, region).terms);
+        terms.split_off(first);
+        for (index, encoded) in &write.entries {
+            let decoded = decode_entry(*index, encoded);
+            let term = decoded
+                .map_err(|error| Violation { invariant: "entries can be read", what: error.to_string() })?;
+            if let Some(before) = terms.get(&(index - 1)) {
+                self.invariants.log_matching.appended(region, *index, term.term, *before, encoded)?;
+            }
+            terms.insert(*index, term.term);
+        }
+        self.replica_mut(id, region).terms = terms;
+        Ok(())
+    }
+
+    fn apply_later(&mut self, id: NodeId, region: RegionId, apply: Apply<Caller>) -> Result<(), Violation> {
+        for entry in &apply.entries {
+            if self.invariants.committed.delivered(region, id, entry)? {
+                self.first_commit(region, entry)?;
+            }
+        }
+        self.replica_mut(id, region).tasks.push_back(apply);
+        self.start_apply(id, region);
+        Ok(())
+    }
+
+    /// An entry is known to be committed for the first time: the model applies it.
+    fn first_commit(&mut self, region: RegionId, entry: &Committed) -> Result<(), Violation> {
+        self.totals.entries += 1;
+        let (changes, answers) = self.invariants.applied.model(region, entry)?;
+        self.invariants.versions.changed(region, entry.index, &changes)?;
+        self.invariants.once.executed(region, entry, &answers)
+    }
+}
+
+/// Gives all that came in to the groups. Returns which regions were touched, and whom they refused.
+fn listen(
+    process: &mut Process,
+    data: &BTreeMap<RegionId, DataDisk>,
+) -> Result<(BTreeSet<RegionId>, Refused), Violation> {
+    let mut touched = BTreeSet::new();
+    let mut refused = Vec::new();
+    for input in std::mem::take(&mut process.inbox) {
+        let region = match &input {
+            Input::Tick => {
+                process.replicas.values_mut().for_each(|replica| replica.group.tick());
+                touched.extend(process.replicas.keys());
+                continue;
+            }
+            Input::Message(region, _)
+            | Input::Persisted(region, _)
+            | Input::Applied(region, _)
+            | Input::Fetched(region, _, _)
+            | Input::Propose(region, _, _)
+            | Input::Read(region, _)
+            | Input::Unreachable(region, _)
+            | Input::Transfer(region, _)
+            | Input::Shorten(region) => *region,
+        };
+        touched.insert(region);
+        let Some(replica) = process.replicas.get_mut(&region) else { continue };
+        match input {
+            Input::Shorten(_) => process.writer.waiting.extend(shorten(replica, &data[&region])),
+            input => tell(replica, input, &mut refused)?,
+        }
+    }
+    Ok((touched, refused))
+}
+
+fn tell(replica: &mut Replica, input: Input, refused: &mut Refused) -> Result<(), Violation> {
+    let group = &mut replica.group;
+    match input {
+        Input::Message(_, message) => honest(group.step(*message))?,
+        Input::Persisted(_, number) => group.persisted(number),
+        Input::Applied(_, index) => group.applied(index),
+        Input::Fetched(_, fetch, entries) => {
+            let fetch = *fetch;
+            group.fetched(fetch.low, entries, fetch.context);
+        }
+        Input::Propose(_, commands, caller) => refused.extend(group.propose(commands, caller).err()),
+        Input::Read(_, reading) => {
+            refused.extend(group.read(reading).err().map(|(reading, failure)| (reading.caller, failure)));
+        }
+        Input::Unreachable(_, peer) => group.unreachable(peer),
+        Input::Transfer(_, peer) => group.transfer_leader(peer),
+        Input::Tick | Input::Shorten(_) => {}
+    }
+    Ok(())
+}
+
+/// All peers here are honest: a message that cannot come from an honest one is refused wrongly, or shows lost data.
+fn honest(stepped: Result<(), Rejected>) -> Result<(), Violation> {
+    match stepped {
+        Ok(()) | Err(Rejected::Stale | Rejected::Raft(_)) => Ok(()),
+        Err(rejected) => holds("honest messages are accepted", false, || rejected.to_string()),
+    }
+}
+
+/// Lets the log grow shorter: the leader by proposing it to all, each replica by what it has brought to safety.
+fn shorten(replica: &mut Replica, data: &DataDisk) -> Option<Job> {
+    let (group, state) = (&mut replica.group, *replica.machine.state());
+    if let Some(confirmed) = group.confirmed_by_all().filter(|confirmed| state.truncate_to < *confirmed) {
+        group.propose_truncation(confirmed);
+    }
+    let terms = group.truncate(truncation_target(state.truncate_to, data.durable_applied()))?;
+    let region = group.region();
+    let batch = Batch::of_truncation(region, group.first_index(), terms);
+    Some(Job { region, batch, sync: false, number: None, then_send: Vec::new() })
+}

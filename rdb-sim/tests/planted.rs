@@ -1,0 +1,48 @@
+//! Bugs planted on purpose: a simulator that does not find them proves nothing by its silence.
+//!
+//! Each is a feature of the code and has its test here, which is there only with the feature:
+//! `cargo test -p rdb-sim --features bug-ack-before-sync planted`.
+#![cfg(feature = "bug-any")]
+#![allow(
+    clippy::print_stdout,
+    reason = "how soon a bug was found is what a reader of the test wants to know"
+)]
+
+/// Seeds within which a bug must show itself.
+const SEEDS_MAX: u64 = 2_000;
+
+/// Runs seeds until one fails, by one of `invariants`.
+#[track_caller]
+fn planted_is_caught(invariants: &[&str]) {
+    for seed in 0..SEEDS_MAX {
+        let Some(violation) = rdb_sim::run(seed).violation else { continue };
+        println!("caught by seed {seed}, after {} seeds: {violation}", seed + 1);
+        assert!(invariants.contains(&violation.invariant), "another bug than the planted one? {violation}");
+        return;
+    }
+    panic!("{SEEDS_MAX} seeds did not find it");
+}
+
+#[cfg(feature = "bug-ack-before-sync")]
+#[test]
+fn planted_acknowledgement_before_sync() {
+    planted_is_caught(&["answers are durable", "a node starts from its disks"]);
+}
+
+#[cfg(feature = "bug-append-answer-before-sync")]
+#[test]
+fn planted_append_answer_before_sync() {
+    planted_is_caught(&["promises are synced first"]);
+}
+
+#[cfg(feature = "bug-state-in-own-batch")]
+#[test]
+fn planted_state_in_its_own_batch() {
+    planted_is_caught(&["replicas apply alike", "replicas answer alike", "linearizable"]);
+}
+
+#[cfg(feature = "bug-truncate-past-durable")]
+#[test]
+fn planted_truncation_past_what_is_durable() {
+    planted_is_caught(&["a node starts from its disks"]);
+}

@@ -1,0 +1,54 @@
+//! Worlds in every test run: those that once failed, some fresh ones, and one twice.
+#![cfg(not(feature = "bug-any"))]
+
+/// Fresh seeds of a test run; `rdb-sim run` does the thousands.
+const SEEDS: u64 = 200;
+
+#[track_caller]
+fn holds(seed: u64) -> rdb_sim::Verdict {
+    let verdict = rdb_sim::run(seed);
+    if let Some(violation) = &verdict.violation {
+        let again = format!("cargo run --release -p rdb-sim -- replay --seed {seed} --trace");
+        panic!("seed {seed}: {violation}\n{:#?}\nagain: {again}", rdb_sim::Options::draw(seed));
+    }
+    verdict
+}
+
+#[test]
+fn seeds_that_once_failed_hold() {
+    let lines = include_str!("seeds.txt").lines().filter(|line| !line.starts_with('#'));
+    for seed in lines.filter_map(|line| line.split_whitespace().next()) {
+        holds(seed.parse().unwrap());
+    }
+}
+
+#[test]
+fn fresh_seeds_hold_and_are_not_idle() {
+    let mut totals = rdb_sim::Totals::default();
+    (0..SEEDS).for_each(|seed| totals.add(&holds(1_000_000 + seed).totals));
+    println!("{totals}");
+    for (what, count) in [
+        ("elections", totals.elections),
+        ("crashes", totals.crashes),
+        ("power cuts", totals.power_cuts),
+        ("network cuts", totals.cuts),
+        ("pauses", totals.pauses),
+        ("disk stalls", totals.stalls),
+        ("hand-overs", totals.transfers),
+        ("attempts in doubt", totals.in_doubt),
+        ("fetches", totals.fetches),
+        ("truncations", totals.truncations),
+    ] {
+        assert!(SEEDS / 2 < count, "{what}: only {count} in {SEEDS} worlds");
+    }
+    assert!(20 * SEEDS < totals.checked, "only {} operations were checked", totals.checked);
+}
+
+#[test]
+fn the_same_seed_is_the_same_world() {
+    for seed in [3, 1_000_003] {
+        let (one, two) = (rdb_sim::run(seed), rdb_sim::run(seed));
+        assert_eq!((one.trace, one.totals), (two.trace, two.totals), "seed {seed}");
+    }
+    assert_ne!(rdb_sim::run(3).trace, rdb_sim::run(5).trace);
+}
