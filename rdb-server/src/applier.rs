@@ -125,6 +125,11 @@ impl Applier {
             Machine::Catalog(machine) => {
                 let applied = machine.apply(&entries).map_err(|e| error(e.to_string()))?;
                 self.write(region, open.namespace, &applied.changes)?;
+                if applied.answers.iter().flatten().any(|answer| *answer == rdb_pd::Answer::Registered) {
+                    // Once in a node's life. Durable now, so that a restart knows at once which directory is whose, and
+                    // not only when the log is replayed: a wiped node could be let in until then.
+                    self.data.flush().map_err(|e| error(e.to_string()))?;
+                }
                 // The catalog is seen before the answer is given: who was told that a namespace exists finds it here.
                 let catalog = Arc::new(machine.catalog().clone());
                 self.catalog.store(catalog.clone());

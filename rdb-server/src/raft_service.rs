@@ -102,6 +102,7 @@ impl peer_server::Peer for RaftService {
         let incoming = Incoming {
             from,
             peers: self.peers.clone(),
+            catalog: self.catalog.clone(),
             mailbox: self.mailbox.clone(),
             metrics: self.metrics.clone(),
             budget: self.budgets.get(&from).cloned().unwrap_or_else(|| Budget::new(0)),
@@ -128,6 +129,7 @@ async fn next(frames: &mut Streaming<PeerFrame>) -> Result<Option<Frame>, Status
 struct Incoming {
     from: NodeId,
     peers: Peers,
+    catalog: CatalogCell,
     mailbox: Mailbox,
     metrics: Arc<Metrics>,
     budget: Budget,
@@ -142,6 +144,7 @@ impl Incoming {
         let mut answered = Instant::now();
         let mut parts = Vec::new();
         while let Some(frame) = next(frames).await? {
+            self.peers.recheck(self.from, &self.catalog).map_err(Status::failed_precondition)?;
             self.peers.heard(self.from);
             match frame {
                 Frame::Raft(batch) => self.post(batch)?,

@@ -171,13 +171,11 @@ impl Peers {
         let registered = catalog.load().node(node).map(|known| known.store_id);
         let known = registered.or(seen.map(|before| before.store_id));
         if let Some(store_id) = known.filter(|store_id| *store_id != now.store_id) {
-            return Err(format!(
-                "node {node} comes with the data directory {:016x}, but it joined with {store_id:016x}: \
-                 its directory was replaced. A node that lost its directory must not come back under its old id",
-                now.store_id
-            ));
+            return Err(replaced(node, now.store_id, store_id));
         }
-        if let Some(before) = *seen
+        // Another directory's past says nothing of this one.
+        let before = seen.filter(|before| before.store_id == now.store_id);
+        if let Some(before) = before
             && now.process != before.process
             && (now.incarnation <= before.incarnation || now.log_position < before.log_position)
         {
@@ -187,9 +185,24 @@ impl Peers {
                 now.incarnation, now.log_position, before.incarnation, before.log_position
             ));
         }
-        let log_position = seen.map_or(0, |before| before.log_position).max(now.log_position);
+        let log_position = before.map_or(0, |before| before.log_position).max(now.log_position);
         *seen = Some(Directory { log_position, ..now });
         Ok(())
+    }
+
+    /// Refuses a node that was let in before the catalog said which directory is the node's: at a start, what the
+    /// catalog took up last may have to be applied again from the log first.
+    ///
+    /// # Errors
+    /// It came with another directory than it joined with.
+    pub(crate) fn recheck(&self, node: NodeId, catalog: &CatalogCell) -> Result<(), String> {
+        let registered = catalog.load().node(node).map(|known| known.store_id);
+        let Some((state, store_id)) = self.states.get(&node).zip(registered) else { return Ok(()) };
+        let stranger = state.seen.lock().filter(|seen| seen.store_id != store_id);
+        match stranger {
+            Some(seen) => Err(replaced(node, seen.store_id, store_id)),
+            None => Ok(()),
+        }
     }
 
     /// `node` has synced its log this far.
@@ -200,6 +213,13 @@ impl Peers {
             seen.log_position = seen.log_position.max(log_position);
         }
     }
+}
+
+fn replaced(node: NodeId, found: u64, joined_with: u64) -> String {
+    format!(
+        "node {node} comes with the data directory {found:016x}, but it joined with {joined_with:016x}: its directory \
+         was replaced. A node that lost its directory must not come back under its old id"
+    )
 }
 
 /// Who this node is, for handshakes.
@@ -330,6 +350,7 @@ async fn exchange(
                 return Err(reason.unwrap_or_else(|error| error.to_string()));
             }
             _ = ping.tick() => {
+                links.peers.recheck(node, &links.catalog)?;
                 let silent_since = *heard.borrow_and_update();
                 if SILENCE_MAX < silent_since.elapsed() {
                     return Err("nothing was heard for a second".to_owned());
