@@ -25,6 +25,16 @@ pub(crate) enum Result {
     InDoubt,
 }
 
+impl Result {
+    /// What became of a request that was answered with an error.
+    pub(crate) fn of(error: &rdb_proto::v1::Error) -> Self {
+        match error.outcome() {
+            rdb_proto::v1::Outcome::InDoubt => Self::InDoubt,
+            _ => Self::NotDone,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
     operation: Operation,

@@ -18,7 +18,8 @@
 //! what it was when this node last promised something: a node that lost part of its log must not vote again.
 //!
 //! What this crate deliberately does not do: it never retries a failed write or sync (the process must stop, since a
-//! sync that failed once may have dropped the pages it was to write), it never repairs, and it takes no snapshots.
+//! sync that failed once may have dropped the pages it was to write), it repairs nothing but a log's
+//! end that was never synced, and it takes no snapshots.
 
 mod data;
 mod directory;

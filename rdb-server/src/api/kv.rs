@@ -1,7 +1,7 @@
 //! The key-value service: each operation as a call of its own. See `pipe.rs` for many of them in one message.
 
 use super::request::{self, found, request_id, to_wire};
-use super::status::{self, to_status};
+use super::status::{self, Answered, answered};
 use super::{Target, limits, pipe};
 use crate::metrics::{Operation, Result as MetricResult};
 use crate::shared::Shared;
@@ -18,8 +18,6 @@ use tonic::{Request, Response, Status, Streaming};
 /// Serves keys and values.
 pub(crate) struct KvService(pub(crate) Shared);
 
-type Answered<T> = Result<Response<T>, Status>;
-
 impl KvService {
     /// One command, and what the state machine says to it.
     async fn command(
@@ -28,15 +26,7 @@ impl KvService {
         commands: Encoded,
         timeout: Duration,
     ) -> Result<Answer, v1::Error> {
-        let began = Instant::now();
-        let answered = self.0.write(target.region, commands, timeout).await;
-        let result = match &answered {
-            Ok(_) => MetricResult::Done,
-            Err(error) if error.outcome() == v1::Outcome::InDoubt => MetricResult::InDoubt,
-            Err(_) => MetricResult::NotDone,
-        };
-        self.0.metrics.requests(Operation::Write, result, 1, began.elapsed());
-        match answered? {
+        match self.0.write(Operation::Write, target.region, commands, timeout).await? {
             Answers::Keys(mut answers) if answers.len() == 1 => Ok(answers.remove(0)),
             other => Err(status::internal(format!("unexpected answers: {other:?}"))),
         }
@@ -233,10 +223,6 @@ fn parse_timeout(text: &str) -> Option<Duration> {
         "n" => Some(Duration::from_nanos(amount)),
         _ => None,
     }
-}
-
-fn answered<T>(result: Result<T, v1::Error>) -> Answered<T> {
-    result.map(Response::new).map_err(|error| to_status(&error))
 }
 
 fn done(answer: &Answer) -> Result<v1::Version, v1::Error> {

@@ -14,6 +14,7 @@ pub(crate) use limits::MESSAGE_BYTES_MAX;
 pub(crate) use namespaces::NamespaceService;
 
 use crate::mailbox::Event;
+use crate::metrics::{Operation, Result as MetricResult};
 use crate::shared::Shared;
 use crate::waiter::{Answers, ReadWaiter, WriteWaiter};
 use rdb_core::command::Encoded;
@@ -21,7 +22,7 @@ use rdb_core::ids::{Epoch, NamespaceId, RegionId};
 use rdb_core::raft::Failure;
 use rdb_proto::v1;
 use status::{fail, not_done};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Where the requests of one namespace go.
 #[derive(Debug, Clone, Copy)]
@@ -80,8 +81,22 @@ impl Shared {
         }
     }
 
-    /// Proposes commands, and waits for what the state machine says to them.
+    /// Proposes commands, waits for what the state machine says to them, and counts it as one operation.
     async fn write(
+        &self,
+        operation: Operation,
+        region: RegionId,
+        commands: Encoded,
+        timeout: Duration,
+    ) -> Result<Answers, v1::Error> {
+        let began = Instant::now();
+        let answered = self.propose(region, commands, timeout).await;
+        let result = answered.as_ref().err().map_or(MetricResult::Done, MetricResult::of);
+        self.metrics.requests(operation, result, 1, began.elapsed());
+        answered
+    }
+
+    async fn propose(
         &self,
         region: RegionId,
         commands: Encoded,
@@ -120,9 +135,7 @@ impl Shared {
         if self.disk_full.is_full() {
             return Err(status::disk_full(self.config.disk_reserve_bytes));
         }
-        self.budget
-            .take(bytes + status::REQUEST_OVERHEAD_BYTES)
-            .ok_or_else(|| status::overloaded("bytes of requests under way", self.budget.bytes_max()))
+        self.admit_read(bytes + status::REQUEST_OVERHEAD_BYTES)
     }
 
     /// Takes memory for waiting reads. They are served from a full disk too.

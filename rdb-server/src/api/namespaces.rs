@@ -1,7 +1,7 @@
 //! The namespace service: the catalog's commands, and what is known of each namespace's region.
 
-use super::status::{self, to_status};
-use crate::metrics::{Operation, Result as MetricResult};
+use super::status::{self, Answered, answered};
+use crate::metrics::Operation;
 use crate::shared::Shared;
 use crate::waiter::Answers;
 use rdb_core::ids::{Epoch, RegionId};
@@ -9,7 +9,7 @@ use rdb_pd::{Answer, Command, Mode, Namespace, check_name};
 use rdb_proto::v1;
 use rdb_proto::v1::namespaces_server::Namespaces;
 use std::time::{Duration, Instant};
-use tonic::{Request, Response, Status};
+use tonic::Request;
 
 /// How long a new namespace is waited for until its first leader is elected. It exists either way.
 const LEADER_WAIT: Duration = Duration::from_secs(2);
@@ -19,22 +19,12 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 /// Serves namespaces.
 pub(crate) struct NamespaceService(pub(crate) Shared);
 
-type Answered<T> = Result<Response<T>, Status>;
-
 impl NamespaceService {
     async fn propose(&self, command: &Command, timeout: Duration) -> Result<Answer, v1::Error> {
         if self.0.stopping.is_set() {
             return Err(status::shutting_down());
         }
-        let began = Instant::now();
-        let answered = self.0.write(RegionId::META, command.encode(), timeout).await;
-        let result = match &answered {
-            Ok(_) => MetricResult::Done,
-            Err(error) if error.outcome() == v1::Outcome::InDoubt => MetricResult::InDoubt,
-            Err(_) => MetricResult::NotDone,
-        };
-        self.0.metrics.requests(Operation::Namespace, result, 1, began.elapsed());
-        match answered? {
+        match self.0.write(Operation::Namespace, RegionId::META, command.encode(), timeout).await? {
             Answers::Catalog(mut answers) if answers.len() == 1 => Ok(answers.remove(0)),
             other => Err(status::internal(format!("unexpected answers: {other:?}"))),
         }
@@ -142,10 +132,6 @@ impl Namespaces for NamespaceService {
         let timeout = self.0.timeout(&request);
         answered(self.remove(request.into_inner(), timeout).await)
     }
-}
-
-fn answered<T>(result: Result<T, v1::Error>) -> Answered<T> {
-    result.map(Response::new).map_err(|error| to_status(&error))
 }
 
 /// The header of what the catalog itself answers. Its epoch is its own: there is no switch of its mode.

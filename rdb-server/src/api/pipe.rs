@@ -361,11 +361,8 @@ impl Pipe {
         error: &v1::Error,
         began: Instant,
     ) -> Result<(), Gone> {
-        let metric = match error.outcome() {
-            v1::Outcome::InDoubt => MetricResult::InDoubt,
-            _ => MetricResult::NotDone,
-        };
-        self.shared.metrics.requests(Operation::Write, metric, ids.len() as u64, began.elapsed());
+        let (metric, count) = (MetricResult::of(error), ids.len() as u64);
+        self.shared.metrics.requests(Operation::Write, metric, count, began.elapsed());
         self.out.add_all(target, ids.into_iter().map(|id| refuse(id, error.clone()))).await
     }
 

@@ -8,7 +8,7 @@ use rdb_core::ids::Epoch;
 use rdb_proto::{ERROR_METADATA_KEY, v1};
 use std::time::Duration;
 use tonic::metadata::{MetadataMap, MetadataValue};
-use tonic::{Code, Status};
+use tonic::{Code, Response, Status};
 
 /// What a request costs besides its bytes.
 pub(crate) const REQUEST_OVERHEAD_BYTES: usize = 256;
@@ -146,8 +146,16 @@ pub(crate) fn internal(message: String) -> v1::Error {
     fail(v1::Code::Internal, v1::Outcome::InDoubt, message, "see the node's log")
 }
 
+/// What a unary call returns.
+pub(crate) type Answered<T> = Result<Response<T>, Status>;
+
+/// A call's answer, or its failure as a status.
+pub(crate) fn answered<T>(result: Result<T, v1::Error>) -> Answered<T> {
+    result.map(Response::new).map_err(|error| to_status(&error))
+}
+
 /// The same failure as a gRPC status, with the whole of it in the metadata.
-pub(crate) fn to_status(error: &v1::Error) -> Status {
+fn to_status(error: &v1::Error) -> Status {
     let code = match error.code() {
         v1::Code::InvalidArgument => Code::InvalidArgument,
         v1::Code::NamespaceNotFound => Code::NotFound,
