@@ -5,6 +5,7 @@ use crate::mailbox::{Event, Mailbox};
 use crate::metrics::Metrics;
 use crate::shared::CatalogCell;
 use crate::transport::{Directory, Introduction, MESSAGE_BYTES_MAX, PROTOCOL, Peers, SILENCE_MAX};
+use parking_lot::Mutex;
 use raft_prost::Message as _;
 use rdb_core::ids::{NodeId, RegionId};
 use rdb_core::raft::Message;
@@ -26,6 +27,9 @@ const INCOMING_BYTES_MAX: usize = 128 << 20;
 /// Between two signs of life on one connection.
 const ANSWER_INTERVAL: Duration = Duration::from_millis(100);
 
+/// A node that is refused tries again at once and for ever: the same refusal is logged once in so long.
+const REFUSAL_TOLD_INTERVAL: Duration = Duration::from_secs(30);
+
 /// Serves other nodes.
 pub(crate) struct RaftService {
     introduction: Introduction,
@@ -34,6 +38,8 @@ pub(crate) struct RaftService {
     mailbox: Mailbox,
     metrics: Arc<Metrics>,
     budgets: BTreeMap<NodeId, Budget>,
+    /// The refusal that was logged last, and when.
+    refusal: Mutex<Option<(String, Instant)>>,
 }
 
 impl RaftService {
@@ -46,7 +52,16 @@ impl RaftService {
         others: impl Iterator<Item = NodeId>,
     ) -> Self {
         let budgets = others.map(|node| (node, Budget::new(INCOMING_BYTES_MAX))).collect();
-        Self { introduction, peers, catalog, mailbox, metrics, budgets }
+        Self { introduction, peers, catalog, mailbox, metrics, budgets, refusal: Mutex::default() }
+    }
+
+    fn tell(&self, node: u64, reason: &str) {
+        let mut last = self.refusal.lock();
+        let told = |(told, at): &(String, Instant)| told == reason && at.elapsed() < REFUSAL_TOLD_INTERVAL;
+        if !last.as_ref().is_some_and(told) {
+            tracing::warn!(peer = node, reason, "handshake refused");
+            *last = Some((reason.to_owned(), Instant::now()));
+        }
     }
 
     /// Who calls, if it is one to listen to.
@@ -92,7 +107,7 @@ impl peer_server::Peer for RaftService {
             return Err(Status::failed_precondition("the first frame is not a handshake"));
         };
         let from = self.check(&hello).map_err(|reason| {
-            tracing::warn!(peer = hello.from, reason, "handshake refused");
+            self.tell(hello.from, &reason);
             Status::failed_precondition(reason)
         })?;
         let (replies, sent) = mpsc::channel(64);

@@ -114,7 +114,7 @@ fn intact(files: &[Vec<u8>]) -> Intact {
     for (number, file) in files.iter().enumerate() {
         let mut at = 0;
         loop {
-            match next_batch(file, at) {
+            match next_batch(file, at, None) {
                 Ok(None) => break,
                 Ok(Some((end, position))) => {
                     if let (Some(last), Some(position)) = (last, position)
@@ -132,11 +132,14 @@ fn intact(files: &[Vec<u8>]) -> Intact {
     Intact { last, damage: None }
 }
 
-/// The batch at `at`: where it ends, and its position where it has one; `None` at the end of the file.
-fn next_batch(file: &[u8], at: usize) -> std::result::Result<Option<(usize, Option<Position>)>, ()> {
+/// The batch at `at`: where it ends, and its position where it has one; `None` at the end of the file. `parts` is what
+/// came before of a batch that is cut in several: `Some`, though empty, where the walk begins in the midst of one.
+fn next_batch(
+    file: &[u8],
+    at: usize,
+    mut parts: Option<Vec<u8>>,
+) -> std::result::Result<Option<(usize, Option<Position>)>, ()> {
     let mut at = at;
-    // A batch's parts, joined: the last one alone may be shorter than the position.
-    let mut parts: Option<Vec<u8>> = None;
     loop {
         match record(file, at) {
             Found::End if parts.is_some() => return Err(()),
@@ -147,6 +150,7 @@ fn next_batch(file: &[u8], at: usize) -> std::result::Result<Option<(usize, Opti
                     (1, None) => return Ok(Some((end, keys::position_of_batch(bytes)))),
                     (2, None) => parts = Some(bytes.to_vec()),
                     (3, Some(parts)) => parts.extend_from_slice(bytes),
+                    // Joined, for the last part alone may be shorter than the position.
                     (4, Some(parts)) => {
                         parts.extend_from_slice(bytes);
                         return Ok(Some((end, keys::position_of_batch(parts))));
@@ -183,22 +187,21 @@ fn record(file: &[u8], at: usize) -> Found<'_> {
     }
 }
 
-/// The highest position after `last` that an intact record behind the damage says was synced. Lengths cannot be trusted
-/// there, so every offset is tried as a beginning.
+/// The highest position after `last` that an intact batch behind the damage, or the intact end of one, says was synced.
+/// Lengths cannot be trusted there, so every offset is tried as a beginning.
 fn witness(files: &[Vec<u8>], file: usize, offset: usize, last: Option<u64>) -> Option<u64> {
     let mut synced = None;
     for (number, bytes) in files.iter().enumerate().skip(file) {
         let mut at = if number == file { offset + 1 } else { 0 };
         while at + HEADER_BYTES < bytes.len() {
-            match record(bytes, at) {
-                Found::Record(Record { kind, bytes, end }) => {
-                    let position = keys::position_of_batch(bytes).filter(|_| kind == 1 || kind == 4);
+            match next_batch(bytes, at, None).or_else(|()| next_batch(bytes, at, Some(Vec::new()))) {
+                Ok(Some((end, position))) => {
                     synced = synced.max(position.map(|position| position.synced));
                     at = end;
                 }
-                Found::End => break,
+                Ok(None) => break,
                 // No record begins with as many zeroes as a header has bytes.
-                Found::Damage => {
+                Err(()) => {
                     let zeroes = bytes[at..].iter().take_while(|byte| **byte == 0).count();
                     at += zeroes.saturating_sub(HEADER_BYTES).max(1);
                 }
@@ -285,6 +288,23 @@ mod tests {
         assert_eq!(witness(std::slice::from_ref(&file), 0, before, Some(6)), Some(8));
         file.truncate(before + batch(7, 6).len());
         assert_eq!(witness(&[file], 0, before, Some(6)), None);
+    }
+
+    /// The witness may lie across a block's end, and its first part may be what is damaged.
+    #[test]
+    fn a_witness_in_several_parts_is_heard_too() {
+        let before = log(5..=6);
+        let mut damaged = batch(7, 6);
+        damaged[20] ^= 4;
+        let whole = &batch(8, 7)[HEADER_BYTES..];
+        for split in 1..whole.len() {
+            let parts = [framed(2, &whole[..split]), framed(4, &whole[split..])].concat();
+            let file = [before.clone(), damaged.clone(), parts].concat();
+            assert_eq!(witness(&[file], 0, before.len(), Some(6)), Some(7), "split at {split}");
+        }
+        let mut parts = [framed(2, &[1; 9]), framed(3, &[2; 9]), framed(4, whole)].concat();
+        parts[HEADER_BYTES] ^= 4;
+        assert_eq!(witness(&[[before.clone(), parts].concat()], 0, before.len(), Some(6)), Some(7));
     }
 
     /// Three batches in one sync: what was written later says nothing about what came before.

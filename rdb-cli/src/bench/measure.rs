@@ -19,6 +19,8 @@ pub(super) struct Measure {
     pub(super) wrong_reads: AtomicU64,
     /// The first failures' messages.
     pub(super) messages: Mutex<Vec<String>>,
+    /// What the first wrong reads found. Apart from the failures, which may be many and would crowd them out.
+    pub(super) wrong: Mutex<Vec<String>>,
 }
 
 /// One kind of operation.
@@ -46,26 +48,33 @@ impl Measure {
             not_done: AtomicU64::new(0),
             in_doubt: AtomicU64::new(0),
         };
-        Self { reads: kind(), writes: kind(), wrong_reads: AtomicU64::new(0), messages: Mutex::default() }
+        Self {
+            reads: kind(),
+            writes: kind(),
+            wrong_reads: AtomicU64::new(0),
+            messages: Mutex::default(),
+            wrong: Mutex::default(),
+        }
     }
 
     pub(super) fn failed(&self, kind: &Kind, failed: &Failed) {
         let counter = if failed.in_doubt { &kind.in_doubt } else { &kind.not_done };
         counter.fetch_add(1, Ordering::Relaxed);
-        self.note(&failed.message);
+        note(&self.messages, &failed.message);
     }
 
     pub(super) fn wrong(&self, what: &str) {
         self.wrong_reads.fetch_add(1, Ordering::Relaxed);
-        self.note(what);
+        note(&self.wrong, what);
     }
+}
 
-    fn note(&self, message: &str) {
-        if let Ok(mut messages) = self.messages.lock()
-            && messages.len() < SHOWN_MAX
-        {
-            messages.push(message.into());
-        }
+/// Keeps the first few.
+fn note(messages: &Mutex<Vec<String>>, message: &str) {
+    if let Ok(mut messages) = messages.lock()
+        && messages.len() < SHOWN_MAX
+    {
+        messages.push(message.into());
     }
 }
 

@@ -86,6 +86,7 @@ fn report(bench: &BenchArgs, measured: &Measured, checked: &Checked) -> Report {
     let operations = reads.latency.count + writes.latency.count;
     let seconds = measured.elapsed.as_secs_f64();
     let wrong_reads = measure.wrong_reads.load(Ordering::Relaxed);
+    let wrong = measure.wrong.lock().map(|wrong| wrong.clone()).unwrap_or_default();
     Report {
         settings: Settings {
             target: bench.target,
@@ -110,7 +111,7 @@ fn report(bench: &BenchArgs, measured: &Measured, checked: &Checked) -> Report {
             keys: checked.keys,
             wrong_keys: checked.wrong,
             wrong_reads,
-            shown: checked.shown.clone(),
+            shown: [checked.shown.clone(), wrong].concat(),
         },
         messages: measure.messages.lock().map(|messages| messages.clone()).unwrap_or_default(),
     }
