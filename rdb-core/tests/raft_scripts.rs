@@ -12,6 +12,10 @@
 //! deliver [from=N] [to=N]   the messages under way arrive; answers to them wait for the next command
 //! drop [from=N] [to=N]      they are lost
 //! transfer NODE TO      hands over
+//! truncate NODE INDEX   its log is dropped up to there
+//! snapshot FROM TO      the snapshot that FROM was asked to send arrives, with the data as it is now
+//! install NODE          the data is replaced by it; a sync then starts the log anew
+//! report NODE PEER taken|lost   what became of the snapshot
 //! crash NODE            synced writes and applied data stay, all else is gone
 //! restart NODE          starts from what stayed
 //! elect NODE            campaigns, and all else happens by itself
@@ -50,6 +54,10 @@ pub(crate) enum Verb {
         to: Option<u64>,
     },
     Transfer(u64, u64),
+    Truncate(u64, u64),
+    Snapshot(u64, u64),
+    Install(u64),
+    Report(u64, u64, String),
     Crash(u64),
     Restart(u64),
     Status,
@@ -76,6 +84,10 @@ impl Runner for Cluster {
                 let to = rdb_core::ids::NodeId(*to);
                 self.turn(*node, |group, _| group.transfer_leader(to));
             }
+            Verb::Truncate(node, index) => self.truncate(*node, *index),
+            Verb::Snapshot(from, to) => self.snapshot(*from, *to)?,
+            Verb::Install(node) => self.install(*node)?,
+            Verb::Report(node, peer, outcome) => self.report(*node, *peer, outcome),
             Verb::Crash(node) => self.crash(*node),
             Verb::Restart(node) => self.restart(*node)?,
             Verb::Status => self.status(),

@@ -158,11 +158,23 @@ impl Data {
         }
         self.write(batch)?;
         // Noted after the write, so that a flush which sees the note has the write.
+        self.note_position(region, &state, false);
+        Ok(())
+    }
+
+    /// Takes note of where a region stands; `durable` if a crash cannot take it back.
+    pub(crate) fn note_position(&self, region: RegionId, state: &State, durable: bool) {
         let mut positions = self.positions();
         let position = positions.entry(region).or_default();
         position.applied = state.applied;
         position.truncate_to = state.truncate_to;
-        Ok(())
+        if durable {
+            position.durable = position.durable.max(state.applied);
+        }
+    }
+
+    pub(crate) fn databases(&self) -> &Databases {
+        &self.databases
     }
 
     fn write(&self, batch: WriteBatch) -> Result<()> {

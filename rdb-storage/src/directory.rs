@@ -19,6 +19,8 @@ pub(crate) const IDENTITY_NEW: &str = "IDENTITY.new";
 pub(crate) const IDENTITY_TEMPORARY: &str = "IDENTITY.tmp";
 /// How far the log was synced.
 pub(crate) const WATERMARK: &str = "WATERMARK";
+/// Snapshots of other nodes, while they come.
+pub(crate) const INCOMING: &str = "incoming";
 /// Held by the process that uses the directory.
 pub(crate) const LOCK: &str = "LOCK";
 

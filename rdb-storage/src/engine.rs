@@ -8,6 +8,7 @@ use crate::initialise::{self, Found};
 use crate::keys::{self, Position};
 use crate::log_store::LogStore;
 use crate::rocks::{self, Databases, EngineOptions};
+use crate::snapshot::{self, SnapshotInbox};
 use crate::wal;
 use crate::watermark::Watermark;
 use rocksdb::{DB, WriteBatch, WriteOptions};
@@ -24,6 +25,7 @@ pub struct Engine {
     databases: Arc<Databases>,
     watermark: Arc<Watermark>,
     data: Data,
+    inbox: SnapshotInbox,
     /// The position of the last batch in the log.
     position: u64,
 }
@@ -54,12 +56,16 @@ impl Engine {
         identity.check_marker(&path.join(DATA), get(&data, keys::DATA_IDENTITY)?.as_deref())?;
         let position = check_age(path, &identity, &log, &watermark)?;
         identity.incarnation += 1;
-        let position = begin(path, &identity, &log, &watermark, position + 1)?;
+        let mut settled = WriteBatch::default();
+        snapshot::settle_notes(&log, &data, &mut settled)?;
+        let inbox = SnapshotInbox::empty(path)?;
+        let position = begin(path, &identity, &log, &watermark, position + 1, settled)?;
         tracing::info!(path = %path.display(), %identity, identity.incarnation, position, "data directory opened");
         let databases = Arc::new(Databases { log, data, _lock: lock });
         Ok(Self {
             path: path.to_path_buf(),
             data: Data::new(databases.clone()),
+            inbox,
             identity,
             databases,
             watermark: Arc::new(watermark),
@@ -80,6 +86,11 @@ impl Engine {
     /// The regions' records and states.
     pub fn data(&self) -> Data {
         self.data.clone()
+    }
+
+    /// Where snapshots of other nodes are put while they come.
+    pub fn inbox(&self) -> SnapshotInbox {
+        self.inbox.clone()
     }
 
     /// How full the file system is.
@@ -124,10 +135,16 @@ fn check_age(path: &Path, identity: &Identity, log: &DB, watermark: &Watermark) 
 
 /// Makes a new incarnation durable everywhere. The identity file goes first: it may be ahead of the log after a crash in
 /// between, but never behind. The log's position moves too, so that a copy of the log from before this start is noticed
-/// even if nothing else is written. Returns that position.
-fn begin(path: &Path, identity: &Identity, log: &DB, watermark: &Watermark, position: u64) -> Result<u64> {
+/// even if nothing else is written; what else is to change in the log is in `batch`. Returns that position.
+fn begin(
+    path: &Path,
+    identity: &Identity,
+    log: &DB,
+    watermark: &Watermark,
+    position: u64,
+    mut batch: WriteBatch,
+) -> Result<u64> {
     identity.write(path)?;
-    let mut batch = WriteBatch::default();
     batch.put(keys::LOG_INCARNATION, identity.incarnation.to_be_bytes());
     batch.put(keys::LOG_POSITION, Position { at: position, synced: position - 1 }.encode());
     let mut synced = WriteOptions::default();

@@ -8,6 +8,7 @@
 //!        raft_state   region 8 | 1                    hard state
 //!                     region 8 | 2                    table of terms
 //!                     region 8 | 3                    members; the region exists if this key does
+//!                     region 8 | 4                    note of a snapshot that is being taken in: snapshot.rs
 //! data/  default      0x00 "identity"                 whose database this is
 //!                     0x01 | region 8 | 1             apply state: rdb_core::apply::State
 //!                     0x01 | region 8 | 2 | client 8  a client's session: rdb_core::sessions
@@ -84,11 +85,14 @@ pub(crate) enum RaftState {
     Terms = 2,
     /// The voters.
     Members = 3,
+    /// The note of a snapshot that is being taken in.
+    Snapshot = 4,
 }
 
 impl RaftState {
     /// All of them, in key order.
-    pub(crate) const ALL: [RaftState; 3] = [RaftState::HardState, RaftState::Terms, RaftState::Members];
+    pub(crate) const ALL: [RaftState; 4] =
+        [RaftState::HardState, RaftState::Terms, RaftState::Members, RaftState::Snapshot];
 }
 
 /// The key of an entry.

@@ -13,13 +13,14 @@
 //! <data_dir>/WATERMARK    how far the log was synced when anyone was last promised that  watermark.rs
 //! <data_dir>/log/         RocksDB with a write-ahead log: the truth                      log_writer.rs, log_store.rs
 //! <data_dir>/data/        RocksDB without one: derived from the log                      data.rs
+//! <data_dir>/incoming/    snapshots of other nodes while they come; emptied at a start   snapshot.rs
 //! ```
 //! Every key of both databases is in `keys.rs`. [`Engine::open`] starts it all, and refuses a directory that is not
 //! what it was when this node last promised something: a node that lost part of its log must not vote again.
 //!
 //! What this crate deliberately does not do: it never retries a failed write or sync (the process must stop, since a
-//! sync that failed once may have dropped the pages it was to write), it repairs nothing but a log's
-//! end that was never synced, and it takes no snapshots.
+//! sync that failed once may have dropped the pages it was to write), and it repairs nothing but a log's end that was
+//! never synced.
 
 mod data;
 mod directory;
@@ -33,6 +34,7 @@ mod log_store;
 mod log_writer;
 mod metrics;
 mod rocks;
+mod snapshot;
 mod wal;
 mod watermark;
 
@@ -47,3 +49,4 @@ pub use log_writer::{
 };
 pub use metrics::{LATENCY_BOUNDS_MICROS, Latency, LatencyHistogram, LogMetrics};
 pub use rocks::EngineOptions;
+pub use snapshot::{Chunk, Incoming, Section, SnapshotInbox, SnapshotReader, StagedSnapshot};

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::keys::{self, RaftState};
 use crate::rocks::Databases;
+use crate::snapshot::Note;
 use rdb_core::ids::{Index, NodeId, RegionId};
 use rdb_core::raft::disk::{Terms, encode_members};
 use rdb_core::raft::{LogWrite, Message};
@@ -20,6 +21,7 @@ const POINT_DELETES_MAX: u64 = 256;
 pub(crate) enum Change {
     Append { region: RegionId, write: Box<LogWrite> },
     Truncate { region: RegionId, to: Index, terms: Vec<u8> },
+    NoteSnapshot { region: RegionId, note: Note, done: Done },
     Create { region: RegionId, members: Vec<NodeId>, done: Done },
     Destroy { region: RegionId, done: Done },
 }
@@ -70,6 +72,11 @@ impl<'d> Batch<'d> {
         match change {
             Change::Append { region, write } => self.append(region, *write),
             Change::Truncate { region, to, terms } => self.truncate(region, to, &terms)?,
+            Change::NoteSnapshot { region, note, done } => {
+                self.put(region, RaftState::Snapshot, &note.encode());
+                self.sync = true;
+                self.reports.push(Report::Done(done));
+            }
             Change::Create { region, members, done } => self.create(region, &members, done),
             Change::Destroy { region, done } => self.destroy(region, done),
         }
@@ -77,6 +84,10 @@ impl<'d> Batch<'d> {
     }
 
     fn append(&mut self, region: RegionId, write: LogWrite) {
+        if write.snapshot.is_some() {
+            self.remove_all_entries(region);
+            self.writes.delete_cf(&self.state, keys::raft_state(region, RaftState::Snapshot));
+        }
         if let Some((from, to)) = write.remove_stale {
             self.remove(region, from, to);
         }
@@ -120,9 +131,13 @@ impl<'d> Batch<'d> {
         self.reports.push(Report::Done(done));
     }
 
-    fn destroy(&mut self, region: RegionId, done: Done) {
+    fn remove_all_entries(&mut self, region: RegionId) {
         let entries = keys::entries(region);
         self.writes.delete_range_cf(&self.log, entries.start, entries.end);
+    }
+
+    fn destroy(&mut self, region: RegionId, done: Done) {
+        self.remove_all_entries(region);
         for kind in RaftState::ALL {
             self.writes.delete_cf(&self.state, keys::raft_state(region, kind));
         }

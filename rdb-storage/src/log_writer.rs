@@ -20,9 +20,11 @@ use crate::keys::{self, Position};
 use crate::log_batch::{Batch, Change, Report};
 use crate::metrics::LogMetrics;
 use crate::rocks::Databases;
+use crate::snapshot::Note;
 use crate::watermark::Keeper;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use rdb_core::ids::{Index, NodeId, RegionId};
+use rdb_core::raft::disk::decode_hard_state;
 use rdb_core::raft::{LogWrite, Message};
 use rocksdb::WriteOptions;
 use std::sync::Arc;
@@ -116,6 +118,27 @@ impl LogWriterHandle {
     /// It was not taken: [`Error::LogQueueFull`] or [`Error::LogWriterStopped`].
     pub fn truncate(&self, region: RegionId, to: Index, terms: Vec<u8>) -> Result<()> {
         self.change(Change::Truncate { region, to, terms })
+    }
+
+    /// Queues the note that `region`'s data is about to be replaced by a snapshot, of which `write` is the write that is to
+    /// follow. `done` is called on the log thread once the note is synced; then comes [`Data::install`], then `write`.
+    ///
+    /// # Errors
+    /// It was not taken: [`Error::LogQueueFull`] or [`Error::LogWriterStopped`]; or `write` carries no snapshot.
+    ///
+    /// [`Data::install`]: crate::Data::install
+    pub fn note_snapshot(
+        &self,
+        region: RegionId,
+        write: &LogWrite,
+        done: impl FnOnce() + Send + 'static,
+    ) -> Result<()> {
+        let (Some(place), Some(hard_state)) = (write.snapshot, &write.hard_state) else {
+            return Err(Error::damaged_region(region, "a write without a snapshot was to follow one"));
+        };
+        let hard_state = decode_hard_state(hard_state).map_err(Error::corrupt_region(region))?;
+        let note = Note { place, hard_state };
+        self.change(Change::NoteSnapshot { region, note, done: Box::new(done) })
     }
 
     /// Queues the creation of a region with these voters. `done` is called on the log thread once that is synced.

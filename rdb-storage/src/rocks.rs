@@ -133,10 +133,8 @@ pub(crate) fn open_data(path: &Path, options: &EngineOptions, create: bool) -> R
     family.set_level_zero_file_num_compaction_trigger(compact);
     family.set_level_zero_slowdown_writes_trigger(slow);
     family.set_level_zero_stop_writes_trigger(stop);
-    family.set_compression_type(DBCompressionType::Lz4);
-    let mut table = BlockBasedOptions::default();
+    let mut table = data_table(&mut family);
     table.set_block_cache(&Cache::new_lru_cache(options.block_cache_bytes));
-    table.set_bloom_filter(BLOOM_BITS, false);
     table.set_cache_index_and_filter_blocks(true);
     table.set_pin_l0_filter_and_index_blocks_in_cache(true);
     family.set_block_based_table_factory(&table);
@@ -144,6 +142,23 @@ pub(crate) fn open_data(path: &Path, options: &EngineOptions, create: bool) -> R
     DB::open_cf_descriptors(&db, path, families).map_err(Error::rocks(
         "open the data database (if it is damaged, do not delete anything: replace the node)",
     ))
+}
+
+/// For table files that are written apart, for the data database to take in.
+pub(crate) fn table_file_options() -> Options {
+    let mut options = Options::default();
+    options.set_bytes_per_sync(BYTES_PER_SYNC);
+    let table = data_table(&mut options);
+    options.set_block_based_table_factory(&table);
+    options
+}
+
+/// How the data's table files look.
+fn data_table(family: &mut Options) -> BlockBasedOptions {
+    family.set_compression_type(DBCompressionType::Lz4);
+    let mut table = BlockBasedOptions::default();
+    table.set_bloom_filter(BLOOM_BITS, false);
+    table
 }
 
 /// What both databases share.

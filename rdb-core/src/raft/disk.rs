@@ -113,6 +113,11 @@ impl Terms {
         (self.dropped.0 < index).then(|| self.runs[run].1)
     }
 
+    /// The terms of a log that is empty and goes on after the entry `index`.
+    pub fn after(index: Index, term: Term) -> Self {
+        Self { dropped: (index, term), runs: Vec::new() }
+    }
+
     /// Takes note of an entry after all others. Returns whether a run began.
     pub fn push(&mut self, index: Index, term: Term) -> bool {
         let begins = self.runs.last().is_none_or(|(_, last)| *last != term);

@@ -1,7 +1,7 @@
 //! What a group wants done. The outside does it, in the order of the fields, and reports back.
 
 use crate::apply::Committed;
-use crate::ids::{Index, NodeId};
+use crate::ids::{Index, NodeId, Term};
 use raft::GetEntriesContext;
 use raft_proto::eraftpb::Message;
 
@@ -18,6 +18,8 @@ pub struct Effects<W, R> {
     pub reads: Vec<R>,
     /// Entries to read from the log for a follower that lags, away from the raft loop.
     pub fetch: Vec<Fetch>,
+    /// Followers that need entries which the log no longer has. Each is to get the data instead.
+    pub snapshots: Vec<SendSnapshot>,
     /// Writes that are certainly not applied, or whose fate cannot be told.
     pub failed_writes: Vec<(W, Failure)>,
     /// Reads that cannot be served here now. A read has no effect, so it may always be tried again.
@@ -32,6 +34,7 @@ impl<W, R> Default for Effects<W, R> {
             apply: None,
             reads: Vec::new(),
             fetch: Vec::new(),
+            snapshots: Vec::new(),
             failed_writes: Vec::new(),
             failed_reads: Vec::new(),
         }
@@ -56,6 +59,8 @@ pub enum Failure {
 
 /// One write to the log: all of it in one batch, before the next one of the same group.
 ///
+/// A write that carries a [`LogWrite::snapshot`] is preceded by an exchange of the data and starts the log anew: see there.
+///
 /// When the batch is on disk (synced, if `sync` is set), the writer reports `persisted(number)` to the group's owner
 /// and only then sends `then_send`: an answer to these messages must find the report already there.
 #[derive(Debug, Default)]
@@ -70,6 +75,10 @@ pub struct LogWrite {
     pub hard_state: Option<Vec<u8>>,
     /// The new table of terms, encoded.
     pub terms: Option<Vec<u8>>,
+    /// The snapshot that this replica has taken in. Before this write the data must be replaced by the snapshot's, all of
+    /// it or, after a crash, nothing; in this write all older entries of the log go. A crash between the two must find
+    /// a note of it on disk, and finish the write.
+    pub snapshot: Option<SnapshotPlace>,
     /// Whether the vote or the term changed: a lost vote is a second vote.
     pub vote_changed: bool,
     /// Whether the batch must be synced before the report.
@@ -86,6 +95,27 @@ impl LogWrite {
             && self.hard_state.is_none()
             && self.terms.is_none()
     }
+}
+
+/// Where in the log a snapshot of the data stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SnapshotPlace {
+    /// The last entry that it reflects.
+    pub index: Index,
+    /// That entry's term.
+    pub term: Term,
+}
+
+/// A snapshot to send. The data is read while it is sent, so it may reflect more than was asked for: what goes with it
+/// is what [`snapshot_message`](super::snapshot_message) makes of `message` and of the place where the data really stands.
+#[derive(Debug, Clone)]
+pub struct SendSnapshot {
+    /// Who needs it.
+    pub to: NodeId,
+    /// The data must reflect at least this entry. The log from here on stays until the outcome is reported.
+    pub index: Index,
+    /// raft-rs's message, without data.
+    pub message: Message,
 }
 
 /// Committed entries, and who waits for which.
@@ -108,4 +138,12 @@ pub struct Fetch {
     pub bytes_max: u64,
     /// Goes back with the entries.
     pub context: GetEntriesContext,
+}
+
+/// The message that goes with a snapshot whose data stands at `place`, at or after the place for which it was asked.
+pub fn snapshot_message(mut message: Message, place: SnapshotPlace) -> Message {
+    let metadata = message.mut_snapshot().mut_metadata();
+    metadata.index = place.index;
+    metadata.term = place.term;
+    message
 }

@@ -1,7 +1,7 @@
 //! The driver of one Raft group: verbs in, [`Effects`] out. The only owner of its raft-rs `RawNode`.
 
 use super::disk::{self, Terms};
-use super::effects::{Apply, Effects, Failure, LogWrite};
+use super::effects::{Apply, Effects, Failure, LogWrite, SendSnapshot, SnapshotPlace};
 use super::log::{Log, LogRead};
 use super::options::Options;
 use super::proposals::Proposals;
@@ -11,8 +11,10 @@ use crate::apply::Committed;
 use crate::command::{self, Encoded, Stamp};
 use crate::ids::{Era, Index, NodeId, RegionId, Term};
 use crate::version::Hlc;
-use raft::{Config, GetEntriesContext, INVALID_ID, RawNode, ReadOnlyOption, Ready, StateRole};
-use raft_proto::eraftpb::{ConfState, Entry, EntryType, HardState, Message};
+use raft::{
+    Config, GetEntriesContext, INVALID_ID, RawNode, ReadOnlyOption, Ready, SnapshotStatus, StateRole,
+};
+use raft_proto::eraftpb::{ConfState, Entry, EntryType, HardState, Message, MessageType};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use std::collections::VecDeque;
@@ -126,6 +128,8 @@ pub struct Group<L: LogRead, W, R> {
     commit_unsaved: bool,
     /// The last committed entry handed out.
     delivered: Index,
+    /// The snapshot that is being taken in, until the data is the snapshot's.
+    installing: Option<SnapshotPlace>,
     failed_writes: Failed<W>,
     failed_reads: Failed<R>,
 }
@@ -171,10 +175,12 @@ impl<L: LogRead, W, R> Group<L, W, R> {
             stored_vote: (0, INVALID_ID),
             commit_unsaved: false,
             delivered: applied,
+            installing: None,
             failed_writes: Vec::new(),
             failed_reads: Vec::new(),
         };
         group.stored_vote = (group.raw.raft.term, group.raw.raft.vote);
+        group.raw.mut_store().applied(applied);
         group.draw_election_timeout();
         Ok(group)
     }
@@ -232,6 +238,10 @@ impl<L: LogRead, W, R> Group<L, W, R> {
 
     /// Stands for election now, as the first leader of a new region does.
     pub fn campaign(&mut self) {
+        // While a snapshot is taken in, raft-rs would look for changes of membership in entries that are gone, and panic.
+        if self.installing.is_some() {
+            return;
+        }
         // raft-rs refuses only where a membership change is pending, and there are none.
         let _ = self.raw.campaign();
         self.observe();
@@ -243,9 +253,38 @@ impl<L: LogRead, W, R> Group<L, W, R> {
     /// It is dropped: no correct peer sends it, or it is overtaken.
     pub fn step(&mut self, message: Message) -> Result<(), Rejected> {
         validate::validate(&self.raw, &message)?;
+        // See `campaign`.
+        if self.installing.is_some() && message.msg_type == MessageType::MsgTimeoutNow as i32 {
+            return Err(Rejected::Stale);
+        }
         let stepped = self.raw.step(message).map_err(|error| Rejected::Raft(error.to_string()));
         self.observe();
         stepped
+    }
+
+    /// A snapshot has come from the leader, with the message that stands for it. If the next effects hold a write with a
+    /// [`LogWrite::snapshot`] its data is wanted. If not, this replica is already further, or has another leader by now.
+    ///
+    /// # Errors
+    /// It is dropped: no correct peer sends it, or another snapshot is being taken in.
+    pub fn step_snapshot(&mut self, message: Message) -> Result<(), Rejected> {
+        validate::validate_snapshot(&self.raw, &message)?;
+        if self.installing.is_some() {
+            return Err(Rejected::Stale);
+        }
+        let stepped = self.raw.step(message).map_err(|error| Rejected::Raft(error.to_string()));
+        self.observe();
+        stepped
+    }
+
+    /// What became of a [`super::SendSnapshot`]: whether `peer` has taken it in. Must follow each, also after a time-out:
+    /// until then `peer` gets nothing else.
+    pub fn snapshot_sent(&mut self, peer: NodeId, taken: bool) {
+        let status = if taken { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
+        if !taken {
+            self.raw.mut_store().no_snapshots_for(self.options.election_ticks as u64);
+        }
+        self.raw.report_snapshot(peer.0, status);
     }
 
     /// Messages to `peer` were lost, so that what was sent optimistically must be asked about again.
@@ -306,7 +345,20 @@ impl<L: LogRead, W, R> Group<L, W, R> {
     pub fn applied(&mut self, index: Index) {
         if self.raw.raft.raft_log.applied < index {
             self.raw.advance_apply_to(index);
+            self.raw.mut_store().applied(index);
         }
+    }
+
+    /// The snapshot is taken in: the data is the snapshot's, and the write that held it is on disk and reported.
+    pub fn installed(&mut self) {
+        if let Some(place) = self.installing.take() {
+            self.applied(place.index);
+        }
+    }
+
+    /// Whether a snapshot is being taken in: from the effects that hold it until [`Group::installed`].
+    pub fn is_installing(&self) -> bool {
+        self.installing.is_some()
     }
 
     /// Entries that a [`super::Fetch`] asked for.
@@ -392,12 +444,13 @@ impl<L: LogRead, W, R> Group<L, W, R> {
 
     fn take_ready(&mut self, effects: &mut Effects<W, R>) {
         let mut ready = self.raw.ready();
-        effects.send.append(&mut ready.take_messages());
+        self.send(ready.take_messages(), effects);
         for state in ready.take_read_states() {
             self.reads.confirmed(&state.request_ctx, state.index);
         }
         self.deliver(ready.take_committed_entries(), effects);
-        let write = self.log_write(&mut ready);
+        let snapshot = self.restart_after_snapshot(&ready);
+        let write = self.log_write(&mut ready, snapshot);
         let number = write.number;
         self.raw.advance_append_async(ready);
         if write.is_empty() && self.writing.is_empty() {
@@ -426,13 +479,42 @@ impl<L: LogRead, W, R> Group<L, W, R> {
         write
     }
 
+    /// Messages go as they are; snapshots are much longer than messages, and go another way.
+    fn send(&mut self, messages: Vec<Message>, effects: &mut Effects<W, R>) {
+        for message in messages {
+            if message.msg_type == MessageType::MsgSnapshot as i32 {
+                let index = message.get_snapshot().get_metadata().index;
+                effects.snapshots.push(SendSnapshot { to: NodeId(message.to), index, message });
+            } else {
+                effects.send.push(message);
+            }
+        }
+    }
+
+    /// raft-rs has accepted a snapshot: the log begins anew after it.
+    fn restart_after_snapshot(&mut self, ready: &Ready) -> Option<SnapshotPlace> {
+        let metadata = ready.snapshot().get_metadata();
+        let place = SnapshotPlace { index: metadata.index, term: metadata.term };
+        if place.index == 0 {
+            return None;
+        }
+        self.raw.mut_store().restart_after(place);
+        self.delivered = place.index;
+        self.installing = Some(place);
+        self.commit_unsaved = true;
+        // Their entries may be among those that the snapshot reflects, or not: nobody will ever tell.
+        let covered = self.proposals.drain_to(place.index).map(|waiter| (waiter, Failure::LeaderLost));
+        self.failed_writes.extend(covered);
+        Some(place)
+    }
+
     /// One write of all that the ready asks to store. A commit index alone waits for company: it need not be stored.
-    fn log_write(&mut self, ready: &mut Ready) -> LogWrite {
+    fn log_write(&mut self, ready: &mut Ready, snapshot: Option<SnapshotPlace>) -> LogWrite {
         let entries = ready.take_entries();
         let encoded: Vec<_> = entries.iter().map(|entry| (entry.index, disk::encode_entry(entry))).collect();
         let store = self.raw.mut_store();
         let (terms_changed, remove_stale) = store.append(entries);
-        let terms = terms_changed.then(|| store.terms().encode());
+        let terms = (terms_changed || snapshot.is_some()).then(|| store.terms().encode());
         self.commit_unsaved |= ready.hs().is_some();
         let store_state = self.commit_unsaved && ready.must_sync();
         let hard_state = store_state.then(|| disk::encode_hard_state(&self.raw.raft.hard_state()));
@@ -445,6 +527,7 @@ impl<L: LogRead, W, R> Group<L, W, R> {
             remove_stale,
             hard_state,
             terms,
+            snapshot,
             sync: ready.must_sync(),
             then_send: ready.take_persisted_messages(),
         }
@@ -540,6 +623,7 @@ impl<W, R> Effects<W, R> {
             && self.apply.is_none()
             && self.reads.is_empty()
             && self.fetch.is_empty()
+            && self.snapshots.is_empty()
             && self.failed_writes.is_empty()
             && self.failed_reads.is_empty()
     }

@@ -6,7 +6,7 @@
 //! away from the loop and come back through [`Log::fetched`]. Only a restart reads here, for what is not yet applied.
 
 use super::disk::Terms;
-use super::effects::Fetch;
+use super::effects::{Fetch, SnapshotPlace};
 use crate::ids::{Index, Term};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 use raft_proto::eraftpb::{ConfState, Entry, HardState, Snapshot};
@@ -49,6 +49,15 @@ pub(super) struct Log<L> {
     /// First indices of fetches under way, so that none is asked for twice.
     fetching: RefCell<Vec<Index>>,
     fetch_bytes_max: u64,
+    /// What a snapshot of the data reflects at least, and from which tick on one may be taken.
+    snapshot: SnapshotSource,
+    ticks: u64,
+}
+
+#[derive(Debug, Default)]
+struct SnapshotSource {
+    applied: Index,
+    not_before_tick: u64,
 }
 
 impl<L: LogRead> Log<L> {
@@ -71,6 +80,8 @@ impl<L: LogRead> Log<L> {
             wanted: RefCell::default(),
             fetching: RefCell::default(),
             fetch_bytes_max,
+            snapshot: SnapshotSource::default(),
+            ticks: 0,
         }
     }
 
@@ -123,6 +134,27 @@ impl<L: LogRead> Log<L> {
         }
     }
 
+    /// Starts anew after a snapshot: nothing that was here before counts any longer.
+    pub(super) fn restart_after(&mut self, place: SnapshotPlace) {
+        self.terms = Terms::after(place.index, place.term);
+        self.last = place.index;
+        self.tail.clear();
+        self.tail_bytes = 0;
+        self.chunks.get_mut().clear();
+        self.wanted.get_mut().clear();
+        self.fetching.get_mut().clear();
+    }
+
+    /// The data reflects the entries up to `index`.
+    pub(super) fn applied(&mut self, index: Index) {
+        self.snapshot.applied = self.snapshot.applied.max(index);
+    }
+
+    /// Sends no snapshot for so many ticks: the last one came to nothing.
+    pub(super) fn no_snapshots_for(&mut self, ticks: u64) {
+        self.snapshot.not_before_tick = self.ticks + ticks;
+    }
+
     pub(super) fn take_wanted(&mut self) -> Vec<Fetch> {
         std::mem::take(self.wanted.get_mut())
     }
@@ -143,6 +175,7 @@ impl<L: LogRead> Log<L> {
     }
 
     pub(super) fn tick(&mut self) {
+        self.ticks += 1;
         for chunk in self.chunks.get_mut() {
             chunk.idle_ticks += 1;
         }
@@ -259,8 +292,18 @@ impl<L: LogRead> Storage for Log<L> {
         Ok(self.last)
     }
 
-    /// Snapshots come with the strong mode's completion; until then a log is never dropped that a member still needs.
-    fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<Snapshot> {
-        Err(raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable))
+    /// Only where the snapshot will stand: the data is read when it is sent, and never comes by here.
+    fn snapshot(&self, request_index: u64, _to: u64) -> raft::Result<Snapshot> {
+        let SnapshotSource { applied, not_before_tick } = self.snapshot;
+        let term = self.terms.term(applied).filter(|_| applied != 0 && request_index <= applied);
+        let Some(term) = term.filter(|_| not_before_tick <= self.ticks) else {
+            return Err(raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable));
+        };
+        let mut snapshot = Snapshot::default();
+        let metadata = snapshot.mut_metadata();
+        metadata.set_conf_state(self.boot.conf_state.clone());
+        metadata.index = applied;
+        metadata.term = term;
+        Ok(snapshot)
     }
 }

@@ -14,8 +14,13 @@
 //! A linearizable read asks [`Group::read`]; all reads that wait share one round of heartbeats (Raft's ReadIndex), and
 //! come back in [`Effects::reads`] when the state machine has applied what the round found committed.
 //!
-//! What it deliberately does not do: membership changes and snapshots (messages that carry them are refused), and
-//! nothing at all by the clock: time comes as [`Group::tick`] and as the stamp of an entry.
+//! A follower that needs entries which the leader's log no longer has is named in [`Effects::snapshots`]. The outside
+//! sends it the data, and there the message that stands for it goes to [`Group::step_snapshot`]. If it is of use, the next
+//! write says so ([`LogWrite::snapshot`]): the outside replaces the data, starts the log anew and reports
+//! [`Group::installed`]; the leader's side reports [`Group::snapshot_sent`].
+//!
+//! What it deliberately does not do: membership changes (messages that carry them are refused), and nothing at all by
+//! the clock: time comes as [`Group::tick`] and as the stamp of an entry.
 //!
 //! raft-rs panics on many malformed messages, so `validate` looks at each before it is stepped.
 
@@ -30,7 +35,7 @@ mod truncation;
 mod validate;
 
 pub use ::raft::{GetEntriesContext, StateRole as Role};
-pub use effects::{Apply, Effects, Failure, Fetch, LogWrite};
+pub use effects::{Apply, Effects, Failure, Fetch, LogWrite, SendSnapshot, SnapshotPlace, snapshot_message};
 pub use group::{Boot, BootError, Group, Status};
 pub use log::LogRead;
 pub use options::Options;

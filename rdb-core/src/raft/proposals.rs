@@ -105,6 +105,12 @@ impl<W> Proposals<W> {
         self.queue.drain(..).map(|queued| queued.waiter)
     }
 
+    /// Gives back all whose place is at `index` or before it: what stands there is no longer told entry by entry.
+    pub(super) fn drain_to(&mut self, index: Index) -> impl Iterator<Item = W> + '_ {
+        let covered = self.pending.extract_if(.., move |(place, _), _| *place <= index);
+        covered.flat_map(|(_, waiters)| waiters).map(|(waiter, _)| waiter)
+    }
+
     /// Gives back all whose entries are under way since another term than `term`, and may be committed yet.
     pub(super) fn drain_older(&mut self, term: Option<Term>) -> impl Iterator<Item = W> + '_ {
         let older = self.pending.extract_if(.., move |(_, proposed), _| Some(*proposed) != term);

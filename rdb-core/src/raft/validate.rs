@@ -4,10 +4,12 @@
 //! refused here is dropped, which Raft copes with as with any lost message. The checks fall in two groups: those on
 //! the message alone, and those against this node's log, which also catch a peer whose disk went back in time.
 
+use super::effects::SnapshotPlace;
 use super::log::{Log, LogRead};
 use crate::ids::{Index, NodeId, Term};
 use raft::{INVALID_INDEX, ProgressState, RawNode};
 use raft_proto::eraftpb::{EntryType, Message, MessageType};
+use std::collections::BTreeSet;
 
 /// An election each microsecond for nine years. Past it a term comes from damage, and counting on would overflow.
 const TERM_MAX: Term = 1 << 48;
@@ -52,18 +54,10 @@ pub enum Rejected {
 /// Looks at a message from another node.
 pub(super) fn validate<L: LogRead>(raw: &RawNode<Log<L>>, message: &Message) -> Result<(), Rejected> {
     let kind = MessageType::from_i32(message.msg_type).ok_or(Rejected::Type(message.msg_type))?;
-    route(raw, message)?;
-    if message.request_snapshot != INVALID_INDEX
-        || message.snapshot.is_some() && kind != MessageType::MsgSnapshot
-    {
-        return Err(Rejected::Contradiction("it carries a snapshot or asks for one"));
+    if message.snapshot.is_some() {
+        return Err(Rejected::Contradiction("it carries a snapshot"));
     }
-    if message.term == 0 {
-        return Err(Rejected::Contradiction("it has no term"));
-    }
-    if TERM_MAX < message.term {
-        return Err(Rejected::Contradiction("a term that no cluster lives to see"));
-    }
+    every(raw, message)?;
     match kind {
         MessageType::MsgAppend => append(raw, message),
         MessageType::MsgAppendResponse => append_response(raw, message),
@@ -74,9 +68,55 @@ pub(super) fn validate<L: LogRead>(raw: &RawNode<Log<L>>, message: &Message) -> 
         | MessageType::MsgRequestVoteResponse
         | MessageType::MsgRequestPreVote
         | MessageType::MsgRequestPreVoteResponse => no_entries(message),
-        // Requests are forwarded by the API, not by raft-rs; snapshots do not exist yet; the rest is local.
+        // Requests are forwarded by the API, not by raft-rs; snapshots come on a way of their own; the rest is local.
         _ => Err(Rejected::Type(message.msg_type)),
     }
+}
+
+/// Looks at the message that stands for a snapshot, whose data has come.
+pub(super) fn validate_snapshot<L: LogRead>(
+    raw: &RawNode<Log<L>>,
+    message: &Message,
+) -> Result<SnapshotPlace, Rejected> {
+    if message.msg_type != MessageType::MsgSnapshot as i32 {
+        return Err(Rejected::Type(message.msg_type));
+    }
+    every(raw, message)?;
+    no_entries(message)?;
+    let metadata = message.get_snapshot().get_metadata();
+    let place = SnapshotPlace { index: metadata.index, term: metadata.term };
+    if place.index == 0 || place.index == Index::MAX || !(1..=message.term).contains(&place.term) {
+        return Err(Rejected::Contradiction("its snapshot stands nowhere in a log"));
+    }
+    let voters: BTreeSet<u64> = metadata.get_conf_state().voters.iter().copied().collect();
+    if voters != raw.raft.prs().conf().voters().ids().iter().collect() {
+        return Err(Rejected::Contradiction("its snapshot is of a group with other members"));
+    }
+    let log = &raw.raft.raft_log;
+    let known = log.first_index() <= place.index && place.index <= log.committed;
+    if known && raw.raft.term <= message.term && !log.match_term(place.index, place.term) {
+        return Err(Rejected::Log {
+            what: "a snapshot differs from what is committed",
+            index: place.index,
+            ours: log.committed,
+        });
+    }
+    Ok(place)
+}
+
+/// What holds for every message.
+fn every<L: LogRead>(raw: &RawNode<Log<L>>, message: &Message) -> Result<(), Rejected> {
+    route(raw, message)?;
+    if message.request_snapshot != INVALID_INDEX {
+        return Err(Rejected::Contradiction("it asks for a snapshot, which nodes here never do"));
+    }
+    if message.term == 0 {
+        return Err(Rejected::Contradiction("it has no term"));
+    }
+    if TERM_MAX < message.term {
+        return Err(Rejected::Contradiction("a term that no cluster lives to see"));
+    }
+    Ok(())
 }
 
 fn route<L: LogRead>(raw: &RawNode<Log<L>>, message: &Message) -> Result<(), Rejected> {

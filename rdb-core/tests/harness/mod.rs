@@ -7,7 +7,8 @@ use rdb_core::command::{Command, Encoded, Operation, Write};
 use rdb_core::ids::{Index, NodeId, RegionId};
 use rdb_core::raft::disk::{self, Terms};
 use rdb_core::raft::{
-    Apply, Boot, Effects, Entry, Group, HardState, LogRead, LogWrite, Message, Options, Role,
+    Apply, Boot, Effects, Entry, Group, HardState, LogRead, LogWrite, Message, Options, Role, SendSnapshot,
+    SnapshotPlace, snapshot_message,
 };
 use rdb_core::sessions::Sessions;
 use rdb_core::version::Hlc;
@@ -24,6 +25,8 @@ type Puppet = Group<Reader, String, String>;
 pub(crate) struct Cluster {
     nodes: BTreeMap<u64, Node>,
     network: VecDeque<Message>,
+    /// Snapshots that leaders were asked for, each with the leader.
+    snapshots: VecDeque<(u64, SendSnapshot)>,
     /// What the present command has to say.
     pub(crate) lines: Vec<String>,
 }
@@ -34,6 +37,8 @@ struct Node {
     starts: u64,
     log: Rc<RefCell<Files>>,
     data: Data,
+    /// The note of a snapshot that replaces the data: the write that is to follow it.
+    note: Option<LogWrite>,
     process: Option<Process>,
 }
 
@@ -43,6 +48,8 @@ struct Process {
     /// Writes that the log writer has not finished.
     writes: VecDeque<LogWrite>,
     applies: VecDeque<Apply<String>>,
+    /// A snapshot's data that has come.
+    came: Option<Data>,
 }
 
 /// What is synced.
@@ -53,7 +60,7 @@ struct Files {
     terms: Option<Vec<u8>>,
 }
 
-#[derive(Default)]
+#[derive(Default, Clone)]
 struct Data {
     records: BTreeMap<Vec<u8>, Vec<u8>>,
     state: Option<Vec<u8>>,
@@ -80,6 +87,10 @@ impl View for Data {
 }
 
 impl Data {
+    fn state(&self) -> State {
+        self.state.as_deref().map_or(State::default(), |bytes| State::decode(bytes).unwrap())
+    }
+
     fn write(&mut self, changes: Changes) {
         for (key, record) in changes.records {
             match record {
@@ -93,6 +104,9 @@ impl Data {
 
 impl Files {
     fn write(&mut self, write: &LogWrite) {
+        if write.snapshot.is_some() {
+            self.entries.clear();
+        }
         if let Some((from, to)) = write.remove_stale {
             self.entries.retain(|index, _| !(from..to).contains(index));
         }
@@ -119,10 +133,15 @@ impl Cluster {
     pub(crate) fn restart(&mut self, id: u64) -> Result<(), String> {
         let node = self.nodes.get_mut(&id).ok_or("no such node")?;
         node.starts += 1;
+        // The data is the snapshot's or not; the log follows it.
+        if let Some(note) = node.note.take()
+            && note.snapshot.is_some_and(|place| place.index == node.data.state().applied)
+        {
+            node.log.borrow_mut().write(&note);
+        }
         let files = node.log.borrow();
         let terms = files.terms.as_deref().map_or(Terms::default(), |bytes| Terms::decode(bytes).unwrap());
-        let state =
-            node.data.state.as_deref().map_or(State::default(), |bytes| State::decode(bytes).unwrap());
+        let state = node.data.state();
         let boot = Boot {
             region: REGION,
             node: NodeId(id),
@@ -150,6 +169,7 @@ impl Cluster {
             machine,
             writes: VecDeque::new(),
             applies: VecDeque::new(),
+            came: None,
         });
         self.say(line);
         self.turn(id, |_, _| ());
@@ -175,13 +195,14 @@ impl Cluster {
         let mut said = Vec::new();
         verbs(&mut self.process(id).group, &mut said);
         self.lines.append(&mut said);
-        while let Some(effects) = self.process(id).group.take_effects(Hlc::from_millis(1)) {
+        while !self.process(id).group.is_installing() {
+            let Some(effects) = self.process(id).group.take_effects(Hlc::from_millis(1)) else { break };
             self.handle(id, effects);
         }
     }
 
     fn handle(&mut self, id: u64, effects: Effects<String, String>) {
-        let Effects { send, write, apply, reads, fetch: _, failed_writes, failed_reads } = effects;
+        let Effects { send, write, apply, reads, fetch: _, snapshots, failed_writes, failed_reads } = effects;
         self.send(send);
         if let Some(write) = write {
             self.say(format!("n{id} writes {}", show::write(&write)));
@@ -191,6 +212,10 @@ impl Cluster {
             let entries = show::committed(&apply.entries);
             self.say(format!("n{id} has committed {entries}"));
             self.process(id).applies.push_back(apply);
+        }
+        for snapshot in snapshots {
+            self.say(format!("n{id} is to send n{} a snapshot from {} on", snapshot.to, snapshot.index));
+            self.snapshots.push_back((id, snapshot));
         }
         for read in reads {
             self.say(format!("n{id} serves read {read}"));
@@ -239,6 +264,11 @@ impl Cluster {
         let mut finished = Vec::new();
         for _ in 0..count {
             let Some(write) = self.process(id).writes.pop_front() else { break };
+            if write.snapshot.is_some() && self.node(id).note.take().is_none() {
+                self.process(id).writes.push_front(write);
+                self.say(format!("n{id} cannot write its log before its data is replaced"));
+                break;
+            }
             self.node(id).log.borrow_mut().write(&write);
             finished.push(write);
         }
@@ -247,6 +277,13 @@ impl Cluster {
             self.say(format!("n{id} has synced write {number}"));
             // First the report, then the messages; what the report makes possible comes with the next turn.
             self.process(id).group.persisted(number);
+            if write.snapshot.is_some() {
+                let state = self.node(id).data.state();
+                let process = self.process(id);
+                process.machine = Machine::new(REGION, state, Sessions::default());
+                process.applies.clear();
+                process.group.installed();
+            }
             self.send(write.then_send);
         }
         self.turn(id, |_, _| ());
@@ -269,6 +306,57 @@ impl Cluster {
             }
             self.turn(id, |group, _| group.applied(last));
         }
+    }
+
+    /// The log's writer drops entries, as if the data were durable.
+    pub(crate) fn truncate(&mut self, id: u64, index: Index) {
+        let Some(terms) = self.process(id).group.truncate(index) else {
+            return self.say(format!("n{id} has nothing to drop"));
+        };
+        let mut files = self.node(id).log.borrow_mut();
+        files.entries.retain(|entry, _| index < *entry);
+        files.terms = Some(terms);
+    }
+
+    /// The snapshot that `from` was asked to send arrives at `to`, with the data as it is now.
+    pub(crate) fn snapshot(&mut self, from: u64, to: u64) -> Result<(), String> {
+        let place = self.snapshots.iter().position(|(leader, wanted)| (*leader, wanted.to.0) == (from, to));
+        let (_, wanted) = place.and_then(|place| self.snapshots.remove(place)).ok_or("none is wanted")?;
+        let data = self.node(from).data.clone();
+        let (index, term) = (data.state().applied, data.state().applied_term);
+        assert!(wanted.index <= index, "the data is behind what raft-rs was told");
+        let message = snapshot_message(wanted.message, SnapshotPlace { index, term });
+        self.say(format!("n{to} has a snapshot of {index}@{term}"));
+        self.process(to).came = Some(data);
+        self.turn(to, |group, said| {
+            if let Err(rejected) = group.step_snapshot(message) {
+                said.push(format!("n{to} drops it: {rejected}"));
+            }
+        });
+        Ok(())
+    }
+
+    /// The data is replaced by the snapshot's, after a note of it.
+    pub(crate) fn install(&mut self, id: u64) -> Result<(), String> {
+        let process = self.process(id);
+        let write = process.writes.iter().find(|write| write.snapshot.is_some());
+        let write = write.ok_or("no snapshot is being taken in")?;
+        let note = LogWrite {
+            entries: write.entries.clone(),
+            hard_state: write.hard_state.clone(),
+            terms: write.terms.clone(),
+            snapshot: write.snapshot,
+            ..LogWrite::default()
+        };
+        let came = process.came.take().ok_or("no snapshot has come")?;
+        let node = self.node(id);
+        node.note = Some(note);
+        node.data = came;
+        Ok(())
+    }
+
+    pub(crate) fn report(&mut self, id: u64, peer: u64, outcome: &str) {
+        self.turn(id, |group, _| group.snapshot_sent(NodeId(peer), outcome == "taken"));
     }
 
     fn take_messages(&mut self, from: Option<u64>, to: Option<u64>) -> Vec<Message> {
