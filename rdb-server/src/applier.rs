@@ -25,6 +25,8 @@ pub(crate) enum Task {
     Open { region: RegionId, namespace: NamespaceId, machine: Box<Machine> },
     /// Committed entries that follow those of the region's last task.
     Apply { region: RegionId, apply: Apply<WriteWaiter> },
+    /// The region's data is about to be replaced: nothing of it is applied any more until it is opened again.
+    Release { region: RegionId, done: Box<dyn FnOnce() + Send> },
     /// The region is gone; its records are to be removed.
     Close { region: RegionId, done: Box<dyn FnOnce() + Send> },
     /// No more tasks.
@@ -75,6 +77,12 @@ impl Applier {
                     Task::Apply { region, apply } => merge(&mut work, region, apply),
                     Task::Open { region, namespace, machine } => {
                         regions.insert(region, Open { namespace, machine: *machine });
+                    }
+                    Task::Release { region, done } => {
+                        // Who waits for these entries is told that their fate is not known: see `Waiter`.
+                        work.remove(&region);
+                        regions.remove(&region);
+                        done();
                     }
                     Task::Close { region, done } => {
                         work.remove(&region);

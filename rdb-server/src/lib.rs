@@ -29,6 +29,7 @@ mod peer_manager;
 mod raft_service;
 mod regions;
 mod shared;
+mod snapshots;
 mod transport;
 mod upkeep;
 mod waiter;

@@ -4,9 +4,12 @@
 //! It has no bound of its own: what posts to it has. Requests take their bytes from the node's budget, each peer has
 //! one of its own, and the node's other threads answer only what the loop gave them.
 
+use crate::applier;
 use crate::budget::Share;
+use crate::snapshots::Arrived;
 use crate::waiter::{ReadWaiter, WriteWaiter};
 use crossbeam_channel::{Receiver, Sender};
+use rdb_core::apply::State;
 use rdb_core::command::Encoded;
 use rdb_core::ids::{Index, NodeId, RegionId};
 use rdb_core::raft::{Entry, GetEntriesContext, Message};
@@ -29,6 +32,12 @@ pub(crate) enum Event {
     Applied { region: RegionId, index: Index, truncate_to: Index },
     /// Entries that were read for a follower that lags.
     Fetched { region: RegionId, low: Index, entries: Result<Vec<Entry>, String>, context: GetEntriesContext },
+    /// A snapshot has come from a region's leader, with the message that stands for it.
+    Snapshot { from: NodeId, region: RegionId, message: Box<Message>, arrived: Arrived },
+    /// A region's data is a snapshot's now; the write that follows it is on its way.
+    Installed { region: RegionId, number: u64, machine: Box<applier::Machine>, state: State },
+    /// A snapshot that this node was to send was taken in, or came to nothing.
+    SnapshotSent { region: RegionId, peer: NodeId, taken: bool },
     /// The catalog has changed: regions may have come or gone.
     Catalog(Arc<Catalog>),
     /// A new region's log is on disk.

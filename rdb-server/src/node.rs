@@ -5,6 +5,8 @@
 //!           log-writer   rdb-storage     its queue ──▶ mailbox, transport
 //!           applier      applier         its queue ──▶ callers, mailbox
 //!           fetches      upkeep          its queue ──▶ mailbox
+//!           snapshots    snapshots       its queue ──▶ other nodes, mailbox
+//!           installs     snapshots       its queue ──▶ log writer, applier, mailbox
 //!           flushes      upkeep          a clock ──▶ mailbox
 //! runtimes  peers        transport and raft_service: a flood of clients cannot stop heartbeats
 //!           clients      api and http
@@ -22,6 +24,7 @@ use crate::peer_manager::{Parts, PeerManager};
 use crate::raft_service::RaftService;
 use crate::regions::Regions;
 use crate::shared::{CatalogCell, Shared, Stopping};
+use crate::snapshots::{Inbound, Installer, Outbound, Throttle, run_installs, run_sends};
 use crate::transport::{
     FRAME_BYTES_MAX, Introduction, Links, Peers, SILENCE_MAX, STREAM_WINDOW_BYTES, Transport, Unstarted,
 };
@@ -35,7 +38,10 @@ use rdb_proto::internal::v1::peer_server::PeerServer;
 use rdb_proto::v1::cluster_server::ClusterServer;
 use rdb_proto::v1::kv_server::KvServer;
 use rdb_proto::v1::namespaces_server::NamespacesServer;
-use rdb_storage::{Engine, EngineOptions, Expected, LogSink, LogWriter, LogWriterHandle, LogWriterOptions};
+use rdb_storage::{
+    Engine, EngineOptions, Expected, LogSink, LogWriter, LogWriterHandle, LogWriterOptions, SnapshotInbox,
+};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,6 +57,8 @@ use tonic::transport::Server;
 const HAND_OVER_WAIT: Duration = Duration::from_secs(3);
 /// How long a stopping node waits for requests under way.
 const DRAIN_WAIT: Duration = Duration::from_secs(2);
+/// Snapshots that are sent at the same time.
+const SNAPSHOTS_SENT_MAX: usize = 2;
 /// Between attempts to register nodes in the catalog.
 const REGISTER_INTERVAL: Duration = Duration::from_millis(500);
 /// Streams that one client's connection may have open.
@@ -196,6 +204,9 @@ impl Node {
         shared.catalog.store(Arc::new(catalog_machine.catalog().clone()));
         let mut threads = Vec::new();
         let (applier, fetcher) = start_workers(&shared, &engine, &mut threads)?;
+        let links = links(&shared, &log.handle());
+        let outbound = start_sends(&shared, &links, &mut threads)?;
+        let installer = start_installs(&shared, &log.handle(), &applier, &mut threads)?;
         let parts = Parts {
             config: shared.config.clone(),
             mailbox: shared.mailbox.clone(),
@@ -203,6 +214,9 @@ impl Node {
             log: log.handle(),
             applier: applier.clone(),
             fetcher,
+            outbound,
+            installer,
+            health: shared.peers.clone(),
             regions: shared.regions.clone(),
             metrics: shared.metrics.clone(),
             logger: logging::slog_logger(),
@@ -215,7 +229,7 @@ impl Node {
         let (stop_serving, stopped) = watch::channel(false);
         let addresses =
             Addresses { client: listeners.client.local_addr()?, http: listeners.http.local_addr()? };
-        serve_peers(&peers, &shared, &log.handle(), unstarted, listeners.peer)?;
+        serve_peers(&peers, &shared, &links, engine.inbox(), unstarted, listeners.peer)?;
         serve_clients(&clients, &shared, listeners.client, stopped.clone())?;
         serve_http(&clients, &shared, &log.handle(), listeners.http, stopped)?;
         clients.spawn(register_nodes(shared.clone()));
@@ -383,13 +397,43 @@ fn start_flushes(
     })
 }
 
-fn serve_peers(
-    runtime: &Runtime,
+fn start_sends(
+    shared: &Shared,
+    links: &Links,
+    threads: &mut Vec<JoinHandle<()>>,
+) -> std::io::Result<Outbound> {
+    let (outbound, sends) = Outbound::new();
+    let addresses: Arc<BTreeMap<NodeId, String>> =
+        Arc::new(shared.config.nodes.iter().map(|member| (NodeId(member.id), member.peer.clone())).collect());
+    let throttle = Arc::new(Throttle::new(shared.config.snapshot_bytes_per_second));
+    for _ in 0..SNAPSHOTS_SENT_MAX {
+        let (sends, data, links, addresses) =
+            (sends.clone(), shared.data.clone(), links.clone(), addresses.clone());
+        let (throttle, stopping, mailbox) =
+            (throttle.clone(), shared.stopping.clone(), shared.mailbox.clone());
+        threads.push(spawn("snapshots", move || {
+            run_sends(&sends, &data, &links, &addresses, &throttle, &stopping, &mailbox);
+        })?);
+    }
+    Ok(outbound)
+}
+
+fn start_installs(
     shared: &Shared,
     log: &LogWriterHandle,
-    unstarted: Unstarted,
-    listener: std::net::TcpListener,
-) -> Result<(), StartError> {
+    applier: &ApplierHandle,
+    threads: &mut Vec<JoinHandle<()>>,
+) -> std::io::Result<Installer> {
+    let (installer, installs) = Installer::new();
+    let (data, log, applier) = (shared.data.clone(), log.clone(), applier.clone());
+    let (catalog, mailbox) = (shared.catalog.clone(), shared.mailbox.clone());
+    threads.push(spawn("installs", move || {
+        run_installs(&installs, &data, &log, &applier, &catalog, &mailbox);
+    })?);
+    Ok(installer)
+}
+
+fn links(shared: &Shared, log: &LogWriterHandle) -> Links {
     let config = &shared.config;
     let introduction = Introduction {
         cluster_id: config.cluster_id.clone(),
@@ -400,26 +444,39 @@ fn serve_peers(
         process: rand::random(),
         log: log.clone(),
     };
-    let others = config.members().into_iter().filter(|member| *member != config.node());
+    Links {
+        introduction,
+        peers: shared.peers.clone(),
+        catalog: shared.catalog.clone(),
+        mailbox: shared.mailbox.clone(),
+    }
+}
+
+fn serve_peers(
+    runtime: &Runtime,
+    shared: &Shared,
+    links: &Links,
+    inbox: SnapshotInbox,
+    unstarted: Unstarted,
+    listener: std::net::TcpListener,
+) -> Result<(), StartError> {
+    let others = shared.config.members().into_iter().filter(|member| *member != shared.config.node());
+    let (regions, catalog, mailbox) =
+        (shared.regions.clone(), shared.catalog.clone(), shared.mailbox.clone());
     let service = RaftService::new(
-        introduction.clone(),
+        links.introduction.clone(),
         shared.peers.clone(),
         shared.catalog.clone(),
         shared.mailbox.clone(),
         shared.metrics.clone(),
+        Inbound::new(inbox, regions, catalog, mailbox),
         others,
     );
     let service = PeerServer::new(service)
         .max_decoding_message_size(FRAME_BYTES_MAX)
         .max_encoding_message_size(FRAME_BYTES_MAX);
-    let links = Links {
-        introduction,
-        peers: shared.peers.clone(),
-        catalog: shared.catalog.clone(),
-        mailbox: shared.mailbox.clone(),
-    };
     let _entered = runtime.enter();
-    unstarted.start(&links);
+    unstarted.start(links);
     let incoming = TcpListenerStream::new(TcpListener::from_std(listener)?);
     runtime.spawn(async move {
         let served = Server::builder()

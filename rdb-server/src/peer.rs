@@ -1,18 +1,37 @@
 //! One region's replica on this node: its group, and what the raft loop must remember about it between turns.
 
+use crate::applier;
 use crate::regions::RegionView;
+use crate::snapshots::Arrived;
 use crate::waiter::{ReadWaiter, WriteWaiter};
-use rdb_core::ids::{Index, NodeId};
+use rdb_core::apply::State;
+use rdb_core::ids::{Index, NamespaceId, NodeId};
 use rdb_core::raft::{Group, Role};
 use rdb_storage::RegionLog;
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// Ticks between attempts of the preferred leader to lead a region that never had a leader.
 const FIRST_CAMPAIGN_TICKS: u64 = 3;
 
+/// A member that answers may catch up from a log so many times as long as one that does not.
+const LOG_BYTES_FACTOR_ACTIVE: u64 = 4;
+
+/// How long a region's log may become for the sake of members that lag.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LogLimits {
+    /// In bytes, for a member that is away.
+    pub(crate) bytes_max: u64,
+    /// In time.
+    pub(crate) absence_max: Duration,
+}
+
 /// A replica.
 pub(crate) struct Peer {
     pub(crate) group: Group<RegionLog, WriteWaiter, ReadWaiter>,
+    pub(crate) namespace: NamespaceId,
     pub(crate) view: Arc<RegionView>,
     /// Log writes handed out and not yet reported.
     pub(crate) writes_in_flight: usize,
@@ -23,24 +42,38 @@ pub(crate) struct Peer {
     pub(crate) truncate_to: Index,
     /// Whether this node is the one that should lead the region.
     pub(crate) preferred: bool,
+    /// Snapshots that are being sent, and from where on their receivers will need the log.
+    pub(crate) sending: BTreeMap<NodeId, Index>,
+    /// A snapshot that has come.
+    pub(crate) arrived: Option<Arrived>,
+    /// The number of the write that follows a snapshot that is being taken in, and who waits for it.
+    pub(crate) installing: Option<(u64, oneshot::Sender<Result<(), String>>)>,
+    /// The machine of the data that a snapshot has replaced, until the log follows.
+    pub(crate) installed: Option<(Box<applier::Machine>, State)>,
     ticks: u64,
 }
 
 impl Peer {
     pub(crate) fn new(
         group: Group<RegionLog, WriteWaiter, ReadWaiter>,
+        namespace: NamespaceId,
         view: Arc<RegionView>,
         truncate_to: Index,
         preferred: bool,
     ) -> Self {
         Self {
             group,
+            namespace,
             view,
             writes_in_flight: 0,
             applying: std::collections::VecDeque::new(),
             applying_bytes: 0,
             truncate_to,
             preferred,
+            sending: BTreeMap::new(),
+            arrived: None,
+            installing: None,
+            installed: None,
             ticks: 0,
         }
     }
@@ -64,6 +97,26 @@ impl Peer {
             self.applying_bytes -= bytes;
         }
         self.group.applied(index);
+    }
+
+    /// How far the leader may let everyone drop the log: what all members have confirmed, unless that is too far back for
+    /// one that is away; its data then comes by a snapshot. Never past what the receiver of a snapshot will need.
+    pub(crate) fn droppable(
+        &self,
+        limits: &LogLimits,
+        silence: impl Fn(NodeId) -> Option<Duration>,
+    ) -> Index {
+        let status = self.group.status();
+        let bytes = self.group.log_bytes();
+        let needed = status.members.iter().filter_map(|(node, confirmed, active)| {
+            let away = silence(*node).is_none_or(|silence| limits.absence_max < silence);
+            let bytes_max =
+                if *active { LOG_BYTES_FACTOR_ACTIVE * limits.bytes_max } else { limits.bytes_max };
+            let kept_for = !away && bytes <= bytes_max || *confirmed == status.applied;
+            kept_for.then_some(*confirmed)
+        });
+        let needed = needed.chain(self.sending.values().copied());
+        needed.min().unwrap_or(status.applied).min(status.applied)
     }
 
     /// The member to which the leadership is best handed: heard from lately, and the furthest along.

@@ -10,14 +10,17 @@ use crate::mailbox::{Event, Mailbox};
 use crate::metrics::Metrics;
 use crate::peer::Peer;
 use crate::regions::Regions;
-use crate::transport::Transport;
+use crate::snapshots::{Arrived, Install, Installer, Outbound, Sending};
+use crate::transport::{Peers, Transport};
 use crate::upkeep::Fetcher;
 use crate::waiter::{ReadWaiter, WriteWaiter};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use rdb_core::apply::State;
 use rdb_core::hlc::Clock;
 use rdb_core::ids::{Index, NamespaceId, NodeId, RegionId};
-use rdb_core::raft::{Boot, Effects, Failure, Group, HardState, Message, MessageType, Options, Rejected};
+use rdb_core::raft::{
+    Boot, Effects, Failure, Group, HardState, LogWrite, Message, MessageType, Options, Rejected,
+};
 use rdb_core::sessions::Sessions;
 use rdb_pd::{Catalog, Namespace};
 use rdb_storage::{
@@ -46,9 +49,14 @@ pub(crate) struct PeerManager {
     pub(crate) data: Data,
     pub(crate) applier: ApplierHandle,
     pub(crate) fetcher: Fetcher,
+    pub(crate) outbound: Outbound,
+    pub(crate) installer: Installer,
+    pub(crate) health: Peers,
     pub(crate) regions: Regions,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) logger: slog::Logger,
+    /// The catalog as it was last heard of.
+    catalog: Arc<Catalog>,
     peers: BTreeMap<RegionId, Peer>,
     /// Regions whose log is being made, by the namespace that wants them.
     creating: BTreeMap<RegionId, Namespace>,
@@ -68,6 +76,9 @@ pub(crate) struct Parts {
     pub(crate) log: LogWriterHandle,
     pub(crate) applier: ApplierHandle,
     pub(crate) fetcher: Fetcher,
+    pub(crate) outbound: Outbound,
+    pub(crate) installer: Installer,
+    pub(crate) health: Peers,
     pub(crate) regions: Regions,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) logger: slog::Logger,
@@ -97,7 +108,8 @@ pub(crate) enum BootError {
 impl PeerManager {
     /// Starts all regions that the log holds and the catalog names.
     pub(crate) fn boot(parts: Parts, engine: &Engine, catalog: &rdb_pd::Machine) -> Result<Self, BootError> {
-        let Parts { config, mailbox, transport, log, applier, fetcher, regions, metrics, logger } = parts;
+        let Parts { config, mailbox, transport, log, applier, fetcher, .. } = parts;
+        let Parts { outbound, installer, health, regions, metrics, logger, .. } = parts;
         let wall_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
         let mut manager = Self {
             incarnation: engine.identity().incarnation,
@@ -109,9 +121,13 @@ impl PeerManager {
             log,
             applier,
             fetcher,
+            outbound,
+            installer,
+            health,
             regions,
             metrics,
             logger,
+            catalog: Arc::new(catalog.catalog().clone()),
             peers: BTreeMap::new(),
             creating: BTreeMap::new(),
             unnamed: BTreeMap::new(),
@@ -187,7 +203,8 @@ impl PeerManager {
         let options = Options { eager_commits: region == RegionId::META, ..self.config.raft() };
         let group = Group::new(options, boot, self.logs.region(region), &self.logger)?;
         self.applier.post(Task::Open { region, namespace, machine: Box::new(machine) });
-        let peer = Peer::new(group, self.regions.insert(region), state.truncate_to, preferred);
+        let view = self.regions.insert(region);
+        let peer = Peer::new(group, namespace, view, state.truncate_to, preferred);
         peer.publish();
         self.peers.insert(region, peer);
         self.touched.insert(region);
@@ -239,10 +256,13 @@ impl PeerManager {
                 drop(share);
             }
             Event::Unreachable { peer } => self.unreachable(peer),
-            Event::Persisted { region, number } => self.with(region, |peer| {
-                peer.writes_in_flight = peer.writes_in_flight.saturating_sub(1);
-                peer.group.persisted(number);
-            }),
+            Event::Persisted { region, number } => {
+                self.with(region, |peer| {
+                    peer.writes_in_flight = peer.writes_in_flight.saturating_sub(1);
+                    peer.group.persisted(number);
+                });
+                self.finish_install(region, number);
+            }
             Event::Applied { region, index, truncate_to } => self.with(region, |peer| {
                 peer.applied(index);
                 peer.truncate_to = truncate_to;
@@ -260,16 +280,75 @@ impl PeerManager {
                     peer.group.fetched(low, entries, context);
                 });
             }
-            Event::Catalog(catalog) => {
-                if let Err(error) = self.reconcile(&catalog) {
-                    crate::node::die(&format!("a region cannot be started: {error}"));
-                }
+            Event::Snapshot { from, region, message, arrived } => {
+                self.snapshot_arrived(from, region, *message, arrived);
             }
+            Event::Installed { region, number, machine, state } => self.with(region, |peer| {
+                if peer.installing.as_ref().is_some_and(|(awaited, _)| *awaited == number) {
+                    peer.installed = Some((machine, state));
+                }
+            }),
+            Event::SnapshotSent { region, peer: node, taken } => self.with(region, |peer| {
+                peer.sending.remove(&node);
+                peer.group.snapshot_sent(node, taken);
+            }),
+            Event::Catalog(catalog) => self.adopt(catalog),
             Event::RegionCreated { region } => self.created(region),
             Event::Flushed => self.drop_entries(),
             Event::HandOver => self.hand_over(),
             Event::Stop => {}
         }
+    }
+
+    fn adopt(&mut self, catalog: Arc<Catalog>) {
+        self.catalog = catalog;
+        if let Err(error) = self.reconcile(&self.catalog.clone()) {
+            crate::node::die(&format!("a region cannot be started: {error}"));
+        }
+    }
+
+    fn snapshot_arrived(&mut self, from: NodeId, region: RegionId, message: Message, arrived: Arrived) {
+        // Dropped, `arrived` tells its sender that the region is gone.
+        let Some(peer) = self.peers.get_mut(&region) else { return };
+        self.touched.insert(region);
+        let claimed = NodeId(message.from);
+        let stepped = if claimed == from {
+            peer.group.step_snapshot(message)
+        } else {
+            Err(Rejected::Route { from: claimed, to: NodeId(message.to) })
+        };
+        match stepped {
+            // The next effects say whether it is wanted.
+            Ok(()) => peer.arrived = Some(arrived),
+            Err(reason) => {
+                tracing::warn!(%region, %from, %reason, "a snapshot was refused");
+                let _ = arrived.answer.send(Err(reason.to_string()));
+            }
+        }
+    }
+
+    /// The log has followed a snapshot: the region goes on from there.
+    fn finish_install(&mut self, region: RegionId, number: u64) {
+        let Some(peer) = self.peers.get_mut(&region) else { return };
+        let Some((_, answer)) = peer.installing.take_if(|(awaited, _)| *awaited == number) else { return };
+        let Some((machine, state)) = peer.installed.take() else {
+            crate::node::die(&format!(
+                "region {region}: its log has begun anew before its data was replaced"
+            ));
+        };
+        peer.applying.clear();
+        peer.applying_bytes = 0;
+        peer.truncate_to = state.truncate_to;
+        peer.group.installed();
+        let namespace = peer.namespace;
+        let catalog = match &*machine {
+            applier::Machine::Catalog(machine) => Arc::new(machine.catalog().clone()),
+            // Should the namespace be gone by now, the region was kept until here.
+            applier::Machine::Keys(_) => self.catalog.clone(),
+        };
+        self.applier.post(Task::Open { region, namespace, machine });
+        let _ = answer.send(Ok(()));
+        self.adopt(catalog);
     }
 
     fn with(&mut self, region: RegionId, act: impl FnOnce(&mut Peer)) {
@@ -349,56 +428,27 @@ impl PeerManager {
                 // Nothing that adds a write; but who waits in vain is told.
                 fail(&mut peer.group);
             }
-            while peer.writes_in_flight < WRITES_PER_REGION_MAX {
-                let Some(effects) = peer.group.take_effects(stamp) else { break };
-                Self::carry_out(
-                    region,
-                    peer,
-                    effects,
-                    &self.transport,
-                    &self.log,
-                    &self.applier,
-                    &self.fetcher,
-                );
+            let hands = Hands {
+                transport: &self.transport,
+                log: &self.log,
+                applier: &self.applier,
+                fetcher: &self.fetcher,
+                outbound: &self.outbound,
+                installer: &self.installer,
+            };
+            // While a snapshot is taken in, later writes must not overtake the one that starts the log anew.
+            while peer.writes_in_flight < WRITES_PER_REGION_MAX && !peer.group.is_installing() {
+                let Some(effects) = peer.group.take_effects(stamp) else {
+                    if let Some(arrived) = peer.arrived.take() {
+                        let reason = "it is of no use: the receiver is further, or follows another leader";
+                        let _ = arrived.answer.send(Err(reason.to_owned()));
+                    }
+                    break;
+                };
+                hands.carry_out(region, peer, effects);
             }
             peer.publish();
         }
-    }
-
-    fn carry_out(
-        region: RegionId,
-        peer: &mut Peer,
-        effects: Effects<WriteWaiter, ReadWaiter>,
-        transport: &Transport,
-        log: &LogWriterHandle,
-        applier: &ApplierHandle,
-        fetcher: &Fetcher,
-    ) {
-        transport.send(region, effects.send);
-        if let Some(write) = effects.write {
-            peer.writes_in_flight += 1;
-            match log.append(region, write) {
-                Ok(()) => {}
-                // The queue has room for what `WRITES_PER_REGION_MAX` allows on a node with a thousand regions.
-                Err(AppendError::Full(_)) => crate::node::die("the log writer's queue is full"),
-                // It has said why, and the process is on its way out.
-                Err(AppendError::Stopped(_)) => {}
-            }
-        }
-        if let Some(apply) = effects.apply {
-            let bytes = apply.entries.iter().map(|entry| entry.data.len()).sum();
-            let last = apply.entries.last().map_or(0, |entry| entry.index);
-            peer.applying.push_back((last, bytes));
-            peer.applying_bytes += bytes;
-            applier.post(Task::Apply { region, apply });
-        }
-        for waiter in effects.reads {
-            waiter.answer(Ok(()));
-        }
-        for fetch in effects.fetch {
-            fetcher.fetch(region, fetch);
-        }
-        fail_all(effects.failed_writes, effects.failed_reads);
     }
 
     /// The wall clock at start, carried on by the monotonic clock: a step of the wall clock is not followed.
@@ -465,6 +515,10 @@ impl PeerManager {
     /// Ends a region whose namespace was deleted. Its data goes first, and durably, together with the catalog that no
     /// longer names it; then its log. The other way round, a crash in between would leave data whose log is lost.
     fn end(&mut self, region: RegionId) {
+        // A snapshot that is being taken in writes to the data and the log: the region ends when that is done.
+        if self.peers.get(&region).is_some_and(|peer| peer.group.is_installing()) {
+            return;
+        }
         self.peers.remove(&region);
         self.regions.remove(region);
         let log = self.log.clone();
@@ -477,11 +531,17 @@ impl PeerManager {
         destroy_log(&self.log, region);
     }
 
-    /// Leaders let everyone drop what all members have confirmed, less what is kept for short absences.
+    /// Leaders let everyone drop what nobody is likely to need, less what is kept for short absences.
     fn shorten_logs(&mut self) {
+        let limits = self.config.log_limits();
         for (region, peer) in &mut self.peers {
-            let Some(confirmed) = peer.group.confirmed_by_all() else { continue };
-            let target: Index = confirmed.saturating_sub(self.config.log_keep_entries);
+            if !peer.group.is_leader() {
+                continue;
+            }
+            let this = self.config.node();
+            let silence = |node| if node == this { Some(Duration::ZERO) } else { self.health.silence(node) };
+            let droppable = peer.droppable(&limits, silence);
+            let target: Index = droppable.saturating_sub(self.config.log_keep_entries);
             // Not for a handful: each costs an entry of its own.
             if peer.truncate_to + self.config.log_keep_entries / 4 < target {
                 peer.group.propose_truncation(target);
@@ -514,6 +574,62 @@ impl PeerManager {
                 peer.group.transfer_leader(successor);
                 self.touched.insert(*region);
             }
+        }
+    }
+}
+
+/// Who carries out what groups want done.
+struct Hands<'m> {
+    transport: &'m Transport,
+    log: &'m LogWriterHandle,
+    applier: &'m ApplierHandle,
+    fetcher: &'m Fetcher,
+    outbound: &'m Outbound,
+    installer: &'m Installer,
+}
+
+impl Hands<'_> {
+    fn carry_out(&self, region: RegionId, peer: &mut Peer, effects: Effects<WriteWaiter, ReadWaiter>) {
+        self.transport.send(region, effects.send);
+        if let Some(write) = effects.write {
+            peer.writes_in_flight += 1;
+            self.write(region, peer, write);
+        }
+        if let Some(apply) = effects.apply {
+            let bytes = apply.entries.iter().map(|entry| entry.data.len()).sum();
+            let last = apply.entries.last().map_or(0, |entry| entry.index);
+            peer.applying.push_back((last, bytes));
+            peer.applying_bytes += bytes;
+            self.applier.post(Task::Apply { region, apply });
+        }
+        for waiter in effects.reads {
+            waiter.answer(Ok(()));
+        }
+        for fetch in effects.fetch {
+            self.fetcher.fetch(region, fetch);
+        }
+        for snapshot in effects.snapshots {
+            peer.sending.insert(snapshot.to, snapshot.index);
+            let (namespace, view, term) = (peer.namespace, peer.view.clone(), snapshot.message.term);
+            self.outbound.send(Sending { region, namespace, snapshot, view, term });
+        }
+        fail_all(effects.failed_writes, effects.failed_reads);
+    }
+
+    fn write(&self, region: RegionId, peer: &mut Peer, write: LogWrite) {
+        if write.snapshot.is_some() {
+            let Some(Arrived { staged, answer }) = peer.arrived.take() else {
+                crate::node::die(&format!("region {region}: a snapshot without its data was accepted"));
+            };
+            peer.installing = Some((write.number, answer));
+            return self.installer.install(Install { region, staged, write });
+        }
+        match self.log.append(region, write) {
+            Ok(()) => {}
+            // The queue has room for what `WRITES_PER_REGION_MAX` allows on a node with a thousand regions.
+            Err(AppendError::Full(_)) => crate::node::die("the log writer's queue is full"),
+            // It has said why, and the process is on its way out.
+            Err(AppendError::Stopped(_)) => {}
         }
     }
 }

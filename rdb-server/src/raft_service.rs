@@ -4,6 +4,7 @@ use crate::budget::Budget;
 use crate::mailbox::{Event, Mailbox};
 use crate::metrics::Metrics;
 use crate::shared::CatalogCell;
+use crate::snapshots::Inbound;
 use crate::transport::{Directory, Introduction, MESSAGE_BYTES_MAX, PROTOCOL, Peers, SILENCE_MAX};
 use parking_lot::Mutex;
 use raft_prost::Message as _;
@@ -12,7 +13,8 @@ use rdb_core::raft::Message;
 use rdb_proto::internal::v1::peer_frame::Frame;
 use rdb_proto::internal::v1::peer_reply::Reply;
 use rdb_proto::internal::v1::{
-    Hello, PeerFrame, PeerReply, Pong, RaftBatch, RaftMessage, RaftPart, peer_server,
+    Hello, PeerFrame, PeerReply, Pong, RaftBatch, RaftMessage, RaftPart, SnapshotFrame, SnapshotReply,
+    peer_server, snapshot_frame,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -37,6 +39,7 @@ pub(crate) struct RaftService {
     catalog: CatalogCell,
     mailbox: Mailbox,
     metrics: Arc<Metrics>,
+    inbound: Inbound,
     budgets: BTreeMap<NodeId, Budget>,
     /// The refusal that was logged last, and when.
     refusal: Mutex<Option<(String, Instant)>>,
@@ -49,10 +52,11 @@ impl RaftService {
         catalog: CatalogCell,
         mailbox: Mailbox,
         metrics: Arc<Metrics>,
+        inbound: Inbound,
         others: impl Iterator<Item = NodeId>,
     ) -> Self {
         let budgets = others.map(|node| (node, Budget::new(INCOMING_BYTES_MAX))).collect();
-        Self { introduction, peers, catalog, mailbox, metrics, budgets, refusal: Mutex::default() }
+        Self { introduction, peers, catalog, mailbox, metrics, inbound, budgets, refusal: Mutex::default() }
     }
 
     fn tell(&self, node: u64, reason: &str) {
@@ -62,6 +66,13 @@ impl RaftService {
             tracing::warn!(peer = node, reason, "handshake refused");
             *last = Some((reason.to_owned(), Instant::now()));
         }
+    }
+
+    fn admit(&self, hello: &Hello) -> Result<NodeId, Status> {
+        self.check(hello).map_err(|reason| {
+            self.tell(hello.from, &reason);
+            Status::failed_precondition(reason)
+        })
     }
 
     /// Who calls, if it is one to listen to.
@@ -106,10 +117,7 @@ impl peer_server::Peer for RaftService {
         let Some(Frame::Hello(hello)) = next(&mut frames).await? else {
             return Err(Status::failed_precondition("the first frame is not a handshake"));
         };
-        let from = self.check(&hello).map_err(|reason| {
-            self.tell(hello.from, &reason);
-            Status::failed_precondition(reason)
-        })?;
+        let from = self.admit(&hello)?;
         let (replies, sent) = mpsc::channel(64);
         let welcome = PeerReply { reply: Some(Reply::Welcome(self.introduction.welcome())) };
         // The channel is new and has room.
@@ -128,6 +136,24 @@ impl peer_server::Peer for RaftService {
                 drop(replies.try_send(Err(status)));
             }
         });
+        Ok(Response::new(ReceiverStream::new(sent)))
+    }
+
+    type SnapshotStream = ReceiverStream<Result<SnapshotReply, Status>>;
+
+    async fn snapshot(
+        &self,
+        request: Request<Streaming<SnapshotFrame>>,
+    ) -> Result<Response<Self::SnapshotStream>, Status> {
+        let mut frames = request.into_inner();
+        let first = tokio::time::timeout(SILENCE_MAX, frames.message()).await;
+        let first = first.map_err(|_| Status::deadline_exceeded("no handshake within a second"))??;
+        let Some(snapshot_frame::Frame::Begin(begin)) = first.and_then(|frame| frame.frame) else {
+            return Err(Status::failed_precondition("the first frame is not a handshake"));
+        };
+        let from = self.admit(begin.hello.as_ref().unwrap_or(&Hello::default()))?;
+        let (replies, sent) = mpsc::channel(64);
+        tokio::spawn(self.inbound.clone().serve(from, begin, frames, replies));
         Ok(Response::new(ReceiverStream::new(sent)))
     }
 }

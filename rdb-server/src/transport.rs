@@ -51,7 +51,7 @@ const FRAME_BYTES: usize = 64 << 10;
 /// Messages taken from the queue at a time.
 const MESSAGES_PER_TURN_MAX: usize = 512;
 /// The largest frame that is read: what is sent, and room to spare for what surrounds it.
-pub(crate) const FRAME_BYTES_MAX: usize = 1 << 20;
+pub(crate) const FRAME_BYTES_MAX: usize = 4 << 20;
 /// The longest message that is put together from parts: an entry of the largest request, and room to spare.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 64 << 20;
 /// HTTP/2's windows: wide enough that a follower that catches up is limited by its disk.

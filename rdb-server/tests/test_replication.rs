@@ -413,6 +413,99 @@ async fn a_restart_after_the_log_was_truncated_has_everything() {
     cluster.catch_up(NAMESPACE, &cluster.ids()).await;
 }
 
+/// Logs are kept for nobody, so that whoever was away needs a snapshot, of the catalog too. Snapshots take seconds.
+const SHORT_LOGS: &str = "log_keep_entries = 8\nlog_bytes_max = 0\nsnapshot_bytes_per_second = 33554432";
+const BIG_WRITES: usize = 300;
+const BIG_BYTES: usize = 256 << 10;
+
+/// A cluster of which a follower is away, whose log nobody has any longer. Returns it with the leader's and its ids.
+async fn one_far_behind(client: &Client, cluster: &mut Cluster) -> (u64, u64) {
+    let region = cluster.create(client, NAMESPACE).await;
+    let leader = cluster.leader(NAMESPACE).await;
+    let away = cluster.others(&[leader])[0];
+    put(client, "first", "value").await;
+    put_many(client, "goes", 500, b"there before the snapshot, and not in it").await;
+    cluster.catch_up(NAMESPACE, &cluster.ids()).await;
+    cluster.kill(away);
+    for key in 0..500 {
+        client.namespace(NAMESPACE).delete(format!("goes/{key}")).await.unwrap();
+    }
+    for name in 0..20 {
+        client.create_namespace(&format!("new-{name}"), rdb_client::Mode::Strong).await.unwrap();
+    }
+    client.namespace("new-7").put("key", "value").await.unwrap();
+    for key in 0..BIG_WRITES {
+        client.namespace(NAMESPACE).put(format!("big/{key}"), vec![5; BIG_BYTES]).await.unwrap();
+    }
+    for id in cluster.others(&[away]) {
+        until("a node has dropped what the one away needs", async || {
+            let entries = cluster.node(id).metric("flaredb_region_log_entries", region).await?;
+            (entries < BIG_WRITES as u64 / 2).then_some(())
+        })
+        .await;
+    }
+    (leader, away)
+}
+
+/// With everyone else dead but one, `away` is needed for every answer, and then leads: it must have everything.
+async fn assert_is_whole(client: &Client, cluster: &mut Cluster, away: u64) {
+    cluster.catch_up(NAMESPACE, &cluster.ids()).await;
+    cluster.catch_up("new-7", &cluster.ids()).await;
+    for dead in cluster.others(&[away]) {
+        cluster.kill(dead);
+        let rest = cluster.others(&[dead]);
+        cluster.leader_of(NAMESPACE, &rest).await;
+        assert_has_many(client, "big", BIG_WRITES, &[5; BIG_BYTES]).await;
+        assert_eq!(get(client, "goes/7").await, None);
+        assert_eq!(get(client, "first").await.unwrap(), "value");
+        assert_eq!(client.namespace("new-7").get("key").await.unwrap().unwrap().value, "value");
+        put_until_done(client, "last", "value").await;
+        cluster.restart(dead).await;
+        cluster.catch_up(NAMESPACE, &cluster.ids()).await;
+    }
+    assert_eq!(client.list_namespaces().await.unwrap().len(), 21);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_too_far_behind_comes_back_by_snapshot_under_load() {
+    let settings = Settings { options: SHORT_LOGS.to_owned(), ..Settings::default() };
+    let mut cluster = Cluster::start(settings).await;
+    let client = cluster.client().await;
+    let (_, away) = one_far_behind(&client, &mut cluster).await;
+    let load = Load::start(&client, NAMESPACE, "load", 4);
+    cluster.restart(away).await;
+    until("the snapshots were taken in", async || {
+        let said = cluster.node(away).said();
+        (1 < said.matches("a snapshot has replaced the region's data").count()).then_some(())
+    })
+    .await;
+    load.go_on_for(200).await;
+    let written = load.stop().await;
+    assert!(0 < written.verify().await);
+    assert_is_whole(&client, &mut cluster, away).await;
+    written.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_dies_while_it_takes_in_a_snapshot_has_the_old_state_or_the_new_one() {
+    let settings = Settings { options: SHORT_LOGS.to_owned(), ..Settings::default() };
+    let mut cluster = Cluster::start(settings).await;
+    let client = cluster.client().await;
+    let (leader, away) = one_far_behind(&client, &mut cluster).await;
+    for round in 0..6 {
+        cluster.launch(away);
+        // At various moments of the two to three seconds that it takes.
+        tokio::time::sleep(Duration::from_millis(300 + 500 * round)).await;
+        cluster.kill(away);
+    }
+    // And the one that sends it.
+    cluster.launch(away);
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    cluster.kill(leader);
+    cluster.restart(leader).await;
+    assert_is_whole(&client, &mut cluster, away).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn namespaces_come_and_go_while_nodes_are_away() {
     let mut cluster = Cluster::of_three().await;

@@ -384,6 +384,11 @@ impl<L: LogRead, W, R> Group<L, W, R> {
         matched.filter(|_| self.is_leader())
     }
 
+    /// Bytes of the log, roughly; what was there before this start does not count.
+    pub fn log_bytes(&self) -> u64 {
+        self.raw.store().bytes()
+    }
+
     /// The first index that the log may still hold.
     pub fn first_index(&self) -> Index {
         self.raw.store().terms().first_index()

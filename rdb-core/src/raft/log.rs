@@ -25,6 +25,8 @@ pub trait LogRead {
 
 /// Chunks of fetched entries that are kept at a time: one for each of two followers that catch up.
 const CHUNKS_MAX: usize = 2;
+/// How exactly the log's length is known.
+const MARK_BYTES: u64 = 256 << 10;
 /// Ticks after which a chunk that nobody wants is dropped.
 const CHUNK_TICKS_MAX: u32 = 50;
 
@@ -49,6 +51,9 @@ pub(super) struct Log<L> {
     /// First indices of fetches under way, so that none is asked for twice.
     fetching: RefCell<Vec<Index>>,
     fetch_bytes_max: u64,
+    /// Bytes of entries since the start, and how many they were before some of the entries: to tell the log's length.
+    bytes: u64,
+    marks: VecDeque<(Index, u64)>,
     /// What a snapshot of the data reflects at least, and from which tick on one may be taken.
     snapshot: SnapshotSource,
     ticks: u64,
@@ -80,9 +85,23 @@ impl<L: LogRead> Log<L> {
             wanted: RefCell::default(),
             fetching: RefCell::default(),
             fetch_bytes_max,
+            bytes: 0,
+            marks: VecDeque::new(),
             snapshot: SnapshotSource::default(),
             ticks: 0,
         }
+    }
+
+    /// Bytes of the entries that the log holds, roughly; those from before this start do not count.
+    pub(super) fn bytes(&self) -> u64 {
+        self.marks.front().map_or(0, |(_, before)| self.bytes - before)
+    }
+
+    fn count(&mut self, index: Index, bytes: u64) {
+        if self.marks.back().is_none_or(|(_, before)| before + MARK_BYTES <= self.bytes) {
+            self.marks.push_back((index, self.bytes));
+        }
+        self.bytes += bytes;
     }
 
     pub(super) fn terms(&self) -> &Terms {
@@ -114,6 +133,7 @@ impl<L: LogRead> Log<L> {
             terms_changed |= self.terms.push(entry.index, entry.term);
             self.last = entry.index;
             self.tail_bytes += size(&entry);
+            self.count(entry.index, size(&entry) as u64);
             self.tail.push_back(entry);
         }
         (terms_changed, (self.last < old_last).then_some((self.last + 1, old_last + 1)))
@@ -129,6 +149,10 @@ impl<L: LogRead> Log<L> {
     /// Forgets entries up to `index`, which the disk is about to drop.
     pub(super) fn drop_to(&mut self, index: Index) {
         self.terms.drop_to(index);
+        // The first mark stands at or before the first entry.
+        while self.marks.get(1).is_some_and(|(marked, _)| *marked <= index + 1) {
+            self.marks.pop_front();
+        }
         while self.tail.front().is_some_and(|entry| entry.index <= index) {
             self.tail_bytes -= self.tail.pop_front().map_or(0, |entry| size(&entry));
         }
@@ -140,6 +164,7 @@ impl<L: LogRead> Log<L> {
         self.last = place.index;
         self.tail.clear();
         self.tail_bytes = 0;
+        self.marks.clear();
         self.chunks.get_mut().clear();
         self.wanted.get_mut().clear();
         self.fetching.get_mut().clear();

@@ -1,6 +1,7 @@
 //! What a node is told. A file, then environment variables, then flags: the later wins. Unknown keys are refused, and
 //! `config/node.toml` explains each option.
 
+use crate::peer::LogLimits;
 use clap::Parser;
 use rdb_core::ids::NodeId;
 use rdb_core::raft;
@@ -58,6 +59,15 @@ pub struct Flags {
     /// Entries that a region's log keeps for followers that lag, at least
     #[arg(long, env = "FLAREDB_LOG_KEEP_ENTRIES")]
     pub log_keep_entries: Option<u64>,
+    /// Bytes that a region's log may have for the sake of a node that is away
+    #[arg(long, env = "FLAREDB_LOG_BYTES_MAX")]
+    pub log_bytes_max: Option<u64>,
+    /// How long a log is kept for a node that is away, in seconds
+    #[arg(long, env = "FLAREDB_LOG_KEEP_SECONDS")]
+    pub log_keep_seconds: Option<u64>,
+    /// Bytes of snapshots that this node sends, a second
+    #[arg(long, env = "FLAREDB_SNAPSHOT_BYTES_PER_SECOND")]
+    pub snapshot_bytes_per_second: Option<u64>,
     /// Free bytes on the disk below which writes are refused
     #[arg(long, env = "FLAREDB_DISK_RESERVE_BYTES")]
     pub disk_reserve_bytes: Option<u64>,
@@ -123,6 +133,12 @@ pub struct Config {
     pub cache_bytes: usize,
     /// Entries kept for lagging followers.
     pub log_keep_entries: u64,
+    /// Bytes of a region's log for the sake of a node that is away.
+    pub log_bytes_max: u64,
+    /// Seconds that a log is kept for a node that is away.
+    pub log_keep_seconds: u64,
+    /// Bytes of snapshots sent a second.
+    pub snapshot_bytes_per_second: u64,
     /// Free bytes on the disk below which writes are refused.
     pub disk_reserve_bytes: u64,
     /// What is logged.
@@ -149,6 +165,9 @@ impl Default for Config {
             request_bytes_max: 256 << 20,
             cache_bytes: 256 << 20,
             log_keep_entries: 10_000,
+            log_bytes_max: 256 << 20,
+            log_keep_seconds: 3_600,
+            snapshot_bytes_per_second: 64 << 20,
             disk_reserve_bytes: 256 << 20,
             log: "info".to_owned(),
             log_format: LogFormat::Text,
@@ -231,6 +250,9 @@ impl Config {
         set(&mut self.request_bytes_max, flags.request_bytes_max);
         set(&mut self.cache_bytes, flags.cache_bytes);
         set(&mut self.log_keep_entries, flags.log_keep_entries);
+        set(&mut self.log_bytes_max, flags.log_bytes_max);
+        set(&mut self.log_keep_seconds, flags.log_keep_seconds);
+        set(&mut self.snapshot_bytes_per_second, flags.snapshot_bytes_per_second);
         set(&mut self.disk_reserve_bytes, flags.disk_reserve_bytes);
         set(&mut self.log, flags.log);
         set(&mut self.log_format, flags.log_format);
@@ -296,6 +318,11 @@ impl Config {
         Duration::from_millis(self.request_timeout_ms)
     }
 
+    /// How long logs may become for the sake of members that lag.
+    pub(crate) fn log_limits(&self) -> LogLimits {
+        LogLimits { bytes_max: self.log_bytes_max, absence_max: Duration::from_secs(self.log_keep_seconds) }
+    }
+
     /// The options of a region's Raft group.
     pub fn raft(&self) -> raft::Options {
         raft::Options {
@@ -332,7 +359,7 @@ mod tests {
             let explained = text.lines().any(|line| line.starts_with(option) || line.contains("[[nodes]]"));
             assert!(explained, "{option}");
         }
-        assert_eq!(table.len(), 17, "an option is missing from config/node.toml or from this count");
+        assert_eq!(table.len(), 20, "an option is missing from config/node.toml or from this count");
     }
 
     #[test]

@@ -1,0 +1,110 @@
+//! Replaces a region's data by a snapshot's, on a thread of its own: the disk is slow, and other regions go on.
+
+use crate::applier::{ApplierHandle, Machine, Task};
+use crate::mailbox::{Event, Mailbox};
+use crate::shared::CatalogCell;
+use crossbeam_channel::{Receiver, Sender};
+use rdb_core::apply;
+use rdb_core::ids::{NamespaceId, RegionId};
+use rdb_core::raft::LogWrite;
+use rdb_pd::Catalog;
+use rdb_storage::{AppendError, Data, LogWriterHandle, StagedSnapshot};
+use std::sync::Arc;
+
+/// A snapshot that a region's group has accepted.
+pub(crate) struct Install {
+    pub(crate) region: RegionId,
+    pub(crate) staged: StagedSnapshot,
+    /// What starts the log anew, once the data is replaced.
+    pub(crate) write: LogWrite,
+}
+
+/// Hands snapshots to the thread that takes them in. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Installer(Sender<Install>);
+
+impl Installer {
+    pub(crate) fn new() -> (Self, Receiver<Install>) {
+        let (sender, receiver) = crossbeam_channel::unbounded();
+        (Self(sender), receiver)
+    }
+
+    /// At most one of each region is under way.
+    pub(crate) fn install(&self, install: Install) {
+        drop(self.0.send(install));
+    }
+}
+
+/// Takes snapshots in until nobody hands any more over.
+pub(crate) fn run_installs(
+    installs: &Receiver<Install>,
+    data: &Data,
+    log: &LogWriterHandle,
+    applier: &ApplierHandle,
+    catalog: &CatalogCell,
+    mailbox: &Mailbox,
+) {
+    while let Ok(install) = installs.recv() {
+        let region = install.region;
+        if let Err(error) = take_in(install, data, log, applier, catalog, mailbox) {
+            crate::node::die(&format!("region {region}: a snapshot cannot be taken in: {error}"));
+        }
+    }
+}
+
+fn take_in(
+    Install { region, staged, write }: Install,
+    data: &Data,
+    log: &LogWriterHandle,
+    applier: &ApplierHandle,
+    catalog: &CatalogCell,
+    mailbox: &Mailbox,
+) -> Result<(), String> {
+    let text = |error: rdb_storage::Error| error.to_string();
+    let (number, index) = (write.number, staged.state().applied);
+    if !done(|done| applier.post(Task::Release { region, done })) {
+        return Ok(());
+    }
+    let mut asked = Ok(());
+    if !done(|done| asked = log.note_snapshot(region, &write, done)) {
+        return match asked {
+            Err(rdb_storage::Error::LogQueueFull) => asked.map_err(text),
+            // The writer has said why, or the node is about to stop. Nothing was replaced.
+            _ => Ok(()),
+        };
+    }
+    data.install(staged).map_err(text)?;
+    let (state, machine) = load(data, region, catalog)?;
+    tracing::info!(%region, index, "a snapshot has replaced the region's data");
+    // Before the write: the report of that comes behind this.
+    mailbox.post(Event::Installed { region, number, machine: Box::new(machine), state });
+    match log.append(region, write) {
+        // The next start finds the note, and the data replaced, and writes this again.
+        Ok(()) | Err(AppendError::Stopped(_)) => Ok(()),
+        Err(AppendError::Full(_)) => Err("the log writer's queue is full".to_owned()),
+    }
+}
+
+/// Asks somebody for something and waits until it is done; false if they have stopped, and it never will be.
+fn done(ask: impl FnOnce(Box<dyn FnOnce() + Send>)) -> bool {
+    let (sender, done) = crossbeam_channel::bounded(1);
+    ask(Box::new(move || {
+        let _ = sender.send(());
+    }));
+    done.recv().is_ok()
+}
+
+/// The region's state machine, as the snapshot has left it.
+fn load(data: &Data, region: RegionId, catalog: &CatalogCell) -> Result<(apply::State, Machine), String> {
+    let stored = data.load(region).map_err(|error| error.to_string())?;
+    let (state, sessions) = stored.ok_or("it left nothing behind")?;
+    if region != RegionId::META {
+        return Ok((state, Machine::Keys(apply::Machine::new(region, state, sessions))));
+    }
+    let mut found = Catalog::default();
+    for (key, value) in data.records(NamespaceId::META).map_err(|error| error.to_string())? {
+        found.load(&key, &value).map_err(|error| error.to_string())?;
+    }
+    catalog.store(Arc::new(found.clone()));
+    Ok((state, Machine::Catalog(rdb_pd::Machine::new(state, found))))
+}
