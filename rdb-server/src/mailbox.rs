@@ -11,7 +11,7 @@ use crate::waiter::{ReadWaiter, WriteWaiter};
 use crossbeam_channel::{Receiver, Sender};
 use rdb_core::apply::State;
 use rdb_core::command::Encoded;
-use rdb_core::ids::{Index, NodeId, RegionId};
+use rdb_core::ids::{Index, NodeId, RegionId, Term};
 use rdb_core::raft::{Entry, GetEntriesContext, Message};
 use rdb_pd::Catalog;
 use std::sync::Arc;
@@ -31,7 +31,14 @@ pub(crate) enum Event {
     /// Entries up to this one are applied; the log may be dropped up to the other once that is durable.
     Applied { region: RegionId, index: Index, truncate_to: Index },
     /// Entries that were read for a follower that lags.
-    Fetched { region: RegionId, low: Index, entries: Result<Vec<Entry>, String>, context: GetEntriesContext },
+    Fetched {
+        region: RegionId,
+        /// In which they were asked for.
+        term: Term,
+        low: Index,
+        entries: Result<Vec<Entry>, String>,
+        context: GetEntriesContext,
+    },
     /// A snapshot has come from a region's leader, with the message that stands for it.
     Snapshot { from: NodeId, region: RegionId, message: Box<Message>, arrived: Arrived },
     /// A region's data is a snapshot's now; the write that follows it is on its way.

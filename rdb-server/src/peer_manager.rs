@@ -267,12 +267,13 @@ impl PeerManager {
                 peer.applied(index);
                 peer.truncate_to = truncate_to;
             }),
-            Event::Fetched { region, low, entries, context } => {
+            Event::Fetched { region, term, low, entries, context } => {
                 self.with(region, |peer| {
                     let entries = entries.unwrap_or_else(|error| {
-                        // Dropped in the meantime, since all have it; or overruled by a leader that came since. Whoever
-                        // asked no longer needs it.
-                        if peer.group.is_leader() && peer.group.first_index() <= low {
+                        // Dropped in the meantime, since all have it; or overruled by a leader that came since, even if
+                        // this node leads again. Whoever asked no longer needs it.
+                        let asked = peer.group.is_leader() && peer.group.status().term == term;
+                        if asked && peer.group.first_index() <= low {
                             crate::node::die(&format!("region {region}: the log cannot be read: {error}"));
                         }
                         Vec::new()
@@ -484,6 +485,13 @@ impl PeerManager {
             .filter(|region| RegionId::FIRST_USER <= *region && !named.contains(region))
             .collect();
         gone.into_iter().for_each(|region| self.end(region));
+        // Made and deleted again by what the log has just repeated.
+        let passed = |region: &RegionId| *region < catalog.next_region();
+        let forgotten: Vec<RegionId> = self.unnamed.keys().copied().filter(passed).collect();
+        for region in forgotten {
+            self.unnamed.remove(&region);
+            self.destroy_log(region);
+        }
         self.creating.retain(|region, _| named.contains(region));
         Ok(())
     }
@@ -555,8 +563,8 @@ impl PeerManager {
     fn drop_entries(&mut self) {
         for (region, peer) in &mut self.peers {
             let target = self.data.truncation_target(*region);
-            if let Some(terms) = peer.group.truncate(target)
-                && let Err(error) = self.log.truncate(*region, target, terms)
+            if let Some((dropped, terms)) = peer.group.truncate(target)
+                && let Err(error) = self.log.truncate(*region, dropped, terms)
             {
                 // The group has forgotten the entries: a table of terms stored later would not fit what is on disk.
                 crate::node::die(&format!("region {region}: the log cannot be shortened: {error}"));
@@ -606,7 +614,7 @@ impl Hands<'_> {
             waiter.answer(Ok(()));
         }
         for fetch in effects.fetch {
-            self.fetcher.fetch(region, fetch);
+            self.fetcher.fetch(region, peer.group.status().term, fetch);
         }
         for snapshot in effects.snapshots {
             peer.sending.insert(snapshot.to, snapshot.index);

@@ -3,7 +3,7 @@
 
 use crate::mailbox::{Event, Mailbox};
 use crossbeam_channel::{Receiver, Sender};
-use rdb_core::ids::RegionId;
+use rdb_core::ids::{RegionId, Term};
 use rdb_core::raft::Fetch;
 use rdb_storage::{Data, Engine, LogStore};
 use std::sync::Arc;
@@ -19,25 +19,28 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Asks for entries to be read.
 #[derive(Clone)]
-pub(crate) struct Fetcher(Sender<(RegionId, Fetch)>);
+pub(crate) struct Fetcher(Sender<Wanted>);
+
+/// Entries that a leader wants, and its term.
+pub(crate) type Wanted = (RegionId, Term, Fetch);
 
 impl Fetcher {
-    pub(crate) fn new() -> (Self, Receiver<(RegionId, Fetch)>) {
+    pub(crate) fn new() -> (Self, Receiver<Wanted>) {
         let (sender, receiver) = crossbeam_channel::unbounded();
         (Self(sender), receiver)
     }
 
     /// Each group has at most one fetch under way per first index, so the queue is bounded by its followers.
-    pub(crate) fn fetch(&self, region: RegionId, fetch: Fetch) {
-        drop(self.0.send((region, fetch)));
+    pub(crate) fn fetch(&self, region: RegionId, term: Term, fetch: Fetch) {
+        drop(self.0.send((region, term, fetch)));
     }
 }
 
 /// Reads entries until nobody asks any more.
-pub(crate) fn run_fetches(fetches: &Receiver<(RegionId, Fetch)>, logs: &LogStore, mailbox: &Mailbox) {
-    while let Ok((region, Fetch { low, high, bytes_max, context })) = fetches.recv() {
+pub(crate) fn run_fetches(fetches: &Receiver<Wanted>, logs: &LogStore, mailbox: &Mailbox) {
+    while let Ok((region, term, Fetch { low, high, bytes_max, context })) = fetches.recv() {
         let entries = logs.region(region).entries(low, high, bytes_max).map_err(|error| error.to_string());
-        mailbox.post(Event::Fetched { region, low, entries, context });
+        mailbox.post(Event::Fetched { region, term, low, entries, context });
     }
 }
 

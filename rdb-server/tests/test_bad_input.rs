@@ -16,6 +16,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 use support::raw::{Raw, Refused, timed};
 use support::{Cluster, Settings, assert_words, until};
 use tempfile::TempDir;
@@ -136,6 +137,78 @@ async fn requests_over_a_limit_are_refused_and_it_is_named() {
 async fn assert_nothing_was_written(raw: &Raw) {
     for key in ["wrong", "wrong/0", "wrong/1", "wrong/1024"] {
         assert_eq!(raw.get(NAMESPACE, key, TIMEOUT_MS).await.unwrap().value, None, "{key}");
+    }
+}
+
+/// A pipe with far more gets of long values than anyone could take in at once; its answers are not read.
+async fn greedy_pipe(raw: &Raw) -> tonic::Streaming<v1::PipeResponse> {
+    let (requests, sent) = tokio::sync::mpsc::channel(1000);
+    for message in 0..20 {
+        let get = |id| v1::PipeOperation {
+            id,
+            sequence: 0,
+            operation: Some(v1::pipe_operation::Operation::Get(v1::Get { key: "long".into() })),
+        };
+        let operations = (20 * message..20 * (message + 1)).map(get).collect();
+        let request =
+            v1::PipeRequest { namespace: NAMESPACE.into(), operations, ..v1::PipeRequest::default() };
+        requests.send(request).await.unwrap();
+    }
+    let sent = tokio_stream::wrappers::ReceiverStream::new(sent);
+    let answers = raw.kv.clone().pipe(sent).await.unwrap().into_inner();
+    // The pipe stays open.
+    std::mem::forget(requests);
+    answers
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_do_not_read_their_answers_do_not_keep_the_nodes_memory() {
+    const REQUEST_BYTES_MAX: u64 = 12 << 20;
+    let options = format!("request_timeout_ms = 1500\nrequest_bytes_max = {REQUEST_BYTES_MAX}");
+    let cluster = alone(&options).await;
+    cluster.create(&cluster.client().await, NAMESPACE).await;
+    let raw = cluster.node(1).raw();
+    raw.put(NAMESPACE, "long", &"x".repeat(1 << 20), 1000).await.unwrap();
+    let mut pipes = Vec::new();
+    for _ in 0..8 {
+        // Each on a connection of its own.
+        pipes.push(greedy_pipe(&cluster.node(1).raw()).await);
+    }
+    let used = async || {
+        let (_, text) = cluster.node(1).page("/metrics").await?;
+        text.lines().find_map(|line| line.strip_prefix("flaredb_request_bytes ")?.parse::<u64>().ok())
+    };
+    until("the pipes have taken much of the memory", async || (5 << 20 < used().await?).then_some(())).await;
+    until("the pipes have given it back", async || (used().await? < 1 << 20).then_some(())).await;
+    raw.put(NAMESPACE, "others", "are served", 1000).await.unwrap();
+    let mut given_up = 0;
+    for mut pipe in pipes {
+        // A pipe whose gets were all refused for lack of memory has nothing that waits, and goes on.
+        while let Ok(read) = tokio::time::timeout(Duration::from_secs(2), pipe.message()).await {
+            match read {
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("a pipe has ended without a word"),
+                Err(status) => {
+                    assert!(status.message().contains("not read"), "{status:?}");
+                    given_up += 1;
+                    break;
+                }
+            }
+        }
+    }
+    assert!(0 < given_up);
+}
+
+/// tonic hands a malformed timeout on as it came.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_malformed_timeout_is_no_timeout() {
+    let cluster = alone("").await;
+    cluster.create(&cluster.client().await, NAMESPACE).await;
+    let raw = cluster.node(1).raw();
+    for timeout in ["18446744073709551615H", "99999999H", "H", "-1S", "1x"] {
+        let mut request = tonic::Request::new(put_request(put("key", "value")));
+        request.metadata_mut().insert("grpc-timeout", timeout.parse().unwrap());
+        raw.kv.clone().put(request).await.unwrap();
     }
 }
 

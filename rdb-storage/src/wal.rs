@@ -188,15 +188,17 @@ fn record(file: &[u8], at: usize) -> Found<'_> {
 }
 
 /// The highest position after `last` that an intact batch behind the damage, or the intact end of one, says was synced.
-/// Lengths cannot be trusted there, so every offset is tried as a beginning.
+/// Where a batch is missing, what follows is itself intact. Lengths cannot be trusted there, so every offset is tried as a
+/// beginning.
 fn witness(files: &[Vec<u8>], file: usize, offset: usize, last: Option<u64>) -> Option<u64> {
     let mut synced = None;
     for (number, bytes) in files.iter().enumerate().skip(file) {
-        let mut at = if number == file { offset + 1 } else { 0 };
+        let mut at = if number == file { offset } else { 0 };
         while at + HEADER_BYTES < bytes.len() {
             match next_batch(bytes, at, None).or_else(|()| next_batch(bytes, at, Some(Vec::new()))) {
                 Ok(Some((end, position))) => {
-                    synced = synced.max(position.map(|position| position.synced));
+                    let told = position.filter(|position| position.synced < position.at);
+                    synced = synced.max(told.map(|position| position.synced));
                     at = end;
                 }
                 Ok(None) => break,
@@ -288,6 +290,15 @@ mod tests {
         assert_eq!(witness(std::slice::from_ref(&file), 0, before, Some(6)), Some(8));
         file.truncate(before + batch(7, 6).len());
         assert_eq!(witness(&[file], 0, before, Some(6)), None);
+    }
+
+    /// The end of one file is lost; what is damaged is a gap before an intact batch, which says so itself.
+    #[test]
+    fn the_batch_after_a_gap_bears_witness_too() {
+        let files = [[log(5..=6), vec![0; 100]].concat(), batch(9, 8)];
+        let Intact { last, damage: Some((file, offset)) } = intact(&files) else { panic!("no gap") };
+        assert_eq!((last, file, offset), (Some(6), 1, 0));
+        assert_eq!(witness(&files, file, offset, last), Some(8));
     }
 
     /// The witness may lie across a block's end, and its first part may be what is damaged.

@@ -22,6 +22,9 @@ use std::collections::VecDeque;
 /// raft-rs never stands for election by itself: this group does, so that its timeouts come from the seed.
 const NEVER_TICKS: usize = usize::MAX - 1;
 
+/// Entries read for a follower that lags, at least: one by one it would never catch up.
+const FETCH_BYTES_MIN: u64 = 64 << 10;
+
 /// What a group starts from: what its log and its applied state hold.
 #[derive(Debug, Clone)]
 pub struct Boot {
@@ -103,6 +106,16 @@ pub struct Status {
     pub members: Vec<(NodeId, Index, bool)>,
 }
 
+/// A log write handed out and not yet reported.
+#[derive(Debug)]
+struct Writing {
+    number: u64,
+    /// When it was handed out.
+    tick: u64,
+    /// Its entries' first and last index.
+    entries: Option<(Index, Index)>,
+}
+
 /// One replica of one region's Raft group. `W` waits for writes, `R` for reads; what they are is the caller's affair.
 pub struct Group<L: LogRead, W, R> {
     region: RegionId,
@@ -120,8 +133,8 @@ pub struct Group<L: LogRead, W, R> {
     /// Ticks since this replica stopped leading, while writes wait that may be committed yet.
     doubt_ticks: usize,
     reads: Reads<R>,
-    /// Log writes handed out and not yet reported, with the tick of each.
-    writing: VecDeque<(u64, u64)>,
+    /// Log writes handed out and not yet reported.
+    writing: VecDeque<Writing>,
     /// The term and vote that were last handed out to be stored.
     stored_vote: (Term, u64),
     /// Whether the commit index is to be stored with the next write. It is never stored alone: it can be found again.
@@ -154,7 +167,8 @@ impl<L: LogRead, W, R> Group<L, W, R> {
         let conf_state =
             ConfState { voters: members.iter().map(|member| member.0).collect(), ..ConfState::default() };
         let config = config(&options, node, applied);
-        let log = Log::new(disk, hard_state, conf_state, terms, last, 4 * options.append_bytes_max);
+        let fetch_bytes_max = (4 * options.append_bytes_max).max(FETCH_BYTES_MIN);
+        let log = Log::new(disk, hard_state, conf_state, terms, last, fetch_bytes_max);
         let logger = logger.new(slog::o!("region" => region.0));
         let raw = RawNode::new(&config, log, &logger)
             .map_err(|error| BootError::Raft { region, message: error.to_string() })?;
@@ -213,8 +227,8 @@ impl<L: LogRead, W, R> Group<L, W, R> {
 
     /// A leader that cannot write its log for an election timeout is no use, even while its heartbeats are in time.
     fn yield_on_stalled_disk(&mut self) {
-        let Some((_, since)) = self.writing.front() else { return };
-        let stalled = self.options.election_ticks as u64 <= self.ticks - since;
+        let Some(oldest) = self.writing.front() else { return };
+        let stalled = self.options.election_ticks as u64 <= self.ticks - oldest.tick;
         // A group of one has nobody to yield to, and raft-rs wants all written before it elects itself again.
         if stalled && self.is_leader() && !self.raw.raft.prs().is_singleton() {
             let term = self.raw.raft.term;
@@ -336,8 +350,16 @@ impl<L: LogRead, W, R> Group<L, W, R> {
 
     /// The log write of this number, and so all before it, is on disk.
     pub fn persisted(&mut self, number: u64) {
-        while self.writing.pop_front_if(|(written, _)| *written <= number).is_some() {}
-        self.raw.on_persist_ready(number);
+        let mut last = 0;
+        while let Some(written) = self.writing.pop_front_if(|writing| writing.number <= number) {
+            last = written.entries.map_or(last, |(_, written)| written);
+        }
+        // Entries that a later write under way replaces, and one after it brings back, are not on disk for good: raft-rs
+        // would take the old report for the new entries, which look the same to it. The later write's report covers both.
+        let replaced = |writing: &Writing| writing.entries.is_some_and(|(first, _)| first <= last);
+        if !self.writing.iter().any(replaced) {
+            self.raw.on_persist_ready(number);
+        }
         self.observe();
     }
 
@@ -367,15 +389,15 @@ impl<L: LogRead, W, R> Group<L, W, R> {
         self.raw.on_entries_fetched(context);
     }
 
-    /// Drops the log up to `index`, which must be applied, flushed, and confirmed by all members. Returns the table of
-    /// terms to store when the entries are removed from disk; `None` if there is nothing to drop.
-    pub fn truncate(&mut self, index: Index) -> Option<Vec<u8>> {
+    /// Drops the log up to `index`, which must be flushed, or as far as this group knows it to be applied. Returns how far
+    /// that is, and the table of terms to store when the entries are removed from disk; `None` if there is nothing to drop.
+    pub fn truncate(&mut self, index: Index) -> Option<(Index, Vec<u8>)> {
         let index = index.min(self.raw.raft.raft_log.applied);
         if index < self.raw.store().terms().first_index() {
             return None;
         }
         self.raw.mut_store().drop_to(index);
-        Some(self.raw.store().terms().encode())
+        Some((index, self.raw.store().terms().encode()))
     }
 
     /// The last entry that every member has confirmed; `None` on a follower.
@@ -462,7 +484,9 @@ impl<L: LogRead, W, R> Group<L, W, R> {
             effects.send.extend(write.then_send);
             self.raw.on_persist_ready(number);
         } else {
-            self.writing.push_back((number, self.ticks));
+            let entries = write.entries.first().zip(write.entries.last());
+            let entries = entries.map(|((first, _), (last, _))| (*first, *last));
+            self.writing.push_back(Writing { number, tick: self.ticks, entries });
             effects.write = Some(self.planted(write, effects));
         }
         let needless = self.raw.raft.raft_log.persisted.min(self.delivered);

@@ -310,7 +310,7 @@ impl Cluster {
 
     /// The log's writer drops entries, as if the data were durable.
     pub(crate) fn truncate(&mut self, id: u64, index: Index) {
-        let Some(terms) = self.process(id).group.truncate(index) else {
+        let Some((index, terms)) = self.process(id).group.truncate(index) else {
             return self.say(format!("n{id} has nothing to drop"));
         };
         let mut files = self.node(id).log.borrow_mut();

@@ -12,8 +12,7 @@ use rdb_core::command::{self, Command, Encoded, RequestId};
 use rdb_proto::v1;
 use rdb_proto::v1::kv_server::Kv;
 use std::time::{Duration, Instant};
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Response, Streaming};
 
 /// Serves keys and values.
 pub(crate) struct KvService(pub(crate) Shared);
@@ -194,7 +193,7 @@ impl Kv for KvService {
         answered(KvService::open_session(self, request.into_inner(), timeout).await)
     }
 
-    type PipeStream = ReceiverStream<Result<v1::PipeResponse, Status>>;
+    type PipeStream = pipe::Outgoing;
 
     async fn pipe(&self, request: Request<Streaming<v1::PipeRequest>>) -> Answered<Self::PipeStream> {
         Ok(Response::new(pipe::serve(self.0.clone(), request.into_inner())))
@@ -210,10 +209,10 @@ impl Shared {
     }
 }
 
-/// gRPC's timeout: up to eight digits and a unit.
+/// gRPC's timeout: up to eight digits and a unit. tonic hands a malformed one on as it came.
 fn parse_timeout(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let amount: u64 = digits.parse().ok()?;
+    let amount: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;
     match unit {
         "H" => Some(Duration::from_secs(amount * 3600)),
         "M" => Some(Duration::from_secs(amount * 60)),
@@ -288,5 +287,7 @@ mod tests {
         assert_eq!(parse_timeout(""), None);
         assert_eq!(parse_timeout("m"), None);
         assert_eq!(parse_timeout("5x"), None);
+        assert_eq!(parse_timeout("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
+        assert_eq!(parse_timeout("18446744073709551615H"), None);
     }
 }

@@ -5,7 +5,8 @@
 //! loop and the applier goes out in as few messages as there is time for. Deadlines are looked at for the message as a
 //! whole, a few times a second.
 //!
-//! A client that does not read its answers is not read from either: the task waits with them.
+//! A client that does not read its answers is not read from either: the task waits with them, for as long as a request
+//! may take. Then the pipe ends and gives back what its answers have taken of the node's memory.
 
 use super::kv::{disk_failed, read_records};
 use super::request::{self, error_result, found, write_result};
@@ -16,6 +17,7 @@ use crate::metrics::{Operation, Result as MetricResult};
 use crate::shared::Shared;
 use crate::waiter::{Answers, ReadWaiter, WriteWaiter};
 use bytes::Bytes;
+use parking_lot::Mutex;
 use prost::Message as _;
 use rdb_core::command::{Encoded, RequestId};
 use rdb_core::ids::{Epoch, NamespaceId, RegionId};
@@ -24,15 +26,19 @@ use rdb_proto::v1;
 use rdb_proto::v1::pipe_operation::Operation as WireOperation;
 use rdb_proto::v1::pipe_result::Result as WireResult;
 use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::Stream;
 use tonic::{Status, Streaming};
 
 /// Operations of one pipe under way, past which it is not read from.
 const OPERATIONS_MAX: usize = 65_536;
 /// Answers that may wait for the connection.
-const RESPONSES_MAX: usize = 16;
+const RESPONSES_MAX: usize = 4;
 /// Parts that are joined into one response.
 const PARTS_MAX: usize = 256;
 /// Bytes of results that are sent without waiting for more.
@@ -47,16 +53,40 @@ const NOWHERE: Target = Target { namespace: NamespaceId::META, region: RegionId:
 const SWEEP_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Serves one pipe, in a task of its own, until either side ends it.
-pub(super) fn serve(
-    shared: Shared,
-    incoming: Streaming<v1::PipeRequest>,
-) -> ReceiverStream<Result<v1::PipeResponse, Status>> {
-    let (responses, outgoing) = mpsc::channel(RESPONSES_MAX);
+pub(super) fn serve(shared: Shared, incoming: Streaming<v1::PipeRequest>) -> Outgoing {
+    let (responses, queue) = mpsc::channel(RESPONSES_MAX);
+    let outgoing = Outgoing(Arc::new(Queue { responses: Mutex::new(queue), taken: AtomicU64::new(0) }));
     let (parts, arrived) = mpsc::unbounded_channel();
-    let out = Out { shared: shared.clone(), responses, waiting: BTreeMap::new(), bytes: 0 };
+    let (waiting, shares) = (BTreeMap::new(), Vec::new());
+    let queue = outgoing.clone();
+    let out = Out { shared: shared.clone(), responses, queue, unread: None, waiting, bytes: 0, shares };
     let pipe = Pipe { shared, parts, out, under_way: BTreeMap::new(), operations: 0, next_ticket: 0 };
     tokio::spawn(pipe.run(incoming, arrived));
-    ReceiverStream::new(outgoing)
+    outgoing
+}
+
+/// A response, and what it takes of the node's memory until it leaves.
+type Response = (Result<v1::PipeResponse, Status>, Vec<Share>);
+
+/// Responses that wait for the connection. The pipe can take them back, should the client never read them.
+#[derive(Clone)]
+pub(crate) struct Outgoing(Arc<Queue>);
+
+struct Queue {
+    responses: Mutex<mpsc::Receiver<Response>>,
+    /// How many the connection has taken.
+    taken: AtomicU64,
+}
+
+impl Stream for Outgoing {
+    type Item = Result<v1::PipeResponse, Status>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.responses.lock().poll_recv(context).map(|next| {
+            self.0.taken.fetch_add(1, Ordering::Relaxed);
+            next.map(|(response, _)| response)
+        })
+    }
 }
 
 /// What comes back for a ticket.
@@ -114,9 +144,14 @@ struct Gone;
 /// Results on their way to the client: by the header that they go under, until there is a message's worth of them.
 struct Out {
     shared: Shared,
-    responses: mpsc::Sender<Result<v1::PipeResponse, Status>>,
+    responses: mpsc::Sender<Response>,
+    queue: Outgoing,
+    /// Since when the connection has taken nothing, and how many it had taken by then.
+    unread: Option<(u64, Instant)>,
     waiting: BTreeMap<(RegionId, Epoch), Vec<v1::PipeResult>>,
     bytes: usize,
+    /// What the waiting results have taken of the node's memory.
+    shares: Vec<Share>,
 }
 
 impl Out {
@@ -140,19 +175,67 @@ impl Out {
 
     async fn flush(&mut self) -> Result<(), Gone> {
         self.bytes = 0;
+        let mut shares = std::mem::take(&mut self.shares);
         for ((region, epoch), results) in std::mem::take(&mut self.waiting) {
             let header = self.shared.header(region, epoch);
             let response = v1::PipeResponse { header: Some(header), results };
-            self.responses.send(Ok(response)).await.map_err(|_| Gone)?;
+            let sent = self.responses.send((Ok(response), std::mem::take(&mut shares)));
+            match tokio::time::timeout(self.shared.config.request_timeout(), sent).await {
+                Ok(sent) => sent.map_err(|_| Gone)?,
+                Err(_) => return Err(self.give_up()),
+            }
         }
         Ok(())
+    }
+
+    /// The client does not read. What waits for it is thrown away, and it is told why, should it ever look.
+    fn give_up(&self) -> Gone {
+        let mut queue = self.queue.0.responses.lock();
+        while queue.try_recv().is_ok() {}
+        let reason = format!(
+            "the answers in this pipe were not read for {:?}, the longest that a request may take",
+            self.shared.config.request_timeout()
+        );
+        let _ = self.responses.try_send((Err(Status::resource_exhausted(reason)), Vec::new()));
+        Gone
+    }
+
+    /// Looks whether the client still reads what waits for it.
+    fn look(&mut self) -> Result<(), Gone> {
+        let taken = self.queue.0.taken.load(Ordering::Relaxed);
+        if self.queue.0.responses.lock().is_empty() {
+            self.unread = None;
+            return Ok(());
+        }
+        match self.unread {
+            Some((before, since)) if before == taken => {
+                let late = self.shared.config.request_timeout() < since.elapsed();
+                if late { Err(self.give_up()) } else { Ok(()) }
+            }
+            _ => {
+                self.unread = Some((taken, Instant::now()));
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes memory for a result that was read; without it the result is an error.
+    fn charge(&mut self, result: WireResult) -> WireResult {
+        match self.shared.admit_read(result.encoded_len()) {
+            Ok(share) => {
+                self.shares.push(share);
+                result
+            }
+            Err(error) => error_result(error),
+        }
     }
 }
 
 impl Pipe {
     async fn run(mut self, incoming: Streaming<v1::PipeRequest>, arrived: mpsc::UnboundedReceiver<Part>) {
         if let Err(Ended::Badly(status)) = self.work(incoming, arrived).await {
-            drop(self.out.responses.send(Err(status)).await);
+            let sent = self.out.responses.send((Err(status), Vec::new()));
+            let _ = tokio::time::timeout(self.shared.config.request_timeout(), sent).await;
         }
     }
 
@@ -331,7 +414,8 @@ impl Pipe {
                 Keys::Many(keys) => read_records(&self.shared, target, keys)
                     .map(|records| WireResult::Records(v1::Records { records })),
             };
-            self.out.add(target, result(read.id, served.unwrap_or_else(error_result))).await?;
+            let served = self.out.charge(served.unwrap_or_else(error_result));
+            self.out.add(target, result(read.id, served)).await?;
         }
         self.shared.metrics.requests(Operation::Read, MetricResult::Done, count, began.elapsed());
         Ok(())
@@ -368,6 +452,7 @@ impl Pipe {
 
     /// Answers what has taken too long.
     async fn sweep(&mut self) -> Result<(), Gone> {
+        self.out.look()?;
         let now = Instant::now();
         let late: Vec<u64> = self
             .under_way

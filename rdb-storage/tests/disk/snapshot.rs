@@ -29,8 +29,10 @@ fn fill(data: &Data, region: RegionId, namespace: NamespaceId, applied: Index, k
     data.apply(region, namespace, &changes).unwrap();
 }
 
+type Everything = (State, Sessions, Vec<(Vec<u8>, Vec<u8>)>);
+
 /// All that a region has.
-fn all(data: &Data, region: RegionId, namespace: NamespaceId) -> (State, Sessions, Vec<(Vec<u8>, Vec<u8>)>) {
+fn all(data: &Data, region: RegionId, namespace: NamespaceId) -> Everything {
     let (state, sessions) = data.load(region).unwrap().unwrap();
     (state, sessions, data.records(namespace).unwrap())
 }
