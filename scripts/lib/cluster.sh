@@ -116,6 +116,16 @@ http_status() {
   ) 2>/dev/null || true
 }
 
+# The body of a GET, and what comes before it.
+http_page() {
+  local address=$1 path=$2
+  (
+    exec 3<>"/dev/tcp/${address%:*}/${address#*:}"
+    printf 'GET %s HTTP/1.0\r\nHost: %s\r\nConnection: close\r\n\r\n' "$path" "$address" >&3
+    timeout 5 cat <&3
+  ) 2>/dev/null || true
+}
+
 # Waits until a node is ready; fails, with its log, when it died or took too long.
 wait_for_node() {
   local folder=$1 base=$2 node=$3 deadline=$((SECONDS + READY_SECONDS_MAX))
