@@ -148,15 +148,24 @@ crash_node() {
   local pid
   pid=$(node_pid "$1" "$2") || return 0
   kill -9 "$pid"
-  wait_until_gone "$1" "$2" || die "node $2 (pid $pid) survived kill -9"
+  wait_until_gone "$pid" || die "node $2 (pid $pid) survived kill -9"
 }
 
+# Waits for the end of a process. Its command line is empty a little before it has closed its sockets, so that alone does
+# not tell.
 wait_until_gone() {
-  local folder=$1 node=$2 deadline=$((SECONDS + STOP_SECONDS_MAX))
-  while node_lives "$folder" "$node"; do
+  local pid=$1 deadline=$((SECONDS + STOP_SECONDS_MAX))
+  until process_is_over "$pid"; do
     ((SECONDS < deadline)) || return 1
-    sleep 0.1
+    sleep 0.05
   done
+}
+
+process_is_over() {
+  local stat
+  stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 0
+  # The name may hold anything; the state stands behind its closing bracket.
+  [[ ${stat##*) } == [ZX]* ]]
 }
 
 # --- the cluster
@@ -185,11 +194,15 @@ start_nodes() {
 # Asks every node to stop, waits, and kills those that do not; succeeds when all stopped by themselves.
 stop_nodes() {
   local folder=$1 node pid stubborn=0
+  local -A pids=()
   for node in "${NODES[@]}"; do
-    if pid=$(node_pid "$folder" "$node"); then kill -TERM "$pid" 2>/dev/null || true; fi
+    if pid=$(node_pid "$folder" "$node"); then
+      pids[$node]=$pid
+      kill -TERM "$pid" 2>/dev/null || true
+    fi
   done
-  for node in "${NODES[@]}"; do
-    if ! wait_until_gone "$folder" "$node"; then
+  for node in "${!pids[@]}"; do
+    if ! wait_until_gone "${pids[$node]}"; then
       say_error "node $node did not stop within $STOP_SECONDS_MAX s of SIGTERM; killing it"
       say_log_end "$folder/node-$node.log" 20
       crash_node "$folder" "$node"
