@@ -112,6 +112,16 @@ impl Client {
         Ok(answer.namespace.unwrap_or_default().into())
     }
 
+    /// Names the node that should lead a namespace, now and whenever it can, and waits until it does.
+    pub async fn move_leader(&self, name: &str, to: u64) -> Result<NamespaceStatus, WriteError> {
+        let request = v1::MoveLeaderRequest { name: name.into(), to };
+        // Asked twice it is the same.
+        let answer = self.call(Safety::Read, request, async |channel, request| {
+            NamespacesClient::new(channel).move_leader(request).await
+        });
+        Ok(answer.await?.namespace.unwrap_or_default().into())
+    }
+
     /// Deletes a namespace and all that it holds. There is no way back.
     pub async fn delete_namespace(&self, name: &str) -> Result<(), WriteError> {
         let request = v1::DeleteNamespaceRequest { name: name.into() };

@@ -128,6 +128,7 @@ fn hint_for(code: Code) -> &'static str {
         Code::NotLeader | Code::NoLeader | Code::LeaderLost | Code::Superseded => {
             "an election runs or a majority is out of reach; ask for the cluster's status"
         }
+        Code::NodeUnreachable => "start that node, or name another one",
         Code::ResourceExhausted => "send less at a time, or look for a full disk or an overloaded node",
         Code::RequiresStrong => "use a strong namespace for this",
         Code::Internal => "this is a defect; the node's log says more",

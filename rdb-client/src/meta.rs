@@ -52,6 +52,8 @@ pub struct NamespaceStatus {
     pub era: u32,
     /// Its key ranges.
     pub regions: Vec<RegionStatus>,
+    /// The node that should lead it; 0: the answering node does not say.
+    pub preferred_leader: u64,
 }
 
 /// One replicated key range of a namespace, as the answering node knows it.
@@ -106,6 +108,7 @@ impl From<v1::Namespace> for NamespaceStatus {
     fn from(namespace: v1::Namespace) -> Self {
         Self {
             mode: namespace.mode().into(),
+            preferred_leader: namespace.preferred_leader,
             name: namespace.name,
             id: namespace.id,
             epoch: namespace.epoch,

@@ -61,6 +61,7 @@ impl Call {
                     epoch: 0,
                     get: Some(get),
                     consistency: Consistency::Unspecified.into(),
+                    max_age_ms: 0,
                 };
                 let answer = client.get(self.timed(request)).await?.into_inner();
                 let found = v1::Found { value: answer.value, version: answer.version };
@@ -72,6 +73,7 @@ impl Call {
                     epoch: 0,
                     get: Some(get),
                     consistency: Consistency::Unspecified.into(),
+                    max_age_ms: 0,
                 };
                 let answer = client.batch_get(self.timed(request)).await?.into_inner();
                 Ok((answer.header, PipeResult::Records(v1::Records { records: answer.records })))

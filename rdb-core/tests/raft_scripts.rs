@@ -12,6 +12,8 @@
 //! deliver [from=N] [to=N]   the messages under way arrive; answers to them wait for the next command
 //! drop [from=N] [to=N]      they are lost
 //! transfer NODE TO      hands over
+//! sleep NODE FOLLOWER...    the leader may fall asleep, and these followers hear of it
+//! wake NODE             its leader's node is silent
 //! truncate NODE INDEX   its log is dropped up to there
 //! snapshot FROM TO      the snapshot that FROM was asked to send arrives, with the data as it is now
 //! install NODE          the data is replaced by it; a sync then starts the log anew
@@ -54,6 +56,8 @@ pub(crate) enum Verb {
         to: Option<u64>,
     },
     Transfer(u64, u64),
+    Sleep(u64, #[arg(many)] Vec<u64>),
+    Wake(u64),
     Truncate(u64, u64),
     Snapshot(u64, u64),
     Install(u64),
@@ -84,6 +88,8 @@ impl Runner for Cluster {
                 let to = rdb_core::ids::NodeId(*to);
                 self.turn(*node, |group, _| group.transfer_leader(to));
             }
+            Verb::Sleep(node, followers) => self.sleep(*node, followers),
+            Verb::Wake(node) => self.turn(*node, |group, _| group.wake(true)),
             Verb::Truncate(node, index) => self.truncate(*node, *index),
             Verb::Snapshot(from, to) => self.snapshot(*from, *to)?,
             Verb::Install(node) => self.install(*node)?,

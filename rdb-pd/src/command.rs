@@ -25,6 +25,13 @@ pub enum Command {
         /// Which one.
         name: String,
     },
+    /// Names the member that should lead a namespace.
+    PreferLeader {
+        /// Which namespace.
+        name: String,
+        /// Which member.
+        node: NodeId,
+    },
     /// Remembers the directory with which a node first joined.
     RegisterNode {
         /// Which node.
@@ -45,6 +52,10 @@ pub enum Answer {
     Deleted(Namespace),
     /// There is none of this name; nothing was changed.
     NotFound,
+    /// The namespace as it is now, with the leader that it should have.
+    Preferred(Namespace),
+    /// The node is not among the namespace's members, which are these; nothing was changed.
+    NotAMember(Vec<NodeId>),
     /// The node is known by this directory.
     Registered,
     /// The node is known by another directory; nothing was changed.
@@ -96,6 +107,11 @@ impl Command {
                 put_varint(&mut out, node.0);
                 put_varint(&mut out, *store_id);
             }
+            Command::PreferLeader { name, node } => {
+                out.push(4);
+                put_bytes(&mut out, name.as_bytes());
+                put_varint(&mut out, node.0);
+            }
         }
         let mut bytes = Vec::new();
         put_bytes(&mut bytes, &out);
@@ -119,6 +135,7 @@ impl Command {
             }
             2 => Command::DeleteNamespace { name: read_name(&mut reader)? },
             3 => Command::RegisterNode { node: NodeId(reader.varint()?), store_id: reader.varint()? },
+            4 => Command::PreferLeader { name: read_name(&mut reader)?, node: NodeId(reader.varint()?) },
             _ => return Err(reader.corrupt("it is not known to this version of FlareDB")),
         };
         reader.finish()?;
@@ -144,6 +161,7 @@ mod tests {
             },
             Command::DeleteNamespace { name: "orders".to_owned() },
             Command::RegisterNode { node: NodeId(2), store_id: u64::MAX },
+            Command::PreferLeader { name: "orders".to_owned(), node: NodeId(300) },
         ];
         let bytes: Vec<u8> = commands.iter().flat_map(|command| command.encode().bytes).collect();
         let mut reader = Reader::new("test", &bytes);

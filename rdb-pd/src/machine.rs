@@ -7,7 +7,7 @@ use crate::placement;
 use rdb_core::apply::{Changes, Committed, State};
 use rdb_core::codec::{Corrupt, Reader};
 use rdb_core::command::Payload;
-use rdb_core::ids::{Epoch, Era, NamespaceId, RegionId};
+use rdb_core::ids::{Epoch, Era, NamespaceId, NodeId, RegionId};
 
 /// The catalog, and how much of the log it reflects.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,6 +113,7 @@ impl Machine {
                 records.push(self.catalog.namespace_record(id));
                 Answer::Deleted(namespace)
             }
+            Command::PreferLeader { name, node } => self.prefer_leader(&name, node, records),
             Command::RegisterNode { node, store_id } => match self.catalog.nodes.get(&node) {
                 Some(known) if known.store_id == store_id => Answer::Registered,
                 Some(known) => Answer::OtherStore { store_id: known.store_id },
@@ -124,6 +125,20 @@ impl Machine {
             },
         }
     }
+
+    fn prefer_leader(&mut self, name: &str, node: NodeId, records: &mut Records) -> Answer {
+        let catalog = &mut self.catalog;
+        let id = catalog.names.get(name).copied();
+        let namespace = id.and_then(|id| catalog.namespaces.get_mut(&id));
+        let Some(namespace) = namespace else { return Answer::NotFound };
+        if !namespace.members.contains(&node) {
+            return Answer::NotAMember(namespace.members.clone());
+        }
+        namespace.preferred_leader = node;
+        let changed = namespace.clone();
+        records.push(self.catalog.namespace_record(changed.id));
+        Answer::Preferred(changed)
+    }
 }
 
 type Records = Vec<(Vec<u8>, Option<Vec<u8>>)>;
@@ -133,7 +148,6 @@ mod tests {
     use super::*;
     use crate::catalog::Mode;
     use rdb_core::command::begin_catalog;
-    use rdb_core::ids::NodeId;
 
     fn create(name: &str) -> Command {
         let members = vec![NodeId(1), NodeId(2), NodeId(3)];
@@ -166,6 +180,20 @@ mod tests {
         machine.apply(&[entry(1, &names)]).unwrap();
         let leaders: Vec<_> = machine.catalog().namespaces().map(|ns| ns.preferred_leader.0).collect();
         assert_eq!(leaders, [1, 2, 3, 1, 2, 3]);
+    }
+
+    #[test]
+    fn the_preferred_leader_is_a_member() {
+        let mut machine = Machine::new(State::default(), Catalog::default());
+        let prefer = |name: &str, node| Command::PreferLeader { name: name.to_owned(), node: NodeId(node) };
+        let commands = [create("a"), prefer("a", 3), prefer("a", 4), prefer("b", 1)];
+        let applied = machine.apply(&[entry(1, &commands)]).unwrap();
+        assert!(
+            matches!(&applied.answers[0][1], Answer::Preferred(now) if now.preferred_leader == NodeId(3))
+        );
+        assert_eq!(applied.answers[0][2], Answer::NotAMember(vec![NodeId(1), NodeId(2), NodeId(3)]));
+        assert_eq!(applied.answers[0][3], Answer::NotFound);
+        assert_eq!(machine.catalog().namespace("a").unwrap().preferred_leader, NodeId(3));
     }
 
     #[test]

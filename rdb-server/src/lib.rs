@@ -19,6 +19,7 @@ pub mod config;
 mod api;
 mod applier;
 mod budget;
+mod clock;
 mod http;
 mod logging;
 mod mailbox;

@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, Sender};
 use rdb_core::apply::State;
 use rdb_core::command::Encoded;
 use rdb_core::ids::{Index, NodeId, RegionId, Term};
-use rdb_core::raft::{Entry, GetEntriesContext, Message};
+use rdb_core::raft::{Entry, GetEntriesContext, Message, Sleep};
 use rdb_pd::Catalog;
 use std::sync::Arc;
 
@@ -24,6 +24,10 @@ pub(crate) enum Event {
     Read { region: RegionId, waiter: ReadWaiter },
     /// Messages from another node, and the share of its budget that they take.
     Messages { from: NodeId, messages: Vec<(RegionId, Message)>, share: Share },
+    /// Regions that another node leads have fallen asleep.
+    Sleep { from: NodeId, regions: Vec<(RegionId, Sleep)> },
+    /// A node is not the process any more that it was: what it led has no leader.
+    Restarted { node: NodeId },
     /// Messages to a node were lost, or its connection was.
     Unreachable { peer: NodeId },
     /// The log write of this number is on disk.

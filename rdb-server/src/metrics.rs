@@ -68,6 +68,7 @@ struct Gauges {
     apply_lag: Family<RegionLabels, Gauge>,
     log_entries: Family<RegionLabels, Gauge>,
     quorum_margin: Family<RegionLabels, Gauge>,
+    regions_asleep: Gauge,
     request_bytes: Gauge,
     mailbox_events: Gauge,
     log_batches: Gauge,
@@ -142,6 +143,11 @@ impl Metrics {
             "On the leader: voters heard from, less those that a majority needs",
             gauges.quorum_margin.clone(),
         );
+        registry.register(
+            "regions_asleep",
+            "Idle regions whose replica here sends and expects no heartbeats",
+            gauges.regions_asleep.clone(),
+        );
         registry.register("request_bytes", "Bytes of requests under way", gauges.request_bytes.clone());
         registry.register(
             "mailbox_events",
@@ -210,6 +216,8 @@ impl Metrics {
                 gauges.quorum_margin.remove(&labels);
             }
         }
+        let asleep = shared.regions.all().values().filter(|view| view.asleep()).count();
+        gauges.regions_asleep.set(signed(asleep as u64));
         gauges.request_bytes.set(signed(shared.budget.used() as u64));
         gauges.mailbox_events.set(signed(shared.mailbox.len() as u64));
         let syncs = log.sync().read();

@@ -16,6 +16,8 @@ use tokio::sync::oneshot;
 /// Ticks between attempts of the preferred leader to lead a region that never had a leader.
 const FIRST_CAMPAIGN_TICKS: u64 = 3;
 
+/// Entries that a successor may lack when the leadership is handed to it: while it gets them, writes wait.
+const HAND_OVER_LAG_MAX: Index = 64;
 /// A member that answers may catch up from a log so many times as long as one that does not.
 const LOG_BYTES_FACTOR_ACTIVE: u64 = 4;
 
@@ -40,8 +42,11 @@ pub(crate) struct Peer {
     pub(crate) applying_bytes: usize,
     /// The log may be dropped up to here once the data is durable up to there.
     pub(crate) truncate_to: Index,
-    /// Whether this node is the one that should lead the region.
-    pub(crate) preferred: bool,
+    /// The node that should lead the region; `None` for the meta region, which any may lead.
+    pub(crate) preferred: Option<NodeId>,
+    /// Whether that was changed a moment ago: somebody waits for it.
+    pub(crate) move_asked: bool,
+    node: NodeId,
     /// Snapshots that are being sent, and from where on their receivers will need the log.
     pub(crate) sending: BTreeMap<NodeId, Index>,
     /// A snapshot that has come.
@@ -59,7 +64,7 @@ impl Peer {
         namespace: NamespaceId,
         view: Arc<RegionView>,
         truncate_to: Index,
-        preferred: bool,
+        (node, preferred): (NodeId, Option<NodeId>),
     ) -> Self {
         Self {
             group,
@@ -70,6 +75,8 @@ impl Peer {
             applying_bytes: 0,
             truncate_to,
             preferred,
+            move_asked: false,
+            node,
             sending: BTreeMap::new(),
             arrived: None,
             installing: None,
@@ -85,7 +92,7 @@ impl Peer {
         let status = self.group.status();
         // A candidate's votes may be on their way, slowly, from slow disks: standing anew would throw them away.
         let never_led = status.role == Role::Follower && status.leader.is_none() && status.last == 0;
-        if self.preferred && never_led && self.ticks.is_multiple_of(FIRST_CAMPAIGN_TICKS) {
+        if self.preferred == Some(self.node) && never_led && self.ticks.is_multiple_of(FIRST_CAMPAIGN_TICKS) {
             self.group.campaign();
         }
         self.ticks += 1;
@@ -119,6 +126,22 @@ impl Peer {
         needed.min().unwrap_or(status.applied).min(status.applied)
     }
 
+    /// The member that should lead instead of this leader, if it could at once: it has all that the leader has, or nearly.
+    pub(crate) fn better_leader(&self) -> Option<NodeId> {
+        let preferred = self.preferred.filter(|preferred| *preferred != self.node)?;
+        let status = self.group.status();
+        let ready = |(node, confirmed, active): &(NodeId, Index, bool)| {
+            *node == preferred && *active && status.last <= *confirmed + HAND_OVER_LAG_MAX
+        };
+        (status.role == Role::Leader && status.members.iter().any(ready)).then_some(preferred)
+    }
+
+    /// Hands the leadership over. From now on the lease is void: the successor need not wait for its end.
+    pub(crate) fn hand_over(&mut self, successor: NodeId) {
+        self.view.bar_lease(self.group.status().term);
+        self.group.transfer_leader(successor);
+    }
+
     /// The member to which the leadership is best handed: heard from lately, and the furthest along.
     pub(crate) fn successor(&self, this: NodeId) -> Option<NodeId> {
         let status = self.group.status();
@@ -128,6 +151,6 @@ impl Peer {
 
     /// Shows everyone else where the region stands.
     pub(crate) fn publish(&self) {
-        self.view.publish(&self.group.status(), self.group.first_index());
+        self.view.publish(&self.group.status(), self.group.first_index(), self.group.is_asleep());
     }
 }

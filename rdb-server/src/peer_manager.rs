@@ -11,9 +11,9 @@ use crate::metrics::Metrics;
 use crate::peer::Peer;
 use crate::regions::Regions;
 use crate::snapshots::{Arrived, Install, Installer, Outbound, Sending};
-use crate::transport::{Peers, Transport};
+use crate::transport::{Peers, SILENCE_MAX, Transport};
 use crate::upkeep::Fetcher;
-use crate::waiter::{ReadWaiter, WriteWaiter};
+use crate::waiter::{ReadWaiter, Released, WriteWaiter};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use rdb_core::apply::State;
 use rdb_core::hlc::Clock;
@@ -35,6 +35,10 @@ const EVENTS_PER_TURN_MAX: usize = 4096;
 /// Bytes of one region handed to the applier and not yet applied, past which a leader refuses writes, and a follower drops
 /// appends: the leader then sends them again, as fast as this node can follow.
 const APPLYING_BYTES_MAX: usize = 64 << 20;
+/// How long a node must have been heard without a pause before leaderships go back to it.
+const STEADY_MIN: Duration = Duration::from_secs(10);
+/// Leaderships that are handed over at a time, for the sake of an even spread.
+const HAND_OVERS_PER_UPKEEP_MAX: usize = 16;
 /// Between looks at the logs' lengths.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -167,7 +171,7 @@ impl PeerManager {
             if region == RegionId::META {
                 let machine = applier::Machine::Catalog(catalog.clone());
                 let boot = stored.into_boot(catalog.state().applied, rand::random());
-                self.start(boot, NamespaceId::META, machine, *catalog.state(), false)?;
+                self.start(boot, NamespaceId::META, machine, *catalog.state(), None)?;
                 continue;
             }
             match catalog.catalog().namespaces().find(|namespace| namespace.region == region) {
@@ -187,7 +191,7 @@ impl PeerManager {
         let (state, sessions) = self.data.load(region)?.unwrap_or_default();
         let machine = rdb_core::apply::Machine::new(region, state, sessions);
         let boot = stored.into_boot(state.applied, rand::random());
-        let preferred = namespace.preferred_leader == self.config.node();
+        let preferred = Some(namespace.preferred_leader);
         self.start(boot, namespace.id, applier::Machine::Keys(machine), state, preferred)
     }
 
@@ -197,14 +201,19 @@ impl PeerManager {
         namespace: NamespaceId,
         machine: applier::Machine,
         state: State,
-        preferred: bool,
+        preferred: Option<NodeId>,
     ) -> Result<(), BootError> {
         let region = boot.region;
-        let options = Options { eager_commits: region == RegionId::META, ..self.config.raft() };
+        let mut options = self.config.raft();
+        if region == RegionId::META {
+            // The catalog is one group, and what the nodes' health is read from.
+            options = Options { eager_commits: true, sleep_after_ticks: None, ..options };
+        }
         let group = Group::new(options, boot, self.logs.region(region), &self.logger)?;
         self.applier.post(Task::Open { region, namespace, machine: Box::new(machine) });
         let view = self.regions.insert(region);
-        let peer = Peer::new(group, namespace, view, state.truncate_to, preferred);
+        let who = (self.config.node(), preferred);
+        let peer = Peer::new(group, namespace, view, state.truncate_to, who);
         peer.publish();
         self.peers.insert(region, peer);
         self.touched.insert(region);
@@ -240,6 +249,8 @@ impl PeerManager {
             if next_upkeep <= now {
                 next_upkeep = now + UPKEEP_INTERVAL;
                 self.shorten_logs();
+                self.spread_leaders();
+                self.fall_asleep();
             }
             self.hand_out();
         }
@@ -256,6 +267,15 @@ impl PeerManager {
                 drop(share);
             }
             Event::Unreachable { peer } => self.unreachable(peer),
+            Event::Sleep { from, regions } => {
+                for (region, sleep) in regions {
+                    if let Some(peer) = self.peers.get_mut(&region) {
+                        peer.group.fall_asleep_with(from, sleep);
+                        peer.publish();
+                    }
+                }
+            }
+            Event::Restarted { node } => self.wake_followers_of(node),
             Event::Persisted { region, number } => {
                 self.with(region, |peer| {
                     peer.writes_in_flight = peer.writes_in_flight.saturating_sub(1);
@@ -408,15 +428,55 @@ impl PeerManager {
 
     fn unreachable(&mut self, node: NodeId) {
         for (region, peer) in &mut self.peers {
-            peer.group.unreachable(node);
-            self.touched.insert(*region);
+            if !peer.group.is_asleep() {
+                peer.group.unreachable(node);
+                self.touched.insert(*region);
+            }
         }
     }
 
     fn tick(&mut self) {
+        for member in self.config.members() {
+            let silent = self.health.silence(member).is_none_or(|silence| SILENCE_MAX < silence);
+            if member != self.config.node() && silent {
+                self.wake_followers_of(member);
+            }
+        }
         for (region, peer) in &mut self.peers {
-            peer.tick();
-            self.touched.insert(*region);
+            if !peer.group.is_asleep() {
+                peer.tick();
+                self.touched.insert(*region);
+            }
+        }
+    }
+
+    /// What `node` led has no leader any more, and nobody but this node's watch over the others to say so.
+    fn wake_followers_of(&mut self, node: NodeId) {
+        for (region, peer) in &mut self.peers {
+            if peer.group.is_asleep() && peer.group.leader() == Some(node) {
+                peer.group.wake(true);
+                self.touched.insert(*region);
+            }
+        }
+    }
+
+    /// Lets idle regions sleep that this node leads, and tells their followers.
+    fn fall_asleep(&mut self) {
+        let mut sleepers = Vec::new();
+        for (region, peer) in &mut self.peers {
+            if peer.better_leader().is_none()
+                && let Some(sleep) = peer.group.fall_asleep()
+            {
+                sleepers.push((*region, sleep));
+                peer.publish();
+            }
+        }
+        if sleepers.is_empty() {
+            return;
+        }
+        tracing::debug!(regions = sleepers.len(), "idle regions have fallen asleep");
+        for member in self.config.members() {
+            self.transport.sleep(member, &sleepers);
         }
     }
 
@@ -462,7 +522,13 @@ impl PeerManager {
     fn reconcile(&mut self, catalog: &Catalog) -> Result<(), BootError> {
         for namespace in catalog.namespaces() {
             let region = namespace.region;
-            if self.peers.contains_key(&region) || self.creating.contains_key(&region) {
+            if let Some(peer) = self.peers.get_mut(&region) {
+                let preferred = Some(namespace.preferred_leader);
+                peer.move_asked |= peer.preferred != preferred;
+                peer.preferred = preferred;
+                continue;
+            }
+            if self.creating.contains_key(&region) {
                 continue;
             }
             if let Some(stored) = self.unnamed.remove(&region) {
@@ -511,7 +577,7 @@ impl PeerManager {
             seed: rand::random(),
         };
         let machine = rdb_core::apply::Machine::new(region, State::default(), Sessions::default());
-        let preferred = namespace.preferred_leader == self.config.node();
+        let preferred = Some(namespace.preferred_leader);
         let started =
             self.start(boot, namespace.id, applier::Machine::Keys(machine), State::default(), preferred);
         if let Err(error) = started {
@@ -572,6 +638,24 @@ impl PeerManager {
         }
     }
 
+    /// Hands regions to the nodes that should lead them, once those have been there for a while. A few at a time: writes to
+    /// a region wait while it changes hands.
+    fn spread_leaders(&mut self) {
+        let mut moved = 0;
+        for (region, peer) in &mut self.peers {
+            peer.move_asked &= peer.group.is_leader();
+            let Some(successor) = peer.better_leader() else { continue };
+            let steady = self.health.steady(successor).is_some_and(|steady| STEADY_MIN < steady);
+            if !(steady || peer.move_asked) || HAND_OVERS_PER_UPKEEP_MAX <= moved {
+                continue;
+            }
+            moved += 1;
+            tracing::info!(%region, %successor, "handing the leadership to the node that should have it");
+            peer.hand_over(successor);
+            self.touched.insert(*region);
+        }
+    }
+
     fn hand_over(&mut self) {
         let this = self.config.node();
         for (region, peer) in &mut self.peers {
@@ -579,7 +663,7 @@ impl PeerManager {
                 && let Some(successor) = peer.successor(this)
             {
                 tracing::info!(%region, %successor, "handing over the leadership");
-                peer.group.transfer_leader(successor);
+                peer.hand_over(successor);
                 self.touched.insert(*region);
             }
         }
@@ -610,8 +694,9 @@ impl Hands<'_> {
             peer.applying_bytes += bytes;
             self.applier.post(Task::Apply { region, apply });
         }
+        let led_in = peer.group.is_leader().then(|| peer.group.status().term);
         for waiter in effects.reads {
-            waiter.answer(Ok(()));
+            waiter.answer(Ok(Released { led_in }));
         }
         for fetch in effects.fetch {
             self.fetcher.fetch(region, peer.group.status().term, fetch);

@@ -9,12 +9,12 @@ use crate::transport::{Directory, Introduction, MESSAGE_BYTES_MAX, PROTOCOL, Pee
 use parking_lot::Mutex;
 use raft_prost::Message as _;
 use rdb_core::ids::{NodeId, RegionId};
-use rdb_core::raft::Message;
+use rdb_core::raft::{Message, Sleep};
 use rdb_proto::internal::v1::peer_frame::Frame;
 use rdb_proto::internal::v1::peer_reply::Reply;
 use rdb_proto::internal::v1::{
-    Hello, PeerFrame, PeerReply, Pong, RaftBatch, RaftMessage, RaftPart, SnapshotFrame, SnapshotReply,
-    peer_server, snapshot_frame,
+    Hello, PeerFrame, PeerReply, Pong, RaftBatch, RaftMessage, RaftPart, SleepingRegion, SnapshotFrame,
+    SnapshotReply, peer_server, snapshot_frame,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -100,7 +100,9 @@ impl RaftService {
         }
         let Hello { store_id, incarnation, log_position, process, .. } = *hello;
         let directory = Directory { store_id, incarnation, log_position, process };
-        self.peers.meet(from, directory, &self.catalog)?;
+        if self.peers.meet(from, directory, &self.catalog)? {
+            self.mailbox.post(Event::Restarted { node: from });
+        }
         Ok(from)
     }
 }
@@ -158,6 +160,10 @@ impl peer_server::Peer for RaftService {
     }
 }
 
+fn sleeping(region: &SleepingRegion) -> (RegionId, Sleep) {
+    (RegionId(region.region), Sleep { term: region.term, last: region.last })
+}
+
 /// The next frame; an error when none comes for too long. The peer pings more often than that.
 async fn next(frames: &mut Streaming<PeerFrame>) -> Result<Option<Frame>, Status> {
     match tokio::time::timeout(SILENCE_MAX, frames.message()).await {
@@ -190,6 +196,10 @@ impl Incoming {
             match frame {
                 Frame::Raft(batch) => self.post(batch)?,
                 Frame::Part(part) => self.join(&part, &mut parts)?,
+                Frame::Sleep(sleep) => self.mailbox.post(Event::Sleep {
+                    from: self.from,
+                    regions: sleep.regions.iter().map(sleeping).collect(),
+                }),
                 Frame::Ping(ping) => self.peers.advanced(self.from, ping.log_position),
                 Frame::Hello(_) => return Err(Status::failed_precondition("a second handshake")),
             }

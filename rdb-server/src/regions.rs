@@ -1,11 +1,15 @@
 //! What the raft loop shows of its regions to everyone else: numbers that are read without asking it.
 
+use crate::clock::Moment;
+use crate::waiter::Released;
 use arc_swap::ArcSwap;
-use rdb_core::ids::{Index, NodeId, RegionId};
+use parking_lot::Mutex;
+use rdb_core::ids::{Index, NodeId, RegionId, Term};
 use rdb_core::raft::{Role, Status};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 /// One region as it was at the end of the loop's last turn with it. The numbers are each right, not all of one moment.
 #[derive(Debug, Default)]
@@ -18,11 +22,27 @@ pub(crate) struct RegionView {
     last: AtomicU64,
     first: AtomicU64,
     voters_active: AtomicU64,
+    asleep: AtomicBool,
+    reads: Mutex<ReadState>,
+}
+
+/// What rounds of reads have told of a region.
+#[derive(Debug, Clone, Copy, Default)]
+struct ReadState {
+    /// All that was committed by then is in this node's data.
+    fresh_at: Option<Moment>,
+    /// Until then nobody else leads, if this node still leads in this term.
+    lease: Option<(Term, Moment)>,
+    /// In this term the leadership is being handed over: there is no lease any more.
+    barred: Term,
+    /// When a round was last asked for without a read that waits for it.
+    asked_at: Option<Moment>,
 }
 
 impl RegionView {
     /// The raft loop publishes.
-    pub(crate) fn publish(&self, status: &Status, first: Index) {
+    pub(crate) fn publish(&self, status: &Status, first: Index, asleep: bool) {
+        self.asleep.store(asleep, Ordering::Relaxed);
         self.leader.store(status.leader.map_or(0, |leader| leader.0), Ordering::Relaxed);
         self.leads.store(status.role == Role::Leader, Ordering::Relaxed);
         self.term.store(status.term, Ordering::Relaxed);
@@ -32,6 +52,51 @@ impl RegionView {
         self.first.store(first, Ordering::Relaxed);
         let active = status.members.iter().filter(|(_, _, active)| *active).count();
         self.voters_active.store(active as u64, Ordering::Relaxed);
+    }
+
+    /// A round of reads that began at `began` or later has been confirmed.
+    pub(crate) fn confirmed(&self, began: Moment, released: Released, lease: Option<Duration>) {
+        let mut reads = self.reads.lock();
+        reads.fresh_at = reads.fresh_at.max(Some(began));
+        if let (Some(term), Some(length)) = (released.led_in, lease)
+            && reads.barred != term
+        {
+            let until = began + length;
+            let longer = reads.lease.is_none_or(|(of, before)| of != term || before < until);
+            if longer {
+                reads.lease = Some((term, until));
+            }
+        }
+    }
+
+    /// The leadership of this term is about to be handed over: another node may lead at any moment.
+    pub(crate) fn bar_lease(&self, term: Term) {
+        let mut reads = self.reads.lock();
+        reads.barred = term;
+        reads.lease = None;
+    }
+
+    /// How much longer this node surely leads.
+    pub(crate) fn lease(&self, now: Moment) -> Option<Duration> {
+        let (term, until) = self.reads.lock().lease?;
+        let leads = self.leads() && self.term() == term;
+        until.after(now).filter(|_| leads)
+    }
+
+    /// What this node's data may miss is no older than this; `None` if that is not known.
+    pub(crate) fn age(&self, now: Moment) -> Option<Duration> {
+        self.reads.lock().fresh_at.map(|fresh_at| now.after(fresh_at).unwrap_or_default())
+    }
+
+    /// Whether to ask for a round now, so that the next read finds this node's data confirmed: not more often than each
+    /// `interval`.
+    pub(crate) fn asks(&self, now: Moment, interval: Duration) -> bool {
+        let mut reads = self.reads.lock();
+        let asked = reads.asked_at.is_some_and(|asked| now.after(asked).is_none_or(|ago| ago < interval));
+        if !asked {
+            reads.asked_at = Some(now);
+        }
+        !asked
     }
 
     /// Who leads, as far as is known here.
@@ -54,6 +119,11 @@ impl RegionView {
 
     pub(crate) fn applied(&self) -> Index {
         self.applied.load(Ordering::Relaxed)
+    }
+
+    /// Whether this replica sleeps, for want of anything to do.
+    pub(crate) fn asleep(&self) -> bool {
+        self.asleep.load(Ordering::Relaxed)
     }
 
     /// Entries in the log.

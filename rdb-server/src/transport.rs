@@ -12,11 +12,14 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use raft_prost::Message as _;
 use rdb_core::ids::{NodeId, RegionId};
-use rdb_core::raft::Message;
+use rdb_core::raft::{Message, Sleep};
+use rdb_proto::internal::v1 as wire;
 use rdb_proto::internal::v1::peer_client::PeerClient;
 use rdb_proto::internal::v1::peer_frame::Frame;
 use rdb_proto::internal::v1::peer_reply::Reply;
-use rdb_proto::internal::v1::{Hello, PeerFrame, PeerReply, Ping, RaftBatch, RaftMessage, RaftPart, Welcome};
+use rdb_proto::internal::v1::{
+    Hello, PeerFrame, PeerReply, Ping, RaftBatch, RaftMessage, RaftPart, SleepingRegion, Welcome,
+};
 use rdb_storage::LogWriterHandle;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,7 +31,7 @@ use tonic::Streaming;
 use tonic::transport::Endpoint;
 
 /// The version of what nodes say to each other.
-pub(crate) const PROTOCOL: u32 = 1;
+pub(crate) const PROTOCOL: u32 = 2;
 /// A connection silent for this long is dead.
 pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(1);
 /// Between pings.
@@ -48,6 +51,8 @@ const DROPS_TOLD_INTERVAL_MS: u64 = 100;
 /// Bytes of one frame. A peer whose frames take longer than a second to come counts as dead, so this and that second are
 /// the slowest link that works: half a megabit a second.
 const FRAME_BYTES: usize = 64 << 10;
+/// Regions that one frame says are asleep.
+const SLEEPERS_PER_FRAME_MAX: usize = 1024;
 /// Messages taken from the queue at a time.
 const MESSAGES_PER_TURN_MAX: usize = 512;
 /// The largest frame that is read: what is sent, and room to spare for what surrounds it.
@@ -58,9 +63,15 @@ pub(crate) const MESSAGE_BYTES_MAX: usize = 64 << 20;
 pub(crate) const STREAM_WINDOW_BYTES: u32 = 8 << 20;
 
 struct Outgoing {
-    region: RegionId,
-    message: Message,
+    item: Item,
     _share: Share,
+}
+
+/// In one queue, since their order matters: a message wakes what fell asleep before it.
+#[allow(clippy::large_enum_variant, reason = "nearly all are messages, and a box each would cost more")]
+enum Item {
+    Raft(RegionId, Message),
+    Sleep(Vec<SleepingRegion>),
 }
 
 struct Queue {
@@ -85,10 +96,24 @@ impl Transport {
         for message in messages {
             let node = NodeId(message.to);
             let Some(queue) = self.queues.get(&node) else { continue };
-            if !queue.push(region, message) {
+            let bytes: usize = message.entries.iter().map(|entry| entry.data.len() + 32).sum();
+            if !queue.push(Item::Raft(region, message), bytes) {
                 self.metrics.messages_dropped(1);
                 self.tell(node, queue);
             }
+        }
+    }
+
+    /// Tells `node` that regions which it follows have fallen asleep. Never waits; should it be lost, they find out.
+    pub(crate) fn sleep(&self, node: NodeId, regions: &[(RegionId, Sleep)]) {
+        let Some(queue) = self.queues.get(&node) else { return };
+        for regions in regions.chunks(SLEEPERS_PER_FRAME_MAX) {
+            let told = regions.iter().map(|(region, sleep)| SleepingRegion {
+                region: region.0,
+                term: sleep.term,
+                last: sleep.last,
+            });
+            queue.push(Item::Sleep(told.collect()), regions.len() * size_of::<SleepingRegion>());
         }
     }
 
@@ -104,10 +129,9 @@ impl Transport {
 }
 
 impl Queue {
-    fn push(&self, region: RegionId, message: Message) -> bool {
-        let bytes: usize = message.entries.iter().map(|entry| entry.data.len() + 32).sum();
+    fn push(&self, item: Item, bytes: usize) -> bool {
         let Some(share) = self.budget.take(bytes + 64) else { return false };
-        self.messages.try_send(Outgoing { region, message, _share: share }).is_ok()
+        self.messages.try_send(Outgoing { item, _share: share }).is_ok()
     }
 }
 
@@ -122,6 +146,8 @@ pub(crate) struct Peers {
 struct PeerState {
     /// Milliseconds after the start of this process; 0: never.
     heard_ms: AtomicU64,
+    /// Since when it is heard without a pause.
+    steady_ms: AtomicU64,
     seen: Mutex<Option<Directory>>,
 }
 
@@ -144,9 +170,26 @@ impl Peers {
     /// Something came from `node`.
     pub(crate) fn heard(&self, node: NodeId) {
         if let Some(state) = self.states.get(&node) {
-            let millis = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-            state.heard_ms.store(millis.max(1), Ordering::Relaxed);
+            let now_ms = self.now_ms();
+            let before_ms = state.heard_ms.swap(now_ms, Ordering::Relaxed);
+            if before_ms == 0 || before_ms + millis(SILENCE_MAX) < now_ms {
+                state.steady_ms.store(now_ms, Ordering::Relaxed);
+            }
         }
+    }
+
+    /// Since this started, and never 0.
+    fn now_ms(&self) -> u64 {
+        millis(self.started.elapsed()).max(1)
+    }
+
+    /// For how long `node` is heard without a pause; `None` if it is not.
+    pub(crate) fn steady(&self, node: NodeId) -> Option<Duration> {
+        let state = self.states.get(&node)?;
+        let silence = self.silence(node)?;
+        let since_ms = state.steady_ms.load(Ordering::Relaxed);
+        let steady = Duration::from_millis(self.now_ms().saturating_sub(since_ms));
+        (silence <= SILENCE_MAX).then_some(steady)
     }
 
     /// How long nothing has come from `node`; `None` if nothing ever did.
@@ -160,11 +203,11 @@ impl Peers {
         *self.states.get(&node)?.seen.lock()
     }
 
-    /// Takes note of a node's directory.
+    /// Takes note of a node's directory. Returns whether it was another process before.
     ///
     /// # Errors
     /// It is another one than before, or the same one as it was earlier: the node has lost what it promised.
-    pub(crate) fn meet(&self, node: NodeId, now: Directory, catalog: &CatalogCell) -> Result<(), String> {
+    pub(crate) fn meet(&self, node: NodeId, now: Directory, catalog: &CatalogCell) -> Result<bool, String> {
         let state =
             self.states.get(&node).ok_or_else(|| format!("node {node} is not a member of this cluster"))?;
         let mut seen = state.seen.lock();
@@ -187,7 +230,7 @@ impl Peers {
         }
         let log_position = before.map_or(0, |before| before.log_position).max(now.log_position);
         *seen = Some(Directory { log_position, ..now });
-        Ok(())
+        Ok(before.is_some_and(|before| before.process != now.process))
     }
 
     /// Refuses a node that was let in before the catalog said which directory is the node's: at a start, what the
@@ -213,6 +256,10 @@ impl Peers {
             seen.log_position = seen.log_position.max(log_position);
         }
     }
+}
+
+fn millis(length: Duration) -> u64 {
+    u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn replaced(node: NodeId, found: u64, joined_with: u64) -> String {
@@ -428,7 +475,9 @@ async fn connect(
         return Err("the peer did not answer the handshake".to_owned());
     };
     let directory = Directory { store_id, incarnation, log_position, process };
-    links.peers.meet(node, directory, &links.catalog)?;
+    if links.peers.meet(node, directory, &links.catalog)? {
+        links.mailbox.post(Event::Restarted { node });
+    }
     links.peers.heard(node);
     Ok((frames, replies))
 }
@@ -447,7 +496,18 @@ fn pack(messages: impl Iterator<Item = Outgoing>) -> Vec<Frame> {
     let mut frames = Vec::new();
     let mut batch = RaftBatch::default();
     let mut bytes = 0;
-    for Outgoing { region, message, .. } in messages {
+    for Outgoing { item, .. } in messages {
+        let (region, message) = match item {
+            Item::Raft(region, message) => (region, message),
+            Item::Sleep(regions) => {
+                if !batch.messages.is_empty() {
+                    frames.push(Frame::Raft(std::mem::take(&mut batch)));
+                    bytes = 0;
+                }
+                frames.push(Frame::Sleep(wire::Sleep { regions }));
+                continue;
+            }
+        };
         let message = Bytes::from(message.encode_to_vec());
         if FRAME_BYTES < bytes + message.len() && !batch.messages.is_empty() {
             frames.push(Frame::Raft(std::mem::take(&mut batch)));

@@ -1,6 +1,7 @@
 //! Callers that wait for an answer, as the threads in between see them: something to call once.
 
 use rdb_core::apply;
+use rdb_core::ids::Term;
 use rdb_core::raft::Failure;
 
 /// What the state machine answered: one answer per command.
@@ -15,7 +16,14 @@ pub(crate) enum Answers {
 /// A write's caller.
 pub(crate) type WriteWaiter = Waiter<Result<Answers, Failure>>;
 /// A read's caller: told that the applied state now holds all that the read must see.
-pub(crate) type ReadWaiter = Waiter<Result<(), Failure>>;
+pub(crate) type ReadWaiter = Waiter<Result<Released, Failure>>;
+
+/// What a round of reads has confirmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Released {
+    /// The term in which this node leads; `None` where it asked its leader.
+    pub(crate) led_in: Option<Term>,
+}
 
 /// Answers that can be given when a waiter is dropped without one.
 pub(crate) trait WhenDropped {

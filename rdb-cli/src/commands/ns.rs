@@ -25,6 +25,13 @@ pub(crate) enum NsCommand {
         /// The namespace
         name: String,
     },
+    /// Let a node lead a namespace, now and whenever it can
+    MoveLeader {
+        /// The namespace
+        name: String,
+        /// The node's id, as in rdb status
+        node: u64,
+    },
     /// Delete a namespace and all that it holds; there is no way back
     Delete {
         /// The namespace
@@ -60,6 +67,8 @@ pub(super) struct NamespaceJson {
     epoch: u64,
     era: u32,
     regions: Vec<RegionJson>,
+    /// Null: the answering node does not say.
+    preferred_leader: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -97,6 +106,10 @@ pub(crate) async fn run(args: &Args, command: &NsCommand) -> Result<Answer, Fail
                 region_table(&namespace.regions)
             );
             Ok(Answer::new(text, &NamespaceJson::from(&namespace)))
+        }
+        NsCommand::MoveLeader { name, node } => {
+            let moved = args.connect().await?.move_leader(name, *node).await?;
+            Ok(Answer::new(format!("moved  {name} is led by node {node}\n"), &NamespaceJson::from(&moved)))
         }
         NsCommand::Delete { name, yes } => {
             if !yes {
@@ -171,6 +184,7 @@ impl From<&NamespaceStatus> for NamespaceJson {
             epoch: namespace.epoch,
             era: namespace.era,
             regions: namespace.regions.iter().map(RegionJson::from).collect(),
+            preferred_leader: Some(namespace.preferred_leader).filter(|node| *node != 0),
         }
     }
 }

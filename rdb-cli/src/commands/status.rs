@@ -227,6 +227,7 @@ mod tests {
                 })
                 .collect(),
             namespaces: vec![NamespaceStatus {
+                preferred_leader: 1,
                 name: "fruit".into(),
                 id: 1,
                 mode: Mode::Strong,

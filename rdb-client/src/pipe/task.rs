@@ -181,6 +181,8 @@ impl Task {
             client: session.map_or(0, |session| session.client),
             lowest: session.map_or(0, Session::lowest),
             operations,
+            consistency: v1::Consistency::Unspecified.into(),
+            max_age_ms: 0,
         }
     }
 

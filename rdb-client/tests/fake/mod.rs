@@ -358,6 +358,7 @@ impl State {
             epoch: 1,
             era: 1,
             regions: vec![region],
+            preferred_leader: self.leader,
         })
     }
 }
@@ -629,6 +630,20 @@ impl v1::namespaces_server::Namespaces for Service {
         }
         state.data.retain(|(namespace, _), _| *namespace != name);
         Ok(Response::new(v1::DeleteNamespaceResponse { header: Some(state.header(self.id)) }))
+    }
+
+    async fn move_leader(
+        &self,
+        request: Request<v1::MoveLeaderRequest>,
+    ) -> Result<Response<v1::MoveLeaderResponse>, Status> {
+        let v1::MoveLeaderRequest { name, to } = request.into_inner();
+        let mut state = self.world.state.lock();
+        if state.namespace(&name).is_none() {
+            return Err(to_status(&not_found(&name)));
+        }
+        state.leader = to;
+        let (header, namespace) = (Some(state.header(self.id)), state.namespace(&name));
+        Ok(Response::new(v1::MoveLeaderResponse { header, namespace }))
     }
 }
 

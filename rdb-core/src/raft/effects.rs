@@ -97,6 +97,15 @@ impl LogWrite {
     }
 }
 
+/// With what a leader has fallen asleep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sleep {
+    /// Its term.
+    pub term: Term,
+    /// Its last entry, which all members have and know to be committed.
+    pub last: Index,
+}
+
 /// Where in the log a snapshot of the data stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SnapshotPlace {

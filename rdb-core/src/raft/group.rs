@@ -1,7 +1,7 @@
 //! The driver of one Raft group: verbs in, [`Effects`] out. The only owner of its raft-rs `RawNode`.
 
 use super::disk::{self, Terms};
-use super::effects::{Apply, Effects, Failure, LogWrite, SendSnapshot, SnapshotPlace};
+use super::effects::{Apply, Effects, Failure, LogWrite, SendSnapshot, Sleep, SnapshotPlace};
 use super::log::{Log, LogRead};
 use super::options::Options;
 use super::proposals::Proposals;
@@ -22,6 +22,10 @@ use std::collections::VecDeque;
 /// raft-rs never stands for election by itself: this group does, so that its timeouts come from the seed.
 const NEVER_TICKS: usize = usize::MAX - 1;
 
+/// How raft-rs marks the votes that a leader's chosen successor asks for.
+const CAMPAIGN_TRANSFER: &[u8] = b"CampaignTransfer";
+/// A follower's round of reads that has no answer after so many heartbeats' time is asked for anew.
+const READ_ANSWER_HEARTBEATS: u64 = 3;
 /// Entries read for a follower that lags, at least: one by one it would never catch up.
 const FETCH_BYTES_MIN: u64 = 64 << 10;
 
@@ -143,6 +147,10 @@ pub struct Group<L: LogRead, W, R> {
     delivered: Index,
     /// The snapshot that is being taken in, until the data is the snapshot's.
     installing: Option<SnapshotPlace>,
+    /// Whether this replica sleeps: see [`Group::fall_asleep`].
+    asleep: bool,
+    /// Ticks since something last happened to this group.
+    idle_ticks: u64,
     failed_writes: Failed<W>,
     failed_reads: Failed<R>,
 }
@@ -190,6 +198,8 @@ impl<L: LogRead, W, R> Group<L, W, R> {
             commit_unsaved: false,
             delivered: applied,
             installing: None,
+            asleep: false,
+            idle_ticks: 0,
             failed_writes: Vec::new(),
             failed_reads: Vec::new(),
         };
@@ -204,9 +214,13 @@ impl<L: LogRead, W, R> Group<L, W, R> {
         self.region
     }
 
-    /// A tick of time has passed.
+    /// A tick of time has passed. It passes a sleeping replica by.
     pub fn tick(&mut self) {
+        if self.asleep {
+            return;
+        }
         self.ticks += 1;
+        self.idle_ticks += 1;
         self.raw.mut_store().tick();
         self.raw.tick();
         self.stand_for_election();
@@ -256,6 +270,7 @@ impl<L: LogRead, W, R> Group<L, W, R> {
         if self.installing.is_some() {
             return;
         }
+        self.asleep = false;
         // raft-rs refuses only where a membership change is pending, and there are none.
         let _ = self.raw.campaign();
         self.observe();
@@ -271,9 +286,102 @@ impl<L: LogRead, W, R> Group<L, W, R> {
         if self.installing.is_some() && message.msg_type == MessageType::MsgTimeoutNow as i32 {
             return Err(Rejected::Stale);
         }
+        if self.may_break_lease(&message) {
+            return Err(Rejected::Stale);
+        }
+        self.stir(&message);
         let stepped = self.raw.step(message).map_err(|error| Rejected::Raft(error.to_string()));
         self.observe();
         stepped
+    }
+
+    /// A leader and its followers that have nothing to do need not tell each other so, over and over: a thousand idle groups
+    /// would keep a node busy. The leader falls asleep when all members have, and know to be committed, all that it has;
+    /// what it returns must go to every follower, whose [`Group::fall_asleep_with`] then stops its clock. Whatever else
+    /// happens to a sleeping replica wakes it: a message, a write, a read. Somebody must watch the nodes instead, and call
+    /// [`Group::wake`] on the followers of a node that has fallen silent or has started anew.
+    ///
+    /// A sleeping leader promises nothing: a read wakes it and asks for a round, and its lease has run out. A sleeping
+    /// follower votes for nobody before it is woken, which is what its leader may rely on.
+    pub fn fall_asleep(&mut self) -> Option<Sleep> {
+        let raft = &self.raw.raft;
+        let log = &raft.raft_log;
+        let last = log.last_index();
+        let settled = log.committed == last && log.persisted == last && log.applied == last;
+        let idle = self.options.sleep_after_ticks.is_some_and(|ticks| ticks <= self.idle_ticks);
+        let alike = |id: u64, progress: &raft::Progress| {
+            id == raft.id
+                || progress.matched == last && progress.committed_index == last && progress.recent_active
+        };
+        let sleeps = !self.asleep
+            && idle
+            && settled
+            && self.is_leader()
+            && raft.lead_transferee.is_none()
+            && self.reads.len() == 0
+            && self.writing.is_empty()
+            && self.proposals.is_empty()
+            && raft.prs().iter().all(|(id, progress)| alike(*id, progress));
+        if !sleeps {
+            return None;
+        }
+        self.asleep = true;
+        Some(Sleep { term: raft.term, last })
+    }
+
+    /// The leader `from` has fallen asleep with this term and log. Sleeps too if that is also what this replica has; else it
+    /// will find its leader silent, and wake it.
+    pub fn fall_asleep_with(&mut self, from: NodeId, sleep: Sleep) {
+        let raft = &self.raw.raft;
+        let log = &raft.raft_log;
+        let same = raft.term == sleep.term
+            && raft.state == StateRole::Follower
+            && raft.leader_id == from.0
+            && log.last_index() == sleep.last
+            && log.committed == sleep.last
+            && self.reads.len() == 0
+            && self.writing.is_empty()
+            && self.installing.is_none();
+        self.asleep = same;
+    }
+
+    /// Goes on. If the node that leads this replica is silent, or has started anew, the replica stands for election sooner
+    /// than it would by itself, at a moment that is drawn: the silence has lasted for a while.
+    pub fn wake(&mut self, leader_is_gone: bool) {
+        if !self.asleep {
+            return;
+        }
+        self.asleep = false;
+        self.idle_ticks = 0;
+        if leader_is_gone {
+            self.raw.raft.election_elapsed = self.options.election_ticks;
+        }
+    }
+
+    /// Whether this replica sleeps.
+    pub fn is_asleep(&self) -> bool {
+        self.asleep
+    }
+
+    /// A message wakes; heartbeats and their answers are not what a group is busy with.
+    fn stir(&mut self, message: &Message) {
+        self.asleep = false;
+        let kind = message.msg_type;
+        let routine = [MessageType::MsgHeartbeat as i32, MessageType::MsgHeartbeatResponse as i32];
+        if !routine.contains(&kind) || !message.context.is_empty() {
+            self.idle_ticks = 0;
+        }
+    }
+
+    /// Before this start the replica may have promised a leader not to vote for another one for an election timeout.
+    fn may_break_lease(&self, message: &Message) -> bool {
+        let vote = message.msg_type == MessageType::MsgRequestVote as i32
+            || message.msg_type == MessageType::MsgRequestPreVote as i32;
+        self.options.leases
+            && vote
+            && message.context != CAMPAIGN_TRANSFER
+            && self.ticks < self.options.election_ticks as u64
+            && self.raw.raft.raft_log.last_index() != 0
     }
 
     /// A snapshot has come from the leader, with the message that stands for it. If the next effects hold a write with a
@@ -309,8 +417,15 @@ impl<L: LogRead, W, R> Group<L, W, R> {
     /// Hands the leadership to `peer`, if this replica leads. Proposals are refused until that is done or given up.
     pub fn transfer_leader(&mut self, peer: NodeId) {
         if self.is_leader() {
+            self.busy();
             self.raw.transfer_leader(peer.0);
         }
+    }
+
+    /// Something is asked of this replica.
+    fn busy(&mut self) {
+        self.asleep = false;
+        self.idle_ticks = 0;
     }
 
     /// Queues commands for the next entry.
@@ -321,6 +436,7 @@ impl<L: LogRead, W, R> Group<L, W, R> {
         if !self.is_leader() {
             return Err((waiter, self.not_leader()));
         }
+        self.busy();
         let queued = self.proposals.queue(commands, waiter, self.options.queue_bytes_max);
         queued.map_err(|waiter| (waiter, Failure::Busy))
     }
@@ -328,19 +444,22 @@ impl<L: LogRead, W, R> Group<L, W, R> {
     /// Lets all members drop their logs up to `index`, by an entry of its own. Nothing happens on a follower.
     pub fn propose_truncation(&mut self, index: Index) {
         if self.is_leader() {
+            self.busy();
             // Dropped proposals are made again: the caller looks at the log's length from time to time.
             let _ = self.raw.propose(Vec::new(), command::truncate(index));
         }
     }
 
-    /// Waits for the moment when the applied state holds all that was committed before this call.
+    /// Waits for the moment when the applied state holds all that was committed before this call. A follower asks its leader
+    /// what that is.
     ///
     /// # Errors
     /// This replica cannot tell; the waiter comes back.
     pub fn read(&mut self, waiter: R) -> Result<(), (R, Failure)> {
-        if !self.is_leader() {
+        if self.leader().is_none() {
             return Err((waiter, self.not_leader()));
         }
+        self.busy();
         if self.options.reads_max <= self.reads.len() {
             return Err((waiter, Failure::Busy));
         }
@@ -604,7 +723,10 @@ impl<L: LogRead, W, R> Group<L, W, R> {
     /// Starts a round for the reads that wait. A new leader's rounds wait for its first entry to be committed: until
     /// then raft-rs drops them without a word, since it cannot know what earlier leaders committed.
     fn start_read_round(&mut self) {
-        if !self.is_leader() || !self.raw.raft.commit_to_current_term() {
+        if !self.is_leader() {
+            return self.ask_for_read_round();
+        }
+        if !self.raw.raft.commit_to_current_term() {
             return;
         }
         let Some(context) = self.reads.next_context(self.raw.raft.term) else { return };
@@ -612,7 +734,20 @@ impl<L: LogRead, W, R> Group<L, W, R> {
         self.raw.read_index(context.clone());
         let after = self.raw.raft.pending_read_count() + self.raw.raft.ready_read_count();
         if before < after {
-            self.reads.started(context);
+            self.reads.started(context, self.ticks);
+        }
+    }
+
+    /// On a follower: the leader starts the round.
+    fn ask_for_read_round(&mut self) {
+        if self.leader().is_none_or(|leader| leader == self.node) || self.installing.is_some() {
+            return;
+        }
+        let patience = READ_ANSWER_HEARTBEATS * self.options.heartbeat_ticks as u64;
+        self.reads.begin_anew((self.ticks + 1).saturating_sub(patience));
+        if let Some(context) = self.reads.next_context(self.raw.raft.term) {
+            self.raw.read_index(context.clone());
+            self.reads.started(context, self.ticks);
         }
     }
 
@@ -628,11 +763,12 @@ impl<L: LogRead, W, R> Group<L, W, R> {
             self.seen.1 == StateRole::Leader && (raft.state != StateRole::Leader || raft.term != self.seen.0);
         self.seen = now;
         self.draw_election_timeout();
+        let failure = self.not_leader();
         if led {
-            let failure = self.not_leader();
             self.failed_writes.extend(self.proposals.drain_queue().map(|waiter| (waiter, failure)));
-            self.failed_reads.extend(self.reads.drain().into_iter().map(|waiter| (waiter, failure)));
         }
+        // Rounds are of one leader and its term; a read may always be asked again.
+        self.failed_reads.extend(self.reads.drain().into_iter().map(|waiter| (waiter, failure)));
     }
 
     fn not_leader(&self) -> Failure {

@@ -35,7 +35,9 @@ mod truncation;
 mod validate;
 
 pub use ::raft::{GetEntriesContext, StateRole as Role};
-pub use effects::{Apply, Effects, Failure, Fetch, LogWrite, SendSnapshot, SnapshotPlace, snapshot_message};
+pub use effects::{
+    Apply, Effects, Failure, Fetch, LogWrite, SendSnapshot, Sleep, SnapshotPlace, snapshot_message,
+};
 pub use group::{Boot, BootError, Group, Status};
 pub use log::LogRead;
 pub use options::Options;

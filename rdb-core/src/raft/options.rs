@@ -27,6 +27,11 @@ pub struct Options {
     pub apply_bytes_max: u64,
     /// Whether followers are told of a commit at once, by a message of its own, or with the next append or heartbeat.
     pub eager_commits: bool,
+    /// Whether leaders may serve reads by their clock. Then a replica grants no vote for an election timeout after it starts,
+    /// except to a successor that the leader has named: it cannot know which leader it promised to follow before.
+    pub leases: bool,
+    /// Ticks without anything to do after which a group may sleep; `None`: it never does.
+    pub sleep_after_ticks: Option<u64>,
     /// Bytes of synced entries kept in memory for followers that lag a little.
     pub tail_bytes_max: usize,
 }
@@ -45,6 +50,8 @@ impl Default for Options {
             uncommitted_bytes_max: 64 << 20,
             apply_bytes_max: 8 << 20,
             eager_commits: false,
+            leases: false,
+            sleep_after_ticks: None,
             tail_bytes_max: 8 << 20,
         }
     }

@@ -42,6 +42,10 @@ impl<W> Proposals<W> {
         Ok(())
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.pending.is_empty()
+    }
+
     pub(super) fn has_queued(&self) -> bool {
         !self.queue.is_empty()
     }

@@ -3,6 +3,10 @@
 //! A read joins the round that starts after it arrived, never one under way: that one may have fixed its index before
 //! a write that the reader has seen was committed (tikv#7971). Each round has a context of its own that is never used
 //! again: raft-rs would answer a known context with the index of its first use (etcd#20418).
+//!
+//! A follower asks its leader for the round. Question and answer may be lost, and a new leader drops what it is asked before
+//! its first entry is committed; so a follower's round that is not answered in time is given up, and its reads join the
+//! next one, under another context.
 
 use crate::ids::{Index, NodeId, Term};
 use std::collections::VecDeque;
@@ -16,6 +20,8 @@ struct Round<R> {
     reads: Vec<R>,
     /// What the leader found committed, once a majority has confirmed that it leads.
     index: Option<Index>,
+    /// When it began.
+    tick: u64,
 }
 
 /// The reads of one group.
@@ -53,8 +59,16 @@ impl<R> Reads<R> {
     }
 
     /// The round of `context` has started with all that wait.
-    pub(super) fn started(&mut self, context: Vec<u8>) {
-        self.rounds.push_back(Round { context, reads: std::mem::take(&mut self.waiting), index: None });
+    pub(super) fn started(&mut self, context: Vec<u8>, tick: u64) {
+        self.rounds.push_back(Round { context, reads: std::mem::take(&mut self.waiting), index: None, tick });
+    }
+
+    /// Gives up the rounds that began before `tick` and have no answer. Their reads wait for the next one, which begins
+    /// later than they came, as it must.
+    pub(super) fn begin_anew(&mut self, tick: u64) {
+        while let Some(round) = self.rounds.pop_front_if(|round| round.index.is_none() && round.tick < tick) {
+            self.waiting.extend(round.reads);
+        }
     }
 
     /// raft-rs has answered. Contexts that are not known are of a round that was given up.

@@ -11,6 +11,8 @@ use raft::{INVALID_INDEX, ProgressState, RawNode};
 use raft_proto::eraftpb::{EntryType, Message, MessageType};
 use std::collections::BTreeSet;
 
+/// What names a round of reads: see `reads.rs`.
+const CONTEXT_BYTES: usize = 32;
 /// An election each microsecond for nine years. Past it a term comes from damage, and counting on would overflow.
 const TERM_MAX: Term = 1 << 48;
 
@@ -63,12 +65,14 @@ pub(super) fn validate<L: LogRead>(raw: &RawNode<Log<L>>, message: &Message) -> 
         MessageType::MsgAppendResponse => append_response(raw, message),
         MessageType::MsgHeartbeat => heartbeat(raw, message),
         MessageType::MsgTimeoutNow => timeout_now(raw, message),
+        MessageType::MsgReadIndex => read_index(raw, message),
+        MessageType::MsgReadIndexResp => read_index_response(raw, message),
         MessageType::MsgHeartbeatResponse
         | MessageType::MsgRequestVote
         | MessageType::MsgRequestVoteResponse
         | MessageType::MsgRequestPreVote
         | MessageType::MsgRequestPreVoteResponse => no_entries(message),
-        // Requests are forwarded by the API, not by raft-rs; snapshots come on a way of their own; the rest is local.
+        // Writes are not forwarded by raft-rs; snapshots come on a way of their own; the rest is local.
         _ => Err(Rejected::Type(message.msg_type)),
     }
 }
@@ -110,13 +114,38 @@ fn every<L: LogRead>(raw: &RawNode<Log<L>>, message: &Message) -> Result<(), Rej
     if message.request_snapshot != INVALID_INDEX {
         return Err(Rejected::Contradiction("it asks for a snapshot, which nodes here never do"));
     }
-    if message.term == 0 {
-        return Err(Rejected::Contradiction("it has no term"));
+    // A question for the leader is of no term: raft-rs takes it as if it came from this node itself.
+    let asks = message.msg_type == MessageType::MsgReadIndex as i32;
+    if (message.term == 0) != asks {
+        return Err(Rejected::Contradiction("it has no term, or one that it should not have"));
     }
     if TERM_MAX < message.term {
         return Err(Rejected::Contradiction("a term that no cluster lives to see"));
     }
     Ok(())
+}
+
+/// A follower asks where a read may be served. Only a leader can tell: raft-rs would pass the question on.
+fn read_index<L: LogRead>(raw: &RawNode<Log<L>>, message: &Message) -> Result<(), Rejected> {
+    one_context(message)?;
+    if raw.raft.state == raft::StateRole::Leader { Ok(()) } else { Err(Rejected::Stale) }
+}
+
+/// The leader's answer, which names no index that this follower could take for more than what is to be applied.
+fn read_index_response<L: LogRead>(raw: &RawNode<Log<L>>, message: &Message) -> Result<(), Rejected> {
+    one_context(message)?;
+    let follows = raw.raft.state == raft::StateRole::Follower
+        && message.term == raw.raft.term
+        && message.from == raw.raft.leader_id;
+    if follows { Ok(()) } else { Err(Rejected::Stale) }
+}
+
+/// The context of a round of reads: raft-rs looks at it without asking whether it is there.
+fn one_context(message: &Message) -> Result<(), Rejected> {
+    match &message.entries[..] {
+        [entry] if entry.data.len() == CONTEXT_BYTES => Ok(()),
+        _ => Err(Rejected::Contradiction("it is not about one round of reads")),
+    }
 }
 
 fn route<L: LogRead>(raw: &RawNode<Log<L>>, message: &Message) -> Result<(), Rejected> {

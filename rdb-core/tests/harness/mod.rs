@@ -162,7 +162,8 @@ impl Cluster {
             boot.hard_state.term, boot.hard_state.commit, boot.last, boot.applied
         );
         let logger = slog::Logger::root(slog::Discard, slog::o!());
-        let group = Group::new(Options::default(), boot, Reader(Rc::clone(&node.log)), &logger);
+        let options = Options { sleep_after_ticks: Some(6), ..Options::default() };
+        let group = Group::new(options, boot, Reader(Rc::clone(&node.log)), &logger);
         let machine = Machine::new(REGION, state, Sessions::default());
         node.process = Some(Process {
             group: group.map_err(|error| error.to_string())?,
@@ -305,6 +306,20 @@ impl Cluster {
                 }
             }
             self.turn(id, |group, _| group.applied(last));
+        }
+    }
+
+    /// The leader may sleep, and these followers hear of it.
+    pub(crate) fn sleep(&mut self, id: u64, followers: &[u64]) {
+        let Some(sleep) = self.process(id).group.fall_asleep() else {
+            return self.say(format!("n{id} does not sleep"));
+        };
+        self.say(format!("n{id} sleeps in term {} with last {}", sleep.term, sleep.last));
+        for follower in followers {
+            let group = &mut self.process(*follower).group;
+            group.fall_asleep_with(NodeId(id), sleep);
+            let too = if group.is_asleep() { "sleeps too" } else { "does not sleep" };
+            self.say(format!("n{follower} {too}"));
         }
     }
 

@@ -1,5 +1,6 @@
 //! The key-value service: each operation as a call of its own. See `pipe.rs` for many of them in one message.
 
+use super::reads::{Served, Wanted};
 use super::request::{self, found, request_id, to_wire};
 use super::status::{self, Answered, answered};
 use super::{Target, limits, pipe};
@@ -49,17 +50,20 @@ impl KvService {
         })
     }
 
-    /// Waits until the data may be read, for a read of this consistency.
+    /// Waits until the data may be read, if the read is to wait. Says how it is served.
     async fn barrier(
         &self,
         namespace: &str,
         epoch: u64,
-        consistency: i32,
+        wanted: Wanted,
         timeout: Duration,
-    ) -> Result<Target, v1::Error> {
-        check_consistency(consistency)?;
+    ) -> Result<(Target, Served), v1::Error> {
         let target = self.0.target(namespace, epoch).await?;
         let began = Instant::now();
+        if let Some(served) = self.0.serve_now(target.region, wanted) {
+            self.0.metrics.requests(Operation::Read, MetricResult::Done, 1, began.elapsed());
+            return Ok((target, served));
+        }
         let released = self.0.read_barrier(target.region, timeout).await;
         let result = if released.is_ok() { MetricResult::Done } else { MetricResult::NotDone };
         self.0.metrics.requests(Operation::Read, result, 1, began.elapsed());
@@ -69,17 +73,18 @@ impl KvService {
         if after.region != target.region || after.epoch != target.epoch {
             return Err(status::epoch_mismatch(namespace, target.epoch.0, after.epoch));
         }
-        Ok(target)
+        Ok((target, Served::LINEARIZABLE))
     }
 
     async fn get(&self, get: v1::GetRequest, timeout: Duration) -> Result<v1::GetResponse, v1::Error> {
         let key = get.get.unwrap_or_default().key;
         limits::key(&key)?;
-        let target = self.barrier(&get.namespace, get.epoch, get.consistency, timeout).await?;
+        let wanted = Wanted::new(get.consistency, get.max_age_ms)?;
+        let (target, served) = self.barrier(&get.namespace, get.epoch, wanted, timeout).await?;
         let stored = self.0.data.get(target.namespace, &key).map_err(disk_failed)?;
         let found = found(stored)?;
         Ok(v1::GetResponse {
-            header: Some(self.0.read_header(target)),
+            header: Some(served.mark(self.0.header(target.region, target.epoch))),
             value: found.value,
             version: found.version,
         })
@@ -92,9 +97,11 @@ impl KvService {
     ) -> Result<v1::BatchGetResponse, v1::Error> {
         let keys = get.get.unwrap_or_default();
         request::check_batch_get(&keys)?;
-        let target = self.barrier(&get.namespace, get.epoch, get.consistency, timeout).await?;
+        let wanted = Wanted::new(get.consistency, get.max_age_ms)?;
+        let (target, served) = self.barrier(&get.namespace, get.epoch, wanted, timeout).await?;
         let records = read_records(&self.0, target, keys.keys)?;
-        Ok(v1::BatchGetResponse { header: Some(self.0.read_header(target)), records })
+        let header = served.mark(self.0.header(target.region, target.epoch));
+        Ok(v1::BatchGetResponse { header: Some(header), records })
     }
 
     async fn cas(
@@ -230,16 +237,6 @@ fn done(answer: &Answer) -> Result<v1::Version, v1::Error> {
         Answer::EraMismatch => Err(status::era_mismatch()),
         Answer::SessionExpired => Err(status::session_expired()),
         Answer::Mismatch { .. } => Err(status::internal("a comparison where there was none".to_owned())),
-    }
-}
-
-fn check_consistency(consistency: i32) -> Result<(), v1::Error> {
-    match v1::Consistency::try_from(consistency) {
-        Ok(v1::Consistency::Unspecified | v1::Consistency::Linearizable) => Ok(()),
-        Err(_) => Err(status::unsupported(
-            format!("consistency {consistency} is not known to this node"),
-            "read with CONSISTENCY_LINEARIZABLE, or upgrade the node",
-        )),
     }
 }
 

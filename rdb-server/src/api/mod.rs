@@ -5,6 +5,7 @@ mod kv;
 mod limits;
 mod namespaces;
 mod pipe;
+mod reads;
 mod request;
 mod status;
 
@@ -16,7 +17,7 @@ pub(crate) use namespaces::NamespaceService;
 use crate::mailbox::Event;
 use crate::metrics::{Operation, Result as MetricResult};
 use crate::shared::Shared;
-use crate::waiter::{Answers, ReadWaiter, WriteWaiter};
+use crate::waiter::{Answers, WriteWaiter};
 use rdb_core::command::Encoded;
 use rdb_core::ids::{Epoch, NamespaceId, RegionId};
 use rdb_core::raft::Failure;
@@ -70,14 +71,7 @@ impl Shared {
             leader: leader.map_or(0, |leader| leader.0),
             leader_address: address.unwrap_or_default(),
             served: v1::Consistency::Unspecified.into(),
-        }
-    }
-
-    /// A header for an answer that a linearizable read gave.
-    fn read_header(&self, target: Target) -> v1::Header {
-        v1::Header {
-            served: v1::Consistency::Linearizable.into(),
-            ..self.header(target.region, target.epoch)
+            age_ms: None,
         }
     }
 
@@ -120,10 +114,12 @@ impl Shared {
 
     /// Waits until this node's data holds all that was committed when the wait began.
     async fn read_barrier(&self, region: RegionId, timeout: Duration) -> Result<(), v1::Error> {
-        let (waiter, released) = ReadWaiter::channel();
-        self.mailbox.post(Event::Read { region, waiter });
+        let (sender, released) = tokio::sync::oneshot::channel();
+        self.post_read(region, move |answer| {
+            let _ = sender.send(answer);
+        });
         match tokio::time::timeout(timeout, released).await {
-            Ok(Ok(Ok(()))) => Ok(()),
+            Ok(Ok(Ok(_))) => Ok(()),
             Ok(Ok(Err(failure))) => Err(self.failed_read(region, failure)),
             Ok(Err(_)) => Err(self.failed_read(region, Failure::LeaderLost)),
             Err(_) => Err(status::read_timed_out(timeout)),

@@ -3,8 +3,9 @@
 use super::status::{self, Answered, answered};
 use crate::metrics::Operation;
 use crate::shared::Shared;
+use crate::transport::SILENCE_MAX;
 use crate::waiter::Answers;
-use rdb_core::ids::{Epoch, RegionId};
+use rdb_core::ids::{Epoch, NodeId, RegionId};
 use rdb_pd::{Answer, Command, Mode, Namespace, check_name};
 use rdb_proto::v1;
 use rdb_proto::v1::namespaces_server::Namespaces;
@@ -80,6 +81,45 @@ impl NamespaceService {
         }
     }
 
+    async fn move_leader(
+        &self,
+        moved: v1::MoveLeaderRequest,
+        timeout: Duration,
+    ) -> Result<v1::MoveLeaderResponse, v1::Error> {
+        let deadline = Instant::now() + timeout;
+        let to = NodeId(moved.to);
+        self.check_reachable(to)?;
+        let command = Command::PreferLeader { name: moved.name.clone(), node: to };
+        let namespace = match self.propose(&command, timeout).await? {
+            Answer::Preferred(namespace) => namespace,
+            Answer::NotFound => return Err(status::namespace_not_found(&moved.name)),
+            Answer::NotAMember(members) => return Err(status::not_a_member(to, &members)),
+            other => return Err(status::internal(format!("unexpected answer: {other:?}"))),
+        };
+        let leads = || self.0.regions.get(namespace.region).and_then(|view| view.leader()) == Some(to);
+        while !leads() {
+            if deadline <= Instant::now() + LOOK_INTERVAL {
+                return Err(status::leader_not_moved(&moved.name, to, timeout));
+            }
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+        let header = Some(self.0.header(namespace.region, namespace.epoch));
+        Ok(v1::MoveLeaderResponse { header, namespace: Some(describe(&self.0, &namespace)) })
+    }
+
+    /// A node that is not heard cannot take over: to prefer it would change nothing now, and surprise later.
+    fn check_reachable(&self, node: NodeId) -> Result<(), v1::Error> {
+        let this = node == self.0.config.node();
+        if self.0.config.member(node).is_none() {
+            return Err(status::not_a_member(node, &self.0.config.members()));
+        }
+        match self.0.peers.silence(node) {
+            Some(silence) if silence <= SILENCE_MAX => Ok(()),
+            _ if this => Ok(()),
+            silence => Err(status::unreachable(node, silence)),
+        }
+    }
+
     async fn listed(&self, timeout: Duration) -> Result<v1::ListNamespacesResponse, v1::Error> {
         self.0.read_barrier(RegionId::META, timeout).await?;
         let namespaces = describe_all(&self.0);
@@ -132,6 +172,11 @@ impl Namespaces for NamespaceService {
         let timeout = self.0.timeout(&request);
         answered(self.remove(request.into_inner(), timeout).await)
     }
+
+    async fn move_leader(&self, request: Request<v1::MoveLeaderRequest>) -> Answered<v1::MoveLeaderResponse> {
+        let timeout = self.0.timeout(&request);
+        answered(NamespaceService::move_leader(self, request.into_inner(), timeout).await)
+    }
 }
 
 /// The header of what the catalog itself answers. Its epoch is its own: there is no switch of its mode.
@@ -165,5 +210,6 @@ fn describe(shared: &Shared, namespace: &Namespace) -> v1::Namespace {
         epoch: namespace.epoch.0,
         era: namespace.era.0,
         regions: vec![region],
+        preferred_leader: namespace.preferred_leader.0,
     }
 }

@@ -9,13 +9,14 @@
 //! may take. Then the pipe ends and gives back what its answers have taken of the node's memory.
 
 use super::kv::{disk_failed, read_records};
+use super::reads::{Served, Wanted};
 use super::request::{self, error_result, found, write_result};
 use super::{Target, limits, status};
 use crate::budget::Share;
 use crate::mailbox::Event;
 use crate::metrics::{Operation, Result as MetricResult};
 use crate::shared::Shared;
-use crate::waiter::{Answers, ReadWaiter, WriteWaiter};
+use crate::waiter::{Answers, Released, WriteWaiter};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use prost::Message as _;
@@ -148,7 +149,7 @@ struct Out {
     queue: Outgoing,
     /// Since when the connection has taken nothing, and how many it had taken by then.
     unread: Option<(u64, Instant)>,
-    waiting: BTreeMap<(RegionId, Epoch), Vec<v1::PipeResult>>,
+    waiting: BTreeMap<(RegionId, Epoch, Served), Vec<v1::PipeResult>>,
     bytes: usize,
     /// What the waiting results have taken of the node's memory.
     shares: Vec<Share>,
@@ -157,8 +158,13 @@ struct Out {
 impl Out {
     /// Adds one result. Waits for the client once there are many bytes of them.
     async fn add(&mut self, target: Target, result: v1::PipeResult) -> Result<(), Gone> {
+        self.add_read(target, Served::NOT_AT_ALL, result).await
+    }
+
+    /// The same for a read's result, which goes under a header that says how it was served.
+    async fn add_read(&mut self, target: Target, served: Served, result: v1::PipeResult) -> Result<(), Gone> {
         self.bytes += result.encoded_len();
-        self.waiting.entry((target.region, target.epoch)).or_default().push(result);
+        self.waiting.entry((target.region, target.epoch, served)).or_default().push(result);
         if RESPONSE_BYTES <= self.bytes { self.flush().await } else { Ok(()) }
     }
 
@@ -176,8 +182,8 @@ impl Out {
     async fn flush(&mut self) -> Result<(), Gone> {
         self.bytes = 0;
         let mut shares = std::mem::take(&mut self.shares);
-        for ((region, epoch), results) in std::mem::take(&mut self.waiting) {
-            let header = self.shared.header(region, epoch);
+        for ((region, epoch, served), results) in std::mem::take(&mut self.waiting) {
+            let header = served.mark(self.shared.header(region, epoch));
             let response = v1::PipeResponse { header: Some(header), results };
             let sent = self.responses.send((Ok(response), std::mem::take(&mut shares)));
             match tokio::time::timeout(self.shared.config.request_timeout(), sent).await {
@@ -273,12 +279,17 @@ impl Pipe {
         let longest = self.shared.config.request_timeout();
         let asked = Duration::from_millis(u64::from(message.timeout_ms));
         let timeout = if asked.is_zero() { longest } else { asked.min(longest) };
-        let checked = match limits::pipe(message.operations.len()) {
-            Ok(()) => self.shared.target(&message.namespace, message.epoch).await,
+        let wanted = limits::pipe(message.operations.len())
+            .and_then(|()| Wanted::new(message.consistency, message.max_age_ms));
+        let checked = match wanted {
+            Ok(wanted) => {
+                let target = self.shared.target(&message.namespace, message.epoch).await;
+                target.map(|target| (target, wanted))
+            }
             Err(error) => Err(error),
         };
-        let target = match checked {
-            Ok(target) => target,
+        let (target, wanted) = match checked {
+            Ok(checked) => checked,
             Err(error) => {
                 let ids = message.operations.iter().map(|operation| operation.id);
                 let refused = ids.map(|id| refuse(id, error.clone()));
@@ -289,6 +300,11 @@ impl Pipe {
         self.out.add_all(target, refused.into_iter()).await?;
         for writes in writes {
             self.propose(target, writes, timeout).await?;
+        }
+        if !reads.is_empty()
+            && let Some(served) = self.shared.serve_now(target.region, wanted)
+        {
+            return self.read(target, served, reads, Instant::now()).await;
         }
         self.await_round(target, reads, timeout).await
     }
@@ -328,8 +344,10 @@ impl Pipe {
         };
         let ticket = self.start(target, reads.len(), Work::Reads(reads, share), timeout);
         let parts = self.parts.clone();
-        let waiter = ReadWaiter::new(move |answer| drop(parts.send(Part::Released(ticket, answer))));
-        self.shared.mailbox.post(Event::Read { region: target.region, waiter });
+        let answered = move |answer: Result<Released, Failure>| {
+            drop(parts.send(Part::Released(ticket, answer.map(|_| ()))));
+        };
+        self.shared.post_read(target.region, answered);
         Ok(())
     }
 
@@ -358,7 +376,7 @@ impl Pipe {
         match (part, work) {
             (Part::Written(_, answer), Work::Writes(ids)) => self.written(target, ids, answer, began).await,
             (Part::Released(_, Ok(())), Work::Reads(reads, share)) => {
-                let served = self.read(target, reads, began).await;
+                let served = self.read(target, Served::LINEARIZABLE, reads, began).await;
                 drop(share);
                 served
             }
@@ -393,7 +411,13 @@ impl Pipe {
         self.refuse_writes(target, ids, &error, began).await
     }
 
-    async fn read(&mut self, target: Target, reads: Vec<Read>, began: Instant) -> Result<(), Gone> {
+    async fn read(
+        &mut self,
+        target: Target,
+        how: Served,
+        reads: Vec<Read>,
+        began: Instant,
+    ) -> Result<(), Gone> {
         // The namespace may have been deleted or have changed its rules while the reads waited.
         let catalog = self.shared.catalog.load();
         let unchanged = catalog
@@ -415,7 +439,7 @@ impl Pipe {
                     .map(|records| WireResult::Records(v1::Records { records })),
             };
             let served = self.out.charge(served.unwrap_or_else(error_result));
-            self.out.add(target, result(read.id, served)).await?;
+            self.out.add_read(target, how, result(read.id, served)).await?;
         }
         self.shared.metrics.requests(Operation::Read, MetricResult::Done, count, began.elapsed());
         Ok(())

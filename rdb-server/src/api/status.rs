@@ -4,7 +4,7 @@
 use crate::config::Member;
 use bytes::Bytes;
 use prost::Message as _;
-use rdb_core::ids::Epoch;
+use rdb_core::ids::{Epoch, NodeId};
 use rdb_proto::{ERROR_METADATA_KEY, v1};
 use std::time::Duration;
 use tonic::metadata::{MetadataMap, MetadataValue};
@@ -77,6 +77,30 @@ pub(crate) fn no_leader(this: u64) -> v1::Error {
         v1::Code::NoLeader,
         format!("node {this} knows no leader for this namespace"),
         "an election is under way or a majority of the nodes is out of reach: try again shortly, then see `rdb status`",
+    )
+}
+
+pub(crate) fn not_a_member(node: NodeId, members: &[NodeId]) -> v1::Error {
+    let members: Vec<String> = members.iter().map(ToString::to_string).collect();
+    let message = format!("there is no node {node} here; the nodes are {}", members.join(", "));
+    fail(v1::Code::InvalidArgument, v1::Outcome::NotDone, message, "name one of them; nothing was changed")
+}
+
+pub(crate) fn unreachable(node: NodeId, silence: Option<Duration>) -> v1::Error {
+    let message = match silence {
+        Some(silence) => format!("nothing was heard from node {node} for {:.1} s", silence.as_secs_f64()),
+        None => format!("nothing was ever heard from node {node}"),
+    };
+    let hint = "start the node, or name another one; nothing was changed";
+    fail(v1::Code::NodeUnreachable, v1::Outcome::NotDone, message, hint)
+}
+
+pub(crate) fn leader_not_moved(name: &str, to: NodeId, timeout: Duration) -> v1::Error {
+    fail(
+        v1::Code::DeadlineExceeded,
+        v1::Outcome::InDoubt,
+        format!("node {to} does not lead '{name}' after {timeout:?}"),
+        "it is now the node that should, and will lead once it has caught up: see rdb status",
     )
 }
 
@@ -167,6 +191,7 @@ fn to_status(error: &v1::Error) -> Status {
         v1::Code::DeadlineExceeded => Code::DeadlineExceeded,
         v1::Code::Superseded => Code::Aborted,
         v1::Code::NotLeader | v1::Code::NoLeader | v1::Code::ShuttingDown => Code::Unavailable,
+        v1::Code::NodeUnreachable => Code::FailedPrecondition,
         // Not "unavailable": some clients retry that by themselves, and this write may have been applied.
         v1::Code::LeaderLost => Code::Unknown,
         v1::Code::Unsupported => Code::Unimplemented,

@@ -47,6 +47,12 @@ pub struct Flags {
     /// Ticks between a leader's heartbeats
     #[arg(long, env = "FLAREDB_HEARTBEAT_TICKS")]
     pub heartbeat_ticks: Option<usize>,
+    /// Milliseconds without anything to do after which a region may sleep; 0: never
+    #[arg(long, env = "FLAREDB_SLEEP_AFTER_MS")]
+    pub sleep_after_ms: Option<u64>,
+    /// Whether leaders may serve lease reads by their clock: true or false, the same on every node
+    #[arg(long, env = "FLAREDB_LEADER_LEASE")]
+    pub leader_lease: Option<bool>,
     /// How long a request may take where the client does not say, in milliseconds
     #[arg(long, env = "FLAREDB_REQUEST_TIMEOUT_MS")]
     pub request_timeout_ms: Option<u64>,
@@ -125,6 +131,10 @@ pub struct Config {
     pub election_ticks: usize,
     /// Ticks between heartbeats.
     pub heartbeat_ticks: usize,
+    /// Milliseconds after which an idle region may sleep; 0: never.
+    pub sleep_after_ms: u64,
+    /// Whether leaders may serve lease reads.
+    pub leader_lease: bool,
     /// Milliseconds that a request may take by default.
     pub request_timeout_ms: u64,
     /// Bytes of requests under way.
@@ -161,6 +171,8 @@ impl Default for Config {
             tick_ms: 50,
             election_ticks: 16,
             heartbeat_ticks: 2,
+            sleep_after_ms: 5_000,
+            leader_lease: false,
             request_timeout_ms: 5_000,
             request_bytes_max: 256 << 20,
             cache_bytes: 256 << 20,
@@ -246,6 +258,8 @@ impl Config {
         set(&mut self.tick_ms, flags.tick_ms);
         set(&mut self.election_ticks, flags.election_ticks);
         set(&mut self.heartbeat_ticks, flags.heartbeat_ticks);
+        set(&mut self.sleep_after_ms, flags.sleep_after_ms);
+        set(&mut self.leader_lease, flags.leader_lease);
         set(&mut self.request_timeout_ms, flags.request_timeout_ms);
         set(&mut self.request_bytes_max, flags.request_bytes_max);
         set(&mut self.cache_bytes, flags.cache_bytes);
@@ -318,6 +332,13 @@ impl Config {
         Duration::from_millis(self.request_timeout_ms)
     }
 
+    /// How long a leader surely leads after a round that confirmed it; `None` where that is switched off. Followers that
+    /// took part promise an election timeout less a tick, by their own clocks; a tenth of it is for clocks that differ.
+    pub(crate) fn lease(&self) -> Option<Duration> {
+        let ticks = u32::try_from(self.election_ticks.saturating_sub(2)).unwrap_or(u32::MAX);
+        self.leader_lease.then(|| self.tick() * ticks / 10 * 9)
+    }
+
     /// How long logs may become for the sake of members that lag.
     pub(crate) fn log_limits(&self) -> LogLimits {
         LogLimits { bytes_max: self.log_bytes_max, absence_max: Duration::from_secs(self.log_keep_seconds) }
@@ -328,6 +349,9 @@ impl Config {
         raft::Options {
             election_ticks: self.election_ticks,
             heartbeat_ticks: self.heartbeat_ticks,
+            leases: self.leader_lease,
+            sleep_after_ticks: (self.sleep_after_ms != 0)
+                .then(|| self.sleep_after_ms.div_ceil(self.tick_ms.max(1))),
             ..raft::Options::default()
         }
     }
@@ -359,7 +383,7 @@ mod tests {
             let explained = text.lines().any(|line| line.starts_with(option) || line.contains("[[nodes]]"));
             assert!(explained, "{option}");
         }
-        assert_eq!(table.len(), 20, "an option is missing from config/node.toml or from this count");
+        assert_eq!(table.len(), 22, "an option is missing from config/node.toml or from this count");
     }
 
     #[test]

@@ -1,0 +1,124 @@
+//! How reads are served: by a round to the followers, by the leader's clock, or as the data is.
+//!
+//! A round of reads confirms more than the reads that wait for it: whatever was committed when it began is in this node's
+//! data, and where this node leads, nobody else does for most of an election timeout. Stale reads and lease reads live on
+//! that. Both ask for the next round before they need it, so that none of them has to wait.
+
+use super::status;
+use crate::clock::Moment;
+use crate::mailbox::Event;
+use crate::regions::RegionView;
+use crate::shared::Shared;
+use crate::waiter::{ReadWaiter, Released};
+use rdb_core::ids::RegionId;
+use rdb_core::raft::Failure;
+use rdb_proto::v1;
+use rdb_proto::v1::Consistency;
+use std::time::Duration;
+
+/// Data confirmed longer ago than this is confirmed anew when somebody reads it stale.
+const STALE_REFRESH: Duration = Duration::from_millis(100);
+
+/// How a read is to be served.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted {
+    consistency: Consistency,
+    /// Of a stale read: an older one is to be linearizable.
+    max_age: Option<Duration>,
+}
+
+/// How a read was served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Served {
+    consistency: Consistency,
+    /// Of a stale read, where it is known.
+    age_ms: Option<u64>,
+}
+
+impl Served {
+    /// Of a write.
+    pub(super) const NOT_AT_ALL: Served = Served { consistency: Consistency::Unspecified, age_ms: None };
+    /// By a round.
+    pub(super) const LINEARIZABLE: Served = Served { consistency: Consistency::Linearizable, age_ms: None };
+
+    /// Says so in a header.
+    pub(super) fn mark(self, header: v1::Header) -> v1::Header {
+        v1::Header { served: self.consistency.into(), age_ms: self.age_ms, ..header }
+    }
+}
+
+impl Wanted {
+    /// What the request says.
+    pub(super) fn new(consistency: i32, max_age_ms: u32) -> Result<Self, v1::Error> {
+        let consistency = match Consistency::try_from(consistency) {
+            Ok(Consistency::Unspecified) => Consistency::Linearizable,
+            Ok(known) => known,
+            Err(_) => {
+                return Err(status::unsupported(
+                    format!("consistency {consistency} is not known to this node"),
+                    "read with CONSISTENCY_LINEARIZABLE, or upgrade the node",
+                ));
+            }
+        };
+        let max_age = (max_age_ms != 0).then(|| Duration::from_millis(max_age_ms.into()));
+        Ok(Self { consistency, max_age })
+    }
+}
+
+impl Shared {
+    /// Whether the read can be served at once, and how.
+    pub(super) fn serve_now(&self, region: RegionId, wanted: Wanted) -> Option<Served> {
+        match wanted.consistency {
+            Consistency::Lease => self.by_lease(region),
+            Consistency::Stale => self.as_it_is(region, wanted.max_age),
+            Consistency::Linearizable | Consistency::Unspecified => None,
+        }
+    }
+
+    fn by_lease(&self, region: RegionId) -> Option<Served> {
+        let length = self.config.lease()?;
+        let view = self.regions.get(region)?;
+        let now = Moment::now();
+        let left = view.lease(now)?;
+        if left < length / 2 {
+            self.ask_for_round(region, &view, now, length / 8);
+        }
+        Some(Served { consistency: Consistency::Lease, age_ms: None })
+    }
+
+    fn as_it_is(&self, region: RegionId, max_age: Option<Duration>) -> Option<Served> {
+        let view = self.regions.get(region)?;
+        let now = Moment::now();
+        let age = view.age(now);
+        if age.is_none_or(|age| STALE_REFRESH < age) {
+            self.ask_for_round(region, &view, now, STALE_REFRESH);
+        }
+        if max_age.is_some_and(|max_age| age.is_none_or(|age| max_age < age)) {
+            return None;
+        }
+        let age_ms = age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+        Some(Served { consistency: Consistency::Stale, age_ms })
+    }
+
+    fn ask_for_round(&self, region: RegionId, view: &RegionView, now: Moment, interval: Duration) {
+        if view.asks(now, interval) {
+            self.post_read(region, |_| ());
+        }
+    }
+
+    /// Asks for a round of reads, and takes note of what it confirms.
+    pub(super) fn post_read(
+        &self,
+        region: RegionId,
+        then: impl FnOnce(Result<Released, Failure>) + Send + 'static,
+    ) {
+        let (view, lease, began) = (self.regions.get(region), self.config.lease(), Moment::now());
+        let waiter = ReadWaiter::new(move |answer| {
+            if let (Ok(released), Some(view)) = (&answer, view) {
+                view.confirmed(began, *released, lease);
+            }
+            then(answer);
+        });
+        self.mailbox.post(Event::Read { region, waiter });
+    }
+}
