@@ -130,8 +130,8 @@ impl Peer {
     pub(crate) fn better_leader(&self) -> Option<NodeId> {
         let preferred = self.preferred.filter(|preferred| *preferred != self.node)?;
         let status = self.group.status();
-        let ready = |(node, confirmed, active): &(NodeId, Index, bool)| {
-            *node == preferred && *active && status.last <= *confirmed + HAND_OVER_LAG_MAX
+        let ready = |(node, confirmed, _): &(NodeId, Index, bool)| {
+            *node == preferred && status.last <= *confirmed + HAND_OVER_LAG_MAX
         };
         (status.role == Role::Leader && status.members.iter().any(ready)).then_some(preferred)
     }

@@ -246,13 +246,16 @@ impl PeerManager {
                 next_tick = now + tick;
                 self.tick();
             }
-            if next_upkeep <= now {
+            let upkeep = next_upkeep <= now;
+            if upkeep {
                 next_upkeep = now + UPKEEP_INTERVAL;
                 self.shorten_logs();
                 self.spread_leaders();
-                self.fall_asleep();
             }
             self.hand_out();
+            if upkeep {
+                self.fall_asleep();
+            }
         }
     }
 
@@ -462,6 +465,11 @@ impl PeerManager {
 
     /// Lets idle regions sleep that this node leads, and tells their followers.
     fn fall_asleep(&mut self) {
+        let this = self.config.node();
+        let heard = |node: &NodeId| self.health.silence(*node).is_some_and(|silence| silence <= SILENCE_MAX);
+        if !self.config.members().iter().all(|node| *node == this || heard(node)) {
+            return;
+        }
         let mut sleepers = Vec::new();
         for (region, peer) in &mut self.peers {
             if peer.better_leader().is_none()

@@ -298,8 +298,9 @@ impl<L: LogRead, W, R> Group<L, W, R> {
     /// A leader and its followers that have nothing to do need not tell each other so, over and over: a thousand idle groups
     /// would keep a node busy. The leader falls asleep when all members have, and know to be committed, all that it has;
     /// what it returns must go to every follower, whose [`Group::fall_asleep_with`] then stops its clock. Whatever else
-    /// happens to a sleeping replica wakes it: a message, a write, a read. Somebody must watch the nodes instead, and call
-    /// [`Group::wake`] on the followers of a node that has fallen silent or has started anew.
+    /// happens to a sleeping replica wakes it: a message, a write, a read. Somebody must watch the nodes instead, ask for this
+    /// only while all members are heard, and call [`Group::wake`] on the followers of a node that has fallen silent or has
+    /// started anew.
     ///
     /// A sleeping leader promises nothing: a read wakes it and asks for a round, and its lease has run out. A sleeping
     /// follower votes for nobody before it is woken, which is what its leader may rely on.
@@ -310,8 +311,7 @@ impl<L: LogRead, W, R> Group<L, W, R> {
         let settled = log.committed == last && log.persisted == last && log.applied == last;
         let idle = self.options.sleep_after_ticks.is_some_and(|ticks| ticks <= self.idle_ticks);
         let alike = |id: u64, progress: &raft::Progress| {
-            id == raft.id
-                || progress.matched == last && progress.committed_index == last && progress.recent_active
+            id == raft.id || progress.matched == last && progress.committed_index == last
         };
         let sleeps = !self.asleep
             && idle
@@ -321,6 +321,8 @@ impl<L: LogRead, W, R> Group<L, W, R> {
             && self.reads.len() == 0
             && self.writing.is_empty()
             && self.proposals.is_empty()
+            // A heartbeat that left after the word of this sleep would wake the followers, and nobody else.
+            && !self.raw.has_ready()
             && raft.prs().iter().all(|(id, progress)| alike(*id, progress));
         if !sleeps {
             return None;
@@ -363,12 +365,16 @@ impl<L: LogRead, W, R> Group<L, W, R> {
         self.asleep
     }
 
-    /// A message wakes; heartbeats and their answers are not what a group is busy with.
+    /// A message wakes, but for the last answer to a heartbeat, which a leader may fall asleep before. Heartbeats and their
+    /// answers are not what a group is busy with.
     fn stir(&mut self, message: &Message) {
+        let routine = message.context.is_empty();
+        let is = |kind: MessageType| message.msg_type == kind as i32;
+        if routine && is(MessageType::MsgHeartbeatResponse) {
+            return;
+        }
         self.asleep = false;
-        let kind = message.msg_type;
-        let routine = [MessageType::MsgHeartbeat as i32, MessageType::MsgHeartbeatResponse as i32];
-        if !routine.contains(&kind) || !message.context.is_empty() {
+        if !(routine && is(MessageType::MsgHeartbeat)) {
             self.idle_ticks = 0;
         }
     }
@@ -551,7 +557,7 @@ impl<L: LogRead, W, R> Group<L, W, R> {
         let mut members: Vec<_> = raft
             .prs()
             .iter()
-            .map(|(id, progress)| (NodeId(*id), progress.matched, progress.recent_active))
+            .map(|(id, progress)| (NodeId(*id), progress.matched, progress.recent_active || *id == raft.id))
             .collect();
         members.sort_unstable();
         Status {
