@@ -220,5 +220,5 @@ async fn a_leader_moves_where_it_is_told_and_nowhere_else() {
     assert_words(&nowhere.to_string(), &["nowhere"]);
     // None of it has moved the leader, or will.
     tokio::time::sleep(Duration::from_millis(1500)).await;
-    assert_eq!(cluster.leader(NAMESPACE).await, 2);
+    assert_eq!(cluster.leader_of(NAMESPACE, &[1, 2]).await, 2);
 }
