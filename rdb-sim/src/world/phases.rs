@@ -33,6 +33,17 @@ impl World {
         count * (election + 10 * slowness)
     }
 
+    /// How long it takes to bring members that were left behind back, when nothing fails any more.
+    fn patience_of_snapshots(&self) -> Micros {
+        let snapshots = &self.options.snapshots;
+        if snapshots.absence_max.is_none() {
+            return 0;
+        }
+        // One that was under way when the faults ended is given up first; the next may be of a leader that steps down.
+        let taking_in = snapshots.replace.1 + self.options.apply.1 + 4 * self.options.sync.1;
+        3 * (snapshots.give_up.1 + snapshots.read.1 + snapshots.travel.1 + taking_in)
+    }
+
     /// Faults end, but for what is broken outside a random quorum: nodes that stay dark, cut off in any direction, or
     /// with a log disk that hangs while all else about them works.
     fn heal_a_quorum(&mut self) -> Result<(), Violation> {
@@ -75,7 +86,9 @@ impl World {
 
     fn makes_progress(&mut self) -> Result<(), Violation> {
         self.progress.clear();
-        let limit = self.patience_of_elections(PROGRESS_TIMEOUTS) + 12 * self.options.patience;
+        let limit = self.patience_of_elections(PROGRESS_TIMEOUTS)
+            + self.patience_of_snapshots()
+            + 12 * self.options.patience;
         let regions = self.regions.len();
         self.run_until(self.now + limit, |world| {
             let done = world.progress.values().filter(|(writes, reads)| 0 < *writes && 0 < *reads).count();
@@ -112,7 +125,8 @@ impl World {
         for slot in 0..self.clients.pool.len() {
             self.clients.end(slot, crate::clients::Outcome::InDoubt, &mut self.rng);
         }
-        let limit = self.now + self.patience_of_elections(CONVERGENCE_TIMEOUTS);
+        let limit =
+            self.now + self.patience_of_elections(CONVERGENCE_TIMEOUTS) + self.patience_of_snapshots();
         self.run_until(limit, World::is_converged)?;
         holds("replicas converge", self.is_converged(), || {
             let last = self.regions.iter().map(|region| self.invariants.applied.last(*region));
@@ -169,9 +183,7 @@ impl World {
     fn happen(&mut self, event: Event) -> Result<(), Violation> {
         let Some(event) = self.postpone(event) else { return Ok(()) };
         match event {
-            Event::Deliver { to, region, message } => {
-                self.input(to, super::node::Input::Message(region, message));
-            }
+            Event::Deliver { to, region, message } => self.delivered(to, region, message),
             Event::Turn { node, incarnation } => self.turn(node, incarnation)?,
             Event::Tick { node, incarnation } => self.tick(node, incarnation),
             Event::Synced { node, incarnation } => self.synced(node, incarnation)?,
@@ -185,6 +197,17 @@ impl World {
             Event::Wake { client, attempt } => self.wake(client, attempt),
             Event::Flush { node, incarnation } => self.flush(node, incarnation),
             Event::Shorten { node, incarnation } => self.shorten(node, incarnation),
+            Event::SnapshotRead { node, incarnation, number, wanted } => {
+                self.snapshot_read(node, incarnation, number, *wanted)?;
+            }
+            Event::SnapshotLook { node, incarnation, number } => {
+                self.snapshot_look(node, incarnation, number);
+            }
+            Event::SnapshotCame { parcel } => self.snapshot_came(parcel),
+            Event::SnapshotOutcome { sender, taken } => self.snapshot_outcome(sender, taken),
+            Event::Install { node, incarnation, region, step } => {
+                self.install(node, incarnation, region, step)?;
+            }
             Event::Fault(fault) => self.strike(fault),
             Event::Heal { from, to, cut } => self.heal(from, to, cut),
             Event::Restart { node } => self.restart(node)?,
