@@ -45,6 +45,8 @@ pub(crate) enum Event {
     SnapshotOutcome { sender: Sender, taken: bool },
     /// A node goes on taking in a snapshot.
     Install { node: NodeId, incarnation: u64, region: RegionId, step: InstallStep },
+    /// A node loses power, or all do, at a moment that was chosen for what goes on there.
+    Crash { node: NodeId, incarnation: u64, all: bool },
     /// A fault of this kind strikes.
     Fault(Fault),
     /// A cut link heals.
@@ -138,8 +140,9 @@ impl Event {
             Event::SnapshotOutcome { sender, taken } => {
                 [119, sender.node.0, sender.number, u64::from(*taken)]
             }
+            Event::Crash { node, incarnation, all } => [120, node.0, *incarnation, u64::from(*all)],
             Event::Install { node, incarnation, region, step } => {
-                [120 + *step as u64, node.0, *incarnation, region.0]
+                [121 + *step as u64, node.0, *incarnation, region.0]
             }
         }
     }

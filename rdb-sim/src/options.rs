@@ -130,6 +130,8 @@ pub struct Snapshots {
     pub give_up: Span,
     /// To replace the data.
     pub replace: Span,
+    /// Chance that the node loses power while it takes one in; at times all nodes do.
+    pub crash: f64,
 }
 
 /// How far wall clocks are off.
@@ -199,7 +201,8 @@ fn draw_raft(rng: &mut ChaCha8Rng) -> raft::Options {
         appends_in_flight_max: *pick(rng, &[1, 4, 64]),
         entries_in_flight_max: *pick(rng, &[1, 2, 8]),
         entry_bytes_max: *pick(rng, &[1, 100, 1 << 20]),
-        queue_bytes_max: *pick(rng, &[200, 64 << 20]),
+        // The longest command of a client has less than 400 bytes: one that never fits would be tried for ever.
+        queue_bytes_max: *pick(rng, &[400, 64 << 20]),
         reads_max: *pick(rng, &[2, 65_536]),
         uncommitted_bytes_max: append_bytes_max.max(*pick(rng, &[500, 1 << 20, 64 << 20])),
         eager_commits: rng.random_bool(0.5),
@@ -241,7 +244,7 @@ fn draw_faults(rng: &mut ChaCha8Rng) -> Faults {
 fn draw_snapshots(rng: &mut ChaCha8Rng) -> Snapshots {
     let left_behind = rng.random_bool(0.8);
     Snapshots {
-        absence_max: left_behind.then_some(*pick(rng, &[0, 50 * MS, 200 * MS, SECOND])),
+        absence_max: left_behind.then_some(*pick(rng, &[0, 20 * MS, 100 * MS, 500 * MS])),
         log_bytes_max: if left_behind { *pick(rng, &[500, 5_000, u64::MAX]) } else { u64::MAX },
         keep_entries: *pick(rng, &[0, 1, 5, 20]),
         read: span(rng, 100, &[MS, 50 * MS]),
@@ -250,6 +253,7 @@ fn draw_snapshots(rng: &mut ChaCha8Rng) -> Snapshots {
         duplicate: *pick(rng, &[0.0, 0.1, 0.4]),
         give_up: span(rng, 100 * MS, &[200 * MS, SECOND]),
         replace: span(rng, 100, &[MS, 20 * MS, 100 * MS]),
+        crash: *pick(rng, &[0.0, 0.1, 0.3]),
     }
 }
 

@@ -549,6 +549,9 @@ impl<L: LogRead, W, R> Group<L, W, R> {
         let hard_state = store_state.then(|| disk::encode_hard_state(&self.raw.raft.hard_state()));
         self.commit_unsaved &= !store_state;
         let vote = (self.raw.raft.term, self.raw.raft.vote);
+        let mut then_send = ready.take_persisted_messages();
+        // Of a leader that stepped down in the same turn: nobody would report what became of it.
+        then_send.retain(|message| message.msg_type != MessageType::MsgSnapshot as i32);
         LogWrite {
             number: ready.number(),
             vote_changed: std::mem::replace(&mut self.stored_vote, vote) != vote,
@@ -558,7 +561,7 @@ impl<L: LogRead, W, R> Group<L, W, R> {
             terms,
             snapshot,
             sync: ready.must_sync(),
-            then_send: ready.take_persisted_messages(),
+            then_send,
         }
     }
 

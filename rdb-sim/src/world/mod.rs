@@ -138,6 +138,7 @@ impl World {
         }
         let incarnation = self.node(id).incarnation;
         self.node_mut(id).process = Some(Process {
+            node: id,
             replicas,
             clock,
             inbox: VecDeque::new(),

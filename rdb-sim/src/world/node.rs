@@ -29,6 +29,7 @@ pub(crate) struct Node {
 
 /// What a crash ends.
 pub(crate) struct Process {
+    pub(crate) node: NodeId,
     pub(crate) replicas: BTreeMap<RegionId, Replica>,
     pub(crate) clock: Clock,
     /// What came in since the last turn.

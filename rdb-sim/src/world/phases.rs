@@ -208,6 +208,7 @@ impl World {
             Event::Install { node, incarnation, region, step } => {
                 self.install(node, incarnation, region, step)?;
             }
+            Event::Crash { node, incarnation, all } => self.crash_during_install(node, incarnation, all),
             Event::Fault(fault) => self.strike(fault),
             Event::Heal { from, to, cut } => self.heal(from, to, cut),
             Event::Restart { node } => self.restart(node)?,

@@ -154,6 +154,7 @@ impl World {
         replica.installing =
             Some(Installing { sender, number, data: Some(data), write: Some(write), machine: None });
         self.install_later(id, region, InstallStep::Release, self.options.apply);
+        self.aim_at_install(id);
         Ok(())
     }
 

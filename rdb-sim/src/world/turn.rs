@@ -235,7 +235,10 @@ fn listen(
         let Some(replica) = process.replicas.get_mut(&region) else { continue };
         match input {
             Input::Shorten(_) => {
-                let silence = |node| process.heard.get(&node).map(|heard| now - heard);
+                let silence = |node| match process.heard.get(&node) {
+                    _ if node == process.node => Some(0),
+                    heard => heard.map(|heard| now - heard),
+                };
                 propose_truncation(replica, limits, silence);
                 process.writer.waiting.extend(shorten(replica, &data[&region]));
             }
