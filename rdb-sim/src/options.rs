@@ -122,6 +122,10 @@ pub struct Snapshots {
     pub read: Span,
     /// From there until it has come and its files are synced.
     pub travel: Span,
+    /// Its arrival falls on a multiple of this, as of a disk that syncs in bursts: so some come together.
+    pub bursts: Micros,
+    /// Chance that it comes when its sender has long given it up.
+    pub late: f64,
     /// Chance that it, or the word of what became of it, is lost.
     pub loss: f64,
     /// Chance that it comes twice.
@@ -249,6 +253,8 @@ fn draw_snapshots(rng: &mut ChaCha8Rng) -> Snapshots {
         keep_entries: *pick(rng, &[0, 1, 5, 20]),
         read: span(rng, 100, &[MS, 50 * MS]),
         travel: span(rng, MS, &[5 * MS, 50 * MS, 300 * MS]),
+        bursts: *pick(rng, &[1, 1, 100 * MS, 400 * MS]),
+        late: *pick(rng, &[0.0, 0.1, 0.4]),
         loss: *pick(rng, &[0.0, 0.1, 0.4]),
         duplicate: *pick(rng, &[0.0, 0.1, 0.4]),
         give_up: span(rng, 100 * MS, &[200 * MS, SECOND]),

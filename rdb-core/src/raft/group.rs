@@ -253,7 +253,7 @@ impl<L: LogRead, W, R> Group<L, W, R> {
     /// Stands for election now, as the first leader of a new region does.
     pub fn campaign(&mut self) {
         // While a snapshot is taken in, raft-rs would look for changes of membership in entries that are gone, and panic.
-        if self.installing.is_some() {
+        if self.has_snapshot() {
             return;
         }
         // raft-rs refuses only where a membership change is pending, and there are none.
@@ -268,7 +268,7 @@ impl<L: LogRead, W, R> Group<L, W, R> {
     pub fn step(&mut self, message: Message) -> Result<(), Rejected> {
         validate::validate(&self.raw, &message)?;
         // See `campaign`.
-        if self.installing.is_some() && message.msg_type == MessageType::MsgTimeoutNow as i32 {
+        if self.has_snapshot() && message.msg_type == MessageType::MsgTimeoutNow as i32 {
             return Err(Rejected::Stale);
         }
         let stepped = self.raw.step(message).map_err(|error| Rejected::Raft(error.to_string()));
@@ -283,12 +283,18 @@ impl<L: LogRead, W, R> Group<L, W, R> {
     /// It is dropped: no correct peer sends it, or another snapshot is being taken in.
     pub fn step_snapshot(&mut self, message: Message) -> Result<(), Rejected> {
         validate::validate_snapshot(&self.raw, &message)?;
-        if self.installing.is_some() {
+        // Also one of this turn: raft-rs may keep that and pass over this one, and this one's data would be taken for its.
+        if self.has_snapshot() {
             return Err(Rejected::Stale);
         }
         let stepped = self.raw.step(message).map_err(|error| Rejected::Raft(error.to_string()));
         self.observe();
         stepped
+    }
+
+    /// Whether a snapshot was accepted, in this turn or an earlier one, and is not yet taken in.
+    fn has_snapshot(&self) -> bool {
+        self.installing.is_some() || self.raw.snap().is_some()
     }
 
     /// What became of a [`super::SendSnapshot`]: whether `peer` has taken it in. Must follow each, also after a time-out:

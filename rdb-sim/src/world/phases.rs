@@ -3,7 +3,7 @@
 use super::World;
 use crate::event::Event;
 use crate::invariants::{Violation, acknowledged_writes_are_there, history_is_linearizable, holds};
-use crate::options::Micros;
+use crate::options::{Micros, Options};
 use crate::totals::Totals;
 use rand::RngExt as _;
 use rdb_core::ids::NodeId;
@@ -31,6 +31,16 @@ impl World {
         // A slow world needs longer for each step of an election.
         let slowness = self.options.sync.1 + self.options.apply.1 + self.options.network.delay.1;
         count * (election + 10 * slowness)
+    }
+
+    /// How long a member that has to catch up takes where each append holds one entry that is read from the disk before.
+    fn patience_of_small_appends(&self) -> Micros {
+        let Options { raft, network, fetch, sync, .. } = &self.options;
+        if 1_000 < raft.append_bytes_max {
+            return 0;
+        }
+        let entries = self.regions.iter().map(|region| self.invariants.applied.last(*region)).max();
+        entries.unwrap_or(0) * (2 * network.delay.1 + fetch.1 + sync.1)
     }
 
     /// How long it takes to bring members that were left behind back, when nothing fails any more.
@@ -125,8 +135,10 @@ impl World {
         for slot in 0..self.clients.pool.len() {
             self.clients.end(slot, crate::clients::Outcome::InDoubt, &mut self.rng);
         }
-        let limit =
-            self.now + self.patience_of_elections(CONVERGENCE_TIMEOUTS) + self.patience_of_snapshots();
+        let limit = self.now
+            + self.patience_of_elections(CONVERGENCE_TIMEOUTS)
+            + self.patience_of_snapshots()
+            + self.patience_of_small_appends();
         self.run_until(limit, World::is_converged)?;
         holds("replicas converge", self.is_converged(), || {
             let last = self.regions.iter().map(|region| self.invariants.applied.last(*region));

@@ -20,6 +20,9 @@ use rdb_core::raft::{Failure, LogWrite, SendSnapshot, SnapshotPlace, snapshot_me
 /// Between looks whether a snapshot is still wanted.
 const LOOK: Span = (5_000, 100_000);
 
+/// How far apart those are that come together.
+const TOGETHER: Span = (0, 200);
+
 /// A bug that the simulator must catch: the log begins anew first, and no note tells of the data that is to follow.
 const LOG_FIRST: bool = cfg!(feature = "bug-snapshot-log-first");
 
@@ -91,12 +94,16 @@ impl World {
     }
 
     fn parcel_later(&mut self, parcel: Parcel) {
-        let straggles = self.calm.is_none() && self.rng.random_bool(self.options.network.straggler);
-        let mut travel = self.draw(self.options.snapshots.travel);
-        if straggles {
-            travel += self.draw(self.options.network.straggler_delay);
+        let mut at = self.now + self.draw(self.options.snapshots.travel);
+        if self.calm.is_none() {
+            if self.rng.random_bool(self.options.snapshots.late) {
+                at += self.draw(self.options.snapshots.give_up)
+                    + self.draw(self.options.network.straggler_delay);
+            }
+            // Those that come together come in any order.
+            at = at.next_multiple_of(self.options.snapshots.bursts) + self.draw(TOGETHER);
         }
-        self.queue.push(self.now + travel, Event::SnapshotCame { parcel: Box::new(parcel) });
+        self.queue.push(at, Event::SnapshotCame { parcel: Box::new(parcel) });
     }
 
     /// A snapshot has come, unless its way was broken.
