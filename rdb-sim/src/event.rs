@@ -2,8 +2,9 @@
 
 use crate::clients::{Reply, Request};
 use crate::options::Micros;
+use crate::snapshot::{Parcel, Sender};
 use rdb_core::ids::{NodeId, RegionId};
-use rdb_core::raft::{Fetch, Message};
+use rdb_core::raft::{Fetch, Message, SendSnapshot};
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 
@@ -34,6 +35,18 @@ pub(crate) enum Event {
     Flush { node: NodeId, incarnation: u64 },
     /// A node looks whether its logs can be shortened.
     Shorten { node: NodeId, incarnation: u64 },
+    /// A node reads a region's data, to send it.
+    SnapshotRead { node: NodeId, incarnation: u64, number: u64, wanted: Box<SendSnapshot> },
+    /// A node looks whether a snapshot that it sends is still wanted.
+    SnapshotLook { node: NodeId, incarnation: u64, number: u64 },
+    /// A snapshot has come, and its files are synced.
+    SnapshotCame { parcel: Box<Parcel> },
+    /// What became of a snapshot reaches its sender.
+    SnapshotOutcome { sender: Sender, taken: bool },
+    /// A node goes on taking in a snapshot.
+    Install { node: NodeId, incarnation: u64, region: RegionId, step: InstallStep },
+    /// A node loses power, or all do, at a moment that was chosen for what goes on there.
+    Crash { node: NodeId, incarnation: u64, all: bool },
     /// A fault of this kind strikes.
     Fault(Fault),
     /// A cut link heals.
@@ -42,6 +55,15 @@ pub(crate) enum Event {
     Restart { node: NodeId },
     /// A stopped process goes on.
     Resume { node: NodeId, incarnation: u64 },
+}
+
+/// What a node does to take in a snapshot, besides its writes to the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum InstallStep {
+    /// The applier lets go of the data.
+    Release,
+    /// The data is replaced.
+    Replace,
 }
 
 /// The kinds of faults.
@@ -79,6 +101,13 @@ impl Event {
             Event::Deliver { to, region, message } => {
                 format!("deliver to {to} region {region} {}", describe_message(message))
             }
+            Event::SnapshotCame { parcel } => format!(
+                "snapshot {:?} comes to {} region {} {}",
+                parcel.sender,
+                parcel.to,
+                parcel.region,
+                describe_message(&parcel.message)
+            ),
             other => format!("{other:?}"),
         }
     }
@@ -105,14 +134,28 @@ impl Event {
             Event::Heal { from, to, cut } => [113, from.0, to.0, *cut],
             Event::Restart { node } => [114, node.0, 0, 0],
             Event::Resume { node, incarnation } => [115, node.0, *incarnation, 0],
+            Event::SnapshotRead { node, incarnation, number, .. } => [116, node.0, *incarnation, *number],
+            Event::SnapshotLook { node, incarnation, number } => [117, node.0, *incarnation, *number],
+            Event::SnapshotCame { parcel } => [118, parcel.to.0, parcel.region.0, parcel.sender.number],
+            Event::SnapshotOutcome { sender, taken } => {
+                [119, sender.node.0, sender.number, u64::from(*taken)]
+            }
+            Event::Crash { node, incarnation, all } => [120, node.0, *incarnation, u64::from(*all)],
+            Event::Install { node, incarnation, region, step } => {
+                [121 + *step as u64, node.0, *incarnation, region.0]
+            }
         }
     }
 }
 
 fn describe_message(message: &Message) -> String {
     let reject = if message.reject { " reject" } else { "" };
+    let snapshot = message.snapshot.as_ref().map_or_else(String::new, |snapshot| {
+        let metadata = snapshot.get_metadata();
+        format!(" of {}@{}", metadata.index, metadata.term)
+    });
     format!(
-        "{:?} from {} term {} log_term {} index {} commit {} entries {}{reject}",
+        "{:?} from {} term {} log_term {} index {} commit {} entries {}{snapshot}{reject}",
         message.msg_type(),
         message.from,
         message.term,

@@ -18,12 +18,13 @@ mod event;
 mod invariants;
 mod options;
 mod run;
+mod snapshot;
 mod totals;
 mod trace;
 mod world;
 
 pub use invariants::Violation;
-pub use options::{Clocks, Faults, Micros, Network, Options, SECOND, Span};
+pub use options::{Clocks, Faults, Micros, Network, Options, SECOND, Snapshots, Span};
 pub use run::{Verdict, run, run_traced};
 pub use totals::Totals;
 pub use trace::Sink;

@@ -51,6 +51,8 @@ pub struct Options {
     pub network: Network,
     /// What happens to nodes and links, and how often.
     pub faults: Faults,
+    /// When logs leave members behind, and how these get the data instead.
+    pub snapshots: Snapshots,
     /// How the clocks of nodes differ.
     pub clocks: Clocks,
     /// The options of every group.
@@ -107,6 +109,35 @@ pub struct Faults {
     pub transfer: Option<Micros>,
 }
 
+/// When leaders let logs be dropped past members that lag, and how snapshots travel.
+#[derive(Debug, Clone)]
+pub struct Snapshots {
+    /// Silence after which no log waits for a member; `None` if all logs wait for ever.
+    pub absence_max: Option<Micros>,
+    /// Bytes of a log past which it waits for nobody who is silent; for those who are heard, four times as many.
+    pub log_bytes_max: u64,
+    /// Entries that are kept in any case.
+    pub keep_entries: u64,
+    /// Until a snapshot that is wanted is read.
+    pub read: Span,
+    /// From there until it has come and its files are synced.
+    pub travel: Span,
+    /// Its arrival falls on a multiple of this, as of a disk that syncs in bursts: so some come together.
+    pub bursts: Micros,
+    /// Chance that it comes when its sender has long given it up.
+    pub late: f64,
+    /// Chance that it, or the word of what became of it, is lost.
+    pub loss: f64,
+    /// Chance that it comes twice.
+    pub duplicate: f64,
+    /// After which its sender gives it up.
+    pub give_up: Span,
+    /// To replace the data.
+    pub replace: Span,
+    /// Chance that the node loses power while it takes one in; at times all nodes do.
+    pub crash: f64,
+}
+
 /// How far wall clocks are off.
 #[derive(Debug, Clone)]
 pub struct Clocks {
@@ -159,6 +190,8 @@ impl Options {
                 step_ms: *pick(rng, &[10, 500, 60_000]),
             },
             raft,
+            // Drawn last: so all that stands above is what it was before there were snapshots.
+            snapshots: draw_snapshots(rng),
         }
     }
 }
@@ -172,7 +205,8 @@ fn draw_raft(rng: &mut ChaCha8Rng) -> raft::Options {
         appends_in_flight_max: *pick(rng, &[1, 4, 64]),
         entries_in_flight_max: *pick(rng, &[1, 2, 8]),
         entry_bytes_max: *pick(rng, &[1, 100, 1 << 20]),
-        queue_bytes_max: *pick(rng, &[200, 64 << 20]),
+        // The longest command of a client has less than 400 bytes: one that never fits would be tried for ever.
+        queue_bytes_max: *pick(rng, &[400, 64 << 20]),
         reads_max: *pick(rng, &[2, 65_536]),
         uncommitted_bytes_max: append_bytes_max.max(*pick(rng, &[500, 1 << 20, 64 << 20])),
         eager_commits: rng.random_bool(0.5),
@@ -208,6 +242,24 @@ fn draw_faults(rng: &mut ChaCha8Rng) -> Faults {
         stall_length: span(rng, 50 * MS, &[500 * MS, 2 * SECOND]),
         clock_step: rate(rng),
         transfer: rate(rng),
+    }
+}
+
+fn draw_snapshots(rng: &mut ChaCha8Rng) -> Snapshots {
+    let left_behind = rng.random_bool(0.8);
+    Snapshots {
+        absence_max: left_behind.then_some(*pick(rng, &[0, 20 * MS, 100 * MS, 500 * MS])),
+        log_bytes_max: if left_behind { *pick(rng, &[500, 5_000, u64::MAX]) } else { u64::MAX },
+        keep_entries: *pick(rng, &[0, 1, 5, 20]),
+        read: span(rng, 100, &[MS, 50 * MS]),
+        travel: span(rng, MS, &[5 * MS, 50 * MS, 300 * MS]),
+        bursts: *pick(rng, &[1, 1, 100 * MS, 400 * MS]),
+        late: *pick(rng, &[0.0, 0.1, 0.4]),
+        loss: *pick(rng, &[0.0, 0.1, 0.4]),
+        duplicate: *pick(rng, &[0.0, 0.1, 0.4]),
+        give_up: span(rng, 100 * MS, &[200 * MS, SECOND]),
+        replace: span(rng, 100, &[MS, 20 * MS, 100 * MS]),
+        crash: *pick(rng, &[0.0, 0.1, 0.3]),
     }
 }
 

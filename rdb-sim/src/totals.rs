@@ -40,6 +40,12 @@ pub struct Totals {
     pub fetches: u64,
     /// Logs shortened.
     pub truncations: u64,
+    /// Snapshots that leaders were asked for.
+    pub snapshots_wanted: u64,
+    /// Snapshots that replaced a replica's data.
+    pub snapshots: u64,
+    /// Starts that found a snapshot half taken in.
+    pub snapshots_settled: u64,
 }
 
 impl Totals {
@@ -62,6 +68,9 @@ impl Totals {
         self.transfers += other.transfers;
         self.fetches += other.fetches;
         self.truncations += other.truncations;
+        self.snapshots_wanted += other.snapshots_wanted;
+        self.snapshots += other.snapshots;
+        self.snapshots_settled += other.snapshots_settled;
     }
 }
 
@@ -78,6 +87,11 @@ impl fmt::Display for Totals {
             f,
             "{} messages, {} entries committed, {} elections, {} hand-overs, {} logs shortened, {} fetches",
             self.messages, self.entries, self.elections, self.transfers, self.truncations, self.fetches
+        )?;
+        writeln!(
+            f,
+            "{} snapshots wanted, {} taken, {} found half taken in by a start",
+            self.snapshots_wanted, self.snapshots, self.snapshots_settled
         )?;
         write!(
             f,

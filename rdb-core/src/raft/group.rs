@@ -267,7 +267,7 @@ impl<L: LogRead, W, R> Group<L, W, R> {
     /// Stands for election now, as the first leader of a new region does.
     pub fn campaign(&mut self) {
         // While a snapshot is taken in, raft-rs would look for changes of membership in entries that are gone, and panic.
-        if self.installing.is_some() {
+        if self.has_snapshot() {
             return;
         }
         self.asleep = false;
@@ -283,7 +283,7 @@ impl<L: LogRead, W, R> Group<L, W, R> {
     pub fn step(&mut self, message: Message) -> Result<(), Rejected> {
         validate::validate(&self.raw, &message)?;
         // See `campaign`.
-        if self.installing.is_some() && message.msg_type == MessageType::MsgTimeoutNow as i32 {
+        if self.has_snapshot() && message.msg_type == MessageType::MsgTimeoutNow as i32 {
             return Err(Rejected::Stale);
         }
         if self.may_break_lease(&message) {
@@ -397,12 +397,18 @@ impl<L: LogRead, W, R> Group<L, W, R> {
     /// It is dropped: no correct peer sends it, or another snapshot is being taken in.
     pub fn step_snapshot(&mut self, message: Message) -> Result<(), Rejected> {
         validate::validate_snapshot(&self.raw, &message)?;
-        if self.installing.is_some() {
+        // Also one of this turn: raft-rs may keep that and pass over this one, and this one's data would be taken for its.
+        if self.has_snapshot() {
             return Err(Rejected::Stale);
         }
         let stepped = self.raw.step(message).map_err(|error| Rejected::Raft(error.to_string()));
         self.observe();
         stepped
+    }
+
+    /// Whether a snapshot was accepted, in this turn or an earlier one, and is not yet taken in.
+    fn has_snapshot(&self) -> bool {
+        self.installing.is_some() || self.raw.snap().is_some()
     }
 
     /// What became of a [`super::SendSnapshot`]: whether `peer` has taken it in. Must follow each, also after a time-out:
@@ -674,6 +680,9 @@ impl<L: LogRead, W, R> Group<L, W, R> {
         let hard_state = store_state.then(|| disk::encode_hard_state(&self.raw.raft.hard_state()));
         self.commit_unsaved &= !store_state;
         let vote = (self.raw.raft.term, self.raw.raft.vote);
+        let mut then_send = ready.take_persisted_messages();
+        // Of a leader that stepped down in the same turn: nobody would report what became of it.
+        then_send.retain(|message| message.msg_type != MessageType::MsgSnapshot as i32);
         LogWrite {
             number: ready.number(),
             vote_changed: std::mem::replace(&mut self.stored_vote, vote) != vote,
@@ -683,7 +692,7 @@ impl<L: LogRead, W, R> Group<L, W, R> {
             terms,
             snapshot,
             sync: ready.must_sync(),
-            then_send: ready.take_persisted_messages(),
+            then_send,
         }
     }
 

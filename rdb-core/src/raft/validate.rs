@@ -89,8 +89,12 @@ pub(super) fn validate_snapshot<L: LogRead>(
     no_entries(message)?;
     let metadata = message.get_snapshot().get_metadata();
     let place = SnapshotPlace { index: metadata.index, term: metadata.term };
-    if place.index == 0 || place.index == Index::MAX || !(1..=message.term).contains(&place.term) {
+    if place.index == 0 || place.index == Index::MAX || !(1..=TERM_MAX).contains(&place.term) {
         return Err(Rejected::Contradiction("its snapshot stands nowhere in a log"));
+    }
+    // A leader that was deposed between asking for the data and reading it: the data is of its successor's term.
+    if message.term < place.term {
+        return Err(Rejected::Stale);
     }
     let voters: BTreeSet<u64> = metadata.get_conf_state().voters.iter().copied().collect();
     if voters != raw.raft.prs().conf().voters().ids().iter().collect() {

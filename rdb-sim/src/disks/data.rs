@@ -55,6 +55,13 @@ impl DataDisk {
         self.current = self.flushed.clone();
     }
 
+    /// Everything here goes, in memory and on disk, and `stored` takes its place: all of it at once, and for good.
+    pub(crate) fn replace(&mut self, stored: Stored) {
+        self.unflushed.clear();
+        self.flushed = stored.clone();
+        self.current = stored;
+    }
+
     /// The last entry that a crash would not lose.
     pub(crate) fn durable_applied(&self) -> Index {
         self.flushed.state().map_or(0, |state| state.applied)
@@ -126,6 +133,13 @@ impl Stored {
     /// A hash of everything here.
     pub(crate) fn digest(&self) -> u64 {
         self.digest ^ xxh3_64(&self.state)
+    }
+
+    /// The same hash, from what is here now and not from what was written.
+    pub(crate) fn digest_anew(&self) -> u64 {
+        let records = self.records.iter().map(|(key, record)| hash(key, Some(record)));
+        let sessions = self.sessions.iter().map(|(client, bytes)| hash(&client.to_be_bytes(), Some(bytes)));
+        records.chain(sessions).fold(xxh3_64(&self.state), |digest, one| digest ^ one)
     }
 }
 

@@ -7,7 +7,7 @@ use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
 use rdb_core::ids::{Index, RegionId, Term};
 use rdb_core::raft::disk::{self, Terms};
-use rdb_core::raft::{Entry, HardState, LogRead, LogWrite};
+use rdb_core::raft::{Entry, HardState, LogRead, LogWrite, SnapshotPlace};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -18,16 +18,28 @@ pub(crate) struct Files {
     entries: BTreeMap<Index, Vec<u8>>,
     hard_state: Option<Vec<u8>>,
     terms: Option<Vec<u8>>,
+    note: Option<Note>,
+}
+
+/// The note of a snapshot that is about to replace the data: where it stands, and the hard state of the write that
+/// follows it.
+#[derive(Debug, Clone)]
+struct Note {
+    place: SnapshotPlace,
+    hard_state: Vec<u8>,
 }
 
 /// One batch of one region.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Batch {
     region: RegionId,
+    /// Whether all that was there before goes, and the note with it: the log begins anew after a snapshot.
+    anew: bool,
     entries: Vec<(Index, Vec<u8>)>,
     remove: Option<(Index, Index)>,
     hard_state: Option<Vec<u8>>,
     terms: Option<Vec<u8>>,
+    note: Option<Note>,
 }
 
 impl Batch {
@@ -35,16 +47,25 @@ impl Batch {
     pub(crate) fn of_write(region: RegionId, write: &mut LogWrite) -> Self {
         Self {
             region,
+            anew: write.snapshot.is_some(),
             entries: std::mem::take(&mut write.entries),
             remove: write.remove_stale,
             hard_state: write.hard_state.take(),
             terms: write.terms.take(),
+            note: None,
         }
+    }
+
+    /// The note of the snapshot that `write` follows.
+    pub(crate) fn of_note(region: RegionId, write: &LogWrite) -> Self {
+        let hard_state = write.hard_state.clone().unwrap_or_default();
+        let note = write.snapshot.map(|place| Note { place, hard_state });
+        Self { region, note, ..Self::default() }
     }
 
     /// The removal of all entries below `first`.
     pub(crate) fn of_truncation(region: RegionId, first: Index, terms: Vec<u8>) -> Self {
-        Self { region, entries: Vec::new(), remove: Some((0, first)), hard_state: None, terms: Some(terms) }
+        Self { region, remove: Some((0, first)), terms: Some(terms), ..Self::default() }
     }
 }
 
@@ -102,6 +123,30 @@ impl LogDisk {
         }
     }
 
+    /// Finishes or forgets what a crash has interrupted, as a start does before anything else: if the data has taken
+    /// in the snapshot of a note, the log follows. Returns whether there was a note.
+    pub(crate) fn settle(&mut self, region: RegionId, applied: Index) -> Result<bool, String> {
+        let Some(Note { place, hard_state }) = self.synced(region).note.clone() else { return Ok(false) };
+        let mut batch = Batch { region, ..Batch::default() };
+        if place.index <= applied {
+            let state = disk::decode_hard_state(&hard_state).map_err(|error| error.to_string())?;
+            batch.anew = true;
+            batch.hard_state = Some(disk::encode_hard_state(&HardState { commit: place.index, ..state }));
+            batch.terms = Some(Terms::after(place.index, place.term).encode());
+        }
+        self.write(batch);
+        self.sync();
+        self.forget_note(region);
+        Ok(true)
+    }
+
+    fn forget_note(&mut self, region: RegionId) {
+        self.written[&region].borrow_mut().note = None;
+        if let Some(files) = self.synced.get_mut(&region) {
+            files.note = None;
+        }
+    }
+
     /// What a start finds.
     pub(crate) fn boot(&self, region: RegionId) -> Result<Found, String> {
         self.written[&region].borrow().boot()
@@ -120,6 +165,11 @@ impl LogDisk {
 
 impl Files {
     fn write(&mut self, batch: &Batch) {
+        if batch.anew {
+            self.entries.clear();
+            self.note = None;
+        }
+        self.note = batch.note.clone().or(self.note.take());
         if let Some((from, to)) = batch.remove {
             // Nearly always at one of the ends, and short.
             let gone: Vec<Index> = self.entries.range(from..to).map(|(index, _)| *index).collect();

@@ -60,6 +60,20 @@ impl AppliedAlike {
         })
     }
 
+    /// A replica has just started, or taken in a snapshot: nothing that it did before tells what its data is. All of it
+    /// must be of the moment that its state names.
+    pub(crate) fn is_whole(&self, region: RegionId, node: NodeId, stored: &Stored) -> Result<(), Violation> {
+        let invariant = "data is of one moment";
+        let state = stored.state().map_err(|what| Violation { invariant, what })?;
+        let expected = match state.applied {
+            0 => Some(Stored::default().digest()),
+            index => self.step(region, index).map(|(digest, _)| *digest),
+        };
+        holds(invariant, expected == Some(stored.digest_anew()), || {
+            format!("region {region} node {node}: its data is not that after entry {}", state.applied)
+        })
+    }
+
     /// A replica answers the commands of entry `index`.
     pub(crate) fn answers(
         &self,

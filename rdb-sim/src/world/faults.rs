@@ -79,6 +79,25 @@ impl World {
         node.data.values_mut().for_each(crate::disks::data::DataDisk::crash);
     }
 
+    /// Chance alone seldom strikes in the short time in which a snapshot is taken in.
+    pub(super) fn aim_at_install(&mut self, node: NodeId) {
+        if self.calm.is_some() || !self.rng.random_bool(self.options.snapshots.crash) {
+            return;
+        }
+        let duration = self.options.apply.1 + 2 * self.options.sync.1 + self.options.snapshots.replace.1;
+        let at = self.now + self.rng.random_range(0..duration);
+        let incarnation = self.node(node).incarnation;
+        let all = self.rng.random_bool(0.2);
+        self.queue.push(at, Event::Crash { node, incarnation, all });
+    }
+
+    pub(super) fn crash_during_install(&mut self, id: NodeId, incarnation: u64, all: bool) {
+        if self.calm.is_some() || self.node_mut(id).running(incarnation).is_none() {
+            return;
+        }
+        if all { self.power_cut() } else { self.crash_and_restart(id) }
+    }
+
     fn crash_and_restart(&mut self, id: NodeId) {
         if self.node(id).process.is_none() {
             return;

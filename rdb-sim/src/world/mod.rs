@@ -8,6 +8,7 @@ mod faults;
 mod network;
 mod node;
 mod phases;
+mod snapshots;
 mod talk;
 mod threads;
 mod turn;
@@ -49,6 +50,8 @@ pub(crate) struct World {
     clients_rest: bool,
     /// Writes and reads answered since the quorum was healed.
     progress: BTreeMap<RegionId, (u64, u64)>,
+    /// Snapshots wanted so far.
+    snapshots: u64,
     logger: slog::Logger,
 }
 
@@ -73,6 +76,7 @@ impl World {
             calm: None,
             clients_rest: false,
             progress: BTreeMap::new(),
+            snapshots: 0,
             logger: slog::Logger::root(slog::Discard, slog::o!()),
             rng,
             options,
@@ -134,11 +138,14 @@ impl World {
         }
         let incarnation = self.node(id).incarnation;
         self.node_mut(id).process = Some(Process {
+            node: id,
             replicas,
             clock,
             inbox: VecDeque::new(),
             turn_due: false,
             writer: Writer::default(),
+            outgoing: BTreeMap::new(),
+            heard: BTreeMap::new(),
             stopped: None,
         });
         let node = id;
@@ -156,15 +163,18 @@ impl World {
     fn boot_replica(&mut self, id: NodeId, region: RegionId) -> Result<Replica, Violation> {
         let members = self.ids();
         let seed = self.rng.random();
-        let node = &self.nodes[Self::place(id)];
+        let node = &mut self.nodes[Self::place(id)];
         let lost = |what: String| Violation {
             invariant: "a node starts from its disks",
             what: format!("region {region} node {id}: {what}"),
         };
-        let found = node.log.boot(region).map_err(lost)?;
-        self.invariants.one_vote.starts(region, id, &found.hard_state)?;
         let stored = node.data[&region].current();
         let state = stored.state().map_err(lost)?;
+        self.invariants.applied.is_whole(region, id, stored)?;
+        let settled = node.log.settle(region, state.applied).map_err(lost)?;
+        self.totals.snapshots_settled += u64::from(settled);
+        let found = node.log.boot(region).map_err(lost)?;
+        self.invariants.one_vote.starts(region, id, &found.hard_state)?;
         let terms = (found.terms.first_index() - 1..=found.last)
             .filter_map(|index| found.terms.term(index).map(|term| (index, term)))
             .collect();
@@ -186,6 +196,9 @@ impl World {
             tasks: VecDeque::new(),
             applying: false,
             terms,
+            sending: BTreeMap::new(),
+            arrived: None,
+            installing: None,
         })
     }
 
@@ -193,11 +206,16 @@ impl World {
     fn postpone(&mut self, event: Event) -> Option<Event> {
         let node = match &event {
             Event::Deliver { to: node, .. } | Event::Request { node, .. } => *node,
+            Event::SnapshotCame { parcel } => parcel.to,
+            Event::SnapshotOutcome { sender, .. } => sender.node,
             Event::Turn { node, .. }
             | Event::Synced { node, .. }
             | Event::Applied { node, .. }
             | Event::Fetched { node, .. }
             | Event::Flush { node, .. }
+            | Event::SnapshotRead { node, .. }
+            | Event::SnapshotLook { node, .. }
+            | Event::Install { node, .. }
             | Event::Shorten { node, .. } => *node,
             _ => return Some(event),
         };

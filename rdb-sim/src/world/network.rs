@@ -68,6 +68,15 @@ impl World {
         self.queue.push(at, Event::Deliver { to, region, message: Box::new(message) });
     }
 
+    /// A message reaches a node.
+    pub(super) fn delivered(&mut self, to: NodeId, region: RegionId, message: Box<Message>) {
+        let (now, from) = (self.now, NodeId(message.from));
+        if let Some(process) = &mut self.node_mut(to).process {
+            process.heard.insert(from, now);
+        }
+        self.input(to, Input::Message(region, message));
+    }
+
     /// Cuts one direction; returns the number of the cut, for its healing.
     pub(super) fn cut(&mut self, from: NodeId, to: NodeId) -> u64 {
         self.network.cut_number += 1;

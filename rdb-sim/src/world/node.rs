@@ -1,15 +1,16 @@
 //! One node: what survives a crash, and what does not.
 
 use crate::clients::{Caller, Reading};
-use crate::disks::data::DataDisk;
+use crate::disks::data::{DataDisk, Stored};
 use crate::disks::log::{Batch, LogDisk, Reader};
 use crate::event::Event;
 use crate::options::Micros;
+use crate::snapshot::{Parcel, Sender};
 use rdb_core::apply::Machine;
 use rdb_core::command::Encoded;
 use rdb_core::hlc::Clock;
 use rdb_core::ids::{Index, NodeId, RegionId, Term};
-use rdb_core::raft::{Apply, Entry, Fetch, Group, Message};
+use rdb_core::raft::{Apply, Entry, Fetch, Group, LogWrite, Message};
 use std::collections::{BTreeMap, VecDeque};
 
 /// A node.
@@ -28,6 +29,7 @@ pub(crate) struct Node {
 
 /// What a crash ends.
 pub(crate) struct Process {
+    pub(crate) node: NodeId,
     pub(crate) replicas: BTreeMap<RegionId, Replica>,
     pub(crate) clock: Clock,
     /// What came in since the last turn.
@@ -35,6 +37,10 @@ pub(crate) struct Process {
     /// Whether a turn is coming.
     pub(crate) turn_due: bool,
     pub(crate) writer: Writer,
+    /// Snapshots that this node sends, by number.
+    pub(crate) outgoing: BTreeMap<u64, Outgoing>,
+    /// When each other node was last heard.
+    pub(crate) heard: BTreeMap<NodeId, Micros>,
     /// What waits for a stopped process to go on; `None` while it runs.
     pub(crate) stopped: Option<Vec<Event>>,
 }
@@ -51,6 +57,34 @@ pub(crate) enum Input {
     Unreachable(RegionId, NodeId),
     Transfer(RegionId, NodeId),
     Shorten(RegionId),
+    /// A snapshot has come.
+    Snapshot(Box<Parcel>),
+    /// The region's data is a snapshot's by now, and this is its machine; the log write of that number follows.
+    Replaced(RegionId, u64, Box<Machine>),
+    /// What became of the snapshot for that node.
+    SnapshotSent(RegionId, NodeId, bool),
+}
+
+/// A snapshot that this node sends.
+pub(crate) struct Outgoing {
+    pub(crate) region: RegionId,
+    pub(crate) peer: NodeId,
+    /// It is wanted while this node leads in this term.
+    pub(crate) term: Term,
+    /// When it is given up.
+    pub(crate) until: Micros,
+}
+
+/// A snapshot that is being taken in.
+pub(crate) struct Installing {
+    pub(crate) sender: Sender,
+    pub(crate) number: u64,
+    /// What the data will be; gone once it is.
+    pub(crate) data: Option<Stored>,
+    /// The write that starts the log anew; gone once it is handed over.
+    pub(crate) write: Option<LogWrite>,
+    /// The machine of the new data, once the raft loop has heard of it.
+    pub(crate) machine: Option<Box<Machine>>,
 }
 
 /// One region here.
@@ -61,6 +95,11 @@ pub(crate) struct Replica {
     pub(crate) applying: bool,
     /// The terms of the newest entries handed out to be written, for the check of log matching.
     pub(crate) terms: BTreeMap<Index, Term>,
+    /// Snapshots that are being sent, and from where on their receivers will need the log.
+    pub(crate) sending: BTreeMap<NodeId, Index>,
+    /// A snapshot that has come, until the group says whether it wants it.
+    pub(crate) arrived: Option<Box<Parcel>>,
+    pub(crate) installing: Option<Installing>,
 }
 
 /// The log writer: one sync at a time; what comes meanwhile gathers for the next.
@@ -75,9 +114,19 @@ pub(crate) struct Job {
     pub(crate) region: RegionId,
     pub(crate) batch: Batch,
     pub(crate) sync: bool,
-    /// What to report when it is on disk; `None` for a truncation.
-    pub(crate) number: Option<u64>,
+    pub(crate) report: Report,
     pub(crate) then_send: Vec<Message>,
+}
+
+/// What a log write is followed by, once it is on disk.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Report {
+    /// The group hears that its write of this number is done.
+    Persisted(u64),
+    /// Nobody asked: the log was shortened.
+    Shortened,
+    /// The note of a snapshot: the data may be replaced.
+    Noted,
 }
 
 /// A wall clock: wrong, and wrong by more every day.

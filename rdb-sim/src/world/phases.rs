@@ -3,7 +3,7 @@
 use super::World;
 use crate::event::Event;
 use crate::invariants::{Violation, acknowledged_writes_are_there, history_is_linearizable, holds};
-use crate::options::Micros;
+use crate::options::{Micros, Options};
 use crate::totals::Totals;
 use rand::RngExt as _;
 use rdb_core::ids::NodeId;
@@ -31,6 +31,27 @@ impl World {
         // A slow world needs longer for each step of an election.
         let slowness = self.options.sync.1 + self.options.apply.1 + self.options.network.delay.1;
         count * (election + 10 * slowness)
+    }
+
+    /// How long a member that has to catch up takes where each append holds one entry that is read from the disk before.
+    fn patience_of_small_appends(&self) -> Micros {
+        let Options { raft, network, fetch, sync, .. } = &self.options;
+        if 1_000 < raft.append_bytes_max {
+            return 0;
+        }
+        let entries = self.regions.iter().map(|region| self.invariants.applied.last(*region)).max();
+        entries.unwrap_or(0) * (2 * network.delay.1 + fetch.1 + sync.1)
+    }
+
+    /// How long it takes to bring members that were left behind back, when nothing fails any more.
+    fn patience_of_snapshots(&self) -> Micros {
+        let snapshots = &self.options.snapshots;
+        if snapshots.absence_max.is_none() {
+            return 0;
+        }
+        // One that was under way when the faults ended is given up first; the next may be of a leader that steps down.
+        let taking_in = snapshots.replace.1 + self.options.apply.1 + 4 * self.options.sync.1;
+        3 * (snapshots.give_up.1 + snapshots.read.1 + snapshots.travel.1 + taking_in)
     }
 
     /// Faults end, but for what is broken outside a random quorum: nodes that stay dark, cut off in any direction, or
@@ -75,7 +96,9 @@ impl World {
 
     fn makes_progress(&mut self) -> Result<(), Violation> {
         self.progress.clear();
-        let limit = self.patience_of_elections(PROGRESS_TIMEOUTS) + 12 * self.options.patience;
+        let limit = self.patience_of_elections(PROGRESS_TIMEOUTS)
+            + self.patience_of_snapshots()
+            + 12 * self.options.patience;
         let regions = self.regions.len();
         self.run_until(self.now + limit, |world| {
             let done = world.progress.values().filter(|(writes, reads)| 0 < *writes && 0 < *reads).count();
@@ -112,7 +135,10 @@ impl World {
         for slot in 0..self.clients.pool.len() {
             self.clients.end(slot, crate::clients::Outcome::InDoubt, &mut self.rng);
         }
-        let limit = self.now + self.patience_of_elections(CONVERGENCE_TIMEOUTS);
+        let limit = self.now
+            + self.patience_of_elections(CONVERGENCE_TIMEOUTS)
+            + self.patience_of_snapshots()
+            + self.patience_of_small_appends();
         self.run_until(limit, World::is_converged)?;
         holds("replicas converge", self.is_converged(), || {
             let last = self.regions.iter().map(|region| self.invariants.applied.last(*region));
@@ -169,9 +195,7 @@ impl World {
     fn happen(&mut self, event: Event) -> Result<(), Violation> {
         let Some(event) = self.postpone(event) else { return Ok(()) };
         match event {
-            Event::Deliver { to, region, message } => {
-                self.input(to, super::node::Input::Message(region, message));
-            }
+            Event::Deliver { to, region, message } => self.delivered(to, region, message),
             Event::Turn { node, incarnation } => self.turn(node, incarnation)?,
             Event::Tick { node, incarnation } => self.tick(node, incarnation),
             Event::Synced { node, incarnation } => self.synced(node, incarnation)?,
@@ -185,6 +209,18 @@ impl World {
             Event::Wake { client, attempt } => self.wake(client, attempt),
             Event::Flush { node, incarnation } => self.flush(node, incarnation),
             Event::Shorten { node, incarnation } => self.shorten(node, incarnation),
+            Event::SnapshotRead { node, incarnation, number, wanted } => {
+                self.snapshot_read(node, incarnation, number, *wanted)?;
+            }
+            Event::SnapshotLook { node, incarnation, number } => {
+                self.snapshot_look(node, incarnation, number);
+            }
+            Event::SnapshotCame { parcel } => self.snapshot_came(parcel),
+            Event::SnapshotOutcome { sender, taken } => self.snapshot_outcome(sender, taken),
+            Event::Install { node, incarnation, region, step } => {
+                self.install(node, incarnation, region, step)?;
+            }
+            Event::Crash { node, incarnation, all } => self.crash_during_install(node, incarnation, all),
             Event::Fault(fault) => self.strike(fault),
             Event::Heal { from, to, cut } => self.heal(from, to, cut),
             Event::Restart { node } => self.restart(node)?,

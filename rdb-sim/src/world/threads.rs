@@ -1,7 +1,7 @@
 //! The threads beside the raft loop: the log writer and the appliers.
 
 use super::World;
-use super::node::{Input, Job};
+use super::node::{Input, Job, Report};
 use crate::clients::{Caller, Reply};
 use crate::event::Event;
 use crate::invariants::{Violation, answer_is_durable};
@@ -44,10 +44,11 @@ impl World {
         if jobs.iter().any(|job| job.sync) {
             node.log.sync();
         }
-        for Job { region, number, then_send, .. } in jobs {
-            match number {
-                Some(number) => self.input(id, Input::Persisted(region, number)),
-                None => self.totals.truncations += 1,
+        for Job { region, report, then_send, .. } in jobs {
+            match report {
+                Report::Persisted(number) => self.input(id, Input::Persisted(region, number)),
+                Report::Shortened => self.totals.truncations += 1,
+                Report::Noted => self.replace_later(id, region),
             }
             self.send(id, region, then_send)?;
         }
@@ -77,7 +78,13 @@ impl World {
         if self.node_mut(id).running(incarnation).is_none() {
             return Ok(());
         }
-        let waiting = self.replica_mut(id, region).tasks.len();
+        let replica = self.replica_mut(id, region);
+        let waiting = replica.tasks.len();
+        if waiting == 0 {
+            // A snapshot has made them needless.
+            replica.applying = false;
+            return Ok(());
+        }
         let count = self.rng.random_range(1..=waiting);
         let replica = self.replica_mut(id, region);
         replica.applying = false;

@@ -1,21 +1,32 @@
 //! A turn of a node's raft loop: what came in goes to the groups, and what they want is done.
 
 use super::World;
-use super::node::{Input, Job, Process, Replica};
+use super::node::{Input, Installing, Job, Process, Replica, Report};
 use crate::clients::{Caller, Reading, Reply};
 use crate::disks::data::DataDisk;
 use crate::disks::log::Batch;
 use crate::event::Event;
 use crate::invariants::{Violation, holds};
+use crate::options::{Micros, Snapshots};
+use crate::snapshot::Sender;
 use rand::RngExt as _;
 use rdb_core::apply::Committed;
-use rdb_core::ids::{NodeId, RegionId};
+use rdb_core::ids::{Index, NodeId, RegionId};
 use rdb_core::raft::disk::decode_entry;
 use rdb_core::raft::{Apply, Effects, Failure, LogWrite, Rejected, truncation_target};
+use rdb_core::version::Hlc;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Writes and reads that a group refused at once.
-type Refused = Vec<(Caller, Failure)>;
+/// What came of a turn's inputs.
+#[derive(Default)]
+struct Heard {
+    /// Regions whose groups may have something to do.
+    touched: BTreeSet<RegionId>,
+    /// Writes and reads that a group refused at once.
+    refused: Vec<(Caller, Failure)>,
+    /// What became of snapshots that others sent.
+    outcomes: Vec<(Sender, bool)>,
+}
 
 impl World {
     /// Tells a node's raft loop of something, and wakes it.
@@ -32,6 +43,7 @@ impl World {
 
     pub(super) fn turn(&mut self, id: NodeId, incarnation: u64) -> Result<(), Violation> {
         let now = self.now;
+        let limits = self.options.snapshots.clone();
         let node = self.node_mut(id);
         let wall_ms = node.wall.now_ms(now);
         let (data, Some(process)) = (&node.data, &mut node.process) else { return Ok(()) };
@@ -40,17 +52,32 @@ impl World {
         }
         process.turn_due = false;
         let stamp = process.clock.stamp(wall_ms);
-        let (touched, refused) = listen(process, data)?;
+        let Heard { touched, refused, outcomes } = listen(process, data, &limits, now)?;
         for (caller, failure) in refused {
             self.reply(caller, Reply::Failed(failure));
         }
+        for (sender, taken) in outcomes {
+            self.snapshot_outcome_later(id, sender, taken);
+        }
         for region in touched {
-            while let Some(effects) = self.replica_mut(id, region).group.take_effects(stamp) {
-                self.handle(id, region, effects)?;
-            }
+            self.take_effects(id, region, stamp)?;
             self.look_at_leader(id, region)?;
         }
         self.start_sync(id);
+        Ok(())
+    }
+
+    fn take_effects(&mut self, id: NodeId, region: RegionId, stamp: Hlc) -> Result<(), Violation> {
+        // While a snapshot is taken in, later writes must not overtake the one that starts the log anew.
+        while !self.replica_mut(id, region).group.is_installing() {
+            let Some(effects) = self.replica_mut(id, region).group.take_effects(stamp) else {
+                if let Some(useless) = self.replica_mut(id, region).arrived.take() {
+                    self.snapshot_outcome_later(id, useless.sender, false);
+                }
+                break;
+            };
+            self.handle(id, region, effects)?;
+        }
         Ok(())
     }
 
@@ -70,7 +97,7 @@ impl World {
         region: RegionId,
         effects: Effects<Caller, Reading>,
     ) -> Result<(), Violation> {
-        let Effects { send, write, apply, reads, fetch, failed_writes, failed_reads } = effects;
+        let Effects { send, write, apply, reads, fetch, snapshots, failed_writes, failed_reads } = effects;
         self.send(id, region, send)?;
         if let Some(write) = write {
             self.write_later(id, region, write)?;
@@ -90,6 +117,9 @@ impl World {
             let incarnation = self.node(id).incarnation;
             self.queue.push(at, Event::Fetched { node: id, incarnation, region, fetch: Box::new(fetch) });
         }
+        for wanted in snapshots {
+            self.send_snapshot(id, region, wanted);
+        }
         for (caller, failure) in failed_writes {
             self.reply(caller, Reply::Failed(failure));
         }
@@ -99,15 +129,29 @@ impl World {
         Ok(())
     }
 
-    fn write_later(&mut self, id: NodeId, region: RegionId, mut write: LogWrite) -> Result<(), Violation> {
+    fn write_later(&mut self, id: NodeId, region: RegionId, write: LogWrite) -> Result<(), Violation> {
         self.matches_other_logs(id, region, &write)?;
+        if write.snapshot.is_some() {
+            return self.begin_install(id, region, write);
+        }
+        let report = Report::Persisted(write.number);
+        self.hand_to_writer(id, region, write, report);
+        Ok(())
+    }
+
+    pub(super) fn hand_to_writer(
+        &mut self,
+        id: NodeId,
+        region: RegionId,
+        mut write: LogWrite,
+        report: Report,
+    ) {
         let batch = Batch::of_write(region, &mut write);
-        let LogWrite { number, sync, then_send, .. } = write;
-        let job = Job { region, batch, sync, number: Some(number), then_send };
+        let LogWrite { sync, then_send, .. } = write;
+        let job = Job { region, batch, sync, report, then_send };
         if let Some(process) = &mut self.node_mut(id).process {
             process.writer.waiting.push(job);
         }
-        Ok(())
     }
 
     fn matches_other_logs(
@@ -116,6 +160,9 @@ impl World {
         region: RegionId,
         write: &LogWrite,
     ) -> Result<(), Violation> {
+        if let Some(place) = write.snapshot {
+            self.replica_mut(id, region).terms = BTreeMap::from([(place.index, place.term)]);
+        }
         let Some((first, _)) = write.entries.first() else { return Ok(()) };
         // A lone node tells nobody of its term before that is synced: after a crash it may begin the same term again.
         if self.options.nodes == 1 {
@@ -156,18 +203,19 @@ impl World {
     }
 }
 
-/// Gives all that came in to the groups. Returns which regions were touched, and whom they refused.
+/// Gives all that came in to the groups.
 fn listen(
     process: &mut Process,
     data: &BTreeMap<RegionId, DataDisk>,
-) -> Result<(BTreeSet<RegionId>, Refused), Violation> {
-    let mut touched = BTreeSet::new();
-    let mut refused = Vec::new();
+    limits: &Snapshots,
+    now: Micros,
+) -> Result<Heard, Violation> {
+    let mut heard = Heard::default();
     for input in std::mem::take(&mut process.inbox) {
         let region = match &input {
             Input::Tick => {
                 process.replicas.values_mut().for_each(|replica| replica.group.tick());
-                touched.extend(process.replicas.keys());
+                heard.touched.extend(process.replicas.keys());
                 continue;
             }
             Input::Message(region, _)
@@ -178,23 +226,37 @@ fn listen(
             | Input::Read(region, _)
             | Input::Unreachable(region, _)
             | Input::Transfer(region, _)
+            | Input::Replaced(region, ..)
+            | Input::SnapshotSent(region, ..)
             | Input::Shorten(region) => *region,
+            Input::Snapshot(parcel) => parcel.region,
         };
-        touched.insert(region);
+        heard.touched.insert(region);
         let Some(replica) = process.replicas.get_mut(&region) else { continue };
         match input {
-            Input::Shorten(_) => process.writer.waiting.extend(shorten(replica, &data[&region])),
-            input => tell(replica, input, &mut refused)?,
+            Input::Shorten(_) => {
+                let silence = |node| match process.heard.get(&node) {
+                    _ if node == process.node => Some(0),
+                    heard => heard.map(|heard| now - heard),
+                };
+                propose_truncation(replica, limits, silence);
+                process.writer.waiting.extend(shorten(replica, &data[&region]));
+            }
+            input => tell(replica, input, &mut heard)?,
         }
     }
-    Ok((touched, refused))
+    Ok(heard)
 }
 
-fn tell(replica: &mut Replica, input: Input, refused: &mut Refused) -> Result<(), Violation> {
+fn tell(replica: &mut Replica, input: Input, heard: &mut Heard) -> Result<(), Violation> {
     let group = &mut replica.group;
+    let Heard { refused, outcomes, .. } = heard;
     match input {
         Input::Message(_, message) => honest(group.step(*message))?,
-        Input::Persisted(_, number) => group.persisted(number),
+        Input::Persisted(_, number) => {
+            group.persisted(number);
+            outcomes.extend(finish_install(replica, number)?.map(|sender| (sender, true)));
+        }
         Input::Applied(_, index) => group.applied(index),
         Input::Fetched(_, fetch, entries) => {
             let fetch = *fetch;
@@ -206,6 +268,26 @@ fn tell(replica: &mut Replica, input: Input, refused: &mut Refused) -> Result<()
         }
         Input::Unreachable(_, peer) => group.unreachable(peer),
         Input::Transfer(_, peer) => group.transfer_leader(peer),
+        Input::Snapshot(parcel) => match group.step_snapshot(parcel.message.clone()) {
+            // The next effects say whether it is wanted.
+            Ok(()) => {
+                let before = replica.arrived.replace(parcel);
+                outcomes.extend(before.map(|before| (before.sender, false)));
+            }
+            Err(rejected) => {
+                outcomes.push((parcel.sender, false));
+                honest(Err(rejected))?;
+            }
+        },
+        Input::Replaced(_, number, machine) => {
+            if let Some(installing) = replica.installing.as_mut().filter(|now| now.number == number) {
+                installing.machine = Some(machine);
+            }
+        }
+        Input::SnapshotSent(_, peer, taken) => {
+            replica.sending.remove(&peer);
+            group.snapshot_sent(peer, taken);
+        }
         Input::Tick | Input::Shorten(_) => {}
     }
     Ok(())
@@ -219,14 +301,57 @@ fn honest(stepped: Result<(), Rejected>) -> Result<(), Violation> {
     }
 }
 
-/// Lets the log grow shorter: the leader by proposing it to all, each replica by what it has brought to safety.
-fn shorten(replica: &mut Replica, data: &DataDisk) -> Option<Job> {
-    let (group, state) = (&mut replica.group, *replica.machine.state());
-    if let Some(confirmed) = group.confirmed_by_all().filter(|confirmed| state.truncate_to < *confirmed) {
-        group.propose_truncation(confirmed);
+/// The log has followed a snapshot: the replica goes on from there. Returns who waits for the news.
+fn finish_install(replica: &mut Replica, number: u64) -> Result<Option<Sender>, Violation> {
+    let Some(done) = replica.installing.take_if(|now| now.number == number) else { return Ok(None) };
+    let Installing { sender, machine: Some(machine), .. } = done else {
+        return Err(Violation {
+            invariant: "the log follows the data",
+            what: format!("region {}: it has begun anew before", replica.group.region()),
+        });
+    };
+    replica.machine = *machine;
+    replica.group.installed();
+    Ok(Some(sender))
+}
+
+/// A leader lets everyone drop what nobody is likely to need.
+fn propose_truncation(replica: &mut Replica, limits: &Snapshots, silence: impl Fn(NodeId) -> Option<Micros>) {
+    if !replica.group.is_leader() {
+        return;
     }
+    let target = droppable(replica, limits, silence).saturating_sub(limits.keep_entries);
+    if replica.machine.state().truncate_to + limits.keep_entries / 4 < target {
+        replica.group.propose_truncation(target);
+    }
+}
+
+/// A member that answers may catch up from a log so many times as long as one that does not.
+const LOG_BYTES_FACTOR_ACTIVE: u64 = 4;
+
+/// What all members have confirmed, unless that is too far back for one that is away. Never past what the receiver of a
+/// snapshot will need. As a node has it.
+fn droppable(replica: &Replica, limits: &Snapshots, silence: impl Fn(NodeId) -> Option<Micros>) -> Index {
+    let status = replica.group.status();
+    let bytes = replica.group.log_bytes();
+    let needed = status.members.iter().filter_map(|(node, confirmed, active)| {
+        let too_long = |absence_max| silence(*node).is_none_or(|silence| absence_max < silence);
+        let away = limits.absence_max.is_some_and(too_long);
+        let factor = if *active { LOG_BYTES_FACTOR_ACTIVE } else { 1 };
+        let bytes_max = limits.log_bytes_max.saturating_mul(factor);
+        let kept_for = !away && bytes <= bytes_max || *confirmed == status.applied;
+        kept_for.then_some(*confirmed)
+    });
+    let needed = needed.chain(replica.sending.values().copied());
+    needed.min().unwrap_or(status.applied).min(status.applied)
+}
+
+/// Drops what the region's state allows and this replica has brought to safety.
+fn shorten(replica: &mut Replica, data: &DataDisk) -> Option<Job> {
+    let state = data.current().state().ok()?;
+    let group = &mut replica.group;
     let terms = group.truncate(truncation_target(state.truncate_to, data.durable_applied()))?;
     let region = group.region();
     let batch = Batch::of_truncation(region, group.first_index(), terms);
-    Some(Job { region, batch, sync: false, number: None, then_send: Vec::new() })
+    Some(Job { region, batch, sync: false, report: Report::Shortened, then_send: Vec::new() })
 }

@@ -1,0 +1,243 @@
+//! Snapshots: how a leader sends its data, and how a follower takes it in, step by step, so that a crash can come between
+//! any two of them.
+//!
+//! The sender's story: wanted, read, on its way, told what became of it, or given up. The receiver's: come (its files are
+//! synced), noted in the log (synced), the data replaced (at once, and durable), the log begun anew (synced).
+
+use super::World;
+use super::node::{Input, Installing, Job, Outgoing, Report};
+use crate::clients::Reply;
+use crate::disks::log::Batch;
+use crate::event::{Event, InstallStep};
+use crate::invariants::{Violation, holds};
+use crate::options::Span;
+use crate::snapshot::{Parcel, Sender};
+use rand::RngExt as _;
+use rdb_core::apply::Machine;
+use rdb_core::ids::{NodeId, RegionId};
+use rdb_core::raft::{Failure, LogWrite, SendSnapshot, SnapshotPlace, snapshot_message};
+
+/// Between looks whether a snapshot is still wanted.
+const LOOK: Span = (5_000, 100_000);
+
+/// How far apart those are that come together.
+const TOGETHER: Span = (0, 200);
+
+/// A bug that the simulator must catch: the log begins anew first, and no note tells of the data that is to follow.
+const LOG_FIRST: bool = cfg!(feature = "bug-snapshot-log-first");
+
+impl World {
+    /// A group wants a snapshot sent.
+    pub(super) fn send_snapshot(&mut self, id: NodeId, region: RegionId, wanted: SendSnapshot) {
+        self.totals.snapshots_wanted += 1;
+        self.snapshots += 1;
+        let number = self.snapshots;
+        let until = self.now + self.draw(self.options.snapshots.give_up);
+        let read_at = self.now + self.draw(self.options.snapshots.read);
+        let outgoing = Outgoing { region, peer: wanted.to, term: wanted.message.term, until };
+        self.replica_mut(id, region).sending.insert(wanted.to, wanted.index);
+        let node = self.node_mut(id);
+        let incarnation = node.incarnation;
+        if let Some(process) = &mut node.process {
+            process.outgoing.insert(number, outgoing);
+        }
+        let wanted = Box::new(wanted);
+        self.queue.push(read_at, Event::SnapshotRead { node: id, incarnation, number, wanted });
+        self.look_later(id, incarnation, number);
+    }
+
+    fn look_later(&mut self, node: NodeId, incarnation: u64, number: u64) {
+        let at = self.now + self.draw(LOOK);
+        self.queue.push(at, Event::SnapshotLook { node, incarnation, number });
+    }
+
+    /// A snapshot that takes too long is given up, and so is one whose sender no longer leads.
+    pub(super) fn snapshot_look(&mut self, id: NodeId, incarnation: u64, number: u64) {
+        let now = self.now;
+        let Some(process) = self.node_mut(id).running(incarnation) else { return };
+        let Some(outgoing) = process.outgoing.get(&number) else { return };
+        let group = &process.replicas[&outgoing.region].group;
+        let wanted = group.is_leader() && group.status().term == outgoing.term && now < outgoing.until;
+        if wanted {
+            return self.look_later(id, incarnation, number);
+        }
+        self.snapshot_outcome(Sender { node: id, incarnation, number }, false);
+    }
+
+    /// The data is read as it is by now, which may be further than what was asked for.
+    pub(super) fn snapshot_read(
+        &mut self,
+        id: NodeId,
+        incarnation: u64,
+        number: u64,
+        wanted: SendSnapshot,
+    ) -> Result<(), Violation> {
+        let Some(process) = self.node_mut(id).running(incarnation) else { return Ok(()) };
+        // Given up before it began.
+        let Some(region) = process.outgoing.get(&number).map(|outgoing| outgoing.region) else {
+            return Ok(());
+        };
+        let data = self.node(id).data[&region].current().clone();
+        let state = data.state().map_err(|what| Violation { invariant: "records can be read", what })?;
+        holds("a snapshot reflects what was asked for", wanted.index <= state.applied, || {
+            format!("region {region} node {id}: {} was asked for, {} is here", wanted.index, state.applied)
+        })?;
+        let place = SnapshotPlace { index: state.applied, term: state.applied_term };
+        let (to, message) = (wanted.to, snapshot_message(wanted.message, place));
+        let sender = Sender { node: id, incarnation, number };
+        let parcel = Parcel { sender, to, region, message, data };
+        if self.calm.is_none() && self.rng.random_bool(self.options.snapshots.duplicate) {
+            self.parcel_later(parcel.clone());
+        }
+        self.parcel_later(parcel);
+        Ok(())
+    }
+
+    fn parcel_later(&mut self, parcel: Parcel) {
+        let mut at = self.now + self.draw(self.options.snapshots.travel);
+        if self.calm.is_none() {
+            if self.rng.random_bool(self.options.snapshots.late) {
+                at += self.draw(self.options.snapshots.give_up)
+                    + self.draw(self.options.network.straggler_delay);
+            }
+            // Those that come together come in any order.
+            at = at.next_multiple_of(self.options.snapshots.bursts) + self.draw(TOGETHER);
+        }
+        self.queue.push(at, Event::SnapshotCame { parcel: Box::new(parcel) });
+    }
+
+    /// A snapshot has come, unless its way was broken.
+    pub(super) fn snapshot_came(&mut self, parcel: Box<Parcel>) {
+        let Sender { node: from, .. } = parcel.sender;
+        let to = parcel.to;
+        let broken = self.network.cuts.contains_key(&(from, to)) || self.node(to).process.is_none();
+        if broken || self.calm.is_none() && self.rng.random_bool(self.options.snapshots.loss) {
+            // Some senders notice at once, the others when they have waited long enough.
+            if self.rng.random_bool(self.options.network.notices_loss) {
+                self.snapshot_outcome(parcel.sender, false);
+            }
+            return;
+        }
+        self.input(to, Input::Snapshot(parcel));
+    }
+
+    /// The receiver `from` answers the sender of a snapshot, who may never hear of it.
+    pub(super) fn snapshot_outcome_later(&mut self, from: NodeId, sender: Sender, taken: bool) {
+        let cut = self.network.cuts.contains_key(&(from, sender.node));
+        if cut || self.calm.is_none() && self.rng.random_bool(self.options.snapshots.loss) {
+            return;
+        }
+        let at = self.now + self.draw(self.options.network.delay);
+        self.queue.push(at, Event::SnapshotOutcome { sender, taken });
+    }
+
+    /// The sender knows, or believes to know, what became of its snapshot. Only the first word counts.
+    pub(super) fn snapshot_outcome(&mut self, sender: Sender, taken: bool) {
+        let Sender { node, incarnation, number } = sender;
+        let Some(process) = self.node_mut(node).running(incarnation) else { return };
+        let Some(Outgoing { region, peer, .. }) = process.outgoing.remove(&number) else { return };
+        self.input(node, Input::SnapshotSent(region, peer, taken));
+    }
+
+    /// A group has accepted a snapshot: first the applier must let go of the data.
+    pub(super) fn begin_install(
+        &mut self,
+        id: NodeId,
+        region: RegionId,
+        write: LogWrite,
+    ) -> Result<(), Violation> {
+        let replica = self.replica_mut(id, region);
+        let arrived = replica.arrived.take();
+        let place = arrived.as_ref().and_then(|arrived| arrived.data.state().ok());
+        let place = place.map(|state| SnapshotPlace { index: state.applied, term: state.applied_term });
+        holds("a snapshot is taken in with its data", place == write.snapshot && place.is_some(), || {
+            format!(
+                "region {region} node {id}: the log begins after {:?}, the data is of {place:?}",
+                write.snapshot
+            )
+        })?;
+        let Some(Parcel { sender, data, .. }) = arrived.map(|arrived| *arrived) else { return Ok(()) };
+        let number = write.number;
+        replica.installing =
+            Some(Installing { sender, number, data: Some(data), write: Some(write), machine: None });
+        self.install_later(id, region, InstallStep::Release, self.options.apply);
+        self.aim_at_install(id);
+        Ok(())
+    }
+
+    fn install_later(&mut self, id: NodeId, region: RegionId, step: InstallStep, after: Span) {
+        let at = self.now + self.draw(after);
+        let incarnation = self.node(id).incarnation;
+        self.queue.push(at, Event::Install { node: id, incarnation, region, step });
+    }
+
+    /// The note is synced.
+    pub(super) fn replace_later(&mut self, id: NodeId, region: RegionId) {
+        self.install_later(id, region, InstallStep::Replace, self.options.snapshots.replace);
+    }
+
+    pub(super) fn install(
+        &mut self,
+        id: NodeId,
+        incarnation: u64,
+        region: RegionId,
+        step: InstallStep,
+    ) -> Result<(), Violation> {
+        if self.node_mut(id).running(incarnation).is_none() {
+            return Ok(());
+        }
+        match step {
+            InstallStep::Release => self.release(id, region),
+            InstallStep::Replace => self.replace(id, region)?,
+        }
+        self.start_sync(id);
+        Ok(())
+    }
+
+    /// The applier lets go: what it had not applied it never will. Then the note goes to the log.
+    fn release(&mut self, id: NodeId, region: RegionId) {
+        let replica = self.replica_mut(id, region);
+        let dropped: Vec<_> = replica.tasks.drain(..).flat_map(|task| task.waiters).collect();
+        for (caller, _) in dropped.into_iter().flat_map(|(_, callers)| callers) {
+            self.reply(caller, Reply::Failed(Failure::LeaderLost));
+        }
+        if LOG_FIRST {
+            return self.begin_log_anew(id, region, Report::Noted);
+        }
+        let write = self.replica_mut(id, region).installing.as_ref().and_then(|now| now.write.as_ref());
+        let Some(batch) = write.map(|write| Batch::of_note(region, write)) else { return };
+        let note = Job { region, batch, sync: true, report: Report::Noted, then_send: Vec::new() };
+        if let Some(process) = &mut self.node_mut(id).process {
+            process.writer.waiting.push(note);
+        }
+    }
+
+    /// The data is replaced, and the log is to follow.
+    fn replace(&mut self, id: NodeId, region: RegionId) -> Result<(), Violation> {
+        let unreadable = |what| Violation { invariant: "a snapshot can be read", what };
+        let Some(installing) = self.replica_mut(id, region).installing.as_mut() else { return Ok(()) };
+        let (number, Some(data)) = (installing.number, installing.data.take()) else { return Ok(()) };
+        let (state, sessions) = (data.state().map_err(unreadable)?, data.sessions().map_err(unreadable)?);
+        self.invariants.applied.is_whole(region, id, &data)?;
+        if let Some(disk) = self.node_mut(id).data.get_mut(&region) {
+            disk.replace(data);
+        }
+        self.totals.snapshots += 1;
+        // The loop hears of it before it hears that the log has followed.
+        let machine = Box::new(Machine::new(region, state, sessions));
+        self.input(id, Input::Replaced(region, number, machine));
+        if LOG_FIRST {
+            self.input(id, Input::Persisted(region, number));
+        } else {
+            self.begin_log_anew(id, region, Report::Persisted(number));
+        }
+        Ok(())
+    }
+
+    fn begin_log_anew(&mut self, id: NodeId, region: RegionId, report: Report) {
+        let installing = self.replica_mut(id, region).installing.as_mut();
+        if let Some(write) = installing.and_then(|now| now.write.take()) {
+            self.hand_to_writer(id, region, write, report);
+        }
+    }
+}
