@@ -7,6 +7,7 @@ mod namespaces;
 mod pipe;
 mod request;
 mod status;
+mod transaction;
 
 pub(crate) use cluster::ClusterService;
 pub(crate) use kv::KvService;
