@@ -8,6 +8,7 @@
 mod batch;
 mod transact;
 
+pub use batch::ENTRY_FOUND_BYTES_MAX;
 pub use transact::FOUND_BYTES_MAX;
 
 use crate::codec::{Corrupt, Reader, put_varint};
@@ -59,6 +60,9 @@ pub enum Answer {
     Transaction(Outcome),
     /// Not applied: the transaction's gets found more than [`FOUND_BYTES_MAX`].
     FoundTooMuch,
+    /// Not applied: the answers of its entry, together, were to tell more than [`ENTRY_FOUND_BYTES_MAX`] of values. Tried
+    /// again, it will be in another entry.
+    Crowded,
     /// Not applied: the region has another era than the entry.
     EraMismatch,
     /// Not applied now: nothing is known of this request's session. It may have been applied by an earlier attempt.
@@ -210,6 +214,7 @@ impl Machine {
         let mut answers = Vec::with_capacity(entries.len());
         for entry in entries {
             self.state.advance(entry);
+            batch.begin_entry();
             answers.push(self.apply_entry(entry, &mut batch)?);
         }
         let (removed, records, sessions) = batch.finish();
@@ -284,7 +289,7 @@ impl Machine {
                 };
                 let current = batch.get(then.key)?;
                 let found = current.filter(|(now, _)| Some(*now) == version).and_then(|(_, value)| value);
-                Ok(Answer::Mismatch { version, found })
+                Ok(mismatch(version, found, batch))
             }
             Verdict::Execute => {
                 let answer = self.execute(stamp, &command.operation, batch)?;
@@ -294,7 +299,7 @@ impl Machine {
                     Answer::Transaction(outcome) => Some(sessions::Answer::Transaction(outcome.clone())),
                     // Recorded, so that "not applied" stays true: a late copy may find less.
                     Answer::FoundTooMuch => Some(sessions::Answer::FoundTooMuch),
-                    Answer::EraMismatch | Answer::SessionExpired => None,
+                    Answer::Crowded | Answer::EraMismatch | Answer::SessionExpired => None,
                 };
                 if let Some(record) = record {
                     self.sessions.record(request, record);
@@ -326,7 +331,7 @@ impl Machine {
                 let current = batch.get(then.key)?;
                 if !matches(expect, current.as_ref()) {
                     let (version, found) = current.map_or((None, None), |(v, found)| (Some(v), found));
-                    return Ok(Answer::Mismatch { version, found });
+                    return Ok(mismatch(version, found, batch));
                 }
                 let version = self.next_version(stamp);
                 batch.write(then, version);
@@ -354,6 +359,14 @@ impl Machine {
     fn version_after(&self, stamp: Stamp) -> Version {
         let hlc = stamp.hlc.max(self.state.highest.next());
         Version { era: self.state.era, hlc, node: stamp.node }
+    }
+}
+
+fn mismatch<V: View>(version: Option<Version>, found: Option<Vec<u8>>, batch: &mut Batch<'_, V>) -> Answer {
+    if batch.take_room(found.as_ref().map_or(0, Vec::len)) {
+        Answer::Mismatch { version, found }
+    } else {
+        Answer::Crowded
     }
 }
 

@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use proptest::prelude::*;
-use rdb_core::apply::{Answer, Applied, Changes, Committed, FOUND_BYTES_MAX, Machine, State, View};
+use rdb_core::apply::{
+    Answer, Applied, Changes, Committed, ENTRY_FOUND_BYTES_MAX, FOUND_BYTES_MAX, Machine, State, View,
+};
 use rdb_core::command::{Command, Encoded, Expect, Operation, RequestId, Stamp, Write, begin_keys};
 use rdb_core::ids::{Era, Index, NodeId, RegionId};
 use rdb_core::record;
@@ -397,6 +399,43 @@ fn a_transaction_that_finds_too_much_leaves_no_trace_and_its_retry_is_told_the_s
     assert!(matches!(replica.execute(None, gets(4)), Answer::Transaction(_)), "exactly the limit");
     // By now it would not find too much, but it was said that it is not done.
     assert_eq!(replica.execute(request, gets(5)), Answer::FoundTooMuch);
+}
+
+/// However many small commands an entry has, what it finds stays within bounds; and who is refused is refused alike,
+/// whatever else is applied in the same batch.
+#[test]
+fn the_answers_of_one_entry_tell_only_so_much_and_the_rest_is_not_applied() {
+    let request = |sequence| Some(RequestId { client: 9, sequence, lowest: 1 });
+    let value = vec![7; FOUND_BYTES_MAX / 4];
+    let fit = ENTRY_FOUND_BYTES_MAX / FOUND_BYTES_MAX;
+    let transaction = |gets: usize, key| {
+        let mut then = vec![TransactionOperation::Get(b"big"); gets];
+        then.push(put(key, b"1"));
+        Operation::Transaction(Transaction { then, ..Transaction::default() })
+    };
+    let failing =
+        || Operation::CompareAndSwap { expect: Expect::Absent, then: Write { key: b"big", value: None } };
+    let plain = |operation| Command { request: None, operation };
+    let mut commands: Vec<_> = (0..fit - 1).map(|_| plain(transaction(4, b"done"))).collect();
+    commands.push(plain(failing()));
+    commands.push(Command { request: request(1), operation: transaction(4, b"crowded") });
+    commands.push(plain(failing()));
+    // This one would fit, but what comes behind a refused one is not even read.
+    commands.push(plain(transaction(1, b"crowded")));
+    commands.push(plain(transaction(0, b"writes")));
+    let after = [Command { request: request(1), operation: transaction(4, b"later") }];
+    let mut replica = Replica::new();
+    replica.execute(request(0), Operation::OpenSession);
+    replica.execute(None, Operation::Write(Write { key: b"big", value: Some(&value) }));
+    let answers = replica.apply(&[entry(3, &commands), entry(4, &after)]);
+    let (done, rest) = answers.split_at(fit - 1);
+    assert!(done.iter().all(|answer| matches!(answer, Answer::Transaction(_))));
+    let [mismatch, named, swap, small, writes, later] = rest else { panic!("{} answers", rest.len()) };
+    assert!(matches!(mismatch, Answer::Mismatch { found: Some(_), .. }), "a MiB of the last four");
+    assert_eq!((named, swap, small), (&Answer::Crowded, &Answer::Crowded, &Answer::Crowded));
+    assert!(matches!((writes, later), (Answer::Transaction(_), Answer::Transaction(_))));
+    let keys: Vec<_> = replica.memory.records().into_keys().collect();
+    assert_eq!(keys, [&b"big"[..], b"done", b"later", b"writes"]);
 }
 
 #[test]

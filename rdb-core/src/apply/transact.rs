@@ -25,7 +25,10 @@ impl Machine {
         let held = holds(transaction, batch)?;
         let operations = if held { &transaction.then } else { &transaction.otherwise };
         let version = self.version_after(stamp);
-        let Some(results) = read(operations, version, batch)? else { return Ok(Answer::FoundTooMuch) };
+        let results = match read(operations, version, batch)? {
+            Ok(results) => results,
+            Err(refusal) => return Ok(refusal),
+        };
         let writes = results.contains(&OperationResult::Written);
         if writes {
             self.state.highest = version.hlc;
@@ -46,15 +49,16 @@ fn holds<V: View>(transaction: &Transaction<'_>, batch: &mut Batch<'_, V>) -> Re
     Ok(true)
 }
 
-/// The operations' results, before any of them is done; `None` if they find more than they may.
+/// The operations' results, before any of them is done; or the answer, if they find more than they may.
 fn read<V: View>(
     operations: &[TransactionOperation<'_>],
     version: Version,
     batch: &mut Batch<'_, V>,
-) -> Result<Option<Vec<OperationResult>>, Error<V::Error>> {
+) -> Result<Result<Vec<OperationResult>, Answer>, Error<V::Error>> {
     let (mut results, mut bytes) = (Vec::with_capacity(operations.len()), 0);
     for (place, operation) in operations.iter().enumerate() {
         let result = match operation {
+            TransactionOperation::Get(_) if batch.room_for_found() == 0 => return Ok(Err(Answer::Crowded)),
             TransactionOperation::Get(key) => {
                 let own = operations[..place].iter().rev().find_map(|before| left_by(before, key));
                 let value = match own {
@@ -71,11 +75,11 @@ fn read<V: View>(
         };
         bytes += result.value_bytes();
         if FOUND_BYTES_MAX < bytes {
-            return Ok(None);
+            return Ok(Err(Answer::FoundTooMuch));
         }
         results.push(result);
     }
-    Ok(Some(results))
+    Ok(if batch.take_room(bytes) { Ok(results) } else { Err(Answer::Crowded) })
 }
 
 /// What an operation leaves under a key; `None` if it does not touch it.

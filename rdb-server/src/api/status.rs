@@ -4,7 +4,7 @@
 use crate::config::Member;
 use bytes::Bytes;
 use prost::Message as _;
-use rdb_core::apply::FOUND_BYTES_MAX;
+use rdb_core::apply::{ENTRY_FOUND_BYTES_MAX, FOUND_BYTES_MAX};
 use rdb_core::ids::Epoch;
 use rdb_proto::{ERROR_METADATA_KEY, v1};
 use std::time::Duration;
@@ -147,6 +147,10 @@ pub(crate) fn found_too_much() -> v1::Error {
     invalid(format!(
         "the transaction's gets found more than {FOUND_BYTES_MAX} bytes of values, which is the limit"
     ))
+}
+
+pub(crate) fn crowded() -> v1::Error {
+    overloaded("bytes of values that the answers to writes of one moment tell", ENTRY_FOUND_BYTES_MAX)
 }
 
 pub(crate) fn internal(message: String) -> v1::Error {
