@@ -8,7 +8,7 @@
 mod batch;
 mod transact;
 
-pub use batch::ENTRY_FOUND_BYTES_MAX;
+pub use batch::ENTRY_READ_BYTES_MAX;
 pub use transact::FOUND_BYTES_MAX;
 
 use crate::codec::{Corrupt, Reader, put_varint};
@@ -60,8 +60,8 @@ pub enum Answer {
     Transaction(Outcome),
     /// Not applied: the transaction's gets found more than [`FOUND_BYTES_MAX`].
     FoundTooMuch,
-    /// Not applied: the answers of its entry, together, were to tell more than [`ENTRY_FOUND_BYTES_MAX`] of values. Tried
-    /// again, it will be in another entry.
+    /// Not applied: the commands before it in its entry have read [`ENTRY_READ_BYTES_MAX`]. Tried again, it will be in
+    /// another entry.
     Crowded,
     /// Not applied: the region has another era than the entry.
     EraMismatch,
@@ -287,16 +287,19 @@ impl Machine {
                 let Operation::CompareAndSwap { then, .. } = &command.operation else {
                     return Ok(Answer::Mismatch { version, found: None });
                 };
+                if batch.is_spent() {
+                    return Ok(Answer::Crowded);
+                }
                 let current = batch.get(then.key)?;
                 let found = current.filter(|(now, _)| Some(*now) == version).and_then(|(_, value)| value);
-                Ok(mismatch(version, found, batch))
+                Ok(Answer::Mismatch { version, found })
             }
             Verdict::Execute => {
                 let answer = self.execute(stamp, &command.operation, batch)?;
                 let record = match &answer {
                     Answer::Done(version) => Some(sessions::Answer::Done(*version)),
                     Answer::Mismatch { version, .. } => Some(sessions::Answer::Mismatch(*version)),
-                    Answer::Transaction(outcome) => Some(sessions::Answer::Transaction(outcome.clone())),
+                    Answer::Transaction(outcome) => Some(sessions::Answer::of_transaction(outcome)),
                     // Recorded, so that "not applied" stays true: a late copy may find less.
                     Answer::FoundTooMuch => Some(sessions::Answer::FoundTooMuch),
                     Answer::Crowded | Answer::EraMismatch | Answer::SessionExpired => None,
@@ -327,11 +330,14 @@ impl Machine {
                 writes.iter().for_each(|write| batch.write(write, version));
                 Ok(Answer::Done(version))
             }
+            Operation::CompareAndSwap { .. } | Operation::Transaction(_) if batch.is_spent() => {
+                Ok(Answer::Crowded)
+            }
             Operation::CompareAndSwap { expect, then } => {
                 let current = batch.get(then.key)?;
                 if !matches(expect, current.as_ref()) {
                     let (version, found) = current.map_or((None, None), |(v, found)| (Some(v), found));
-                    return Ok(mismatch(version, found, batch));
+                    return Ok(Answer::Mismatch { version, found });
                 }
                 let version = self.next_version(stamp);
                 batch.write(then, version);
@@ -359,14 +365,6 @@ impl Machine {
     fn version_after(&self, stamp: Stamp) -> Version {
         let hlc = stamp.hlc.max(self.state.highest.next());
         Version { era: self.state.era, hlc, node: stamp.node }
-    }
-}
-
-fn mismatch<V: View>(version: Option<Version>, found: Option<Vec<u8>>, batch: &mut Batch<'_, V>) -> Answer {
-    if batch.take_room(found.as_ref().map_or(0, Vec::len)) {
-        Answer::Mismatch { version, found }
-    } else {
-        Answer::Crowded
     }
 }
 

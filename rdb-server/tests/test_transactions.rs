@@ -188,6 +188,47 @@ async fn a_transaction_over_a_limit_is_refused_by_name_and_nothing_of_it_is_done
     assert!(namespace.get("wrong").await.unwrap().is_some(), "no refused range was removed");
 }
 
+/// Each of these is within its limits; together, in one entry of the log, they would fill any node's memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_commands_of_one_entry_read_is_bounded_and_the_rest_may_come_again() {
+    let (cluster, namespace) = alone().await;
+    namespace.put("large", vec![1; MIB]).await.unwrap();
+    let raw = cluster.node(1).raw();
+    let own = |id: u64| Bytes::from(format!("own/{id}"));
+    let transaction = |id| then([put(own(id), "1")].into_iter().chain((0..4).map(|_| get("large"))));
+    let operations = (1..=12).map(|id| v1::PipeOperation {
+        id,
+        sequence: 0,
+        operation: Some(PipeOperation::Transaction(transaction(id))),
+    });
+    let message = v1::PipeRequest {
+        namespace: NAMESPACE.to_owned(),
+        operations: operations.collect(),
+        ..v1::PipeRequest::default()
+    };
+    let mut kv = raw.kv.clone().max_decoding_message_size(64 * MIB);
+    let mut answers = kv.pipe(tokio_stream::iter([message])).await.unwrap().into_inner();
+    let (mut done, mut refused) = (vec![], vec![]);
+    while let Some(response) = answers.message().await.unwrap() {
+        for result in response.results {
+            match result.result.unwrap() {
+                PipeResult::Transaction(_) => done.push(own(result.id)),
+                PipeResult::NotDone(error) => {
+                    assert_eq!(error.code(), v1::Code::ResourceExhausted);
+                    assert!(0 < error.retry_after_ms, "it will fit into another entry");
+                    assert_words(&error.message, &["33554432 bytes of values"]);
+                    refused.push(own(result.id));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert_eq!((done.len(), refused.len()), (8, 4));
+    assert_eq!(namespace.batch_get(done).await.unwrap().len(), 8);
+    assert_eq!(namespace.batch_get(refused).await.unwrap(), []);
+    assert_eq!(ask(&raw, transaction(13), None).await.unwrap().results.len(), 5);
+}
+
 async fn keys_left(namespace: &Namespace, keys: &[&str]) -> Vec<String> {
     let keys = keys.iter().map(|key| Bytes::copy_from_slice(key.as_bytes())).collect();
     let left = namespace.batch_get(keys).await.unwrap();

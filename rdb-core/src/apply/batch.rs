@@ -9,11 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) type Found = (Version, Option<Vec<u8>>);
 
-/// What the answers of one entry may tell of values that were found, in bytes. Commands are small and values large: without
-/// this, one entry of commands could ask for more than any node's memory.
+/// What the compares and gets of one entry may read, in bytes of values; a command that begins before it is reached may
+/// exceed it. Commands are small and values large: without this, one entry could take any node's time and, for its answers,
+/// any node's memory.
 ///
 /// All replicas must draw this line alike: a change of it is a change of the format of entries.
-pub const ENTRY_FOUND_BYTES_MAX: usize = 16 << 20;
+pub const ENTRY_READ_BYTES_MAX: usize = 32 << 20;
 
 type Key = Vec<u8>;
 type Record = Option<Vec<u8>>;
@@ -23,8 +24,8 @@ pub(super) struct Batch<'v, V> {
     /// Removed before anything in `records` is written.
     removed: KeyRanges,
     records: Records,
-    /// What the answers of the present entry tell of values that were found.
-    found_bytes: usize,
+    /// What the commands of the present entry have read so far.
+    read_bytes: usize,
     pub(super) sessions: BTreeSet<u64>,
 }
 
@@ -37,25 +38,22 @@ enum Records {
 impl<'v, V: View> Batch<'v, V> {
     pub(super) fn new(view: &'v V) -> Self {
         let records = Records::Listed(Vec::new());
-        Self { view, removed: KeyRanges::default(), records, found_bytes: 0, sessions: BTreeSet::new() }
+        Self { view, removed: KeyRanges::default(), records, read_bytes: 0, sessions: BTreeSet::new() }
     }
 
     /// The commands of another entry follow.
     pub(super) fn begin_entry(&mut self) {
-        self.found_bytes = 0;
+        self.read_bytes = 0;
     }
 
-    /// What the answers of this entry may yet tell of values that are found.
-    pub(super) fn room_for_found(&self) -> usize {
-        ENTRY_FOUND_BYTES_MAX.saturating_sub(self.found_bytes)
+    /// Whether the commands of this entry have read as much as they may.
+    pub(super) fn is_spent(&self) -> bool {
+        ENTRY_READ_BYTES_MAX <= self.read_bytes
     }
 
-    /// An answer is to tell this much. If that is too much, nothing more is told in this entry: what comes behind is
-    /// refused before it has read anything.
-    pub(super) fn take_room(&mut self, bytes: usize) -> bool {
-        let fits = bytes <= self.room_for_found();
-        self.found_bytes = if fits { self.found_bytes + bytes } else { usize::MAX };
-        fits
+    /// Takes note that a command has read so much.
+    pub(super) fn spend(&mut self, bytes: usize) {
+        self.read_bytes += bytes;
     }
 
     pub(super) fn write(&mut self, write: &Write<'_>, version: Version) {
@@ -81,6 +79,12 @@ impl<'v, V: View> Batch<'v, V> {
     }
 
     pub(super) fn get(&mut self, key: &[u8]) -> Result<Option<Found>, Error<V::Error>> {
+        let found = self.find(key)?;
+        self.spend(found.as_ref().and_then(|(_, value)| value.as_ref()).map_or(0, Vec::len));
+        Ok(found)
+    }
+
+    fn find(&mut self, key: &[u8]) -> Result<Option<Found>, Error<V::Error>> {
         let decode = |bytes: &[u8]| {
             let record = record::decode(bytes).map_err(|source| Error::Corrupt { index: 0, source })?;
             Ok((record.version, record.value.map(<[u8]>::to_vec)))

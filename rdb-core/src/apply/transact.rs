@@ -25,10 +25,7 @@ impl Machine {
         let held = holds(transaction, batch)?;
         let operations = if held { &transaction.then } else { &transaction.otherwise };
         let version = self.version_after(stamp);
-        let results = match read(operations, version, batch)? {
-            Ok(results) => results,
-            Err(refusal) => return Ok(refusal),
-        };
+        let Some(results) = read(operations, version, batch)? else { return Ok(Answer::FoundTooMuch) };
         let writes = results.contains(&OperationResult::Written);
         if writes {
             self.state.highest = version.hlc;
@@ -49,25 +46,27 @@ fn holds<V: View>(transaction: &Transaction<'_>, batch: &mut Batch<'_, V>) -> Re
     Ok(true)
 }
 
-/// The operations' results, before any of them is done; or the answer, if they find more than they may.
+/// The operations' results, before any of them is done; `None` if they find more than they may.
 fn read<V: View>(
     operations: &[TransactionOperation<'_>],
     version: Version,
     batch: &mut Batch<'_, V>,
-) -> Result<Result<Vec<OperationResult>, Answer>, Error<V::Error>> {
+) -> Result<Option<Vec<OperationResult>>, Error<V::Error>> {
     let (mut results, mut bytes) = (Vec::with_capacity(operations.len()), 0);
     for (place, operation) in operations.iter().enumerate() {
         let result = match operation {
-            TransactionOperation::Get(_) if batch.room_for_found() == 0 => return Ok(Err(Answer::Crowded)),
             TransactionOperation::Get(key) => {
                 let own = operations[..place].iter().rev().find_map(|before| left_by(before, key));
-                let value = match own {
-                    Some(value) => value.map(|value| Found { version, value: value.to_vec() }),
+                let found = match own {
+                    Some(value) => {
+                        batch.spend(value.map_or(0, <[u8]>::len));
+                        value.map(|value| Found { version, value: value.to_vec() })
+                    }
                     None => {
                         batch.get(key)?.and_then(|(version, value)| Some(Found { version, value: value? }))
                     }
                 };
-                OperationResult::Found(value)
+                OperationResult::Found(found)
             }
             TransactionOperation::Write(_) | TransactionOperation::DeleteRange { .. } => {
                 OperationResult::Written
@@ -75,11 +74,11 @@ fn read<V: View>(
         };
         bytes += result.value_bytes();
         if FOUND_BYTES_MAX < bytes {
-            return Ok(Err(Answer::FoundTooMuch));
+            return Ok(None);
         }
         results.push(result);
     }
-    Ok(if batch.take_room(bytes) { Ok(results) } else { Err(Answer::Crowded) })
+    Ok(Some(results))
 }
 
 /// What an operation leaves under a key; `None` if it does not touch it.

@@ -4,7 +4,7 @@
 use crate::config::Member;
 use bytes::Bytes;
 use prost::Message as _;
-use rdb_core::apply::{ENTRY_FOUND_BYTES_MAX, FOUND_BYTES_MAX};
+use rdb_core::apply::{ENTRY_READ_BYTES_MAX, FOUND_BYTES_MAX};
 use rdb_core::ids::Epoch;
 use rdb_proto::{ERROR_METADATA_KEY, v1};
 use std::time::Duration;
@@ -150,7 +150,7 @@ pub(crate) fn found_too_much() -> v1::Error {
 }
 
 pub(crate) fn crowded() -> v1::Error {
-    overloaded("bytes of values that the answers to writes of one moment tell", ENTRY_FOUND_BYTES_MAX)
+    overloaded("bytes of values that the compares and gets of one log entry read", ENTRY_READ_BYTES_MAX)
 }
 
 pub(crate) fn internal(message: String) -> v1::Error {
