@@ -212,6 +212,9 @@ fn draw_raft(rng: &mut ChaCha8Rng) -> raft::Options {
         eager_commits: rng.random_bool(0.5),
         apply_bytes_max: *pick(rng, &[1, 500, 8 << 20]),
         tail_bytes_max: *pick(rng, &[0, 500, 8 << 20]),
+        // Both rest on what lies outside the core: a clock, and somebody who watches the nodes.
+        leases: false,
+        sleep_after_ticks: None,
     }
 }
 

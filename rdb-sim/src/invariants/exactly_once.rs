@@ -27,7 +27,8 @@ impl Name {
         let value = match &command.operation {
             Operation::Write(write) | Operation::CompareAndSwap { then: write, .. } => write.value,
             Operation::Batch(writes) => writes.iter().find_map(|write| write.value),
-            Operation::OpenSession => None,
+            // Clients here send none of these without a session.
+            Operation::OpenSession | Operation::Transaction(_) | Operation::DeleteRange { .. } => None,
         };
         value.map(|value| Name::Value(value.to_vec()))
     }

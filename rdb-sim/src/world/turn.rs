@@ -350,7 +350,7 @@ fn droppable(replica: &Replica, limits: &Snapshots, silence: impl Fn(NodeId) -> 
 fn shorten(replica: &mut Replica, data: &DataDisk) -> Option<Job> {
     let state = data.current().state().ok()?;
     let group = &mut replica.group;
-    let terms = group.truncate(truncation_target(state.truncate_to, data.durable_applied()))?;
+    let (_, terms) = group.truncate(truncation_target(state.truncate_to, data.durable_applied()))?;
     let region = group.region();
     let batch = Batch::of_truncation(region, group.first_index(), terms);
     Some(Job { region, batch, sync: false, report: Report::Shortened, then_send: Vec::new() })
