@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Bytes of applied but unflushed data after which it is flushed: what a restart has to apply again.
+/// Bytes of applied data after which it is flushed: what a restart has to apply again at most.
 const UNFLUSHED_BYTES_MAX: u64 = 48 << 20;
 /// After this long it is flushed in any case, so that logs do not wait for traffic.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(60);
@@ -67,8 +67,7 @@ pub(crate) fn run_flushes(
     while !stop.load(Ordering::Relaxed) {
         std::thread::sleep(LOOK_INTERVAL);
         look_at_disk(engine, disk_full, disk_reserve_bytes);
-        let due =
-            UNFLUSHED_BYTES_MAX < data.unflushed_bytes().unwrap_or(0) || FLUSH_INTERVAL < flushed.elapsed();
+        let due = UNFLUSHED_BYTES_MAX < data.unflushed_bytes() || FLUSH_INTERVAL < flushed.elapsed();
         if !due {
             continue;
         }

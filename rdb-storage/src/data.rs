@@ -14,6 +14,7 @@ use rdb_core::ids::{Index, NamespaceId, RegionId};
 use rdb_core::sessions::Sessions;
 use rocksdb::{FlushOptions, IteratorMode, ReadOptions, WriteBatch};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Where a region stands.
@@ -33,11 +34,13 @@ pub struct Data {
     databases: Arc<Databases>,
     /// Of each region that was loaded or applied to since the start.
     positions: Arc<Mutex<BTreeMap<RegionId, Position>>>,
+    /// Bytes written since the last flush that was asked for.
+    unflushed_bytes: Arc<AtomicU64>,
 }
 
 impl Data {
     pub(crate) fn new(databases: Arc<Databases>) -> Self {
-        Self { databases, positions: Arc::default() }
+        Self { databases, positions: Arc::default(), unflushed_bytes: Arc::default() }
     }
 
     /// What a region's state machine reads.
@@ -186,6 +189,7 @@ impl Data {
     }
 
     fn write(&self, batch: WriteBatch) -> Result<()> {
+        self.unflushed_bytes.fetch_add(batch.size_in_bytes() as u64, Ordering::Relaxed);
         self.databases.data.write_without_wal(batch).map_err(Error::rocks("write to the data"))
     }
 
@@ -194,6 +198,7 @@ impl Data {
     /// # Errors
     /// It could not be written. The node must stop.
     pub fn flush(&self) -> Result<()> {
+        self.unflushed_bytes.store(0, Ordering::Relaxed);
         let before: Vec<_> = self.positions().iter().map(|(region, at)| (*region, at.applied)).collect();
         let mut options = FlushOptions::default();
         options.set_wait(true);
@@ -286,14 +291,12 @@ impl Data {
         self.write(batch)
     }
 
-    /// Bytes that are applied but not flushed, roughly: what a restart would apply again. When it grows, flush, and
-    /// truncate the logs.
+    /// Bytes that were applied since the last flush that was asked for. When it grows, flush, and truncate the logs.
     ///
-    /// # Errors
-    /// RocksDB would not say.
-    pub fn unflushed_bytes(&self) -> Result<u64> {
-        let bytes = self.databases.data.property_int_value(rocksdb::properties::CUR_SIZE_ALL_MEM_TABLES);
-        Ok(bytes.map_err(Error::rocks("ask for the size of the unflushed data"))?.unwrap_or(0))
+    /// RocksDB flushes full memtables by itself, so a restart has less to apply again than this; but it does not say so,
+    /// and only what is known to be durable lets a log be truncated.
+    pub fn unflushed_bytes(&self) -> u64 {
+        self.unflushed_bytes.load(Ordering::Relaxed)
     }
 
     /// Flushes, so that the next start has nothing to apply again. The database itself is closed when the last handle
