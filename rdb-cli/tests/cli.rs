@@ -58,9 +58,16 @@ fn keys_and_values() {
     assert_eq!((get.code, get.stdout.as_str(), get.stderr.as_str()), (0, "red\n", ""));
     let value = json(&rdb(&cluster, "-o json get test apple"));
     let expected = serde_json::json!({
-        "namespace": "test", "key": "apple", "value": "red", "version": "1.1.1"
+        "namespace": "test", "key": "apple", "value": "red", "version": "1.1.1",
+        "node": value["node"], "served": null, "age_ms": null
     });
     assert_eq!(value, expected);
+
+    let senseless = rdb(&cluster, "get test apple --max-age 1s");
+    assert_eq!(senseless.code, 2);
+    assert!(senseless.stderr.contains("--consistency stale"), "{}", senseless.stderr);
+    let stale = rdb(&cluster, "get test apple --consistency stale --max-age 1s");
+    assert_eq!((stale.code, stale.stdout.as_str()), (0, "red\n"));
 
     let missing = rdb(&cluster, "get test pear");
     assert_eq!((missing.code, missing.stdout.as_str()), (1, ""));

@@ -65,6 +65,16 @@ impl Client {
         Namespace::new(route)
     }
 
+    /// One namespace, for reads at one node, whoever leads: for a node that is close. `None`: that is no address.
+    ///
+    /// Writes through it are refused by a node that does not lead; use [`Client::namespace`] for them.
+    #[must_use]
+    pub fn namespace_at(&self, name: &str, address: &str) -> Option<Namespace> {
+        let address = self.inner.nodes.learn(address)?;
+        let route = Route::pinned(name, self.inner.nodes.clone(), address);
+        Some(Namespace::new(Arc::new(route)))
+    }
+
     /// The addresses of all nodes that are known.
     #[must_use]
     pub fn nodes(&self) -> Vec<String> {

@@ -46,4 +46,7 @@ pub use meta::{ClusterStatus, NamespaceStatus, NodeStatus, RegionStatus};
 pub use namespace::Namespace;
 pub use options::{Options, Transport};
 pub use transaction::{OperationResult, Transaction, TransactionOutcome};
-pub use values::{CasOutcome, Expect, Mode, ParseVersionError, Record, Version, Write, Written};
+pub use values::{
+    CasOutcome, Consistency, Expect, Mode, ParseVersionError, Record, Served, ServedBy, Version, Write,
+    Written,
+};

@@ -9,7 +9,7 @@ use crate::session::Named;
 use crate::status::Failed;
 use crate::transaction::{Transaction, TransactionOutcome, prefix_end};
 use crate::unary;
-use crate::values::{CasOutcome, Expect, Record, Version, Write, Written};
+use crate::values::{CasOutcome, Consistency, Expect, Record, Served, Version, Write, Written};
 use bytes::Bytes;
 use rdb_proto::v1;
 use rdb_proto::v1::compare_and_swap::Expect as WireExpect;
@@ -27,18 +27,26 @@ use tokio::time::Instant;
 pub struct Namespace {
     route: Arc<Route>,
     timeout: Duration,
+    consistency: Consistency,
 }
 
 impl Namespace {
     pub(crate) fn new(route: Arc<Route>) -> Self {
         let timeout = route.nodes().options().request_timeout;
-        Self { route, timeout }
+        Self { route, timeout, consistency: Consistency::default() }
     }
 
     /// The same namespace, with another limit for each call.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// The same namespace, with another consistency for its reads.
+    #[must_use]
+    pub fn with_consistency(mut self, consistency: Consistency) -> Self {
+        self.consistency = consistency;
         self
     }
 
@@ -50,12 +58,17 @@ impl Namespace {
 
     /// Reads a key. `None`: there is no such key.
     pub async fn get(&self, key: impl Into<Bytes>) -> Result<Option<Record>, Error> {
+        self.get_served(key).await.map(|(record, _)| record)
+    }
+
+    /// Reads a key, and tells how the read was served.
+    pub async fn get_served(&self, key: impl Into<Bytes>) -> Result<(Option<Record>, Served), Error> {
         let key = key.into();
         let answer = self.read(Operation::Get(v1::Get { key: key.clone() })).await?;
         match answer.result {
             PipeResult::Found(v1::Found { value, version }) => {
                 let version = version.map(Version::from).unwrap_or_default();
-                Ok(value.map(|value| Record { key, value, version }))
+                Ok((value.map(|value| Record { key, value, version }), answer.served))
             }
             other => Err(self.misfit(&other)),
         }
@@ -217,12 +230,16 @@ impl Namespace {
             Transport::Pipe => {
                 let pipe = self.route.pipe(deadline).await?;
                 let asked = pipe.address().clone();
-                (asked, pipe.call(lane, operation, name, deadline).await?)
+                (asked, pipe.call(lane, (operation, self.consistency), name, deadline).await?)
             }
             Transport::Unary => {
                 let asked = self.route.target();
                 let (nodes, namespace) = (self.route.nodes(), self.name());
-                (asked.clone(), unary::call(nodes, asked, namespace, operation, name, deadline).await?)
+                (
+                    asked.clone(),
+                    unary::call(nodes, asked, namespace, (operation, self.consistency), name, deadline)
+                        .await?,
+                )
             }
         };
         if let Some(leader) = &answer.leader {

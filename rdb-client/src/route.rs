@@ -22,6 +22,8 @@ pub(crate) struct Route {
     pub(crate) namespace: String,
     nodes: Arc<Nodes>,
     target: Mutex<Address>,
+    /// The one node to ask, whoever leads.
+    pinned: bool,
     /// Open, or found broken by nobody yet. The only thing that an operation in good weather looks at.
     pipe: ArcSwapOption<Pipe>,
     /// Held by the caller that opens a pipe; the others wait for it.
@@ -37,12 +39,18 @@ impl Route {
         Self {
             namespace: namespace.to_string(),
             target: Mutex::new(nodes.first_for(namespace)),
+            pinned: false,
             nodes,
             pipe: ArcSwapOption::empty(),
             opening: tokio::sync::Mutex::new(()),
             session: ArcSwapOption::empty(),
             session_opening: tokio::sync::Mutex::new(()),
         }
+    }
+
+    /// A route to one node, whoever leads.
+    pub(crate) fn pinned(namespace: &str, nodes: Arc<Nodes>, address: Address) -> Self {
+        Self { target: Mutex::new(address), pinned: true, ..Self::new(namespace, nodes) }
     }
 
     pub(crate) fn nodes(&self) -> &Arc<Nodes> {
@@ -67,7 +75,7 @@ impl Route {
 
     fn change(&self, from: &Address, to: Address) {
         let mut target = self.target.lock();
-        if *target == *from {
+        if *target == *from && !self.pinned {
             *target = to;
             // Under the lock, so that no caller stores a pipe to the old target after this.
             self.pipe.store(None);

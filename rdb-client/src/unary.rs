@@ -6,10 +6,11 @@ use crate::nodes::{Address, Nodes};
 use crate::pipe::{ANSWER_BYTES_MAX, Answer, Name};
 use crate::route::Route;
 use crate::status::Failed;
+use crate::values::{Consistency, Served};
 use rdb_proto::v1::kv_client::KvClient;
 use rdb_proto::v1::pipe_operation::Operation;
 use rdb_proto::v1::pipe_result::Result as PipeResult;
-use rdb_proto::v1::{self, Consistency, Header};
+use rdb_proto::v1::{self, Header};
 use std::time::Duration;
 use tokio::time::Instant;
 use tonic::transport::Channel;
@@ -20,7 +21,7 @@ pub(crate) async fn call(
     nodes: &Nodes,
     address: Address,
     namespace: &str,
-    operation: Operation,
+    (operation, consistency): (Operation, Consistency),
     name: Option<Name>,
     deadline: Instant,
 ) -> Result<Answer, Failed> {
@@ -32,13 +33,13 @@ pub(crate) async fn call(
         return Err(Failed::Deadline { address, sent: false });
     }
     let mut client = KvClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
-    let call = Call { namespace: namespace.to_string(), name, remaining };
+    let call = Call { namespace: namespace.to_string(), name, consistency, remaining };
     match call.send(&mut client, operation).await {
         Ok((header, result)) => {
             let header = header.unwrap_or_default();
             let elsewhere = header.leader != header.node && !header.leader_address.is_empty();
             let leader = elsewhere.then(|| header.leader_address.as_str().into());
-            Ok(Answer { result, epoch: header.epoch, leader })
+            Ok(Answer { result, epoch: header.epoch, served: Served::from(&header), leader })
         }
         Err(status) => Err(Failed::from_status(&address, &status)),
     }
@@ -49,19 +50,21 @@ type Answered = Result<(Option<Header>, PipeResult), Status>;
 struct Call {
     namespace: String,
     name: Option<Name>,
+    consistency: Consistency,
     remaining: Duration,
 }
 
 impl Call {
     async fn send(self, client: &mut KvClient<Channel>, operation: Operation) -> Answered {
+        let (consistency, max_age_ms) = self.consistency.to_wire();
         match operation {
             Operation::Get(get) => {
                 let request = v1::GetRequest {
                     namespace: self.namespace.clone(),
                     epoch: 0,
                     get: Some(get),
-                    consistency: Consistency::Unspecified.into(),
-                    max_age_ms: 0,
+                    consistency: consistency.into(),
+                    max_age_ms,
                 };
                 let answer = client.get(self.timed(request)).await?.into_inner();
                 let found = v1::Found { value: answer.value, version: answer.version };
@@ -72,8 +75,8 @@ impl Call {
                     namespace: self.namespace.clone(),
                     epoch: 0,
                     get: Some(get),
-                    consistency: Consistency::Unspecified.into(),
-                    max_age_ms: 0,
+                    consistency: consistency.into(),
+                    max_age_ms,
                 };
                 let answer = client.batch_get(self.timed(request)).await?.into_inner();
                 Ok((answer.header, PipeResult::Records(v1::Records { records: answer.records })))

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use rdb_proto::v1;
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 /// How a namespace keeps its replicas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -100,6 +101,80 @@ pub struct Record {
     pub value: Bytes,
     /// When it was written, in the order of writes.
     pub version: Version,
+}
+
+/// How a read is to be served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Consistency {
+    /// Sees every write that was acknowledged before the read began.
+    #[default]
+    Linearizable,
+    /// The same by the leader's clock, without a round to its followers, where the nodes are told to serve it so.
+    Lease,
+    /// What the asked node has. With a limit, data that is older or of unknown age is not good enough, and the read is
+    /// linearizable instead.
+    Stale {
+        /// How old it may be.
+        max_age: Option<Duration>,
+    },
+}
+
+impl Consistency {
+    /// As requests say it.
+    pub(crate) fn to_wire(self) -> (v1::Consistency, u32) {
+        match self {
+            Consistency::Linearizable => (v1::Consistency::Unspecified, 0),
+            Consistency::Lease => (v1::Consistency::Lease, 0),
+            Consistency::Stale { max_age } => {
+                let millis = |age: Duration| u32::try_from(age.as_millis()).unwrap_or(u32::MAX).max(1);
+                (v1::Consistency::Stale, max_age.map_or(0, millis))
+            }
+        }
+    }
+}
+
+/// How a read was served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Served {
+    /// The node that answered.
+    pub node: u64,
+    /// By which consistency; `None`: the node did not say.
+    pub by: Option<ServedBy>,
+    /// Of a stale read: it may miss what was acknowledged in so long. `None`: unknown.
+    pub age: Option<Duration>,
+}
+
+/// By which consistency a read was served. It may be stronger than what was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServedBy {
+    /// By a round to a majority.
+    Linearizable,
+    /// By the leader's lease.
+    Lease,
+    /// As the node's data was.
+    Stale,
+}
+
+impl fmt::Display for ServedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ServedBy::Linearizable => "linearizable",
+            ServedBy::Lease => "lease",
+            ServedBy::Stale => "stale",
+        })
+    }
+}
+
+impl From<&v1::Header> for Served {
+    fn from(header: &v1::Header) -> Self {
+        let by = match header.served() {
+            v1::Consistency::Unspecified => None,
+            v1::Consistency::Linearizable => Some(ServedBy::Linearizable),
+            v1::Consistency::Lease => Some(ServedBy::Lease),
+            v1::Consistency::Stale => Some(ServedBy::Stale),
+        };
+        Self { node: header.node, by, age: header.age_ms.map(Duration::from_millis) }
+    }
 }
 
 /// A write was applied.

@@ -171,6 +171,37 @@ async fn stale_reads_go_on_without_a_majority_and_tell_their_age() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_library_asks_the_node_and_the_consistency_that_it_is_told() {
+    let cluster = Cluster::of_three().await;
+    let client = cluster.client().await;
+    cluster.create(&client, NAMESPACE).await;
+    client.namespace(NAMESPACE).put("key", "7").await.unwrap();
+    let leader = cluster.leader(NAMESPACE).await;
+    let stale = rdb_client::Consistency::Stale { max_age: Some(Duration::from_secs(60)) };
+    for id in cluster.others(&[leader]) {
+        let there = client.namespace_at(NAMESPACE, &cluster.node(id).address()).unwrap();
+        let (record, served) = there.get_served("key").await.unwrap();
+        assert_eq!(record.unwrap().value, "7");
+        assert_eq!((served.node, served.by), (id, Some(rdb_client::ServedBy::Linearizable)));
+        let (record, served) = there.clone().with_consistency(stale).get_served("key").await.unwrap();
+        assert_eq!(record.unwrap().value, "7");
+        assert_eq!((served.node, served.by), (id, Some(rdb_client::ServedBy::Stale)));
+        assert!(served.age.is_some());
+        // Both kinds at once, in one pipe: each is told how it was served.
+        let mixed = (0..50).map(|number| {
+            let consistency = if number % 2 == 0 { stale } else { rdb_client::Consistency::Linearizable };
+            let there = there.clone().with_consistency(consistency);
+            tokio::spawn(async move { (number, there.get_served("key").await.unwrap().1) })
+        });
+        for read in mixed.collect::<Vec<_>>() {
+            let (number, served) = read.await.unwrap();
+            let strong = number % 2 != 0;
+            assert!(!strong || served.by == Some(rdb_client::ServedBy::Linearizable), "{number}: {served:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn leaders_are_spread_and_come_back_after_a_restart() {
     let mut cluster = Cluster::of_three().await;
     let client = cluster.client().await;

@@ -12,6 +12,7 @@ mod task;
 use crate::nodes::{Address, Nodes};
 use crate::session::Session;
 use crate::status::Failed;
+use crate::values::{Consistency, Served};
 use rdb_proto::v1::kv_client::KvClient;
 use rdb_proto::v1::pipe_operation::Operation;
 use rdb_proto::v1::pipe_result::Result as PipeResult;
@@ -34,6 +35,7 @@ pub(crate) const ANSWER_BYTES_MAX: usize = 256 << 20;
 pub(crate) struct Answer {
     pub(crate) result: PipeResult,
     pub(crate) epoch: u64,
+    pub(crate) served: Served,
     /// The node that leads, where the one that answered is another.
     pub(crate) leader: Option<Address>,
 }
@@ -54,6 +56,8 @@ pub(crate) struct Call {
     operation: Operation,
     /// Of a write under a session.
     name: Option<Name>,
+    /// Of a read.
+    consistency: Consistency,
     deadline: Instant,
     reply: Reply,
 }
@@ -110,12 +114,12 @@ impl Pipe {
     pub(crate) async fn call(
         self: Arc<Self>,
         lane: Lane,
-        operation: Operation,
+        (operation, consistency): (Operation, Consistency),
         name: Option<Name>,
         deadline: Instant,
     ) -> Result<Answer, Failed> {
         let (reply, answer) = oneshot::channel();
-        let call = Call { operation, name, deadline, reply };
+        let call = Call { operation, name, consistency, deadline, reply };
         let queue = match lane {
             Lane::Reads => &self.reads,
             Lane::Writes => &self.writes,

@@ -6,6 +6,7 @@ use crate::nodes::Address;
 use crate::options::Options;
 use crate::session::Session;
 use crate::status::{Failed, describe};
+use crate::values::Served;
 use rdb_proto::v1::pipe_result::Result as PipeResult;
 use rdb_proto::v1::{self, Code, Outcome, PipeOperation, PipeRequest, PipeResponse};
 use std::collections::VecDeque;
@@ -142,6 +143,7 @@ impl Task {
         let mut bytes = 0;
         let mut latest = now;
         let mut session: Option<Arc<Session>> = None;
+        let mut consistency = None;
         while operations.len() < self.operations_max {
             let Some(call) = self.lane(lane).staged.pop_front() else { break };
             if call.reply.is_closed() {
@@ -156,13 +158,17 @@ impl Task {
                 self.answer(call, |address| too_large(address, size));
                 continue;
             }
+            let other_consistency = consistency.is_some_and(|chosen| chosen != call.consistency);
             let other_session =
                 session.as_ref().map(Arc::as_ptr) != call.name.as_ref().map(|n| Arc::as_ptr(&n.0));
-            if !operations.is_empty() && (MESSAGE_BYTES_MAX < bytes + size || other_session) {
+            if !operations.is_empty()
+                && (MESSAGE_BYTES_MAX < bytes + size || other_session || other_consistency)
+            {
                 self.lane(lane).staged.push_front(call);
                 break;
             }
             bytes += size;
+            consistency = Some(call.consistency);
             latest = latest.max(call.deadline);
             let (of_session, sequence) = call.name.unzip();
             session = of_session;
@@ -173,6 +179,7 @@ impl Task {
         }
         self.lane(lane).slots[slot] = operations.len();
         let session = session.as_deref();
+        let (consistency, max_age_ms) = consistency.unwrap_or_default().to_wire();
         PipeRequest {
             namespace: self.namespace.clone(),
             epoch: session.map_or(0, |session| session.epoch),
@@ -181,13 +188,14 @@ impl Task {
             client: session.map_or(0, |session| session.client),
             lowest: session.map_or(0, Session::lowest),
             operations,
-            consistency: v1::Consistency::Unspecified.into(),
-            max_age_ms: 0,
+            consistency: consistency.into(),
+            max_age_ms,
         }
     }
 
     fn complete(&mut self, response: PipeResponse) {
         let epoch = self.read_header(response.header.as_ref());
+        let served = response.header.as_ref().map(Served::from).unwrap_or_default();
         for result in response.results {
             let Some(pending) = self.in_flight.remove(result.id) else { continue };
             self.lane(pending.lane).slots[pending.slot] -= 1;
@@ -200,7 +208,7 @@ impl Task {
                     error.outcome = Outcome::InDoubt.into();
                     Err(Failed::Answered(self.address.clone(), Box::new(error)))
                 }
-                Some(result) => Ok(Answer { result, epoch, leader: self.leader.clone() }),
+                Some(result) => Ok(Answer { result, epoch, served, leader: self.leader.clone() }),
                 None => Err(Failed::Lost(self.address.clone(), "an answer of an unknown kind".into())),
             };
             // A caller who is gone needs no answer.
