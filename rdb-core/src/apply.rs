@@ -5,13 +5,19 @@
 //! is an answer. Only bytes that cannot be decoded and a failing disk are errors: then the replica stops, since to
 //! skip an entry would make it differ from the others.
 
+mod batch;
+mod transact;
+
+pub use transact::FOUND_BYTES_MAX;
+
 use crate::codec::{Corrupt, Reader, put_varint};
-use crate::command::{Command, Commands, Expect, Operation, Payload, Stamp, Write};
+use crate::command::{Command, Commands, Expect, Operation, Payload, Stamp};
 use crate::ids::{Era, Index, RegionId, Term};
-use crate::record;
+use crate::range::KeyRange;
 use crate::sessions::{self, Sessions, Verdict};
+use crate::transaction::Outcome;
 use crate::version::{Hlc, Version};
-use std::collections::{BTreeSet, HashMap};
+use batch::{Batch, Found};
 
 const FORMAT: u8 = 1;
 
@@ -49,6 +55,10 @@ pub enum Answer {
         /// Its value.
         found: Option<Vec<u8>>,
     },
+    /// A transaction was executed.
+    Transaction(Outcome),
+    /// Not applied: the transaction's gets found more than [`FOUND_BYTES_MAX`].
+    FoundTooMuch,
     /// Not applied: the region has another era than the entry.
     EraMismatch,
     /// Not applied now: nothing is known of this request's session. It may have been applied by an earlier attempt.
@@ -58,6 +68,8 @@ pub enum Answer {
 /// What applying changed; to be written in one batch with nothing in between.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Changes {
+    /// Ranges of keys whose records all go. This comes first, then `records`: one in such a range was written later.
+    pub removed: Vec<KeyRange>,
     /// Keys and their new records; `None` removes. Later ones overrule earlier ones.
     pub records: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     /// Clients and their new sessions; `None` removes.
@@ -194,15 +206,15 @@ impl Machine {
     /// # Errors
     /// An entry cannot be decoded or a record cannot be read. Then nothing may be written, and the machine is spent.
     pub fn apply<V: View>(&mut self, entries: &[Committed], view: &V) -> Result<Applied, Error<V::Error>> {
-        let mut batch = Batch { view, records: Vec::new(), latest: None, sessions: BTreeSet::new() };
+        let mut batch = Batch::new(view);
         let mut answers = Vec::with_capacity(entries.len());
         for entry in entries {
             self.state.advance(entry);
             answers.push(self.apply_entry(entry, &mut batch)?);
         }
-        let Batch { records, sessions, .. } = batch;
+        let (removed, records, sessions) = batch.finish();
         let sessions = sessions.into_iter().map(|client| (client, self.sessions.encode(client))).collect();
-        Ok(Applied { changes: Changes { records, sessions, state: self.state.encode() }, answers })
+        Ok(Applied { changes: Changes { removed, records, sessions, state: self.state.encode() }, answers })
     }
 
     fn apply_entry<V: View>(
@@ -263,6 +275,8 @@ impl Machine {
         match self.sessions.judge(request, index) {
             Verdict::Expired => Ok(Answer::SessionExpired),
             Verdict::Answered(sessions::Answer::Done(version)) => Ok(Answer::Done(version)),
+            Verdict::Answered(sessions::Answer::Transaction(outcome)) => Ok(Answer::Transaction(outcome)),
+            Verdict::Answered(sessions::Answer::FoundTooMuch) => Ok(Answer::FoundTooMuch),
             Verdict::Answered(sessions::Answer::Mismatch(version)) => {
                 // The value that was found then is told again only while it is still there.
                 let Operation::CompareAndSwap { then, .. } = &command.operation else {
@@ -277,6 +291,9 @@ impl Machine {
                 let record = match &answer {
                     Answer::Done(version) => Some(sessions::Answer::Done(*version)),
                     Answer::Mismatch { version, .. } => Some(sessions::Answer::Mismatch(*version)),
+                    Answer::Transaction(outcome) => Some(sessions::Answer::Transaction(outcome.clone())),
+                    // Recorded, so that "not applied" stays true: a late copy may find less.
+                    Answer::FoundTooMuch => Some(sessions::Answer::FoundTooMuch),
                     Answer::EraMismatch | Answer::SessionExpired => None,
                 };
                 if let Some(record) = record {
@@ -315,6 +332,12 @@ impl Machine {
                 batch.write(then, version);
                 Ok(Answer::Done(version))
             }
+            Operation::DeleteRange { from, to } => {
+                let version = self.next_version(stamp);
+                batch.remove_range(from, to);
+                Ok(Answer::Done(version))
+            }
+            Operation::Transaction(transaction) => self.transact(stamp, transaction, batch),
             // Without a request id there is no session to open; the API refuses it before it gets here.
             Operation::OpenSession => Ok(Answer::SessionExpired),
         }
@@ -322,12 +345,17 @@ impl Machine {
 
     /// Versions follow the log even where a new leader's clock lags behind the old one's.
     fn next_version(&mut self, stamp: Stamp) -> Version {
-        self.state.highest = stamp.hlc.max(self.state.highest.next());
-        Version { era: self.state.era, hlc: self.state.highest, node: stamp.node }
+        let version = self.version_after(stamp);
+        self.state.highest = version.hlc;
+        version
+    }
+
+    /// The version that the next write would get.
+    fn version_after(&self, stamp: Stamp) -> Version {
+        let hlc = stamp.hlc.max(self.state.highest.next());
+        Version { era: self.state.era, hlc, node: stamp.node }
     }
 }
-
-type Found = (Version, Option<Vec<u8>>);
 
 fn matches(expect: &Expect<'_>, current: Option<&Found>) -> bool {
     let value = current.and_then(|(_, value)| value.as_deref());
@@ -335,48 +363,16 @@ fn matches(expect: &Expect<'_>, current: Option<&Found>) -> bool {
         Expect::Absent => value.is_none(),
         Expect::Value(expected) => value == Some(*expected),
         Expect::Version(expected) => current.is_some_and(|(version, _)| version == expected),
-    }
-}
-
-/// What is being applied: reads see its own writes.
-struct Batch<'v, V> {
-    view: &'v V,
-    records: Vec<(Vec<u8>, Option<Vec<u8>>)>,
-    /// The latest write of each key, as places in `records`; made when a first command reads, since most batches
-    /// only write.
-    latest: Option<HashMap<Vec<u8>, usize>>,
-    sessions: BTreeSet<u64>,
-}
-
-impl<V: View> Batch<'_, V> {
-    fn write(&mut self, write: &Write<'_>, version: Version) {
-        let record = write.value.map(|value| record::encode(version, Some(value)));
-        if let Some(latest) = &mut self.latest {
-            latest.insert(write.key.to_vec(), self.records.len());
-        }
-        self.records.push((write.key.to_vec(), record));
-    }
-
-    fn get(&mut self, key: &[u8]) -> Result<Option<Found>, Error<V::Error>> {
-        let records = &self.records;
-        let latest = self.latest.get_or_insert_with(|| {
-            records.iter().enumerate().map(|(place, (key, _))| (key.clone(), place)).collect()
-        });
-        let bytes = match latest.get(key) {
-            Some(place) => records[*place].1.clone(),
-            None => self.view.get(key).map_err(Error::View)?,
-        };
-        let Some(bytes) = bytes else { return Ok(None) };
-        let record = record::decode(&bytes).map_err(|source| Error::Corrupt { index: 0, source })?;
-        Ok(Some((record.version, record.value.map(<[u8]>::to_vec))))
+        Expect::Present => value.is_some(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::{Encoded, RequestId, begin_keys};
+    use crate::command::{Encoded, RequestId, Write, begin_keys};
     use crate::ids::NodeId;
+    use crate::record;
     use std::collections::BTreeMap;
     use std::convert::Infallible;
 
@@ -392,6 +388,7 @@ mod tests {
 
     impl Memory {
         fn write(&mut self, changes: Changes) {
+            self.0.retain(|key, _| !changes.removed.iter().any(|range| range.contains(key)));
             for (key, record) in changes.records {
                 match record {
                     Some(record) => self.0.insert(key, record),

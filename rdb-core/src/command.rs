@@ -8,10 +8,12 @@
 //! command   byte: 0 = no request id | 1, then 8 bytes client, varint sequence, varint lowest
 //!           byte: 1 put     key value
 //!                 2 delete  key
-//!                 3 compare-and-swap  key, byte 0 absent | 1 value | 2 version (varint era, 8 bytes hlc, varint node),
-//!                           byte 0 delete | 1 put value
+//!                 3 compare-and-swap  key, expectation, byte 0 delete | 1 put value
 //!                 4 batch   varint count, then puts and deletes
 //!                 5 open the session of the request id
+//!                 6 transaction   see crate::transaction
+//!                 7 delete range  from, to: keys from the one up to and without the other; `to` empty: to the end
+//! expectation  byte: 0 absent | 1 value | 2 version (varint era, 8 bytes hlc, varint node) | 3 present
 //! kind 2    what `rdb-pd` makes of it
 //! kind 3    varint index: entries up to it may be dropped
 //! ```
@@ -20,12 +22,15 @@
 
 use crate::codec::{Corrupt, Reader, put_bytes, put_varint};
 use crate::ids::{Era, Index, NodeId};
+use crate::transaction::{Transaction, put_transaction, read_transaction};
 use crate::version::{Hlc, Version};
 
 const FORMAT: u8 = 1;
 const KIND_KEYS: u8 = 1;
 const KIND_CATALOG: u8 = 2;
 const KIND_TRUNCATE: u8 = 3;
+const TAG_TRANSACTION: u8 = 6;
+pub(crate) const TAG_DELETE_RANGE: u8 = 7;
 
 /// Names a write for ever: a retry under the same name is answered from the record and not applied again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +43,7 @@ pub struct RequestId {
     pub lowest: u64,
 }
 
-/// What a compare-and-swap wants to find.
+/// What a compare-and-swap, or a transaction's compare, wants to find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expect<'a> {
     /// No value: the key was never written, or deleted.
@@ -47,6 +52,8 @@ pub enum Expect<'a> {
     Value(&'a [u8]),
     /// The record that this version put there.
     Version(Version),
+    /// Some value, whichever.
+    Present,
 }
 
 /// A write to one key; `None` deletes.
@@ -74,6 +81,15 @@ pub enum Operation<'a> {
     Batch(Vec<Write<'a>>),
     /// Opens the session that the request id names.
     OpenSession,
+    /// Looks at some keys, and does one list of things or another.
+    Transaction(Transaction<'a>),
+    /// Removes the keys from `from` up to, and without, `to`; up to the end of the namespace where that is empty.
+    DeleteRange {
+        /// The first key.
+        from: &'a [u8],
+        /// The first key that stays.
+        to: &'a [u8],
+    },
 }
 
 /// One command: an operation, and the name of the request where there is one.
@@ -119,6 +135,11 @@ impl Encoded {
                 }
             }
             Operation::OpenSession => out.push(5),
+            Operation::Transaction(transaction) => {
+                out.push(TAG_TRANSACTION);
+                put_transaction(out, transaction);
+            }
+            Operation::DeleteRange { from, to } => put_range(out, from, to),
         }
     }
 }
@@ -131,7 +152,7 @@ impl From<&Command<'_>> for Encoded {
     }
 }
 
-fn put_write(out: &mut Vec<u8>, write: &Write<'_>) {
+pub(crate) fn put_write(out: &mut Vec<u8>, write: &Write<'_>) {
     match write.value {
         Some(value) => {
             out.push(1);
@@ -148,6 +169,17 @@ fn put_write(out: &mut Vec<u8>, write: &Write<'_>) {
 fn put_compare_and_swap(out: &mut Vec<u8>, expect: &Expect<'_>, then: &Write<'_>) {
     out.push(3);
     put_bytes(out, then.key);
+    put_expect(out, expect);
+    match then.value {
+        None => out.push(0),
+        Some(value) => {
+            out.push(1);
+            put_bytes(out, value);
+        }
+    }
+}
+
+pub(crate) fn put_expect(out: &mut Vec<u8>, expect: &Expect<'_>) {
     match expect {
         Expect::Absent => out.push(0),
         Expect::Value(value) => {
@@ -158,14 +190,14 @@ fn put_compare_and_swap(out: &mut Vec<u8>, expect: &Expect<'_>, then: &Write<'_>
             out.push(2);
             put_version(out, *version);
         }
+        Expect::Present => out.push(3),
     }
-    match then.value {
-        None => out.push(0),
-        Some(value) => {
-            out.push(1);
-            put_bytes(out, value);
-        }
-    }
+}
+
+pub(crate) fn put_range(out: &mut Vec<u8>, from: &[u8], to: &[u8]) {
+    out.push(TAG_DELETE_RANGE);
+    put_bytes(out, from);
+    put_bytes(out, to);
 }
 
 /// Appends a version.
@@ -303,6 +335,8 @@ impl<'a> Commands<'a> {
                 Operation::Batch(writes)
             }
             5 => Operation::OpenSession,
+            TAG_TRANSACTION => Operation::Transaction(read_transaction(reader)?),
+            TAG_DELETE_RANGE => Operation::DeleteRange { from: reader.bytes()?, to: reader.bytes()? },
             _ => return Err(reader.corrupt("a command is not known to this version of FlareDB")),
         };
         Ok(Command { request, operation })
@@ -324,7 +358,7 @@ impl<'a> Iterator for Commands<'a> {
     }
 }
 
-fn read_write<'a>(reader: &mut Reader<'a>, tag: u8) -> Result<Write<'a>, Corrupt> {
+pub(crate) fn read_write<'a>(reader: &mut Reader<'a>, tag: u8) -> Result<Write<'a>, Corrupt> {
     let key = reader.bytes()?;
     match tag {
         1 => Ok(Write { key, value: Some(reader.bytes()?) }),
@@ -335,12 +369,7 @@ fn read_write<'a>(reader: &mut Reader<'a>, tag: u8) -> Result<Write<'a>, Corrupt
 
 fn read_compare_and_swap<'a>(reader: &mut Reader<'a>) -> Result<Operation<'a>, Corrupt> {
     let key = reader.bytes()?;
-    let expect = match reader.u8()? {
-        0 => Expect::Absent,
-        1 => Expect::Value(reader.bytes()?),
-        2 => Expect::Version(read_version(reader)?),
-        _ => return Err(reader.corrupt("a comparison is not known")),
-    };
+    let expect = read_expect(reader)?;
     let value = match reader.u8()? {
         0 => None,
         1 => Some(reader.bytes()?),
@@ -349,9 +378,20 @@ fn read_compare_and_swap<'a>(reader: &mut Reader<'a>) -> Result<Operation<'a>, C
     Ok(Operation::CompareAndSwap { expect, then: Write { key, value } })
 }
 
+pub(crate) fn read_expect<'a>(reader: &mut Reader<'a>) -> Result<Expect<'a>, Corrupt> {
+    match reader.u8()? {
+        0 => Ok(Expect::Absent),
+        1 => Ok(Expect::Value(reader.bytes()?)),
+        2 => Ok(Expect::Version(read_version(reader)?)),
+        3 => Ok(Expect::Present),
+        _ => Err(reader.corrupt("a comparison is not known")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transaction::{Compare, TransactionOperation};
     use proptest::prelude::*;
 
     fn commands() -> Vec<Command<'static>> {
@@ -378,7 +418,29 @@ mod tests {
                 operation: Operation::Batch(vec![write, Write { key: b"", value: None }]),
             },
             Command { request, operation: Operation::OpenSession },
+            Command {
+                request: None,
+                operation: Operation::CompareAndSwap { expect: Expect::Present, then: write },
+            },
+            Command { request, operation: Operation::DeleteRange { from: b"a", to: b"" } },
+            Command { request, operation: Operation::Transaction(transaction(write, version)) },
+            Command { request: None, operation: Operation::Transaction(Transaction::default()) },
         ]
+    }
+
+    fn transaction(write: Write<'static>, version: Version) -> Transaction<'static> {
+        let compare = |expect| Compare { key: b"k", expect };
+        let expects = [Expect::Absent, Expect::Value(b"old"), Expect::Version(version), Expect::Present];
+        Transaction {
+            compares: expects.into_iter().map(compare).collect(),
+            then: vec![
+                TransactionOperation::Write(write),
+                TransactionOperation::Write(Write { key: b"gone", value: None }),
+                TransactionOperation::DeleteRange { from: b"a", to: b"b" },
+                TransactionOperation::Get(b"k"),
+            ],
+            otherwise: vec![TransactionOperation::Get(b"other")],
+        }
     }
 
     #[test]
@@ -406,7 +468,37 @@ mod tests {
         }
     }
 
+    /// A count is read long before what it counts: the list must grow with what is there, and not with the count.
+    #[test]
+    fn a_count_that_nothing_follows_is_refused() {
+        let mut count = Vec::new();
+        put_varint(&mut count, u64::MAX);
+        let lists: [&[u8]; 4] =
+            [&[0, 4], &[0, TAG_TRANSACTION], &[0, TAG_TRANSACTION, 0], &[0, TAG_TRANSACTION, 0, 0]];
+        for list in lists {
+            let bytes = [list, &count].concat();
+            let read: Vec<_> = Commands::new(&bytes).collect();
+            assert!(matches!(read[..], [Err(_)]), "{read:?}");
+        }
+    }
+
     proptest! {
+        /// Any bytes seldom begin like a command: damage to real ones gets further into the decoder.
+        #[test]
+        fn damaged_commands_are_read_or_refused(place: prop::sample::Index, byte: u8) {
+            let mut encoded = Encoded::default();
+            commands().iter().for_each(|command| encoded.push(command));
+            let place = place.index(encoded.bytes.len());
+            encoded.bytes[place] = byte;
+            assert!(Commands::new(&encoded.bytes).count() <= encoded.bytes.len());
+        }
+
+        #[test]
+        fn any_transaction_is_read_or_refused(bytes: Vec<u8>) {
+            let bytes = [&[0, TAG_TRANSACTION][..], &bytes].concat();
+            assert!(Commands::new(&bytes).count() <= bytes.len());
+        }
+
         #[test]
         fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
             if let Ok(Payload::Keys { commands, .. }) = Payload::decode(&bytes) {

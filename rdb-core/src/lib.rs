@@ -14,6 +14,8 @@ pub mod command;
 pub mod hlc;
 pub mod ids;
 pub mod raft;
+pub mod range;
 pub mod record;
 pub mod sessions;
+pub mod transaction;
 pub mod version;

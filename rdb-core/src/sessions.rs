@@ -8,6 +8,7 @@
 use crate::codec::{Corrupt, Reader, put_varint};
 use crate::command::{RequestId, put_version, read_version};
 use crate::ids::Index;
+use crate::transaction::Outcome;
 use crate::version::Version;
 use std::collections::BTreeMap;
 
@@ -15,20 +16,39 @@ use std::collections::BTreeMap;
 pub const SESSIONS_MAX: usize = 4096;
 /// Answers that one session keeps. A client with more writes in flight than this has its oldest forgotten.
 pub const ANSWERS_MAX: usize = 4096;
+/// What is kept of what a transaction's gets have found, for one transaction. The session is written anew with every batch
+/// that has one of its writes, so what is large is not kept: its retry is told that the transaction was executed and how
+/// it went, and not what it found.
+pub const RESULTS_BYTES_MAX: usize = 1 << 10;
+/// The same for a session as a whole.
+pub const SESSION_RESULTS_BYTES_MAX: usize = 64 << 10;
 
 const FORMAT: u8 = 1;
 
 /// The answer to a write that was executed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// It was applied under this version.
     Done(Version),
     /// Its comparison failed against the record of this version; `None` where there was no record.
     Mismatch(Option<Version>),
+    /// The transaction was executed.
+    Transaction(Outcome),
+    /// The transaction was not applied, since its gets found too much.
+    FoundTooMuch,
+}
+
+impl Answer {
+    fn results_bytes(&self) -> usize {
+        match self {
+            Answer::Transaction(outcome) => outcome.results_bytes(),
+            Answer::Done(_) | Answer::Mismatch(_) | Answer::FoundTooMuch => 0,
+        }
+    }
 }
 
 /// What to do with a named write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// It was not seen before: execute it and record the answer.
     Execute,
@@ -43,6 +63,35 @@ struct Session {
     last_used: Index,
     lowest: u64,
     answers: BTreeMap<u64, Answer>,
+    /// What the transactions' results among the answers take.
+    results_bytes: usize,
+}
+
+impl Session {
+    /// Keeps an answer, without what is too large in it.
+    fn keep(&mut self, sequence: u64, answer: Answer) {
+        let answer = match answer {
+            Answer::Transaction(outcome) => {
+                let room = SESSION_RESULTS_BYTES_MAX.saturating_sub(self.results_bytes);
+                Answer::Transaction(outcome.within(room.min(RESULTS_BYTES_MAX)))
+            }
+            answer => answer,
+        };
+        self.insert(sequence, answer);
+    }
+
+    fn insert(&mut self, sequence: u64, answer: Answer) {
+        self.results_bytes += answer.results_bytes();
+        self.answers.insert(sequence, answer);
+    }
+
+    /// Drops the answers below `lowest`.
+    fn forget(&mut self, lowest: u64) {
+        self.lowest = lowest;
+        let kept = self.answers.split_off(&lowest);
+        let forgotten = std::mem::replace(&mut self.answers, kept);
+        self.results_bytes -= forgotten.values().map(Answer::results_bytes).sum::<usize>();
+    }
 }
 
 /// The sessions of one region.
@@ -78,14 +127,13 @@ impl Sessions {
     pub fn judge(&mut self, request: RequestId, index: Index) -> Verdict {
         let Some(session) = self.sessions.get_mut(&request.client) else { return Verdict::Expired };
         if let Some(answer) = session.answers.get(&request.sequence) {
-            return Verdict::Answered(*answer);
+            return Verdict::Answered(answer.clone());
         }
         if request.sequence < session.lowest {
             return Verdict::Expired;
         }
         if request.lowest > session.lowest {
-            session.lowest = request.lowest;
-            session.answers = session.answers.split_off(&request.lowest);
+            session.forget(request.lowest);
         }
         self.touch(request.client, index);
         Verdict::Execute
@@ -94,10 +142,11 @@ impl Sessions {
     /// Records the answer to a write that [`Sessions::judge`] let through.
     pub fn record(&mut self, request: RequestId, answer: Answer) {
         let Some(session) = self.sessions.get_mut(&request.client) else { return };
-        session.answers.insert(request.sequence, answer);
+        session.keep(request.sequence, answer);
         if session.answers.len() > ANSWERS_MAX
-            && let Some((forgotten, _)) = session.answers.pop_first()
+            && let Some((forgotten, answer)) = session.answers.pop_first()
         {
+            session.results_bytes -= answer.results_bytes();
             session.lowest = session.lowest.max(forgotten + 1);
         }
     }
@@ -130,6 +179,11 @@ impl Sessions {
                     out.push(3);
                     put_version(&mut out, *version);
                 }
+                Answer::Transaction(outcome) => {
+                    out.push(4);
+                    outcome.put(&mut out);
+                }
+                Answer::FoundTooMuch => out.push(5),
             }
         }
         Some(out)
@@ -145,16 +199,18 @@ impl Sessions {
             return Err(reader.corrupt("its format is not known to this version of FlareDB"));
         }
         let mut session =
-            Session { last_used: reader.varint()?, lowest: reader.varint()?, answers: BTreeMap::new() };
+            Session { last_used: reader.varint()?, lowest: reader.varint()?, ..Session::default() };
         while !reader.is_empty() {
             let sequence = reader.varint()?;
             let answer = match reader.u8()? {
                 1 => Answer::Done(read_version(&mut reader)?),
                 2 => Answer::Mismatch(None),
                 3 => Answer::Mismatch(Some(read_version(&mut reader)?)),
+                4 => Answer::Transaction(Outcome::read(&mut reader)?),
+                5 => Answer::FoundTooMuch,
                 _ => return Err(reader.corrupt("an answer is not known to this version of FlareDB")),
             };
-            session.answers.insert(sequence, answer);
+            session.insert(sequence, answer);
         }
         self.by_use.insert((session.last_used, client));
         self.sessions.insert(client, session);
@@ -166,14 +222,19 @@ impl Sessions {
 mod tests {
     use super::*;
     use crate::ids::{Era, NodeId};
+    use crate::transaction::{Found, OperationResult};
     use crate::version::Hlc;
 
     fn request(sequence: u64, lowest: u64) -> RequestId {
         RequestId { client: 1, sequence, lowest }
     }
 
+    fn version(hlc: u64) -> Version {
+        Version { era: Era(1), hlc: Hlc(hlc), node: NodeId(1) }
+    }
+
     fn done(hlc: u64) -> Answer {
-        Answer::Done(Version { era: Era(1), hlc: Hlc(hlc), node: NodeId(1) })
+        Answer::Done(version(hlc))
     }
 
     #[test]
@@ -201,16 +262,81 @@ mod tests {
         assert_eq!(sessions.len(), SESSIONS_MAX);
     }
 
+    /// A transaction whose one get has found this many bytes.
+    fn transaction(bytes: usize) -> Answer {
+        let version = version(9);
+        let found = OperationResult::Found(Some(Found { version, value: vec![7; bytes] }));
+        let results = Some(vec![OperationResult::Written, OperationResult::Found(None), found]);
+        Answer::Transaction(Outcome { held: true, version: Some(version), results })
+    }
+
+    fn recorded(sessions: &mut Sessions, sequence: u64, lowest: u64, answer: Answer) -> Answer {
+        assert_eq!(sessions.judge(request(sequence, lowest), 6), Verdict::Execute);
+        sessions.record(request(sequence, lowest), answer);
+        let Verdict::Answered(kept) = sessions.judge(request(sequence, lowest), 7) else { panic!() };
+        kept
+    }
+
+    #[test]
+    fn what_a_transaction_found_is_kept_if_it_is_little() {
+        let mut sessions = Sessions::default();
+        sessions.open(1, 5);
+        let small = transaction(RESULTS_BYTES_MAX - 34);
+        assert_eq!(recorded(&mut sessions, 1, 1, small.clone()), small);
+        let large = recorded(&mut sessions, 2, 1, transaction(RESULTS_BYTES_MAX - 34 + 1));
+        let expected = Outcome { held: true, version: Some(version(9)), results: None };
+        assert_eq!(large, Answer::Transaction(expected.clone()), "that it was done is never forgotten");
+        // Many small ones are much, too, until the client has seen their answers.
+        let most = 1 + SESSION_RESULTS_BYTES_MAX as u64 / RESULTS_BYTES_MAX as u64;
+        for sequence in 3..=most {
+            assert_eq!(recorded(&mut sessions, sequence, 1, small.clone()), small, "{sequence}");
+        }
+        assert_eq!(recorded(&mut sessions, most + 1, 1, small.clone()), Answer::Transaction(expected));
+        assert_eq!(recorded(&mut sessions, most + 2, most + 2, small.clone()), small, "the others are seen");
+    }
+
     #[test]
     fn sessions_come_back_from_disk() {
         let mut sessions = Sessions::default();
         sessions.open(1, 5);
-        for sequence in 1..=3 {
+        let failed = Outcome { held: false, version: None, results: Some(vec![]) };
+        let answers = [
+            done(1),
+            Answer::Mismatch(None),
+            Answer::Mismatch(Some(version(3))),
+            transaction(10),
+            transaction(5000),
+            Answer::Transaction(failed),
+            Answer::FoundTooMuch,
+        ];
+        for (sequence, answer) in (1..).zip(answers) {
             sessions.judge(request(sequence, 1), 6);
-            sessions.record(request(sequence, 1), done(sequence));
+            sessions.record(request(sequence, 1), answer);
         }
         let mut loaded = Sessions::default();
-        loaded.load(1, &sessions.encode(1).unwrap()).unwrap();
+        let bytes = sessions.encode(1).unwrap();
+        loaded.load(1, &bytes).unwrap();
         assert_eq!(loaded, sessions);
+        // Whatever a disk returns, it is read or refused.
+        for cut in 0..bytes.len() {
+            let _ = Sessions::default().load(1, &bytes[..cut]);
+        }
+    }
+
+    /// These bytes were written before there were transactions.
+    #[test]
+    fn sessions_of_before_are_still_read() {
+        let mut bytes = vec![FORMAT, 6, 1];
+        for (sequence, tag) in [(1, 1), (2, 2), (3, 3)] {
+            bytes.extend([sequence, tag]);
+            if tag != 2 {
+                put_version(&mut bytes, version(u64::from(sequence)));
+            }
+        }
+        let mut loaded = Sessions::default();
+        loaded.load(1, &bytes).unwrap();
+        assert_eq!(loaded.judge(request(1, 1), 7), Verdict::Answered(done(1)));
+        assert_eq!(loaded.judge(request(2, 1), 7), Verdict::Answered(Answer::Mismatch(None)));
+        assert_eq!(loaded.judge(request(3, 1), 7), Verdict::Answered(Answer::Mismatch(Some(version(3)))));
     }
 }

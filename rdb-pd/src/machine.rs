@@ -52,7 +52,7 @@ impl Machine {
             self.state.advance(entry);
             answers.push(self.apply_entry(entry, &mut records)?);
         }
-        let changes = Changes { records, sessions: Vec::new(), state: self.state.encode() };
+        let changes = Changes { records, state: self.state.encode(), ..Changes::default() };
         Ok(Applied { changes, answers })
     }
 

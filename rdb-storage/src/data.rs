@@ -141,6 +141,9 @@ impl Data {
     ///
     /// Of one region's changes, each call follows the one before; regions do not wait for each other.
     ///
+    /// A range that is removed becomes a tombstone of RocksDB, which costs the same for many keys as for none. So nobody
+    /// learns how many keys there were; to count them would be to read them.
+    ///
     /// # Errors
     /// It could not be written, or the state in it cannot be read. The node must stop.
     pub fn apply(&self, region: RegionId, namespace: NamespaceId, changes: &Changes) -> Result<()> {
@@ -152,6 +155,11 @@ impl Data {
         self.write(std::mem::take(&mut batch))?;
         for (client, session) in &changes.sessions {
             put(&mut batch, &keys::session(region, *client), session.as_deref());
+        }
+        // Within the batch these come first: a record in such a range was written after it.
+        for range in &changes.removed {
+            let keys = keys::record_range(namespace, range);
+            batch.delete_range(&keys.start, &keys.end);
         }
         for (key, record) in &changes.records {
             put(&mut batch, &keys::record(namespace, key), record.as_deref());

@@ -18,6 +18,7 @@
 //! [`crate::identity::FORMAT`].
 
 use rdb_core::ids::{Index, NamespaceId, RegionId};
+use rdb_core::range::KeyRange;
 use std::ops::Range;
 
 /// Column family of the log database: entries.
@@ -175,6 +176,15 @@ pub(crate) fn records(namespace: NamespaceId) -> Range<Vec<u8>> {
     prefixed(record(namespace, &[]))
 }
 
+/// The keys of those of a namespace's records that lie in a range.
+pub(crate) fn record_range(namespace: NamespaceId, range: &KeyRange) -> Range<Vec<u8>> {
+    let start = record(namespace, &range.from);
+    let end = if range.to.is_empty() { records(namespace).end } else { record(namespace, &range.to) };
+    // RocksDB fails on a range that ends before it begins, and with it the node.
+    let end = end.max(start.clone());
+    start..end
+}
+
 /// Whose a key of the data database is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Owner {
@@ -268,6 +278,17 @@ mod tests {
         fn records_sort_as_user_keys_do(namespace: u32, a: Vec<u8>, b: Vec<u8>) {
             let namespace = NamespaceId(namespace);
             prop_assert_eq!(record(namespace, &a).cmp(&record(namespace, &b)), a.cmp(&b));
+        }
+
+        #[test]
+        fn a_range_of_records_has_the_keys_of_the_range_and_of_no_other_namespace(
+            namespace in edge(), other in edge(), from: Vec<u8>, to: Vec<u8>, key: Vec<u8>,
+        ) {
+            let range = KeyRange { from, to };
+            let keys = record_range(NamespaceId(narrow(namespace)), &range);
+            prop_assert!(keys.start <= keys.end);
+            let expected = narrow(namespace) == narrow(other) && range.contains(&key);
+            prop_assert_eq!(keys.contains(&record(NamespaceId(narrow(other)), &key)), expected);
         }
 
         #[test]

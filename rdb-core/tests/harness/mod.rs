@@ -92,6 +92,7 @@ impl Data {
     }
 
     fn write(&mut self, changes: Changes) {
+        self.records.retain(|key, _| !changes.removed.iter().any(|range| range.contains(key)));
         for (key, record) in changes.records {
             match record {
                 Some(record) => drop(self.records.insert(key, record)),

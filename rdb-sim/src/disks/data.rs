@@ -79,6 +79,11 @@ fn batches(mut changes: Changes) -> [Changes; 2] {
 
 impl Stored {
     pub(crate) fn write(&mut self, changes: &Changes) {
+        for (key, old) in
+            self.records.extract_if(.., |key, _| changes.removed.iter().any(|range| range.contains(key)))
+        {
+            self.digest ^= hash(&key, Some(&old));
+        }
         for (key, record) in &changes.records {
             let old = match record {
                 Some(record) => self.records.insert(key.clone(), record.clone()),

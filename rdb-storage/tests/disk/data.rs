@@ -3,6 +3,7 @@
 use crate::support::{REGION, copy, open, private};
 use rdb_core::apply::{Changes, State, View as _};
 use rdb_core::ids::{NamespaceId, RegionId};
+use rdb_core::range::KeyRange;
 use rdb_core::sessions::Sessions;
 use rdb_storage::Data;
 
@@ -15,6 +16,7 @@ fn changes(index: u64, value_bytes: usize) -> Changes {
     let mut value = index.to_be_bytes().to_vec();
     value.resize(8 + value_bytes, index.to_le_bytes()[0]);
     Changes {
+        removed: Vec::new(),
         records: vec![(b"last".to_vec(), Some(index.to_be_bytes().to_vec())), (slot(index), Some(value))],
         sessions: vec![(5, sessions.encode(5))],
         state: State { applied: index, truncate_to: index, ..State::default() }.encode(),
@@ -63,6 +65,57 @@ fn records_are_read_as_they_were_applied() {
     region.apply(&removal).unwrap();
     assert_eq!(region.get(b"last").unwrap(), None, "the later of two changes of a key counts");
     assert!(data.load(REGION).unwrap().unwrap().1.is_empty());
+}
+
+/// Keys that are put in this namespace and in its neighbours, and what is left of them, also after a restart.
+#[test]
+fn a_range_is_removed_before_the_records_of_its_batch_are_written() {
+    let parent = private();
+    let path = parent.path().join("node");
+    let engine = open(&path).unwrap();
+    let data = engine.data();
+    let neighbours = [NamespaceId(6), NamespaceId(8)];
+    let put = |keys: &[&[u8]]| keys.iter().map(|key| (key.to_vec(), Some(b"v".to_vec()))).collect();
+    let state = |applied| State { applied, ..State::default() }.encode();
+    let keys: [&[u8]; 6] = [b"a", b"b", b"b/1", b"b/2", b"c", b"\xff\xff"];
+    for (region, namespace) in [(16, NAMESPACE), (17, neighbours[0]), (18, neighbours[1])] {
+        let changes = Changes { records: put(&keys), state: state(1), ..Changes::default() };
+        data.apply(RegionId(region), namespace, &changes).unwrap();
+    }
+    data.flush().unwrap();
+    let left = |data: &Data| {
+        let keys = data
+            .records(NAMESPACE)
+            .unwrap()
+            .into_iter()
+            .map(|(key, _)| String::from_utf8_lossy(&key).into_owned());
+        keys.collect::<Vec<_>>().join(" ")
+    };
+    let remove = |from: &[u8], to: &[u8]| KeyRange { from: from.to_vec(), to: to.to_vec() };
+    // Some flushed, one not; one comes back in the same batch; and a range of nothing, which harms nobody.
+    let unflushed = Changes { records: put(&[b"b/3"]), state: state(2), ..Changes::default() };
+    data.apply(REGION, NAMESPACE, &unflushed).unwrap();
+    let removed = vec![remove(b"b/", b"b0"), remove(b"c", b"a")];
+    data.apply(
+        REGION,
+        NAMESPACE,
+        &Changes { removed, records: put(&[b"b/2"]), sessions: vec![], state: state(3) },
+    )
+    .unwrap();
+    assert_eq!(left(&data), "a b b/2 c \u{fffd}\u{fffd}");
+    // To the end of the namespace, and not into the next one.
+    let removed = vec![remove(b"b/2", b"")];
+    data.apply(REGION, NAMESPACE, &Changes { removed, records: vec![], sessions: vec![], state: state(4) })
+        .unwrap();
+    assert_eq!(left(&data), "a b");
+    data.close().unwrap();
+    drop(engine);
+    let engine = open(&path).unwrap();
+    let data = engine.data();
+    assert_eq!(left(&data), "a b");
+    for neighbour in neighbours {
+        assert_eq!(data.records(neighbour).unwrap().len(), keys.len());
+    }
 }
 
 #[test]

@@ -22,6 +22,7 @@ fn fill(data: &Data, region: RegionId, namespace: NamespaceId, applied: Index, k
     }
     let value = vec![applied.to_le_bytes()[0]; 100];
     let changes = Changes {
+        removed: Vec::new(),
         records: keys.map(|key| (key.to_be_bytes().to_vec(), Some(value.clone()))).collect(),
         sessions: clients.iter().map(|client| (*client, sessions.encode(*client))).collect(),
         state: State { applied, applied_term: 3, ..State::default() }.encode(),

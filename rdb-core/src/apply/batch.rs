@@ -1,0 +1,92 @@
+//! What is being applied: reads see the batch's own writes and range deletes.
+
+use super::{Error, View};
+use crate::command::Write;
+use crate::range::{self, KeyRange, KeyRanges};
+use crate::record;
+use crate::version::Version;
+use std::collections::{BTreeMap, BTreeSet};
+
+pub(super) type Found = (Version, Option<Vec<u8>>);
+
+type Key = Vec<u8>;
+type Record = Option<Vec<u8>>;
+
+pub(super) struct Batch<'v, V> {
+    view: &'v V,
+    /// Removed before anything in `records` is written.
+    removed: KeyRanges,
+    records: Records,
+    pub(super) sessions: BTreeSet<u64>,
+}
+
+/// Most batches only write, and then a list is enough. The first command that reads or removes a range sorts it.
+enum Records {
+    Listed(Vec<(Key, Record)>),
+    Sorted(BTreeMap<Key, Record>),
+}
+
+impl<'v, V: View> Batch<'v, V> {
+    pub(super) fn new(view: &'v V) -> Self {
+        let records = Records::Listed(Vec::new());
+        Self { view, removed: KeyRanges::default(), records, sessions: BTreeSet::new() }
+    }
+
+    pub(super) fn write(&mut self, write: &Write<'_>, version: Version) {
+        let record = write.value.map(|value| record::encode(version, Some(value)));
+        match &mut self.records {
+            Records::Listed(records) => records.push((write.key.to_vec(), record)),
+            Records::Sorted(records) => drop(records.insert(write.key.to_vec(), record)),
+        }
+    }
+
+    /// Removes what is stored in the range, and what this batch has written there.
+    pub(super) fn remove_range(&mut self, from: &[u8], to: &[u8]) {
+        if range::is_empty(from, to) {
+            return;
+        }
+        let records = self.sorted();
+        if to.is_empty() {
+            records.split_off(from);
+        } else {
+            records.extract_if(from.to_vec()..to.to_vec(), |_, _| true).for_each(drop);
+        }
+        self.removed.add(from, to);
+    }
+
+    pub(super) fn get(&mut self, key: &[u8]) -> Result<Option<Found>, Error<V::Error>> {
+        let decode = |bytes: &[u8]| {
+            let record = record::decode(bytes).map_err(|source| Error::Corrupt { index: 0, source })?;
+            Ok((record.version, record.value.map(<[u8]>::to_vec)))
+        };
+        if let Some(record) = self.sorted().get(key) {
+            return record.as_deref().map(decode).transpose();
+        }
+        if self.removed.contains(key) {
+            return Ok(None);
+        }
+        self.view.get(key).map_err(Error::View)?.as_deref().map(decode).transpose()
+    }
+
+    fn sorted(&mut self) -> &mut BTreeMap<Key, Record> {
+        if let Records::Listed(records) = &mut self.records {
+            let mut sorted = BTreeMap::new();
+            // In order: of one key's records the last one stays.
+            sorted.extend(std::mem::take(records));
+            self.records = Records::Sorted(sorted);
+        }
+        match &mut self.records {
+            Records::Sorted(records) => records,
+            Records::Listed(_) => unreachable!("it was sorted above"),
+        }
+    }
+
+    /// What is to be written: see [`super::Changes`].
+    pub(super) fn finish(self) -> (Vec<KeyRange>, Vec<(Key, Record)>, BTreeSet<u64>) {
+        let records = match self.records {
+            Records::Listed(records) => records,
+            Records::Sorted(records) => records.into_iter().collect(),
+        };
+        (self.removed.into_vec(), records, self.sessions)
+    }
+}
