@@ -3,7 +3,7 @@
 use super::reads::{Served, Wanted};
 use super::request::{self, found, request_id, to_wire};
 use super::status::{self, Answered, answered};
-use super::{Target, limits, pipe};
+use super::{Target, limits, pipe, transaction};
 use crate::metrics::{Operation, Result as MetricResult};
 use crate::shared::Shared;
 use crate::waiter::Answers;
@@ -131,6 +131,27 @@ impl KvService {
         }
     }
 
+    async fn transaction(
+        &self,
+        asked: v1::TransactionRequest,
+        timeout: Duration,
+    ) -> Result<v1::TransactionResponse, v1::Error> {
+        let mut commands = Encoded::default();
+        let request = request_id(asked.request.as_ref());
+        transaction::push_transaction(&mut commands, &asked.transaction.unwrap_or_default(), request)?;
+        let target = self.0.target(&asked.namespace, asked.epoch).await?;
+        match self.command(target, commands, timeout).await? {
+            Answer::Transaction(outcome) => Ok(v1::TransactionResponse {
+                header: Some(self.0.header(target.region, target.epoch)),
+                result: Some(transaction::transaction_result(outcome)),
+            }),
+            other => Err(match done(&other) {
+                Err(error) => error,
+                Ok(_) => status::internal("a write's answer to a transaction".to_owned()),
+            }),
+        }
+    }
+
     async fn open_session(
         &self,
         open: v1::OpenSessionRequest,
@@ -192,6 +213,26 @@ impl Kv for KvService {
         answered(self.write(&namespace, epoch, timeout, push).await)
     }
 
+    async fn transaction(
+        &self,
+        request: Request<v1::TransactionRequest>,
+    ) -> Answered<v1::TransactionResponse> {
+        let timeout = self.0.timeout(&request);
+        answered(KvService::transaction(self, request.into_inner(), timeout).await)
+    }
+
+    async fn delete_range(&self, request: Request<v1::DeleteRangeRequest>) -> Answered<v1::WriteResponse> {
+        let timeout = self.0.timeout(&request);
+        let v1::DeleteRangeRequest { namespace, epoch, range, request } = request.into_inner();
+        let Some(range) = range else {
+            // Its ends would both be empty, which is all of the namespace.
+            return answered(Err(status::invalid("the request names no range".to_owned())));
+        };
+        let push =
+            |out: &mut Encoded| transaction::push_delete_range(out, &range, request_id(request.as_ref()));
+        answered(self.write(&namespace, epoch, timeout, push).await)
+    }
+
     async fn open_session(
         &self,
         request: Request<v1::OpenSessionRequest>,
@@ -236,7 +277,10 @@ fn done(answer: &Answer) -> Result<v1::Version, v1::Error> {
         Answer::Done(version) => Ok(to_wire(*version)),
         Answer::EraMismatch => Err(status::era_mismatch()),
         Answer::SessionExpired => Err(status::session_expired()),
-        Answer::Mismatch { .. } => Err(status::internal("a comparison where there was none".to_owned())),
+        Answer::FoundTooMuch => Err(status::found_too_much()),
+        Answer::Mismatch { .. } | Answer::Transaction(_) => {
+            Err(status::internal("an answer to another question than the one asked".to_owned()))
+        }
     }
 }
 

@@ -8,6 +8,7 @@ mod pipe;
 mod reads;
 mod request;
 mod status;
+mod transaction;
 
 pub(crate) use cluster::ClusterService;
 pub(crate) use kv::KvService;

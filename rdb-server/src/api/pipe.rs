@@ -11,7 +11,7 @@
 use super::kv::{disk_failed, read_records};
 use super::reads::{Served, Wanted};
 use super::request::{self, error_result, found, write_result};
-use super::{Target, limits, status};
+use super::{Target, limits, status, transaction};
 use crate::budget::Share;
 use crate::mailbox::Event;
 use crate::metrics::{Operation, Result as MetricResult};
@@ -593,6 +593,8 @@ fn push_write(
         WireOperation::Delete(delete) => request::push_delete(out, delete, request)?,
         WireOperation::Cas(cas) => request::push_cas(out, cas, request)?,
         WireOperation::BatchWrite(batch) => request::push_batch(out, batch, request)?,
+        WireOperation::Transaction(wire) => transaction::push_transaction(out, wire, request)?,
+        WireOperation::DeleteRange(range) => transaction::push_delete_range(out, range, request)?,
         WireOperation::Get(_) | WireOperation::BatchGet(_) => unreachable!("reads are sorted out before"),
     }
     writes.ids.push(id);

@@ -1,6 +1,7 @@
 //! Requests as they come over the wire, turned into the core's commands once they are known to be within the limits;
 //! and the core's answers, turned into the wire's.
 
+use super::transaction::transaction_result;
 use super::{limits, status};
 use bytes::Bytes;
 use rdb_core::apply::Answer;
@@ -51,6 +52,7 @@ pub(super) fn push_cas(
         Some(WireExpect::Absent(_)) => Expect::Absent,
         Some(WireExpect::Value(value)) => Expect::Value(value),
         Some(WireExpect::Version(version)) => Expect::Version(from_wire(version)),
+        Some(WireExpect::Present(_)) => Expect::Present,
         None => {
             let message = "the compare-and-swap does not say what it expects".to_owned();
             return Err(status::invalid(message));
@@ -90,13 +92,13 @@ pub(super) fn check_batch_get(get: &v1::BatchGet) -> Result<(), v1::Error> {
     get.keys.iter().try_for_each(|key| limits::key(key))
 }
 
-fn write_put(put: &v1::Put) -> Result<Write<'_>, v1::Error> {
+pub(super) fn write_put(put: &v1::Put) -> Result<Write<'_>, v1::Error> {
     limits::key(&put.key)?;
     limits::value(&put.value)?;
     Ok(Write { key: &put.key, value: Some(&put.value) })
 }
 
-fn write_delete(delete: &v1::Delete) -> Result<Write<'_>, v1::Error> {
+pub(super) fn write_delete(delete: &v1::Delete) -> Result<Write<'_>, v1::Error> {
     limits::key(&delete.key)?;
     Ok(Write { key: &delete.key, value: None })
 }
@@ -117,6 +119,8 @@ pub(super) fn write_result(answer: Answer) -> v1::pipe_result::Result {
         Answer::Mismatch { version, found } => {
             Wire::Mismatch(v1::Mismatch { version: version.map(to_wire), found: found.map(Bytes::from) })
         }
+        Answer::Transaction(outcome) => Wire::Transaction(transaction_result(outcome)),
+        Answer::FoundTooMuch => Wire::NotDone(status::found_too_much()),
         Answer::EraMismatch => Wire::NotDone(status::era_mismatch()),
         Answer::SessionExpired => Wire::InDoubt(status::session_expired()),
     }

@@ -4,6 +4,7 @@
 use crate::config::Member;
 use bytes::Bytes;
 use prost::Message as _;
+use rdb_core::apply::FOUND_BYTES_MAX;
 use rdb_core::ids::{Epoch, NodeId};
 use rdb_proto::{ERROR_METADATA_KEY, v1};
 use std::time::Duration;
@@ -164,6 +165,12 @@ pub(crate) fn era_mismatch() -> v1::Error {
         "the namespace changed its mode while the write was on its way; it was not applied".to_owned(),
         "ask again",
     )
+}
+
+pub(crate) fn found_too_much() -> v1::Error {
+    invalid(format!(
+        "the transaction's gets found more than {FOUND_BYTES_MAX} bytes of values, which is the limit"
+    ))
 }
 
 pub(crate) fn internal(message: String) -> v1::Error {
