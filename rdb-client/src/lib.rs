@@ -35,6 +35,7 @@ mod pipe;
 mod route;
 mod session;
 mod status;
+mod transaction;
 mod unary;
 mod values;
 
@@ -44,4 +45,5 @@ pub use error::{Attempted, Code, Error, Refusal, WriteError};
 pub use meta::{ClusterStatus, NamespaceStatus, NodeStatus, RegionStatus};
 pub use namespace::Namespace;
 pub use options::{Options, Transport};
+pub use transaction::{OperationResult, Transaction, TransactionOutcome};
 pub use values::{CasOutcome, Expect, Mode, ParseVersionError, Record, Version, Write, Written};

@@ -7,6 +7,7 @@ use crate::pipe::{Answer, Lane};
 use crate::route::Route;
 use crate::session::Named;
 use crate::status::Failed;
+use crate::transaction::{Transaction, TransactionOutcome, prefix_end};
 use crate::unary;
 use crate::values::{CasOutcome, Expect, Record, Version, Write, Written};
 use bytes::Bytes;
@@ -97,6 +98,7 @@ impl Namespace {
             Expect::Absent => WireExpect::Absent(v1::Absent {}),
             Expect::Value(value) => WireExpect::Value(value),
             Expect::Version(version) => WireExpect::Version(version.into()),
+            Expect::Present => WireExpect::Present(v1::Present {}),
         };
         let cas = v1::CompareAndSwap { key: key.into(), expect: Some(expect), then_put: then };
         let answer = self.call(Lane::Writes, Operation::Cas(cas)).await?;
@@ -110,6 +112,35 @@ impl Namespace {
             }),
             other => Err(WriteError::InDoubt(self.misfit(&other))),
         }
+    }
+
+    /// Looks at some keys, and does one list of operations or another, all at one moment.
+    pub async fn transaction(&self, transaction: Transaction) -> Result<TransactionOutcome, WriteError> {
+        let shape = transaction.shape();
+        let answer = self.call(Lane::Writes, Operation::Transaction(transaction.wire)).await?;
+        let epoch = answer.epoch;
+        let outcome = match &answer.result {
+            PipeResult::Transaction(result) => shape.read(result.clone(), epoch),
+            _ => None,
+        };
+        outcome.ok_or_else(|| WriteError::InDoubt(self.misfit(&answer.result)))
+    }
+
+    /// Removes the keys from `from` up to, and without, `to`; all from there on where `to` is empty. It takes no longer for
+    /// many keys than for few, and does not tell how many there were.
+    pub async fn delete_range(
+        &self,
+        from: impl Into<Bytes>,
+        to: impl Into<Bytes>,
+    ) -> Result<Written, WriteError> {
+        self.write(Operation::DeleteRange(v1::DeleteRange { from: from.into(), to: to.into() })).await
+    }
+
+    /// Removes the keys that begin with `prefix`; all keys of the namespace where it is empty.
+    pub async fn delete_prefix(&self, prefix: impl Into<Bytes>) -> Result<Written, WriteError> {
+        let prefix = prefix.into();
+        let end = prefix_end(&prefix);
+        self.delete_range(prefix, end).await
     }
 
     async fn read(&self, operation: Operation) -> Result<Answer, Error> {

@@ -93,6 +93,18 @@ impl Call {
                 let request = v1::BatchWriteRequest { namespace, epoch, batch: Some(batch), request };
                 Ok(done(client.batch_write(self.timed(request)).await?.into_inner()))
             }
+            Operation::DeleteRange(range) => {
+                let (namespace, epoch, request) = (self.namespace.clone(), self.epoch(), self.request_id());
+                let request = v1::DeleteRangeRequest { namespace, epoch, range: Some(range), request };
+                Ok(done(client.delete_range(self.timed(request)).await?.into_inner()))
+            }
+            Operation::Transaction(transaction) => {
+                let (namespace, epoch, request) = (self.namespace.clone(), self.epoch(), self.request_id());
+                let transaction = Some(transaction);
+                let request = v1::TransactionRequest { namespace, epoch, transaction, request };
+                let answer = client.transaction(self.timed(request)).await?.into_inner();
+                Ok((answer.header, PipeResult::Transaction(answer.result.unwrap_or_default())))
+            }
             Operation::Cas(cas) => {
                 let (namespace, epoch, request) = (self.namespace.clone(), self.epoch(), self.request_id());
                 let request = v1::CompareAndSwapRequest { namespace, epoch, cas: Some(cas), request };

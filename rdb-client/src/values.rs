@@ -111,7 +111,7 @@ pub struct Written {
     pub epoch: u64,
 }
 
-/// What a compare-and-swap expects to find.
+/// What a compare-and-swap, or a transaction's compare, expects to find.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expect {
     /// No such key.
@@ -120,6 +120,8 @@ pub enum Expect {
     Value(Bytes),
     /// The record of this version.
     Version(Version),
+    /// Some value, whichever.
+    Present,
 }
 
 /// What a compare-and-swap did.

@@ -9,7 +9,8 @@ mod fake;
 
 use fake::{Cluster, Fault};
 use rdb_client::{
-    Bytes, CasOutcome, Client, Code, Error, Expect, Mode, Options, Transport, Write, WriteError,
+    Bytes, CasOutcome, Client, Code, Error, Expect, Mode, OperationResult, Options, Record, Transaction,
+    Transport, Write, WriteError,
 };
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -55,6 +56,77 @@ async fn every_operation() {
             records.iter().map(|r| (&r.key[..], &r.value[..])).collect::<Vec<_>>(),
             [(&b"c"[..], &b"4"[..])]
         );
+    }
+}
+
+#[tokio::test]
+async fn transactions_and_ranges() {
+    for transport in TRANSPORTS {
+        let cluster = Cluster::start(3);
+        let test = connect(&cluster, transport).await.namespace("test");
+        for key in ["a", "b/1", "b/2", "c"] {
+            test.put(key, "1").await.unwrap();
+        }
+        let a = test.get("a").await.unwrap().unwrap();
+        let transaction = || {
+            Transaction::new()
+                .when_version("a", a.version)
+                .when_value("b/1", "1")
+                .when_present("c")
+                .when_absent("d")
+                .then_get("a")
+                .then_put("a", "2")
+                .then_delete("c")
+                .then_delete_range("b/2", "b/3")
+                .then_get("c")
+                .else_get("a")
+                .else_get("d")
+        };
+        let done = test.transaction(transaction()).await.unwrap();
+        assert!(done.held && done.version.is_some() && done.epoch == 1, "{done:?}");
+        let found = |record: &Record| OperationResult::Found(Some(record.clone()));
+        let written = OperationResult::Written;
+        let expected =
+            vec![found(&a), written.clone(), written.clone(), written, OperationResult::Found(None)];
+        assert_eq!(done.results, Some(expected));
+        let now = test.get("a").await.unwrap().unwrap();
+        assert_eq!((&now.value[..], Some(now.version)), (&b"2"[..], done.version));
+        let failed = test.transaction(transaction()).await.unwrap();
+        assert_eq!((failed.held, failed.version), (false, None));
+        assert_eq!(failed.gets().collect::<Vec<_>>(), [Some(&now), None]);
+
+        let swapped = test.compare_and_swap("a", Expect::Present, None).await.unwrap();
+        assert!(matches!(swapped, CasOutcome::Swapped(_)));
+        for key in ["p", "p\u{7f}", "q", "r"] {
+            test.put(key, "1").await.unwrap();
+        }
+        test.delete_prefix("p").await.unwrap();
+        test.delete_range("r", "").await.unwrap();
+        let keys = ["a", "b/1", "b/2", "c", "p", "p\u{7f}", "q", "r"].map(Bytes::from).to_vec();
+        let left = test.batch_get(keys).await.unwrap();
+        assert_eq!(left.into_iter().map(|record| record.key).collect::<Vec<_>>(), ["b/1", "q"]);
+    }
+}
+
+/// Like a compare-and-swap, it is repeated only where the cluster can tell a repetition from a new one.
+#[tokio::test]
+async fn a_transaction_in_doubt_is_repeated_in_a_session_only() {
+    for transport in TRANSPORTS {
+        for sessions in [false, true] {
+            let cluster = Cluster::start(1);
+            let options = Options { sessions, ..options(&cluster, transport) };
+            let test = Client::connect(options).await.unwrap().namespace("test");
+            test.put("first", "1").await.unwrap();
+            let transaction = || Transaction::new().when_absent("a").then_put("a", "1").else_put("b", "1");
+            cluster.fault(1, Fault::BreakAfterApply, 1);
+            let answer = test.transaction(transaction()).await;
+            if sessions {
+                assert!(answer.unwrap().held, "and not what a second one would have found");
+            } else {
+                assert!(matches!(answer, Err(WriteError::InDoubt(Error::Lost { .. }))), "{answer:?}");
+            }
+            assert_eq!((cluster.writes_applied(), cluster.value("b")), (2, None));
+        }
     }
 }
 

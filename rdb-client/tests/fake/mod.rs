@@ -295,10 +295,18 @@ impl State {
                 }
                 done(version)
             }
+            Operation::DeleteRange(range) => {
+                self.delete_range(namespace, &range);
+                done(self.stamp())
+            }
+            Operation::Transaction(transaction) => {
+                PipeResult::Transaction(self.transact(namespace, transaction))
+            }
             Operation::Cas(cas) => {
                 let found = self.data.get(&place(cas.key.clone())).cloned();
                 let expected = match cas.expect.unwrap() {
                     v1::compare_and_swap::Expect::Absent(_) => found.is_none(),
+                    v1::compare_and_swap::Expect::Present(_) => found.is_some(),
                     v1::compare_and_swap::Expect::Value(value) => {
                         found.as_ref().is_some_and(|f| f.0 == value)
                     }
@@ -320,6 +328,47 @@ impl State {
                 done(version)
             }
         }
+    }
+
+    fn delete_range(&mut self, namespace: &str, range: &v1::DeleteRange) {
+        let within = |key: &Bytes| range.from <= *key && (range.to.is_empty() || *key < range.to);
+        self.data.retain(|(of, key), _| of != namespace || !within(key));
+    }
+
+    fn transact(&mut self, namespace: &str, transaction: v1::Transaction) -> v1::TransactionResult {
+        use v1::compare::Expect;
+        use v1::transaction_operation::Operation;
+        let place = |key: &Bytes| (namespace.to_string(), key.clone());
+        let held = transaction.compares.iter().all(|compare| {
+            let found = self.data.get(&place(&compare.key));
+            match compare.expect.as_ref().unwrap() {
+                Expect::Absent(_) => found.is_none(),
+                Expect::Present(_) => found.is_some(),
+                Expect::Value(value) => found.is_some_and(|found| found.0 == value),
+                Expect::Version(version) => found.is_some_and(|found| found.1 == *version),
+            }
+        });
+        let operations = if held { transaction.then } else { transaction.otherwise };
+        let writes =
+            operations.iter().any(|operation| !matches!(operation.operation, Some(Operation::Get(_))));
+        let version = writes.then(|| self.stamp());
+        let mut results = Vec::new();
+        for operation in operations {
+            let mut found = None;
+            match operation.operation.unwrap() {
+                Operation::Put(put) => {
+                    self.data.insert(place(&put.key), (put.value, version.unwrap()));
+                }
+                Operation::Delete(delete) => drop(self.data.remove(&place(&delete.key))),
+                Operation::DeleteRange(range) => self.delete_range(namespace, &range),
+                Operation::Get(get) => {
+                    let (value, version) = self.data.get(&place(&get.key)).cloned().unzip();
+                    found = Some(v1::Found { value, version });
+                }
+            }
+            results.push(v1::TransactionOperationResult { found });
+        }
+        v1::TransactionResult { held, version, results, results_forgotten: false }
     }
 
     fn stamp(&mut self) -> v1::Version {
@@ -526,6 +575,26 @@ impl v1::kv_server::Kv for Service {
         let request = request.into_inner();
         let operation = Operation::BatchWrite(request.batch.unwrap());
         self.unary_write(&request.namespace, request.request, operation).await
+    }
+
+    async fn delete_range(
+        &self,
+        request: Request<v1::DeleteRangeRequest>,
+    ) -> Result<Response<v1::WriteResponse>, Status> {
+        let request = request.into_inner();
+        let operation = Operation::DeleteRange(request.range.unwrap());
+        self.unary_write(&request.namespace, request.request, operation).await
+    }
+
+    async fn transaction(
+        &self,
+        request: Request<v1::TransactionRequest>,
+    ) -> Result<Response<v1::TransactionResponse>, Status> {
+        let request = request.into_inner();
+        let operation = Operation::Transaction(request.transaction.unwrap());
+        let (header, result) = self.unary(&request.namespace, request.request, operation).await?;
+        let PipeResult::Transaction(result) = result else { unreachable!() };
+        Ok(Response::new(v1::TransactionResponse { header, result: Some(result) }))
     }
 
     async fn open_session(
