@@ -1,7 +1,7 @@
 //! What can be typed.
 
 use crate::bench::BenchArgs;
-use crate::commands::{cas, completions, del, get, ns, put};
+use crate::commands::{cas, completions, del, get, ns, put, txn};
 use clap::{Parser, Subcommand, ValueEnum};
 use rdb_client::{Client, Options};
 use std::time::Duration;
@@ -47,10 +47,12 @@ pub(crate) enum Command {
     Put(put::PutArgs),
     /// Read a key
     Get(get::GetArgs),
-    /// Remove a key
+    /// Remove a key, or many
     Del(del::DelArgs),
     /// Change a key only if it is as expected (compare and swap)
     Cas(cas::CasArgs),
+    /// Look at some keys and change others, all at once (a transaction)
+    Txn(txn::TxnArgs),
     /// Namespaces: create, list, describe, delete
     #[command(subcommand)]
     Ns(ns::NsCommand),

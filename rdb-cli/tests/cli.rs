@@ -96,6 +96,9 @@ fn compare_and_swap() {
     let swapped = json(&rdb(&cluster, "-o json cas test a --version 1.2.1 3"));
     assert_eq!((&swapped["swapped"], &swapped["version"]), (&true.into(), &"1.3.1".into()));
     assert_eq!(rdb(&cluster, "cas test a --expect 3 --delete").code, 0);
+    assert_eq!(rdb(&cluster, "cas test a --present 4").code, 1);
+    assert_eq!(rdb(&cluster, "cas test a --absent 4").code, 0);
+    assert_eq!(rdb(&cluster, "cas test a --present --delete").code, 0);
     for wrong in [
         "cas test a 1",
         "cas test a --absent",
@@ -104,6 +107,84 @@ fn compare_and_swap() {
     ] {
         assert_eq!(rdb(&cluster, wrong).code, 2, "{wrong}");
     }
+}
+
+fn txn(cluster: &Cluster, options: &str, transaction: &str) -> Output {
+    let args: Vec<_> = options.split(' ').chain(["txn", "test"]).map(OsStr::new).collect();
+    rdb_with(cluster, &args, transaction.as_bytes())
+}
+
+#[test]
+fn transactions() {
+    let cluster = Cluster::start(1);
+    rdb(&cluster, "put test stock/apple 3");
+    let take = r#"{
+        "if": [{"key": "stock/apple", "value": "3"}, {"key": "sold", "absent": true}],
+        "then": [{"put": {"key": "stock/apple", "value": "2"}}, {"get": "stock/apple"},
+                 {"delete_range": {"from": "old/", "to": "old0"}}],
+        "else": [{"get": "stock/apple"}, {"get": "stock/pear"}]
+    }"#;
+    let done = txn(&cluster, "-o table", take);
+    let expected = "held  version 1.2.1\n\n operation     key               result  version\n";
+    assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{}", done.stdout);
+    assert!(done.stdout.starts_with(expected), "{}", done.stdout);
+    for row in ["put stock/apple done", "get stock/apple 2 1.2.1", "delete_range 'old/' to 'old0' done"] {
+        let has = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ") == row;
+        assert!(done.stdout.lines().any(has), "{row}: {}", done.stdout);
+    }
+    let failed = txn(&cluster, "-o json", take);
+    assert_eq!(failed.code, 1);
+    let expected = serde_json::json!({
+        "namespace": "test", "held": false, "version": null, "epoch": 1, "results": [
+            {"operation": "get", "key": "stock/apple", "found": {"value": "2", "version": "1.2.1"}},
+            {"operation": "get", "key": "stock/pear", "found": null},
+        ]
+    });
+    assert_eq!(json(&failed), expected);
+    let failed = txn(&cluster, "-o table", take);
+    assert!(failed.stdout.starts_with("did not hold  nothing was written\n"), "{}", failed.stdout);
+    // From a file, and what is wrong with it.
+    let file = std::env::temp_dir().join(format!("rdb-txn-{}.json", std::process::id()));
+    std::fs::write(&file, r#"{"if": [{"key": "sold"}]}"#).unwrap();
+    let wrong = rdb(&cluster, &format!("txn test {}", file.display()));
+    std::fs::write(&file, r#"{"then": [{"put": {"key": "sold", "value": "1"}}]}"#).unwrap();
+    let sold = rdb(&cluster, &format!("txn test {}", file.display()));
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(wrong.code, 2);
+    assert!(wrong.stderr.contains("the compare of 'sold' needs one of"), "{}", wrong.stderr);
+    assert!(wrong.stderr.contains("\nhint: rdb txn --help"), "{}", wrong.stderr);
+    assert_eq!((sold.code, rdb(&cluster, "get test sold").stdout.as_str()), (0, "1\n"), "{}", sold.stderr);
+    assert_eq!(rdb(&cluster, "txn test /nowhere/at/all").code, 2);
+    let help = rdb(&cluster, "txn --help").stdout;
+    assert!(help.contains("Examples:") && help.contains("exit status"), "{help}");
+}
+
+#[test]
+fn many_keys_are_removed_after_a_yes() {
+    let cluster = Cluster::start(1);
+    for key in ["a", "b/1", "b/2", "c", "d", "e"] {
+        rdb(&cluster, &format!("put test {key} 1"));
+    }
+    let there = |key| rdb(&cluster, &format!("get test {key}")).code == 0;
+    for unconfirmed in ["del test --prefix b/", "del test --range c e"] {
+        let unconfirmed = rdb(&cluster, unconfirmed);
+        assert_eq!(unconfirmed.code, 2);
+        assert!(unconfirmed.stderr.contains("hint: --yes"), "{}", unconfirmed.stderr);
+    }
+    assert!(there("b/1") && there("c"), "nothing is removed without a yes");
+    assert_eq!(rdb(&cluster, "del test --prefix b/ --yes").stdout, "ok  version 1.7.1\n");
+    assert!(there("a") && !there("b/1") && !there("b/2") && there("c"));
+    let removed = json(&rdb(&cluster, "-o json del test --range c e --yes"));
+    assert_eq!(removed, serde_json::json!({"namespace": "test", "version": "1.8.1", "epoch": 1}));
+    assert!(there("a") && !there("c") && !there("d") && there("e"));
+    let all = rdb_with(&cluster, &["del", "test", "--range", "b", "", "-y"].map(OsStr::new), b"");
+    assert_eq!((all.code, there("a"), there("e")), (0, true, false), "{}", all.stderr);
+    let empty = rdb_with(&cluster, &["del", "test", "--prefix", "", "-y"].map(OsStr::new), b"");
+    assert_eq!(empty.code, 2, "a variable that is not set must not remove everything");
+    for wrong in ["del test", "del test a --prefix b", "del test --range a", "del test a --yes"] {
+        assert_eq!(rdb(&cluster, wrong).code, 2, "{wrong}");
+    }
+    assert!(there("a"));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::ffi::OsString;
 
 #[derive(Debug, clap::Args)]
 #[command(
-    override_usage = "rdb cas <NS> <KEY> <--absent|--expect VALUE|--version VERSION> <VALUE|-|--delete>",
+    override_usage = "rdb cas <NS> <KEY> <--absent|--present|--expect VALUE|--version VERSION> <VALUE|-|--delete>",
     group(clap::ArgGroup::new("expected").required(true)),
     group(clap::ArgGroup::new("then").required(true))
 )]
@@ -29,6 +29,9 @@ pub(crate) struct CasArgs {
     /// Expect that there is no such key
     #[arg(long, group = "expected")]
     absent: bool,
+    /// Expect that there is such a key, whatever its value
+    #[arg(long, group = "expected")]
+    present: bool,
     /// Expect this value
     #[arg(long, group = "expected", value_name = "VALUE", allow_negative_numbers = true)]
     expect: Option<OsString>,
@@ -54,6 +57,7 @@ pub(crate) async fn run(args: &Args, cas: &CasArgs) -> Result<Answer, Failure> {
     let expect = match (&cas.expect, cas.version) {
         (Some(value), _) => Expect::Value(bytes(value)),
         (None, Some(version)) => Expect::Version(version),
+        (None, None) if cas.present => Expect::Present,
         (None, None) => Expect::Absent,
     };
     let then = if cas.delete { None } else { Some(read_value(cas.value.as_ref(), None)?) };

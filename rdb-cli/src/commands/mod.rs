@@ -2,11 +2,13 @@
 
 pub(crate) mod cas;
 pub(crate) mod completions;
+mod confirm;
 pub(crate) mod del;
 pub(crate) mod get;
 pub(crate) mod ns;
 pub(crate) mod put;
 pub(crate) mod status;
+pub(crate) mod txn;
 
 use crate::args::{Args, Command};
 use crate::bench;
@@ -24,6 +26,7 @@ pub(crate) async fn run(args: Args) -> Result<Answer, Failure> {
         Command::Get(command) => get::run(&args, command).await,
         Command::Del(command) => del::run(&args, command).await,
         Command::Cas(command) => cas::run(&args, command).await,
+        Command::Txn(command) => txn::run(&args, command).await,
         Command::Ns(command) => ns::run(&args, command).await,
         Command::Status => status::run(&args).await,
         Command::Bench(command) => bench::run(&args, command).await,

@@ -1,12 +1,12 @@
 //! `rdb ns`
 
+use super::confirm::confirm;
 use crate::args::Args;
-use crate::exit::{Class, Failure};
-use crate::output::{Answer, complain, table};
+use crate::exit::Failure;
+use crate::output::{Answer, table};
 use clap::{Subcommand, ValueEnum};
 use rdb_client::{Mode, NamespaceStatus, RegionStatus};
 use serde::Serialize;
-use std::io::IsTerminal;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum NsCommand {
@@ -113,7 +113,7 @@ pub(crate) async fn run(args: &Args, command: &NsCommand) -> Result<Answer, Fail
         }
         NsCommand::Delete { name, yes } => {
             if !yes {
-                confirm(name)?;
+                confirm(&format!("deletes '{name}' and all that it holds"), name)?;
             }
             args.connect().await?.delete_namespace(name).await?;
             #[derive(Serialize)]
@@ -123,22 +123,6 @@ pub(crate) async fn run(args: &Args, command: &NsCommand) -> Result<Answer, Fail
             Ok(Answer::new(format!("deleted  {name}\n"), &Deleted { deleted: name }))
         }
     }
-}
-
-fn confirm(name: &str) -> Result<(), Failure> {
-    if !std::io::stdin().is_terminal() {
-        return Err(Failure::usage("nobody is there to confirm the deletion")
-            .hint("--yes deletes without asking; there is no way back"));
-    }
-    complain(&format!(
-        "This deletes '{name}' and all that it holds. There is no way back.\nType its name to go on: "
-    ));
-    let mut line = String::new();
-    let read = std::io::stdin().read_line(&mut line);
-    if read.is_err() || line.trim() != name {
-        return Err(Failure::new(Class::NotDone, "that is not its name; nothing was deleted"));
-    }
-    Ok(())
 }
 
 /// One line per namespace.

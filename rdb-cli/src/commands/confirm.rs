@@ -1,0 +1,20 @@
+//! Asking before what cannot be taken back.
+
+use crate::exit::{Class, Failure};
+use crate::output::complain;
+use std::io::IsTerminal;
+
+/// Says what is about to happen, and goes on only if `word` is typed.
+pub(super) fn confirm(what: &str, word: &str) -> Result<(), Failure> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::usage("nobody is there to confirm the deletion")
+            .hint("--yes deletes without asking; there is no way back"));
+    }
+    complain(&format!("This {what}. There is no way back.\nType {word} to go on: "));
+    let mut line = String::new();
+    let read = std::io::stdin().read_line(&mut line);
+    if read.is_err() || line.trim() != word {
+        return Err(Failure::new(Class::NotDone, format!("that is not {word}; nothing was deleted")));
+    }
+    Ok(())
+}
