@@ -8,6 +8,7 @@
 mod batch;
 mod transact;
 
+pub use batch::ENTRY_READ_BYTES_MAX;
 pub use transact::FOUND_BYTES_MAX;
 
 use crate::codec::{Corrupt, Reader, put_varint};
@@ -59,6 +60,9 @@ pub enum Answer {
     Transaction(Outcome),
     /// Not applied: the transaction's gets found more than [`FOUND_BYTES_MAX`].
     FoundTooMuch,
+    /// Not applied: the commands before it in its entry have read [`ENTRY_READ_BYTES_MAX`]. Tried again, it will be in
+    /// another entry.
+    Crowded,
     /// Not applied: the region has another era than the entry.
     EraMismatch,
     /// Not applied now: nothing is known of this request's session. It may have been applied by an earlier attempt.
@@ -210,6 +214,7 @@ impl Machine {
         let mut answers = Vec::with_capacity(entries.len());
         for entry in entries {
             self.state.advance(entry);
+            batch.begin_entry();
             answers.push(self.apply_entry(entry, &mut batch)?);
         }
         let (removed, records, sessions) = batch.finish();
@@ -282,6 +287,9 @@ impl Machine {
                 let Operation::CompareAndSwap { then, .. } = &command.operation else {
                     return Ok(Answer::Mismatch { version, found: None });
                 };
+                if batch.is_spent() {
+                    return Ok(Answer::Crowded);
+                }
                 let current = batch.get(then.key)?;
                 let found = current.filter(|(now, _)| Some(*now) == version).and_then(|(_, value)| value);
                 Ok(Answer::Mismatch { version, found })
@@ -291,10 +299,10 @@ impl Machine {
                 let record = match &answer {
                     Answer::Done(version) => Some(sessions::Answer::Done(*version)),
                     Answer::Mismatch { version, .. } => Some(sessions::Answer::Mismatch(*version)),
-                    Answer::Transaction(outcome) => Some(sessions::Answer::Transaction(outcome.clone())),
+                    Answer::Transaction(outcome) => Some(sessions::Answer::of_transaction(outcome)),
                     // Recorded, so that "not applied" stays true: a late copy may find less.
                     Answer::FoundTooMuch => Some(sessions::Answer::FoundTooMuch),
-                    Answer::EraMismatch | Answer::SessionExpired => None,
+                    Answer::Crowded | Answer::EraMismatch | Answer::SessionExpired => None,
                 };
                 if let Some(record) = record {
                     self.sessions.record(request, record);
@@ -321,6 +329,9 @@ impl Machine {
                 let version = self.next_version(stamp);
                 writes.iter().for_each(|write| batch.write(write, version));
                 Ok(Answer::Done(version))
+            }
+            Operation::CompareAndSwap { .. } | Operation::Transaction(_) if batch.is_spent() => {
+                Ok(Answer::Crowded)
             }
             Operation::CompareAndSwap { expect, then } => {
                 let current = batch.get(then.key)?;

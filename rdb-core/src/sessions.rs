@@ -39,6 +39,11 @@ pub enum Answer {
 }
 
 impl Answer {
+    /// A transaction's, as it is kept.
+    pub(crate) fn of_transaction(outcome: &Outcome) -> Self {
+        Answer::Transaction(outcome.within(RESULTS_BYTES_MAX))
+    }
+
     fn results_bytes(&self) -> usize {
         match self {
             Answer::Transaction(outcome) => outcome.results_bytes(),

@@ -136,8 +136,8 @@ fn read_operations<'a>(reader: &mut Reader<'a>) -> Result<Vec<TransactionOperati
 impl Outcome {
     /// The same as a session keeps it: without its results, where these take more than `bytes_max`.
     pub(crate) fn within(&self, bytes_max: usize) -> Self {
-        let results = self.results.clone().filter(|_| self.results_bytes() <= bytes_max);
-        Self { held: self.held, version: self.version, results }
+        let results = self.results.as_ref().filter(|_| self.results_bytes() <= bytes_max);
+        Self { held: self.held, version: self.version, results: results.cloned() }
     }
 
     /// What the results take when they are kept.

@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use proptest::prelude::*;
-use rdb_core::apply::{Answer, Applied, Changes, Committed, FOUND_BYTES_MAX, Machine, State, View};
+use rdb_core::apply::{
+    Answer, Applied, Changes, Committed, ENTRY_READ_BYTES_MAX, FOUND_BYTES_MAX, Machine, State, View,
+};
 use rdb_core::command::{Command, Encoded, Expect, Operation, RequestId, Stamp, Write, begin_keys};
 use rdb_core::ids::{Era, Index, NodeId, RegionId};
 use rdb_core::record;
@@ -397,6 +399,53 @@ fn a_transaction_that_finds_too_much_leaves_no_trace_and_its_retry_is_told_the_s
     assert!(matches!(replica.execute(None, gets(4)), Answer::Transaction(_)), "exactly the limit");
     // By now it would not find too much, but it was said that it is not done.
     assert_eq!(replica.execute(request, gets(5)), Answer::FoundTooMuch);
+}
+
+/// However many small commands an entry has, what it reads stays within bounds; and who is refused is refused alike,
+/// whatever else is applied in the same batch.
+#[test]
+fn the_commands_of_one_entry_read_only_so_much_and_the_rest_is_not_applied() {
+    let request = |sequence| Some(RequestId { client: 9, sequence, lowest: 1 });
+    let value = vec![7; FOUND_BYTES_MAX / 4];
+    let fit = ENTRY_READ_BYTES_MAX / FOUND_BYTES_MAX;
+    let transaction = |gets: usize, key| {
+        let mut then = vec![TransactionOperation::Get(b"big"); gets];
+        then.push(put(key, b"1"));
+        Operation::Transaction(Transaction { then, ..Transaction::default() })
+    };
+    // What compares and failed swaps read counts as well, and what a transaction has itself written.
+    let compare = Transaction {
+        compares: vec![Compare { key: b"big", expect: Expect::Absent }],
+        then: vec![put(b"wrong", b"1")],
+        otherwise: vec![put(b"own", &value), TransactionOperation::Get(b"own"), put(b"own", b"1")],
+    };
+    let swap =
+        || Operation::CompareAndSwap { expect: Expect::Absent, then: Write { key: b"big", value: None } };
+    let write = Operation::Write(Write { key: b"written", value: Some(b"1") });
+    let plain = |operation| Command { request: None, operation };
+    let mut commands: Vec<_> = (0..fit - 1).map(|_| plain(transaction(4, b"done"))).collect();
+    commands.extend([plain(Operation::Transaction(compare)), plain(swap())]);
+    let named = |key| Command { request: request(1), operation: transaction(4, key) };
+    // This one begins before the limit is reached; those behind it have to come again.
+    commands.extend([
+        plain(transaction(2, b"last")),
+        named(b"wrong"),
+        plain(swap()),
+        plain(transaction(0, b"wrong")),
+    ]);
+    commands.push(plain(write));
+    let mut replica = Replica::new();
+    replica.execute(request(0), Operation::OpenSession);
+    replica.execute(None, Operation::Write(Write { key: b"big", value: Some(&value) }));
+    let answers = replica.apply(&[entry(3, &commands), entry(4, &[named(b"later")])]);
+    let (done, rest) = answers.split_at(fit);
+    assert!(done.iter().all(|answer| matches!(answer, Answer::Transaction(_))));
+    let [mismatch, last, refused @ .., written, later] = rest else { panic!("{} answers", rest.len()) };
+    assert!(matches!((mismatch, last), (Answer::Mismatch { .. }, Answer::Transaction(_))));
+    assert_eq!(refused, [Answer::Crowded, Answer::Crowded, Answer::Crowded]);
+    assert!(matches!((written, later), (Answer::Done(_), Answer::Transaction(_))), "it reads nothing");
+    let keys: Vec<_> = replica.memory.records().into_keys().collect();
+    assert_eq!(keys, [&b"big"[..], b"done", b"last", b"later", b"own", b"written"]);
 }
 
 #[test]

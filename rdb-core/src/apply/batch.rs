@@ -9,6 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) type Found = (Version, Option<Vec<u8>>);
 
+/// What the compares and gets of one entry may read, in bytes of values; a command that begins before it is reached may
+/// exceed it. Commands are small and values large: without this, one entry could take any node's time and, for its answers,
+/// any node's memory.
+///
+/// All replicas must draw this line alike: a change of it is a change of the format of entries.
+pub const ENTRY_READ_BYTES_MAX: usize = 32 << 20;
+
 type Key = Vec<u8>;
 type Record = Option<Vec<u8>>;
 
@@ -17,6 +24,8 @@ pub(super) struct Batch<'v, V> {
     /// Removed before anything in `records` is written.
     removed: KeyRanges,
     records: Records,
+    /// What the commands of the present entry have read so far.
+    read_bytes: usize,
     pub(super) sessions: BTreeSet<u64>,
 }
 
@@ -29,7 +38,22 @@ enum Records {
 impl<'v, V: View> Batch<'v, V> {
     pub(super) fn new(view: &'v V) -> Self {
         let records = Records::Listed(Vec::new());
-        Self { view, removed: KeyRanges::default(), records, sessions: BTreeSet::new() }
+        Self { view, removed: KeyRanges::default(), records, read_bytes: 0, sessions: BTreeSet::new() }
+    }
+
+    /// The commands of another entry follow.
+    pub(super) fn begin_entry(&mut self) {
+        self.read_bytes = 0;
+    }
+
+    /// Whether the commands of this entry have read as much as they may.
+    pub(super) fn is_spent(&self) -> bool {
+        ENTRY_READ_BYTES_MAX <= self.read_bytes
+    }
+
+    /// Takes note that a command has read so much.
+    pub(super) fn spend(&mut self, bytes: usize) {
+        self.read_bytes += bytes;
     }
 
     pub(super) fn write(&mut self, write: &Write<'_>, version: Version) {
@@ -55,6 +79,12 @@ impl<'v, V: View> Batch<'v, V> {
     }
 
     pub(super) fn get(&mut self, key: &[u8]) -> Result<Option<Found>, Error<V::Error>> {
+        let found = self.find(key)?;
+        self.spend(found.as_ref().and_then(|(_, value)| value.as_ref()).map_or(0, Vec::len));
+        Ok(found)
+    }
+
+    fn find(&mut self, key: &[u8]) -> Result<Option<Found>, Error<V::Error>> {
         let decode = |bytes: &[u8]| {
             let record = record::decode(bytes).map_err(|source| Error::Corrupt { index: 0, source })?;
             Ok((record.version, record.value.map(<[u8]>::to_vec)))

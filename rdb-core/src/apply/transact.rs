@@ -57,13 +57,16 @@ fn read<V: View>(
         let result = match operation {
             TransactionOperation::Get(key) => {
                 let own = operations[..place].iter().rev().find_map(|before| left_by(before, key));
-                let value = match own {
-                    Some(value) => value.map(|value| Found { version, value: value.to_vec() }),
+                let found = match own {
+                    Some(value) => {
+                        batch.spend(value.map_or(0, <[u8]>::len));
+                        value.map(|value| Found { version, value: value.to_vec() })
+                    }
                     None => {
                         batch.get(key)?.and_then(|(version, value)| Some(Found { version, value: value? }))
                     }
                 };
-                OperationResult::Found(value)
+                OperationResult::Found(found)
             }
             TransactionOperation::Write(_) | TransactionOperation::DeleteRange { .. } => {
                 OperationResult::Written

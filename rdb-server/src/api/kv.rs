@@ -278,6 +278,7 @@ fn done(answer: &Answer) -> Result<v1::Version, v1::Error> {
         Answer::EraMismatch => Err(status::era_mismatch()),
         Answer::SessionExpired => Err(status::session_expired()),
         Answer::FoundTooMuch => Err(status::found_too_much()),
+        Answer::Crowded => Err(status::crowded()),
         Answer::Mismatch { .. } | Answer::Transaction(_) => {
             Err(status::internal("an answer to another question than the one asked".to_owned()))
         }

@@ -4,7 +4,7 @@
 use crate::config::Member;
 use bytes::Bytes;
 use prost::Message as _;
-use rdb_core::apply::FOUND_BYTES_MAX;
+use rdb_core::apply::{ENTRY_READ_BYTES_MAX, FOUND_BYTES_MAX};
 use rdb_core::ids::{Epoch, NodeId};
 use rdb_proto::{ERROR_METADATA_KEY, v1};
 use std::time::Duration;
@@ -171,6 +171,10 @@ pub(crate) fn found_too_much() -> v1::Error {
     invalid(format!(
         "the transaction's gets found more than {FOUND_BYTES_MAX} bytes of values, which is the limit"
     ))
+}
+
+pub(crate) fn crowded() -> v1::Error {
+    overloaded("bytes of values that the compares and gets of one log entry read", ENTRY_READ_BYTES_MAX)
 }
 
 pub(crate) fn internal(message: String) -> v1::Error {
