@@ -5,11 +5,12 @@ mod form;
 use super::read_value;
 use crate::args::Args;
 use crate::exit::Failure;
-use crate::output::{Answer, JsonKey, JsonValue, readable, table};
+use crate::output::{Answer, JsonKey, JsonValue, complain, readable, table};
 use form::{Form, OperationForm};
 use rdb_client::{OperationResult, Record, TransactionOutcome};
 use serde::Serialize;
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 const HELP: &str = r#"The transaction is JSON:
@@ -92,6 +93,11 @@ pub(crate) async fn run(args: &Args, txn: &TxnArgs) -> Result<Answer, Failure> {
 fn read(txn: &TxnArgs) -> Result<Form, Failure> {
     let stdin = OsString::from("-");
     let file = txn.file.as_deref().filter(|file| *file != stdin.as_os_str());
+    if file.is_none() && std::io::stdin().is_terminal() {
+        complain(
+            "The transaction is read from here; Ctrl-D ends it, and rdb txn --help shows how one is written.\n",
+        );
+    }
     let text = read_value(Some(&stdin), file)?;
     serde_json::from_slice(&text).map_err(|error| {
         let place = file.map_or_else(|| "stdin".into(), |file| file.display().to_string());
