@@ -428,7 +428,7 @@ fn the_commands_of_one_entry_read_only_so_much_and_the_rest_is_not_applied() {
     let named = |key| Command { request: request(1), operation: transaction(4, key) };
     // This one begins before the limit is reached; those behind it have to come again.
     commands.extend([
-        plain(transaction(2, b"last")),
+        plain(transaction(1, b"last")),
         named(b"wrong"),
         plain(swap()),
         plain(transaction(0, b"wrong")),

@@ -299,24 +299,34 @@ struct Bank {
     stop: AtomicBool,
 }
 
-const TOTAL: u64 = 1000;
+const ACCOUNTS: [&str; 3] = ["a", "b", "c"];
+const EACH: u64 = 500;
 
-/// Moves one from the fuller account to the other, over and over, and counts: each in one transaction that two others
-/// may make fail.
+/// All accounts, and the number of transfers that were done, of one moment.
+async fn books(namespace: &Namespace) -> Vec<rdb_client::Record> {
+    let keys = ACCOUNTS.into_iter().chain(["count"]).map(Bytes::from).collect();
+    let found = namespace.batch_get(keys).await.unwrap();
+    assert_total(found[..ACCOUNTS.len()].iter().map(|record| number(&record.value)));
+    found
+}
+
+/// Moves one from an account to another, over and over, and counts: each in one transaction, which those of others may
+/// make fail. Any two of three accounts share one with any other two, so that one of them would be lost if not.
 async fn transfer(namespace: Namespace, bank: Arc<Bank>) {
     while !bank.stop.load(Ordering::Relaxed) {
-        let accounts = ["a", "b", "count"].map(Bytes::from).to_vec();
-        let found = namespace.batch_get(accounts).await.unwrap();
-        let [a, b, count] = &found[..] else { panic!("{found:?}") };
-        let (from, to) = if number(&a.value) < number(&b.value) { (b, a) } else { (a, b) };
+        let found = books(&namespace).await;
+        let first = rand::random_range(0..3);
+        let (from, to, count) = (&found[first], &found[(first + rand::random_range(1..3)) % 3], &found[3]);
+        let Some(less) = number(&from.value).checked_sub(1) else { continue };
         let transaction = Transaction::new()
             .when_version(from.key.clone(), from.version)
             .when_version(to.key.clone(), to.version)
-            .then_put(from.key.clone(), (number(&from.value) - 1).to_string())
+            .then_put(from.key.clone(), less.to_string())
             .then_put(to.key.clone(), (number(&to.value) + 1).to_string())
             .then_put("count", (number(&count.value) + 1).to_string())
             .else_get("a")
-            .else_get("b");
+            .else_get("b")
+            .else_get("c");
         let outcome = namespace.transaction(transaction).await.expect("in a session nothing stays in doubt");
         if outcome.held {
             bank.done.fetch_add(1, Ordering::Relaxed);
@@ -331,13 +341,12 @@ async fn transfer(namespace: Namespace, bank: Arc<Bank>) {
 
 /// Nobody ever sees money that is made or lost.
 fn assert_total(amounts: impl Iterator<Item = u64>) {
-    assert_eq!(amounts.sum::<u64>(), TOTAL);
+    assert_eq!(amounts.sum::<u64>(), EACH * ACCOUNTS.len() as u64);
 }
 
 async fn look(namespace: Namespace, bank: Arc<Bank>) {
     while !bank.stop.load(Ordering::Relaxed) {
-        let found = namespace.batch_get(vec!["a".into(), "b".into()]).await.unwrap();
-        assert_total(found.iter().map(|record| number(&record.value)));
+        books(&namespace).await;
         bank.looks.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -350,11 +359,8 @@ async fn transfers_neither_make_nor_lose_money_while_the_leader_is_killed() {
     let client = cluster.client_with(options).await;
     cluster.create(&client, NAMESPACE).await;
     let namespace = client.namespace(NAMESPACE);
-    let opened = Transaction::new()
-        .when_absent("a")
-        .then_put("a", (TOTAL / 2).to_string())
-        .then_put("b", (TOTAL / 2).to_string())
-        .then_put("count", "0");
+    let opened = Transaction::new().when_absent("a").then_put("count", "0");
+    let opened = ACCOUNTS.into_iter().fold(opened, |all, account| all.then_put(account, EACH.to_string()));
     assert!(namespace.transaction(opened).await.unwrap().held);
     let bank = Arc::<Bank>::default();
     let mut tasks: Vec<_> =
@@ -379,10 +385,9 @@ async fn transfers_neither_make_nor_lose_money_while_the_leader_is_killed() {
     for task in tasks {
         task.await.unwrap();
     }
-    let found = namespace.batch_get(["a", "b", "count"].map(Bytes::from).to_vec()).await.unwrap();
-    assert_total(found[..2].iter().map(|record| number(&record.value)));
+    let count = number(&books(&namespace).await[3].value);
     let done = bank.done.load(Ordering::Relaxed);
-    assert_eq!(number(&found[2].value), done, "each transfer that was confirmed was done, and done once");
+    assert_eq!(count, done, "each transfer that was confirmed was done, and done once");
     println!("{done} transfers, {} looks", bank.looks.load(Ordering::Relaxed));
 }
 
