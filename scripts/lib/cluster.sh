@@ -151,8 +151,8 @@ crash_node() {
   wait_until_gone "$pid" || die "node $2 (pid $pid) survived kill -9"
 }
 
-# Waits for the end of a process. Its command line is empty a little before it has closed its sockets, so that alone does
-# not tell.
+# Waits for the end of a process. Its command line is empty, and its first thread a zombie, a little before its last thread
+# has closed the sockets: only when no other thread is left is it over.
 wait_until_gone() {
   local pid=$1 deadline=$((SECONDS + STOP_SECONDS_MAX))
   until process_is_over "$pid"; do
@@ -162,10 +162,11 @@ wait_until_gone() {
 }
 
 process_is_over() {
-  local stat
+  local stat threads
   stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 0
+  threads=("/proc/$1/task/"*)
   # The name may hold anything; the state stands behind its closing bracket.
-  [[ ${stat##*) } == [ZX]* ]]
+  [[ ${stat##*) } == [ZX]* ]] && ((${#threads[@]} <= 1))
 }
 
 # --- the cluster
