@@ -210,12 +210,27 @@ impl Machine {
     /// # Errors
     /// An entry cannot be decoded or a record cannot be read. Then nothing may be written, and the machine is spent.
     pub fn apply<V: View>(&mut self, entries: &[Committed], view: &V) -> Result<Applied, Error<V::Error>> {
+        self.apply_for(entries, view, |_| true)
+    }
+
+    /// The same, and keeps the answers of those entries only for which somebody waits: what a long backlog has found may be
+    /// more than fits into memory.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn apply_for<V: View>(
+        &mut self,
+        entries: &[Committed],
+        view: &V,
+        waited_for: impl Fn(Index) -> bool,
+    ) -> Result<Applied, Error<V::Error>> {
         let mut batch = Batch::new(view);
         let mut answers = Vec::with_capacity(entries.len());
         for entry in entries {
             self.state.advance(entry);
             batch.begin_entry();
-            answers.push(self.apply_entry(entry, &mut batch)?);
+            let answered = self.apply_entry(entry, &mut batch)?;
+            answers.push(if waited_for(entry.index) { answered } else { Vec::new() });
         }
         let (removed, records, sessions) = batch.finish();
         let sessions = sessions.into_iter().map(|client| (client, self.sessions.encode(client))).collect();

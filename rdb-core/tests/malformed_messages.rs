@@ -134,13 +134,26 @@ fn types_that_do_not_travel_are_refused() {
         MessageType::MsgSnapStatus,
         MessageType::MsgCheckQuorum,
         MessageType::MsgTransferLeader,
-        MessageType::MsgReadIndex,
-        MessageType::MsgReadIndexResp,
     ] {
         refused(leader(), message(kind, 2, 1), is_type);
         refused(follower(), message(kind, 2, 2), is_type);
     }
     refused(follower(), Message { msg_type: 99, ..message(MessageType::MsgHeartbeat, 2, 2) }, is_type);
+}
+
+/// raft-rs takes the context of a round out of the first entry, whether or not there is one.
+#[test]
+fn rounds_of_reads_without_one_context_are_refused() {
+    let entry = |bytes: usize| Entry { data: vec![7; bytes], ..Entry::default() };
+    for entries in [vec![], vec![entry(31)], vec![entry(33)], vec![entry(32), entry(32)]] {
+        // A question is of no term, and an answer of the follower's.
+        let asked = Message { entries: entries.clone(), ..message(MessageType::MsgReadIndex, 2, 0) };
+        refused(leader(), asked, is_contradiction);
+        let answer = Message { entries, ..message(MessageType::MsgReadIndexResp, 2, 2) };
+        refused(follower(), answer, is_contradiction);
+    }
+    let asked = Message { entries: vec![entry(32)], ..message(MessageType::MsgReadIndex, 2, 1) };
+    refused(leader(), asked, is_contradiction);
 }
 
 #[test]

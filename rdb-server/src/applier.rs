@@ -12,10 +12,12 @@ use rdb_core::apply::{self, Committed};
 use rdb_core::ids::{Index, NamespaceId, RegionId};
 use rdb_core::raft::Apply;
 use rdb_storage::Data;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
+/// Entries that are applied at a time where callers wait for answers.
+const ENTRIES_ANSWERED_MAX: usize = 16;
 /// Tasks that are merged into one turn.
 const TASKS_PER_TURN_MAX: usize = 64;
 
@@ -125,9 +127,19 @@ impl Applier {
         let truncate_to = match &mut open.machine {
             Machine::Keys(machine) => {
                 let view = self.data.region(region, open.namespace);
-                let applied = machine.apply(&entries, &view).map_err(|e| error(e.to_string()))?;
-                self.write(region, open.namespace, &applied.changes)?;
-                answer(&entries, applied.answers, waiters, Answers::Keys);
+                let waited: BTreeSet<Index> = waiters.iter().map(|(index, _)| *index).collect();
+                let mut waiters = waiters;
+                // Answers hold what was found, and are many bytes at worst: so not all of a long run's at a time.
+                let run = if waited.is_empty() { entries.len() } else { ENTRIES_ANSWERED_MAX };
+                for entries in entries.chunks(run) {
+                    let applied = machine.apply_for(entries, &view, |index| waited.contains(&index));
+                    let applied = applied.map_err(|e| error(e.to_string()))?;
+                    self.write(region, open.namespace, &applied.changes)?;
+                    let last = entries.last().map_or(0, |entry| entry.index);
+                    let later = waiters.partition_point(|(index, _)| *index <= last);
+                    let later = waiters.split_off(later);
+                    answer(entries, applied.answers, std::mem::replace(&mut waiters, later), Answers::Keys);
+                }
                 machine.state().truncate_to
             }
             Machine::Catalog(machine) => {

@@ -29,6 +29,12 @@ impl Budget {
         (before + bytes <= self.bytes_max).then_some(share)
     }
 
+    /// Takes `bytes` in any case, for what cannot be refused any more; until they are given back less is let in.
+    pub(crate) fn charge(&self, bytes: usize) -> Share {
+        self.used.fetch_add(bytes, Ordering::Relaxed);
+        Share { used: self.used.clone(), bytes }
+    }
+
     /// Bytes taken.
     pub(crate) fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)

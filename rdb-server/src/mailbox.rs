@@ -48,7 +48,7 @@ pub(crate) enum Event {
     /// A region's data is a snapshot's now; the write that follows it is on its way.
     Installed { region: RegionId, number: u64, machine: Box<applier::Machine>, state: State },
     /// A snapshot that this node was to send was taken in, or came to nothing.
-    SnapshotSent { region: RegionId, peer: NodeId, taken: bool },
+    SnapshotSent { region: RegionId, peer: NodeId, term: Term, taken: bool },
     /// The catalog has changed: regions may have come or gone.
     Catalog(Arc<Catalog>),
     /// A new region's log is on disk.

@@ -5,12 +5,12 @@ use crate::regions::RegionView;
 use crate::snapshots::Arrived;
 use crate::waiter::{ReadWaiter, WriteWaiter};
 use rdb_core::apply::State;
-use rdb_core::ids::{Index, NamespaceId, NodeId};
-use rdb_core::raft::{Group, Role};
+use rdb_core::ids::{Index, NamespaceId, NodeId, Term};
+use rdb_core::raft::{Group, Role, Status};
 use rdb_storage::RegionLog;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// Ticks between attempts of the preferred leader to lead a region that never had a leader.
@@ -18,6 +18,8 @@ const FIRST_CAMPAIGN_TICKS: u64 = 3;
 
 /// Entries that a successor may lack when the leadership is handed to it: while it gets them, writes wait.
 const HAND_OVER_LAG_MAX: Index = 64;
+/// A member that catches up after a snapshot and confirms nothing for so long is given up.
+const STANDSTILL_MAX: Duration = Duration::from_secs(30);
 /// A member that answers may catch up from a log so many times as long as one that does not.
 const LOG_BYTES_FACTOR_ACTIVE: u64 = 4;
 
@@ -28,6 +30,8 @@ pub(crate) struct LogLimits {
     pub(crate) bytes_max: u64,
     /// In time.
     pub(crate) absence_max: Duration,
+    /// How far behind a member may be that counts as caught up.
+    pub(crate) keep_entries: u64,
 }
 
 /// A replica.
@@ -47,8 +51,12 @@ pub(crate) struct Peer {
     /// Whether that was changed a moment ago: somebody waits for it.
     pub(crate) move_asked: bool,
     node: NodeId,
-    /// Snapshots that are being sent, and from where on their receivers will need the log.
-    pub(crate) sending: BTreeMap<NodeId, Index>,
+    /// Snapshots that are being sent, each of a term, and from where on their receivers will need the log.
+    pub(crate) sending: BTreeMap<NodeId, (Term, Index)>,
+    /// Members that have taken in a snapshot and catch up from there: how far they were, and since when.
+    pub(crate) catching_up: BTreeMap<NodeId, (Index, Instant)>,
+    /// Since when this node leads, or has tried in vain to hand the leadership over.
+    led_since: Option<Instant>,
     /// A snapshot that has come.
     pub(crate) arrived: Option<Arrived>,
     /// The number of the write that follows a snapshot that is being taken in, and who waits for it.
@@ -78,6 +86,8 @@ impl Peer {
             move_asked: false,
             node,
             sending: BTreeMap::new(),
+            catching_up: BTreeMap::new(),
+            led_since: None,
             arrived: None,
             installing: None,
             installed: None,
@@ -90,6 +100,11 @@ impl Peer {
     pub(crate) fn tick(&mut self) {
         self.group.tick();
         let status = self.group.status();
+        if status.role == Role::Leader {
+            self.led_since.get_or_insert_with(Instant::now);
+        } else {
+            self.led_since = None;
+        }
         // A candidate's votes may be on their way, slowly, from slow disks: standing anew would throw them away.
         let never_led = status.role == Role::Follower && status.leader.is_none() && status.last == 0;
         if self.preferred == Some(self.node) && never_led && self.ticks.is_multiple_of(FIRST_CAMPAIGN_TICKS) {
@@ -109,21 +124,52 @@ impl Peer {
     /// How far the leader may let everyone drop the log: what all members have confirmed, unless that is too far back for
     /// one that is away; its data then comes by a snapshot. Never past what the receiver of a snapshot will need.
     pub(crate) fn droppable(
-        &self,
+        &mut self,
         limits: &LogLimits,
         silence: impl Fn(NodeId) -> Option<Duration>,
     ) -> Index {
         let status = self.group.status();
+        self.watch_catching_up(&status, limits);
         let bytes = self.group.log_bytes();
         let needed = status.members.iter().filter_map(|(node, confirmed, active)| {
             let away = silence(*node).is_none_or(|silence| limits.absence_max < silence);
             let bytes_max =
                 if *active { LOG_BYTES_FACTOR_ACTIVE * limits.bytes_max } else { limits.bytes_max };
-            let kept_for = !away && bytes <= bytes_max || *confirmed == status.applied;
+            let catches_up = self.catching_up.contains_key(node);
+            let kept_for = !away && bytes <= bytes_max || *confirmed == status.applied || catches_up;
             kept_for.then_some(*confirmed)
         });
-        let needed = needed.chain(self.sending.values().copied());
+        let needed = needed.chain(self.sending.values().map(|(_, index)| *index));
         needed.min().unwrap_or(status.applied).min(status.applied)
+    }
+
+    /// A member that has just taken in a snapshot has the log since then before it: were that dropped, it would need another
+    /// snapshot, and so on for ever. It is given up when it stands still.
+    fn watch_catching_up(&mut self, status: &Status, limits: &LogLimits) {
+        let confirmed: BTreeMap<NodeId, Index> =
+            status.members.iter().map(|(node, confirmed, _)| (*node, *confirmed)).collect();
+        self.catching_up.retain(|node, (before, since)| {
+            let now = confirmed.get(node).copied().unwrap_or_default();
+            if *before < now {
+                (*before, *since) = (now, Instant::now());
+            }
+            now + limits.keep_entries < status.applied && since.elapsed() < STANDSTILL_MAX
+        });
+    }
+
+    /// What became of a snapshot that was sent in `term`.
+    pub(crate) fn snapshot_sent(&mut self, node: NodeId, term: Term, taken: bool) {
+        let pinned = self.sending.get(&node).copied().filter(|(of, _)| *of == term);
+        if pinned.is_some() {
+            self.sending.remove(&node);
+        }
+        if self.group.status().term != term {
+            return;
+        }
+        if let Some((_, index)) = pinned.filter(|_| taken) {
+            self.catching_up.insert(node, (index, Instant::now()));
+        }
+        self.group.snapshot_sent(node, taken);
     }
 
     /// The member that should lead instead of this leader, if it could at once: it has all that the leader has, or nearly.
@@ -136,8 +182,16 @@ impl Peer {
         (status.role == Role::Leader && status.members.iter().any(ready)).then_some(preferred)
     }
 
+    /// For how long this node leads; less where it has tried in vain to hand over. Nobody hands over right after a change:
+    /// the node that should lead may just have given the region away, since it is about to stop.
+    pub(crate) fn has_led(&self) -> Duration {
+        self.led_since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
     /// Hands the leadership over. From now on the lease is void: the successor need not wait for its end.
     pub(crate) fn hand_over(&mut self, successor: NodeId) {
+        self.led_since = Some(Instant::now());
+        self.move_asked = false;
         self.view.bar_lease(self.group.status().term);
         self.group.transfer_leader(successor);
     }

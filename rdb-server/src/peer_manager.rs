@@ -312,10 +312,9 @@ impl PeerManager {
                     peer.installed = Some((machine, state));
                 }
             }),
-            Event::SnapshotSent { region, peer: node, taken } => self.with(region, |peer| {
-                peer.sending.remove(&node);
-                peer.group.snapshot_sent(node, taken);
-            }),
+            Event::SnapshotSent { region, peer: node, term, taken } => {
+                self.with(region, |peer| peer.snapshot_sent(node, term, taken));
+            }
             Event::Catalog(catalog) => self.adopt(catalog),
             Event::RegionCreated { region } => self.created(region),
             Event::Flushed => self.drop_entries(),
@@ -336,7 +335,10 @@ impl PeerManager {
         let Some(peer) = self.peers.get_mut(&region) else { return };
         self.touched.insert(region);
         let claimed = NodeId(message.from);
-        let stepped = if claimed == from {
+        let (place, state) = (message.get_snapshot().get_metadata(), arrived.staged.state());
+        let stepped = if (place.index, place.term) != (state.applied, state.applied_term) {
+            Err(Rejected::Contradiction("a snapshot's data and its message stand at different places"))
+        } else if claimed == from {
             peer.group.step_snapshot(message)
         } else {
             Err(Rejected::Route { from: claimed, to: NodeId(message.to) })
@@ -653,8 +655,10 @@ impl PeerManager {
         for (region, peer) in &mut self.peers {
             peer.move_asked &= peer.group.is_leader();
             let Some(successor) = peer.better_leader() else { continue };
-            let steady = self.health.steady(successor).is_some_and(|steady| STEADY_MIN < steady);
-            if !(steady || peer.move_asked) || HAND_OVERS_PER_UPKEEP_MAX <= moved {
+            let steady = self.health.steady(successor);
+            let settled = steady.is_some_and(|steady| STEADY_MIN < steady) && STEADY_MIN < peer.has_led();
+            let asked = peer.move_asked && steady.is_some();
+            if !(settled || asked) || HAND_OVERS_PER_UPKEEP_MAX <= moved {
                 continue;
             }
             moved += 1;
@@ -710,7 +714,7 @@ impl Hands<'_> {
             self.fetcher.fetch(region, peer.group.status().term, fetch);
         }
         for snapshot in effects.snapshots {
-            peer.sending.insert(snapshot.to, snapshot.index);
+            peer.sending.insert(snapshot.to, (snapshot.message.term, snapshot.index));
             let (namespace, view, term) = (peer.namespace, peer.view.clone(), snapshot.message.term);
             self.outbound.send(Sending { region, namespace, snapshot, view, term });
         }

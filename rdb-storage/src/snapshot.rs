@@ -34,6 +34,8 @@ use rocksdb::{
 };
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const FORMAT: u8 = 1;
 /// A table file that has grown this large is finished and another one begun.
@@ -238,6 +240,8 @@ impl Drop for Staging {
 pub struct SnapshotInbox {
     path: PathBuf,
     file_bytes: u64,
+    /// Counts what has come since the start: each gets a directory of its own, whatever its sender calls it.
+    arrivals: Arc<AtomicU64>,
 }
 
 impl SnapshotInbox {
@@ -247,7 +251,7 @@ impl SnapshotInbox {
         if path.exists() {
             std::fs::remove_dir_all(&path).map_err(Error::io("remove", &path))?;
         }
-        Ok(Self { path, file_bytes: FILE_BYTES })
+        Ok(Self { path, file_bytes: FILE_BYTES, arrivals: Arc::default() })
     }
 
     /// The same inbox, with files of another length than usual.
@@ -256,8 +260,7 @@ impl SnapshotInbox {
         Self { file_bytes, ..self }
     }
 
-    /// Writes a snapshot's parts to files as they come; `None` if it was aborted. `name` tells snapshots of one region
-    /// that are on their way at the same time apart. Waits for the disk, and for `next`.
+    /// Writes a snapshot's parts to files as they come; `None` if it was aborted. Waits for the disk, and for `next`.
     ///
     /// # Errors
     /// A file could not be written, or the parts are not those of a snapshot of this region.
@@ -265,10 +268,10 @@ impl SnapshotInbox {
         &self,
         region: RegionId,
         namespace: NamespaceId,
-        name: u64,
         next: &mut dyn FnMut() -> Incoming,
     ) -> Result<Option<StagedSnapshot>> {
-        let path = self.path.join(format!("{region}-{name:016x}"));
+        let arrival = self.arrivals.fetch_add(1, Ordering::Relaxed);
+        let path = self.path.join(format!("{region}-{arrival}"));
         directory::create(&path)?;
         let staging = Staging(path.clone());
         let mut source = Source::new(region, namespace, next);
@@ -325,7 +328,12 @@ fn write_file(
         }
         source.advance();
     };
-    let to = if let FileEnd::At(key) = &end { key } else { &part.end };
+    let to = match &end {
+        FileEnd::At(key) => key,
+        FileEnd::OfPart => &part.end,
+        // Nobody wants it; it goes with its directory.
+        FileEnd::Aborted => return Ok(end),
+    };
     file.delete_range(from, to.as_slice()).map_err(&failed)?;
     file.finish().map_err(&failed)?;
     Ok(end)

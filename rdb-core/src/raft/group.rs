@@ -139,6 +139,8 @@ pub struct Group<L: LogRead, W, R> {
     reads: Reads<R>,
     /// Log writes handed out and not yet reported.
     writing: VecDeque<Writing>,
+    /// The last entry of writes that are on disk, and that raft-rs was not told of: see [`Group::persisted`].
+    unreported_last: Index,
     /// The term and vote that were last handed out to be stored.
     stored_vote: (Term, u64),
     /// Whether the commit index is to be stored with the next write. It is never stored alone: it can be found again.
@@ -194,6 +196,7 @@ impl<L: LogRead, W, R> Group<L, W, R> {
             doubt_ticks: 0,
             reads: Reads::new(node, incarnation),
             writing: VecDeque::new(),
+            unreported_last: 0,
             stored_vote: (0, INVALID_ID),
             commit_unsaved: false,
             delivered: applied,
@@ -481,14 +484,17 @@ impl<L: LogRead, W, R> Group<L, W, R> {
 
     /// The log write of this number, and so all before it, is on disk.
     pub fn persisted(&mut self, number: u64) {
-        let mut last = 0;
+        let mut last = self.unreported_last;
         while let Some(written) = self.writing.pop_front_if(|writing| writing.number <= number) {
             last = written.entries.map_or(last, |(_, written)| written);
         }
         // Entries that a later write under way replaces, and one after it brings back, are not on disk for good: raft-rs
         // would take the old report for the new entries, which look the same to it. The later write's report covers both.
         let replaced = |writing: &Writing| writing.entries.is_some_and(|(first, _)| first <= last);
-        if !self.writing.iter().any(replaced) {
+        if self.writing.iter().any(replaced) {
+            self.unreported_last = last;
+        } else {
+            self.unreported_last = 0;
             self.raw.on_persist_ready(number);
         }
         self.observe();

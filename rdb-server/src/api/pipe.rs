@@ -46,6 +46,8 @@ const PARTS_MAX: usize = 256;
 const RESPONSE_BYTES: usize = 1 << 20;
 /// Bytes of commands after which a message's further writes go into another proposal.
 const PROPOSAL_BYTES: usize = 1 << 20;
+/// A write's result that is longer, for what it found, takes its part of the node's memory until it is sent.
+const RESULT_BYTES_FREE: usize = 1 << 10;
 /// What a waiting read takes besides its key.
 const READ_OVERHEAD_BYTES: usize = 64;
 /// Under which answers go that belong to no namespace.
@@ -402,8 +404,15 @@ impl Pipe {
             Ok(Answers::Keys(answers)) if answers.len() == ids.len() => {
                 self.shared.metrics.requests(Operation::Write, MetricResult::Done, count, began.elapsed());
                 let answered = ids.into_iter().zip(answers);
-                let results = answered.map(|(id, answer)| result(id, write_result(answer)));
-                return self.out.add_all(target, results).await;
+                for (id, answer) in answered {
+                    let result = result(id, write_result(answer));
+                    let bytes = result.encoded_len();
+                    if RESULT_BYTES_FREE < bytes {
+                        self.out.shares.push(self.shared.budget.charge(bytes));
+                    }
+                    self.out.add(target, result).await?;
+                }
+                return Ok(());
             }
             Ok(other) => status::internal(format!("unexpected answers: {other:?}")),
             Err(failure) => self.shared.failed_write(target.region, failure),

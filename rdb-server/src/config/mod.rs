@@ -85,6 +85,9 @@ pub struct Flags {
     pub log_format: Option<LogFormat>,
 }
 
+/// A receiver of a snapshot waits some seconds for each of its parts, and no longer.
+const SNAPSHOT_BYTES_PER_SECOND_MIN: u64 = 1 << 20;
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -302,6 +305,13 @@ impl Config {
                 self.tick_ms, self.heartbeat_ticks, self.election_ticks
             ));
         }
+        if self.snapshot_bytes_per_second < SNAPSHOT_BYTES_PER_SECOND_MIN {
+            return wrong(format!(
+                "snapshot_bytes_per_second is {}, and at least {SNAPSHOT_BYTES_PER_SECOND_MIN}: slower, a snapshot would \
+                 never arrive",
+                self.snapshot_bytes_per_second
+            ));
+        }
         Ok(())
     }
 
@@ -339,9 +349,18 @@ impl Config {
         self.leader_lease.then(|| self.tick() * ticks / 10 * 9)
     }
 
+    /// No sooner than an election timeout: by then a leader's lease has run out, and a sleeping leader has none.
+    fn sleep_after_ticks(&self) -> u64 {
+        self.sleep_after_ms.div_ceil(self.tick_ms.max(1)).max(self.election_ticks as u64)
+    }
+
     /// How long logs may become for the sake of members that lag.
     pub(crate) fn log_limits(&self) -> LogLimits {
-        LogLimits { bytes_max: self.log_bytes_max, absence_max: Duration::from_secs(self.log_keep_seconds) }
+        LogLimits {
+            bytes_max: self.log_bytes_max,
+            absence_max: Duration::from_secs(self.log_keep_seconds),
+            keep_entries: self.log_keep_entries,
+        }
     }
 
     /// The options of a region's Raft group.
@@ -350,8 +369,7 @@ impl Config {
             election_ticks: self.election_ticks,
             heartbeat_ticks: self.heartbeat_ticks,
             leases: self.leader_lease,
-            sleep_after_ticks: (self.sleep_after_ms != 0)
-                .then(|| self.sleep_after_ms.div_ceil(self.tick_ms.max(1))),
+            sleep_after_ticks: (self.sleep_after_ms != 0).then(|| self.sleep_after_ticks()),
             ..raft::Options::default()
         }
     }
@@ -408,6 +426,7 @@ mod tests {
             Config { nodes: vec![], ..good.clone() },
             Config { nodes: [good.nodes.clone(), good.nodes.clone()].concat(), ..good.clone() },
             Config { election_ticks: 4, ..good.clone() },
+            Config { snapshot_bytes_per_second: 1000, ..good.clone() },
             Config { data_dir: PathBuf::new(), ..good.clone() },
         ] {
             assert!(bad.check().is_err(), "{bad:?}");

@@ -152,7 +152,7 @@ impl Inbound {
         let (inbox, id) = (self.inbox.clone(), begin.id);
         let write = move || {
             let mut next = || coming.blocking_recv().unwrap_or(Incoming::Aborted);
-            let received = inbox.receive(region, namespace, id, &mut next);
+            let received = inbox.receive(region, namespace, &mut next);
             let received = received.map_err(|error| error.to_string());
             drop(done.send(received.and_then(|staged| staged.ok_or("it was given up".to_owned()))));
         };

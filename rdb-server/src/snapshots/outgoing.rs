@@ -106,7 +106,7 @@ pub(crate) fn run_sends(
         Err(error) => crate::node::die(&format!("no runtime for snapshots: {error}")),
     };
     while let Ok(sending) = sends.recv() {
-        let (region, peer) = (sending.region, sending.snapshot.to);
+        let (region, peer, term) = (sending.region, sending.snapshot.to, sending.term);
         let began = Instant::now();
         let sent = match addresses.get(&peer) {
             Some(address) => runtime.block_on(async {
@@ -126,7 +126,7 @@ pub(crate) fn run_sends(
             }
             Err(reason) => tracing::warn!(%region, %peer, reason, "a snapshot came to nothing"),
         }
-        mailbox.post(Event::SnapshotSent { region, peer, taken: sent.is_ok() });
+        mailbox.post(Event::SnapshotSent { region, peer, term, taken: sent.is_ok() });
     }
 }
 

@@ -50,7 +50,7 @@ fn chunks(data: &Data) -> VecDeque<Chunk> {
 
 fn receive(engine: &Engine, mut chunks: VecDeque<Chunk>) -> Result<Option<StagedSnapshot>> {
     let inbox = engine.inbox().with_file_bytes(4000);
-    inbox.receive(REGION, NAMESPACE, 1, &mut || chunks.pop_front().map_or(Incoming::End, Incoming::Chunk))
+    inbox.receive(REGION, NAMESPACE, &mut || chunks.pop_front().map_or(Incoming::End, Incoming::Chunk))
 }
 
 /// A node whose log ends at 5 and whose data stands there; and the parts of a snapshot of 900.
@@ -162,7 +162,7 @@ fn what_is_no_snapshot_is_refused_and_leaves_nothing() {
         let error = receive(&node.engine, broken).unwrap_err();
         assert!(error.to_string().contains("snapshot"), "{error}");
     }
-    let aborted = node.engine.inbox().receive(REGION, NAMESPACE, 2, &mut || Incoming::Aborted);
+    let aborted = node.engine.inbox().receive(REGION, NAMESPACE, &mut || Incoming::Aborted);
     assert!(aborted.unwrap().is_none());
     assert_eq!(all(&node.engine.data(), REGION, NAMESPACE), before);
     assert_eq!(std::fs::read_dir(directory.path().join("incoming")).unwrap().count(), 0);
