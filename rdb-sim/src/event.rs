@@ -49,6 +49,8 @@ pub(crate) enum Event {
     Crash { node: NodeId, incarnation: u64, all: bool },
     /// A fault of this kind strikes.
     Fault(Fault),
+    /// A leader is cut off, after its links have filled up.
+    Isolate { leader: NodeId, deaf: bool, length: Micros },
     /// A cut link heals.
     Heal { from: NodeId, to: NodeId, cut: u64 },
     /// A node without power gets it back.
@@ -73,6 +75,7 @@ pub(crate) enum Fault {
     PowerCut,
     Partition,
     IsolateLeader,
+    CongestLeader,
     OneWay,
     Pause,
     Stall,
@@ -81,11 +84,12 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Fault; 9] = [
+    pub(crate) const ALL: [Fault; 10] = [
         Fault::Crash,
         Fault::PowerCut,
         Fault::Partition,
         Fault::IsolateLeader,
+        Fault::CongestLeader,
         Fault::OneWay,
         Fault::Pause,
         Fault::Stall,
@@ -140,6 +144,7 @@ impl Event {
             Event::SnapshotOutcome { sender, taken } => {
                 [119, sender.node.0, sender.number, u64::from(*taken)]
             }
+            Event::Isolate { leader, deaf, length } => [123, leader.0, u64::from(*deaf), *length],
             Event::Crash { node, incarnation, all } => [120, node.0, *incarnation, u64::from(*all)],
             Event::Install { node, incarnation, region, step } => {
                 [121 + *step as u64, node.0, *incarnation, region.0]

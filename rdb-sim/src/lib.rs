@@ -1,10 +1,11 @@
 //! FlareDB's simulator: the real core in a world made from a seed.
 //!
 //! A [`Options::draw`] turns a seed into a cluster of three or five nodes with slow disks, lossy links and wrong
-//! clocks, and into a weather of crashes, power cuts, partitions, pauses and stalls. [`run`] lets clients work in it:
-//! first through the storm, then with a random quorum that must make progress, then with everything repaired, when all
-//! replicas must become equal. The invariants watch every step, and in the end the checker looks at what the clients
-//! saw. The same seed gives the same world, event by event, so every failure can be watched again.
+//! clocks, and into a weather of crashes, power cuts, partitions, pauses and stalls. Its logs leave members behind that
+//! are away or slow, and these get the data by a snapshot, with a crash possible between any two steps. [`run`] lets
+//! clients work in it: first through the storm, then with a random quorum that must make progress, then with everything
+//! repaired, when all replicas must become equal. The invariants watch every step, and in the end the checker looks at
+//! what the clients saw. The same seed gives the same world, event by event, so every failure can be watched again.
 //!
 //! Nothing of the core is replaced: groups, state machines, sessions, clocks and message checks are those of a node.
 //! Only what a node does at its edges is played here: threads, disks, network and time.
@@ -24,7 +25,7 @@ mod trace;
 mod world;
 
 pub use invariants::Violation;
-pub use options::{Clocks, Faults, Micros, Network, Options, SECOND, Snapshots, Span};
+pub use options::{Clocks, Congestion, Faults, Micros, Network, Options, SECOND, Snapshots, Span};
 pub use run::{Verdict, run, run_traced};
 pub use totals::Totals;
 pub use trace::Sink;

@@ -53,6 +53,14 @@ pub struct Options {
     pub faults: Faults,
     /// When logs leave members behind, and how these get the data instead.
     pub snapshots: Snapshots,
+    /// How links fill up before they are cut.
+    pub congestion: Congestion,
+    /// Chance that a request goes to any node, and not to the one that its client believes to lead.
+    pub stray: f64,
+    /// Clients besides, which do nothing but read, at any node.
+    pub readers: usize,
+    /// Chance that a client waits only a short time for an answer, and then asks elsewhere.
+    pub hurry: f64,
     /// How the clocks of nodes differ.
     pub clocks: Clocks,
     /// The options of every group.
@@ -109,6 +117,16 @@ pub struct Faults {
     pub transfer: Option<Micros>,
 }
 
+/// A link into a queue that grows: each message takes longer than the one before it, and none is lost. So a leader hears
+/// for a long time what others said before they left it, and a round of heartbeats is answered long after it started.
+#[derive(Debug, Clone)]
+pub struct Congestion {
+    /// The mean time until the links to a leader fill up, and then nobody hears it; `None` where that does not happen.
+    pub rate: Option<Micros>,
+    /// Microseconds by which the delay grows in each microsecond.
+    pub growth: f64,
+}
+
 /// When leaders let logs be dropped past members that lag, and how snapshots travel.
 #[derive(Debug, Clone)]
 pub struct Snapshots {
@@ -134,7 +152,7 @@ pub struct Snapshots {
     pub give_up: Span,
     /// To replace the data.
     pub replace: Span,
-    /// Chance that the node loses power while it takes one in; at times all nodes do.
+    /// Chance that a node loses power while it sends or takes in one; at times all nodes do.
     pub crash: f64,
 }
 
@@ -166,7 +184,7 @@ impl Options {
         // Clients that give up sooner than a busy cluster can answer would only ever ask anew.
         let service = clients as u64 * 3 * (2 * network.delay.1 + 2 * sync.1 + apply.1);
         let patience = service + tick * raft.election_ticks as u64 * rng.random_range(1..=4);
-        Self {
+        let mut options = Self {
             seed,
             nodes: *pick(rng, &[1, 3, 3, 3, 3, 3, 3, 3, 5, 5, 5]),
             regions: rng.random_range(1..=2),
@@ -190,9 +208,24 @@ impl Options {
                 step_ms: *pick(rng, &[10, 500, 60_000]),
             },
             raft,
-            // Drawn last: so all that stands above is what it was before there were snapshots.
+            // Drawn last: so all that stands above is what it was before there were these.
             snapshots: draw_snapshots(rng),
+            congestion: Congestion {
+                rate: rng.random_bool(0.75).then_some(rng.random_range(300 * MS..2 * SECOND)),
+                growth: *pick(rng, &[0.5, 1.0, 2.0]),
+            },
+            stray: *pick(rng, &[0.05, 0.3, 0.6]),
+            hurry: *pick(rng, &[0.0, 0.1, 0.3]),
+            readers: *pick(rng, &[0, 1, 2, 4]),
+        };
+        // Only logs that are shortened often leave behind who is away for a moment.
+        if options.snapshots.absence_max.is_some() && rng.random_bool(0.7) {
+            options.flush = span(rng, 20 * MS, &[20 * MS, 100 * MS]);
+            // Not sooner than the entry that allows it is applied: else a slow world would do nothing but that.
+            let entry = 4 * options.network.delay.1 + 2 * options.sync.1 + 2 * options.apply.1;
+            options.truncate = span(rng, 20 * MS + entry, &[20 * MS, 100 * MS]);
         }
+        options
     }
 }
 

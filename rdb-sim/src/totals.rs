@@ -44,6 +44,8 @@ pub struct Totals {
     pub snapshots_wanted: u64,
     /// Snapshots that replaced a replica's data.
     pub snapshots: u64,
+    /// Worlds in which that happened.
+    pub snapshot_worlds: u64,
     /// Starts that found a snapshot half taken in.
     pub snapshots_settled: u64,
 }
@@ -70,6 +72,7 @@ impl Totals {
         self.truncations += other.truncations;
         self.snapshots_wanted += other.snapshots_wanted;
         self.snapshots += other.snapshots;
+        self.snapshot_worlds += other.snapshot_worlds;
         self.snapshots_settled += other.snapshots_settled;
     }
 }
@@ -90,8 +93,8 @@ impl fmt::Display for Totals {
         )?;
         writeln!(
             f,
-            "{} snapshots wanted, {} taken, {} found half taken in by a start",
-            self.snapshots_wanted, self.snapshots, self.snapshots_settled
+            "{} snapshots wanted, {} taken in {} worlds, {} found half taken in by a start",
+            self.snapshots_wanted, self.snapshots, self.snapshot_worlds, self.snapshots_settled
         )?;
         write!(
             f,

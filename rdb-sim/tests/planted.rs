@@ -38,7 +38,18 @@ fn planted_append_answer_before_sync() {
 #[cfg(feature = "bug-state-in-own-batch")]
 #[test]
 fn planted_state_in_its_own_batch() {
-    planted_is_caught(&["replicas apply alike", "replicas answer alike", "linearizable"]);
+    planted_is_caught(&[
+        "replicas apply alike",
+        "replicas answer alike",
+        "data is of one moment",
+        "linearizable",
+    ]);
+}
+
+#[cfg(feature = "bug-snapshot-log-first")]
+#[test]
+fn planted_log_begun_anew_before_the_data_is_replaced() {
+    planted_is_caught(&["a node starts from its disks"]);
 }
 
 #[cfg(feature = "bug-truncate-past-durable")]

@@ -38,9 +38,14 @@ fn fresh_seeds_hold_and_are_not_idle() {
         ("attempts in doubt", totals.in_doubt),
         ("fetches", totals.fetches),
         ("truncations", totals.truncations),
+        ("snapshots", totals.snapshots),
     ] {
         assert!(SEEDS / 2 < count, "{what}: only {count} in {SEEDS} worlds");
     }
+    assert!(
+        0 < totals.snapshots_settled,
+        "no crash came between a snapshot's note and the log's new beginning"
+    );
     assert!(20 * SEEDS < totals.checked, "only {} operations were checked", totals.checked);
 }
 

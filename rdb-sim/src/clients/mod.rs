@@ -6,6 +6,7 @@
 
 mod operation;
 
+use operation::key;
 pub(crate) use operation::{Call, Expected, Kind, value_of};
 
 use crate::invariants::Name;
@@ -73,6 +74,8 @@ pub(crate) struct Client {
     pub(crate) call: Option<Call>,
     /// Whom it asks first.
     pub(crate) favourite: NodeId,
+    /// Whether it does nothing but read, now here, now there: what one replica has shown it, no other may hide.
+    pub(crate) only_reads: bool,
     /// What it last knew of each key: its guess for a swap.
     known: BTreeMap<Vec<u8>, (u64, Version)>,
 }
@@ -117,6 +120,10 @@ impl Clients {
             let client = clients.newcomer(regions[slot % regions.len()], rng);
             clients.pool.push(client);
         }
+        for slot in 0..options.readers {
+            let client = clients.newcomer(regions[slot % regions.len()], rng);
+            clients.pool.push(Client { only_reads: true, session: None, ..client });
+        }
         clients
     }
 
@@ -129,6 +136,7 @@ impl Clients {
             attempt: self.next_attempt(),
             call: None,
             favourite: NodeId(1),
+            only_reads: false,
             known: BTreeMap::new(),
         }
     }
@@ -172,6 +180,7 @@ impl Clients {
 impl Client {
     fn begin(&mut self, moment: u64, value: u64, options: &Options, rng: &mut ChaCha8Rng) {
         let kind = match self.session {
+            _ if self.only_reads => Kind::Get { key: key(rng.random_range(0..options.keys)) },
             Some(0) => Kind::Open,
             session => Kind::draw(session.is_some(), options, &self.known, value, rng),
         };

@@ -69,7 +69,7 @@ pub(crate) fn value_of(bytes: &[u8]) -> u64 {
     bytes.first_chunk().map_or(0, |number| u64::from_be_bytes(*number))
 }
 
-fn key(number: u64) -> Vec<u8> {
+pub(super) fn key(number: u64) -> Vec<u8> {
     format!("key{number}").into_bytes()
 }
 

@@ -1,7 +1,8 @@
 //! A node's data disk for one region: applied batches in memory, and what a flush has brought to safety.
 //!
 //! There is no log for the data: a crash loses all that was not flushed, and the Raft log brings it back. A flush may
-//! end between any two batches, so whatever must stay together must be one batch.
+//! end between any two batches, so whatever must stay together must be one batch. A snapshot replaces all of it at once:
+//! what was in memory is gone with what was on disk, and the new data is there for good.
 
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;

@@ -2,6 +2,9 @@
 //!
 //! A crash keeps what is synced and, of what was only written, a prefix of random length: a write-ahead log is replayed
 //! up to its first torn batch, and a batch that is torn counts as absent.
+//!
+//! Before a snapshot replaces the data, a note of it is synced here; after that one batch begins the log anew and drops the
+//! note. A start that finds a note finishes that if the data is the snapshot's, and forgets the note if it is not.
 
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;

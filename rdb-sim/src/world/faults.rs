@@ -17,6 +17,7 @@ impl World {
             Fault::PowerCut => faults.power_cut,
             Fault::Partition => faults.partition,
             Fault::IsolateLeader => faults.isolate_leader,
+            Fault::CongestLeader => self.options.congestion.rate,
             Fault::OneWay => faults.one_way,
             Fault::Pause => faults.pause,
             Fault::Stall => faults.stall,
@@ -43,6 +44,7 @@ impl World {
             Fault::PowerCut => self.power_cut(),
             Fault::Partition => self.partition(),
             Fault::IsolateLeader => self.isolate_leader(),
+            Fault::CongestLeader => self.congest_leader(),
             Fault::OneWay => {
                 let other = NodeId(self.rng.random_range(1..=self.options.nodes));
                 self.cut_for_a_while(&[(victim, other)]);
@@ -79,19 +81,18 @@ impl World {
         node.data.values_mut().for_each(crate::disks::data::DataDisk::crash);
     }
 
-    /// Chance alone seldom strikes in the short time in which a snapshot is taken in.
-    pub(super) fn aim_at_install(&mut self, node: NodeId) {
+    /// Chance alone seldom strikes in the short time in which a snapshot is sent or taken in.
+    pub(super) fn aim_at(&mut self, node: NodeId, duration: Micros) {
         if self.calm.is_some() || !self.rng.random_bool(self.options.snapshots.crash) {
             return;
         }
-        let duration = self.options.apply.1 + 2 * self.options.sync.1 + self.options.snapshots.replace.1;
         let at = self.now + self.rng.random_range(0..duration);
         let incarnation = self.node(node).incarnation;
         let all = self.rng.random_bool(0.2);
         self.queue.push(at, Event::Crash { node, incarnation, all });
     }
 
-    pub(super) fn crash_during_install(&mut self, id: NodeId, incarnation: u64, all: bool) {
+    pub(super) fn aimed_crash(&mut self, id: NodeId, incarnation: u64, all: bool) {
         if self.calm.is_some() || self.node_mut(id).running(incarnation).is_none() {
             return;
         }
@@ -141,20 +142,46 @@ impl World {
     fn isolate_leader(&mut self) {
         let Some((leader, _)) = self.a_leader() else { return };
         let kind = self.rng.random_range(0..3);
+        let length = self.draw(self.options.faults.heal);
+        self.isolate(leader, kind != 1, kind != 0, length);
+    }
+
+    /// The links to a leader fill up, and then nobody hears it: it hears for a while yet what the others said when they
+    /// followed it, while these have elected another one.
+    fn congest_leader(&mut self) {
+        let Some((leader, _)) = self.a_leader() else { return };
+        let election = self.options.raft.election_ticks as u64 * self.options.tick;
+        let cut_at = self.now + self.draw((election, 6 * election));
+        let length = self.draw((election, 6 * election));
+        for other in self.ids() {
+            self.network.congest(other, leader, self.now, cut_at + length);
+        }
+        let deaf = self.rng.random_bool(0.5);
+        self.queue.push(cut_at, Event::Isolate { leader, deaf, length });
+    }
+
+    pub(super) fn isolate(&mut self, leader: NodeId, deaf: bool, mute: bool, length: Micros) {
+        if self.calm.is_some() {
+            return;
+        }
         let mut cut = Vec::new();
         for other in self.ids() {
-            if kind != 0 {
+            if mute {
                 cut.push((leader, other));
             }
-            if kind != 1 {
+            if deaf {
                 cut.push((other, leader));
             }
         }
-        self.cut_for_a_while(&cut);
+        self.cut_for(&cut, length);
     }
 
     fn cut_for_a_while(&mut self, directions: &[(NodeId, NodeId)]) {
         let length = self.draw(self.options.faults.heal);
+        self.cut_for(directions, length);
+    }
+
+    fn cut_for(&mut self, directions: &[(NodeId, NodeId)], length: Micros) {
         self.totals.cuts += 1;
         for (from, to) in directions.iter().filter(|(from, to)| from != to) {
             let cut = self.cut(*from, *to);

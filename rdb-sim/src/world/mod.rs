@@ -11,6 +11,7 @@ mod phases;
 mod snapshots;
 mod talk;
 mod threads;
+mod truncate;
 mod turn;
 
 use crate::clients::Clients;
@@ -85,7 +86,12 @@ impl World {
 
     /// Sums up.
     pub(crate) fn totals(&self) -> Totals {
-        Totals { micros: self.now, elections: self.invariants.one_leader.elections(), ..self.totals }
+        Totals {
+            micros: self.now,
+            elections: self.invariants.one_leader.elections(),
+            snapshot_worlds: u64::from(0 < self.totals.snapshots),
+            ..self.totals
+        }
     }
 
     fn ids(&self) -> Vec<NodeId> {

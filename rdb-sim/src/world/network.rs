@@ -15,8 +15,41 @@ pub(crate) struct Network {
     /// Directions that are cut, each with the number of the cut that did it.
     pub(crate) cuts: BTreeMap<(NodeId, NodeId), u64>,
     pub(crate) cut_number: u64,
+    /// Directions that fill up: since when, and until when.
+    congested: BTreeMap<(NodeId, NodeId), (Micros, Micros)>,
     /// When the last message of a direction arrives, where order is kept.
     last: BTreeMap<(NodeId, NodeId), Micros>,
+}
+
+/// No message takes longer than this because of congestion: senders would give up the connection.
+const CONGESTION_MAX: Micros = 2_000_000;
+
+impl Network {
+    /// All links are whole and empty, as new connections are.
+    pub(super) fn repair(&mut self) {
+        self.cuts.clear();
+        self.congested.clear();
+        self.last.clear();
+    }
+
+    pub(super) fn congest(&mut self, from: NodeId, to: NodeId, since: Micros, until: Micros) {
+        self.congested.insert((from, to), (since, until));
+    }
+
+    /// How much longer a message takes that leaves now.
+    fn congestion(&self, from: NodeId, to: NodeId, now: Micros, growth: f64) -> Micros {
+        let Some((since, _)) = self.congested.get(&(from, to)).filter(|(_, until)| now < *until) else {
+            return 0;
+        };
+        #[allow(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "bounded"
+        )]
+        let grown = ((now - since) as f64 * growth) as Micros;
+        grown.min(CONGESTION_MAX)
+    }
 }
 
 impl World {
@@ -59,7 +92,8 @@ impl World {
         let network = &self.options.network;
         let straggles = self.calm.is_none() && self.rng.random_bool(network.straggler);
         let (least, most) = if straggles { network.straggler_delay } else { network.delay };
-        let mut at = self.now + self.rng.random_range(least..most);
+        let congestion = self.network.congestion(from, to, self.now, self.options.congestion.growth);
+        let mut at = self.now + self.rng.random_range(least..most) + congestion;
         if network.ordered {
             let last = self.network.last.entry((from, to)).or_default();
             at = at.max(*last);

@@ -67,7 +67,7 @@ impl World {
             outside.insert(ids.swap_remove(self.rng.random_range(0..ids.len())));
         }
         let dark: BTreeSet<NodeId> = outside.iter().copied().filter(|_| self.rng.random_bool(0.4)).collect();
-        self.network.cuts.clear();
+        self.network.repair();
         for id in &dark {
             self.crash(*id);
         }
@@ -113,7 +113,7 @@ impl World {
     }
 
     fn heal_everything(&mut self) -> Result<(), Violation> {
-        self.network.cuts.clear();
+        self.network.repair();
         self.calm = Some(BTreeSet::new());
         for id in self.ids() {
             let node = self.node_mut(id);
@@ -220,8 +220,9 @@ impl World {
             Event::Install { node, incarnation, region, step } => {
                 self.install(node, incarnation, region, step)?;
             }
-            Event::Crash { node, incarnation, all } => self.crash_during_install(node, incarnation, all),
+            Event::Crash { node, incarnation, all } => self.aimed_crash(node, incarnation, all),
             Event::Fault(fault) => self.strike(fault),
+            Event::Isolate { leader, deaf, length } => self.isolate(leader, deaf, true, length),
             Event::Heal { from, to, cut } => self.heal(from, to, cut),
             Event::Restart { node } => self.restart(node)?,
             Event::Resume { node, incarnation } => self.resume(node, incarnation),

@@ -5,12 +5,13 @@
 //! synced), noted in the log (synced), the data replaced (at once, and durable), the log begun anew (synced).
 
 use super::World;
-use super::node::{Input, Installing, Job, Outgoing, Report};
+use super::node::{Input, Installing, Job, Outgoing, Replica, Report};
+use super::turn::honest;
 use crate::clients::Reply;
 use crate::disks::log::Batch;
 use crate::event::{Event, InstallStep};
 use crate::invariants::{Violation, holds};
-use crate::options::Span;
+use crate::options::{Options, Span};
 use crate::snapshot::{Parcel, Sender};
 use rand::RngExt as _;
 use rdb_core::apply::Machine;
@@ -44,6 +45,7 @@ impl World {
         let wanted = Box::new(wanted);
         self.queue.push(read_at, Event::SnapshotRead { node: id, incarnation, number, wanted });
         self.look_later(id, incarnation, number);
+        self.aim_at(id, self.options.snapshots.read.1 + self.options.snapshots.travel.1);
     }
 
     fn look_later(&mut self, node: NodeId, incarnation: u64, number: u64) {
@@ -161,7 +163,8 @@ impl World {
         replica.installing =
             Some(Installing { sender, number, data: Some(data), write: Some(write), machine: None });
         self.install_later(id, region, InstallStep::Release, self.options.apply);
-        self.aim_at_install(id);
+        let Options { apply, sync, snapshots, .. } = &self.options;
+        self.aim_at(id, apply.1 + 2 * sync.1 + snapshots.replace.1);
         Ok(())
     }
 
@@ -218,10 +221,10 @@ impl World {
         let Some(installing) = self.replica_mut(id, region).installing.as_mut() else { return Ok(()) };
         let (number, Some(data)) = (installing.number, installing.data.take()) else { return Ok(()) };
         let (state, sessions) = (data.state().map_err(unreadable)?, data.sessions().map_err(unreadable)?);
-        self.invariants.applied.is_whole(region, id, &data)?;
         if let Some(disk) = self.node_mut(id).data.get_mut(&region) {
             disk.replace(data);
         }
+        self.invariants.applied.is_whole(region, id, self.node(id).data[&region].current())?;
         self.totals.snapshots += 1;
         // The loop hears of it before it hears that the log has followed.
         let machine = Box::new(Machine::new(region, state, sessions));
@@ -240,4 +243,47 @@ impl World {
             self.hand_to_writer(id, region, write, report);
         }
     }
+}
+
+/// A snapshot has come to the raft loop. Returns those that are of no use by that, and that they are not taken.
+pub(super) fn snapshot_arrived(
+    replica: &mut Replica,
+    parcel: Box<Parcel>,
+) -> Result<Option<(Sender, bool)>, Violation> {
+    let stepped = replica.group.step_snapshot(parcel.message.clone());
+    let useless = match stepped {
+        // The next effects say whether it is wanted.
+        Ok(()) => replica.arrived.replace(parcel),
+        Err(_) => Some(parcel),
+    };
+    honest(stepped)?;
+    Ok(useless.map(|useless| (useless.sender, false)))
+}
+
+/// The data is a snapshot's by now, and this is its machine.
+pub(super) fn data_replaced(replica: &mut Replica, number: u64, machine: Box<Machine>) {
+    if let Some(installing) = replica.installing.as_mut().filter(|now| now.number == number) {
+        installing.machine = Some(machine);
+    }
+}
+
+/// A log write is done. If it has followed a snapshot, the replica goes on from there, and its sender is told.
+pub(super) fn finish_install(
+    replica: &mut Replica,
+    number: u64,
+) -> Result<Option<(Sender, bool)>, Violation> {
+    let Some(done) = replica.installing.take_if(|now| now.number == number) else { return Ok(None) };
+    let Installing { sender, machine: Some(machine), .. } = done else {
+        return Err(Violation {
+            invariant: "the log follows the data",
+            what: format!("region {}: it has begun anew before", replica.group.region()),
+        });
+    };
+    replica.machine = *machine;
+    replica.group.installed();
+    let (applied, first) = (replica.machine.state().applied, replica.group.first_index());
+    holds("the log follows the data", first == applied + 1, || {
+        format!("region {}: the data is of {applied}, the log begins at {first}", replica.group.region())
+    })?;
+    Ok(Some((sender, true)))
 }

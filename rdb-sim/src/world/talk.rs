@@ -12,6 +12,8 @@ use rdb_core::raft::Failure;
 
 /// How long a request or an answer travels.
 const WAY: Span = (50, 2_000);
+/// What part of its patience a client has that is in a hurry.
+const HURRY: u64 = 8;
 /// Attempts after which a client takes "not done" for an answer.
 const TRIES_MAX: u32 = 12;
 /// Attempts after which a client with a session stops asking what became of its write.
@@ -31,14 +33,16 @@ impl World {
         let Some(call) = &mut client.call else { return };
         call.tries += 1;
         let request = Request { client: slot, attempt, region: call.region, wish: call.wish() };
-        let stray = self.rng.random_bool(0.05);
+        let stray = client.only_reads || self.rng.random_bool(self.options.stray);
         let node = if stray { NodeId(self.rng.random_range(1..=nodes)) } else { client.favourite };
         // Some requests take so long that their client has long tried again, and written other things since.
         let straggles = self.calm.is_none() && self.rng.random_bool(self.options.network.straggler);
         let way = if straggles { self.options.network.straggler_delay } else { WAY };
         let at = self.now + self.draw(way);
         self.queue.push(at, Event::Request { node, request: Box::new(request) });
-        self.queue.push(self.now + self.options.patience, Event::Impatient { client: slot, attempt });
+        let hurry = self.calm.is_none() && self.rng.random_bool(self.options.hurry);
+        let patience = self.options.patience / if hurry { HURRY } else { 1 };
+        self.queue.push(self.now + patience, Event::Impatient { client: slot, attempt });
     }
 
     /// A request reaches a node.

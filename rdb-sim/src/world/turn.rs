@@ -1,7 +1,9 @@
 //! A turn of a node's raft loop: what came in goes to the groups, and what they want is done.
 
 use super::World;
-use super::node::{Input, Installing, Job, Process, Replica, Report};
+use super::node::{Input, Job, Process, Replica, Report};
+use super::snapshots::{data_replaced, finish_install, snapshot_arrived};
+use super::truncate::{propose_truncation, shorten};
 use crate::clients::{Caller, Reading, Reply};
 use crate::disks::data::DataDisk;
 use crate::disks::log::Batch;
@@ -11,9 +13,9 @@ use crate::options::{Micros, Snapshots};
 use crate::snapshot::Sender;
 use rand::RngExt as _;
 use rdb_core::apply::Committed;
-use rdb_core::ids::{Index, NodeId, RegionId};
+use rdb_core::ids::{NodeId, RegionId};
 use rdb_core::raft::disk::decode_entry;
-use rdb_core::raft::{Apply, Effects, Failure, LogWrite, Rejected, truncation_target};
+use rdb_core::raft::{Apply, Effects, Failure, LogWrite, Rejected};
 use rdb_core::version::Hlc;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -255,7 +257,7 @@ fn tell(replica: &mut Replica, input: Input, heard: &mut Heard) -> Result<(), Vi
         Input::Message(_, message) => honest(group.step(*message))?,
         Input::Persisted(_, number) => {
             group.persisted(number);
-            outcomes.extend(finish_install(replica, number)?.map(|sender| (sender, true)));
+            outcomes.extend(finish_install(replica, number)?);
         }
         Input::Applied(_, index) => group.applied(index),
         Input::Fetched(_, fetch, entries) => {
@@ -268,22 +270,8 @@ fn tell(replica: &mut Replica, input: Input, heard: &mut Heard) -> Result<(), Vi
         }
         Input::Unreachable(_, peer) => group.unreachable(peer),
         Input::Transfer(_, peer) => group.transfer_leader(peer),
-        Input::Snapshot(parcel) => match group.step_snapshot(parcel.message.clone()) {
-            // The next effects say whether it is wanted.
-            Ok(()) => {
-                let before = replica.arrived.replace(parcel);
-                outcomes.extend(before.map(|before| (before.sender, false)));
-            }
-            Err(rejected) => {
-                outcomes.push((parcel.sender, false));
-                honest(Err(rejected))?;
-            }
-        },
-        Input::Replaced(_, number, machine) => {
-            if let Some(installing) = replica.installing.as_mut().filter(|now| now.number == number) {
-                installing.machine = Some(machine);
-            }
-        }
+        Input::Snapshot(parcel) => outcomes.extend(snapshot_arrived(replica, parcel)?),
+        Input::Replaced(_, number, machine) => data_replaced(replica, number, machine),
         Input::SnapshotSent(_, peer, taken) => {
             replica.sending.remove(&peer);
             group.snapshot_sent(peer, taken);
@@ -294,64 +282,9 @@ fn tell(replica: &mut Replica, input: Input, heard: &mut Heard) -> Result<(), Vi
 }
 
 /// All peers here are honest: a message that cannot come from an honest one is refused wrongly, or shows lost data.
-fn honest(stepped: Result<(), Rejected>) -> Result<(), Violation> {
+pub(super) fn honest(stepped: Result<(), Rejected>) -> Result<(), Violation> {
     match stepped {
         Ok(()) | Err(Rejected::Stale | Rejected::Raft(_)) => Ok(()),
         Err(rejected) => holds("honest messages are accepted", false, || rejected.to_string()),
     }
-}
-
-/// The log has followed a snapshot: the replica goes on from there. Returns who waits for the news.
-fn finish_install(replica: &mut Replica, number: u64) -> Result<Option<Sender>, Violation> {
-    let Some(done) = replica.installing.take_if(|now| now.number == number) else { return Ok(None) };
-    let Installing { sender, machine: Some(machine), .. } = done else {
-        return Err(Violation {
-            invariant: "the log follows the data",
-            what: format!("region {}: it has begun anew before", replica.group.region()),
-        });
-    };
-    replica.machine = *machine;
-    replica.group.installed();
-    Ok(Some(sender))
-}
-
-/// A leader lets everyone drop what nobody is likely to need.
-fn propose_truncation(replica: &mut Replica, limits: &Snapshots, silence: impl Fn(NodeId) -> Option<Micros>) {
-    if !replica.group.is_leader() {
-        return;
-    }
-    let target = droppable(replica, limits, silence).saturating_sub(limits.keep_entries);
-    if replica.machine.state().truncate_to + limits.keep_entries / 4 < target {
-        replica.group.propose_truncation(target);
-    }
-}
-
-/// A member that answers may catch up from a log so many times as long as one that does not.
-const LOG_BYTES_FACTOR_ACTIVE: u64 = 4;
-
-/// What all members have confirmed, unless that is too far back for one that is away. Never past what the receiver of a
-/// snapshot will need. As a node has it.
-fn droppable(replica: &Replica, limits: &Snapshots, silence: impl Fn(NodeId) -> Option<Micros>) -> Index {
-    let status = replica.group.status();
-    let bytes = replica.group.log_bytes();
-    let needed = status.members.iter().filter_map(|(node, confirmed, active)| {
-        let too_long = |absence_max| silence(*node).is_none_or(|silence| absence_max < silence);
-        let away = limits.absence_max.is_some_and(too_long);
-        let factor = if *active { LOG_BYTES_FACTOR_ACTIVE } else { 1 };
-        let bytes_max = limits.log_bytes_max.saturating_mul(factor);
-        let kept_for = !away && bytes <= bytes_max || *confirmed == status.applied;
-        kept_for.then_some(*confirmed)
-    });
-    let needed = needed.chain(replica.sending.values().copied());
-    needed.min().unwrap_or(status.applied).min(status.applied)
-}
-
-/// Drops what the region's state allows and this replica has brought to safety.
-fn shorten(replica: &mut Replica, data: &DataDisk) -> Option<Job> {
-    let state = data.current().state().ok()?;
-    let group = &mut replica.group;
-    let (_, terms) = group.truncate(truncation_target(state.truncate_to, data.durable_applied()))?;
-    let region = group.region();
-    let batch = Batch::of_truncation(region, group.first_index(), terms);
-    Some(Job { region, batch, sync: false, report: Report::Shortened, then_send: Vec::new() })
 }
