@@ -77,6 +77,7 @@ missing_packages() {
   has_compiler || echo "g++|a C++20 compiler for RocksDB: g++ $GCC_MAJOR_MIN or later"
   command -v make >/dev/null || echo "make|make"
   command -v "${PROTOC:-protoc}" >/dev/null || echo "protobuf-compiler|protoc, for the wire and for Raft's messages"
+  has_protobuf_includes || echo "libprotobuf-dev|protobuf's own .proto files, which others import"
   has_libclang || echo "libclang-dev|libclang, for the bindings to RocksDB"
 }
 
@@ -142,6 +143,17 @@ compiler_name() {
   else
     printf 'g++-%s' "$("$cxx" -dumpfullversion)"
   fi
+}
+
+# Debian keeps them apart from protoc; other distributions bring both in one. Without them etcd's client does not build.
+has_protobuf_includes() {
+  local folder status=0
+  command -v "${PROTOC:-protoc}" >/dev/null || return 1
+  folder=$(mktemp -d)
+  printf 'syntax = "proto3";\nimport "google/protobuf/descriptor.proto";\n' >"$folder/probe.proto"
+  "${PROTOC:-protoc}" -I "$folder" -o /dev/null "$folder/probe.proto" 2>/dev/null || status=1
+  rm -r "$folder"
+  return $status
 }
 
 protoc_version() {
