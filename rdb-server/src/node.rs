@@ -8,6 +8,7 @@
 //!           snapshots    snapshots       its queue ──▶ other nodes, mailbox
 //!           installs     snapshots       its queue ──▶ log writer, applier, mailbox
 //!           flushes      upkeep          a clock ──▶ mailbox
+//!           removals     upkeep          a clock
 //! runtimes  peers        transport and raft_service: a flood of clients cannot stop heartbeats
 //!           clients      api and http
 //! ```
@@ -104,7 +105,7 @@ pub struct Node {
     threads: Vec<JoinHandle<()>>,
     applier: ApplierHandle,
     log: Option<LogWriter>,
-    stop_flushes: Arc<AtomicBool>,
+    stop_upkeep: Arc<AtomicBool>,
     stop_serving: watch::Sender<bool>,
     peers: Runtime,
     clients: Runtime,
@@ -224,8 +225,9 @@ impl Node {
         let manager = PeerManager::boot(parts, &engine, &catalog_machine)
             .map_err(|error| StartError::Boot(error.to_string()))?;
         threads.push(spawn("raft", move || manager.run(&events))?);
-        let stop_flushes = Arc::new(AtomicBool::new(false));
-        threads.push(start_flushes(&shared, &engine, stop_flushes.clone())?);
+        let stop_upkeep = Arc::new(AtomicBool::new(false));
+        threads.push(start_flushes(&shared, &engine, stop_upkeep.clone())?);
+        threads.push(start_removals(&shared, &engine, stop_upkeep.clone())?);
         let (stop_serving, stopped) = watch::channel(false);
         let addresses =
             Addresses { client: listeners.client.local_addr()?, http: listeners.http.local_addr()? };
@@ -245,7 +247,7 @@ impl Node {
             threads,
             applier,
             log: Some(log),
-            stop_flushes,
+            stop_upkeep,
             stop_serving,
             peers,
             clients,
@@ -276,7 +278,7 @@ impl Node {
         }
         let _ = self.stop_serving.send(true);
         self.clients.shutdown_timeout(Duration::from_millis(500));
-        self.stop_flushes.store(true, Ordering::Relaxed);
+        self.stop_upkeep.store(true, Ordering::Relaxed);
         self.shared.mailbox.post(Event::Stop);
         self.applier.post(Task::Stop);
         self.peers.shutdown_timeout(Duration::from_millis(500));
@@ -395,6 +397,15 @@ fn start_flushes(
         let reserve = shared.config.disk_reserve_bytes;
         upkeep::run_flushes(&engine, &shared.data, &shared.mailbox, &shared.disk_full, reserve, &stop);
     })
+}
+
+fn start_removals(
+    shared: &Shared,
+    engine: &Arc<Engine>,
+    stop: Arc<AtomicBool>,
+) -> std::io::Result<JoinHandle<()>> {
+    let (disk_full, engine) = (shared.disk_full.clone(), engine.clone());
+    spawn("removals", move || upkeep::run_removals(&engine, &disk_full, &stop))
 }
 
 fn start_sends(

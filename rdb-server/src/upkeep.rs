@@ -1,11 +1,11 @@
 //! What needs a disk and must not keep the raft loop waiting: reading entries for followers that lag, flushing the
-//! data so that logs can be dropped, and looking at how full the disk is. One thread each.
+//! data so that logs can be dropped, removing what was dropped, and looking at how full the disk is. One thread each.
 
 use crate::mailbox::{Event, Mailbox};
 use crossbeam_channel::{Receiver, Sender};
 use rdb_core::ids::{RegionId, Term};
 use rdb_core::raft::Fetch;
-use rdb_storage::{Data, Engine, LogStore};
+use rdb_storage::{Data, Engine, LogStore, Removal};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 const UNFLUSHED_BYTES_MAX: u64 = 48 << 20;
 /// After this long it is flushed in any case, so that logs do not wait for traffic.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(60);
+/// Between two steps of a removal: about twenty megabytes a second, and more where more waits.
+const REMOVAL_INTERVAL: Duration = Duration::from_millis(50);
 /// Between looks.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -76,6 +78,26 @@ pub(crate) fn run_flushes(
             Ok(()) => mailbox.post(Event::Flushed),
             Err(error) => crate::node::die(&format!("the data cannot be flushed: {error}")),
         }
+    }
+}
+
+/// Removes the write-ahead logs that are no longer needed, a little at a time, until `stop` is set.
+pub(crate) fn run_removals(engine: &Engine, disk_full: &DiskFull, stop: &AtomicBool) {
+    let dropped = engine.dropped_logs();
+    let mut told = false;
+    while !stop.load(Ordering::Relaxed) {
+        let how = if disk_full.is_full() { Removal::Everything } else { Removal::Step };
+        let pause = match dropped.remove(how) {
+            Ok(0) => LOOK_INTERVAL,
+            Ok(_) => REMOVAL_INTERVAL,
+            Err(error) => {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!(%error, "logs that are no longer needed stay on the disk");
+                }
+                LOOK_INTERVAL
+            }
+        };
+        std::thread::sleep(pause);
     }
 }
 

@@ -1,7 +1,7 @@
 //! The data directory as the operating system sees it: where things lie, who may look, who holds it, how full it is.
 
 use crate::error::{Error, Result};
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, OFlags};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
@@ -21,6 +21,8 @@ pub(crate) const IDENTITY_TEMPORARY: &str = "IDENTITY.tmp";
 pub(crate) const WATERMARK: &str = "WATERMARK";
 /// Snapshots of other nodes, while they come.
 pub(crate) const INCOMING: &str = "incoming";
+/// Opened and removed at a start, to see what the file system can do.
+const DIRECT_PROBE: &str = "direct-io.tmp";
 /// Held by the process that uses the directory.
 pub(crate) const LOCK: &str = "LOCK";
 
@@ -92,6 +94,22 @@ pub(crate) fn rename_synced(directory: &Path, from: &str, to: &str) -> Result<()
 /// Whether a RocksDB database was ever finished there. RocksDB makes `CURRENT` last.
 pub(crate) fn has_database(path: &Path) -> bool {
     path.join("CURRENT").is_file()
+}
+
+/// Whether files there can be written past the system's page cache.
+pub(crate) fn takes_direct_io(path: &Path) -> bool {
+    let probe = path.join(DIRECT_PROBE);
+    let flags = i32::try_from(OFlags::DIRECT.bits()).unwrap_or_default();
+    let opened = OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .custom_flags(flags)
+        .open(&probe);
+    // One that stays is truncated by the next start.
+    let _ = std::fs::remove_file(&probe);
+    opened.is_ok()
 }
 
 /// The names in a directory, sorted.

@@ -2,6 +2,7 @@
 
 use crate::data::Data;
 use crate::directory::{self, DATA, DiskSpace, IDENTITY, LOG};
+use crate::dropped_logs::DroppedLogs;
 use crate::error::{Error, Result};
 use crate::identity::{Expected, Identity};
 use crate::initialise::{self, Found};
@@ -99,6 +100,11 @@ impl Engine {
     /// The system would not say.
     pub fn disk_space(&self) -> Result<DiskSpace> {
         DiskSpace::of(&self.path)
+    }
+
+    /// What the log database needs no longer.
+    pub fn dropped_logs(&self) -> DroppedLogs {
+        DroppedLogs::of(&self.path.join(LOG))
     }
 
     pub(crate) fn databases(&self) -> Arc<Databases> {

@@ -12,6 +12,7 @@
 //! <data_dir>/LOCK         held by the process that uses it                               directory.rs
 //! <data_dir>/WATERMARK    how far the log was synced when anyone was last promised that  watermark.rs
 //! <data_dir>/log/         RocksDB with a write-ahead log: the truth                      log_writer.rs, log_store.rs
+//! <data_dir>/log/archive  write-ahead logs that are no longer needed                     dropped_logs.rs
 //! <data_dir>/data/        RocksDB without one: derived from the log                      data.rs
 //! <data_dir>/incoming/    snapshots of other nodes while they come; emptied at a start   snapshot.rs
 //! ```
@@ -24,6 +25,7 @@
 
 mod data;
 mod directory;
+mod dropped_logs;
 mod engine;
 mod error;
 mod identity;
@@ -40,6 +42,7 @@ mod watermark;
 
 pub use data::{Data, RegionData};
 pub use directory::DiskSpace;
+pub use dropped_logs::{DroppedLogs, Removal};
 pub use engine::Engine;
 pub use error::{Error, Result};
 pub use identity::{Expected, Identity};

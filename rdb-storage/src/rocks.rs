@@ -29,10 +29,12 @@ use std::sync::Arc;
 
 const MIB: usize = 1 << 20;
 
-/// A full memtable of the data is flushed. Small, so that a flush is short and a restart replays little.
-const DATA_MEMTABLE_BYTES: usize = 16 * MIB;
-/// A full memtable of the log is flushed. Entries that are truncated before that never reach a table file.
-const LOG_MEMTABLE_BYTES: usize = 64 * MIB;
+/// A full memtable of the data is flushed. Each flush disturbs the log's syncs, however short it is: so few of them, and
+/// still a restart replays little.
+const DATA_MEMTABLE_BYTES: usize = 64 * MIB;
+/// A full memtable of the log is flushed. Entries that are truncated before that never reach a table file: it holds several
+/// times what a log keeps while all members are there.
+const LOG_MEMTABLE_BYTES: usize = 128 * MIB;
 /// Past this all of the log's memtables are flushed, so that no old write-ahead log stays.
 const LOG_WAL_BYTES_MAX: u64 = 256 * MIB as u64;
 /// Level-0 files before they are compacted; then before writers are slowed and stopped.
@@ -42,9 +44,14 @@ const INFO_LOG_FILES: usize = 4;
 const INFO_LOG_BYTES_MAX: usize = 8 * MIB;
 /// Bits per key: about one false positive in a hundred.
 const BLOOM_BITS: f64 = 10.0;
-/// Files are handed to the disk in such portions while they are written, so that a flush does not end in one long sync
-/// that the log's syncs must wait behind.
+/// Table files are written past the page cache where the file system allows it, in such portions: a sync of the log that
+/// comes in between waits for one of them. Through the page cache, a journal's commit writes all that is there first.
+const DIRECT_WRITE_BYTES: u64 = 128 << 10;
+/// Elsewhere they are handed to the disk in such portions, so that a flush does not end in one long sync.
 const BYTES_PER_SYNC: u64 = MIB as u64;
+/// Write-ahead logs that are no longer needed are put aside, and removed by `dropped_logs.rs`. This is for ever: RocksDB
+/// itself removes none.
+const DROPPED_LOG_SECONDS: u64 = 100 * 365 * 24 * 3600;
 
 /// What a node can be told about its databases.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,7 +108,8 @@ pub(crate) fn open_existing_data(path: &Path, options: &EngineOptions) -> Result
 
 /// Opens or makes a log database.
 pub(crate) fn open_log(path: &Path, options: &EngineOptions, create: bool) -> Result<DB> {
-    let mut db = common(options, create);
+    let mut db = common(path, options, create);
+    db.set_wal_ttl_seconds(DROPPED_LOG_SECONDS);
     db.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
     db.set_recycle_log_file_num(0);
     db.set_track_and_verify_wals_in_manifest(true);
@@ -124,7 +132,7 @@ pub(crate) fn open_log(path: &Path, options: &EngineOptions, create: bool) -> Re
 /// Opens or makes a data database.
 pub(crate) fn open_data(path: &Path, options: &EngineOptions, create: bool) -> Result<DB> {
     let memtables = (options.unflushed_bytes_max / DATA_MEMTABLE_BYTES).max(2);
-    let mut db = common(options, create);
+    let mut db = common(path, options, create);
     db.set_db_write_buffer_size(options.unflushed_bytes_max);
     let mut family = Options::default();
     family.set_write_buffer_size(DATA_MEMTABLE_BYTES);
@@ -162,7 +170,7 @@ fn data_table(family: &mut Options) -> BlockBasedOptions {
 }
 
 /// What both databases share.
-fn common(options: &EngineOptions, create: bool) -> Options {
+fn common(path: &Path, options: &EngineOptions, create: bool) -> Options {
     let mut db = Options::default();
     db.create_if_missing(create);
     db.create_missing_column_families(create);
@@ -170,6 +178,10 @@ fn common(options: &EngineOptions, create: bool) -> Options {
     // fdatasync: it makes the file's length durable too, which is all that a write-ahead log needs.
     db.set_use_fsync(false);
     db.set_max_background_jobs(options.background_jobs);
+    if path.parent().is_some_and(directory::takes_direct_io) {
+        db.set_use_direct_io_for_flush_and_compaction(true);
+        db.set_writable_file_max_buffer_size(DIRECT_WRITE_BYTES);
+    }
     db.set_bytes_per_sync(BYTES_PER_SYNC);
     db.set_keep_log_file_num(INFO_LOG_FILES);
     db.set_max_log_file_size(INFO_LOG_BYTES_MAX);

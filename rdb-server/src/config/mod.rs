@@ -179,7 +179,7 @@ impl Default for Config {
             request_timeout_ms: 5_000,
             request_bytes_max: 256 << 20,
             cache_bytes: 256 << 20,
-            log_keep_entries: 10_000,
+            log_keep_entries: 1_000,
             log_bytes_max: 256 << 20,
             log_keep_seconds: 3_600,
             snapshot_bytes_per_second: 64 << 20,

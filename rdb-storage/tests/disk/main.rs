@@ -6,6 +6,8 @@ mod damage;
 #[cfg(test)]
 mod data;
 #[cfg(test)]
+mod dropped_logs;
+#[cfg(test)]
 mod log;
 #[cfg(test)]
 mod log_writer;

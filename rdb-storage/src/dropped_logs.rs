@@ -1,0 +1,79 @@
+//! Write-ahead logs that the log database needs no longer, removed bit by bit.
+//!
+//! To remove a file of a hundred megabytes at once holds up the file system's journal, and with it every sync, for as long
+//! as it takes to free its blocks: tens of milliseconds where the disk is told of them. So RocksDB only puts such files
+//! aside, under `log/archive`, and here they are cut shorter a little at a time. Nothing ever reads them again: a crash may
+//! leave them as long as they were, or shorter, and the next start goes on.
+
+use crate::directory;
+use crate::error::{Error, Result};
+use std::fs::OpenOptions;
+use std::path::{Path, PathBuf};
+
+/// Where RocksDB puts them, in its database's folder.
+const ARCHIVE: &str = "archive";
+/// Bytes cut off at a time, at least: about a millisecond's work of a disk.
+const STEP_BYTES_MIN: u64 = 1 << 20;
+/// The more there is the larger the steps, so that it never piles up: this part of it at a time.
+const STEPS: u64 = 32;
+
+/// The files that were put aside. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct DroppedLogs {
+    folder: PathBuf,
+}
+
+/// How much to remove at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// A little, so that nobody waits for it.
+    Step,
+    /// All of it, for the sake of the space.
+    Everything,
+}
+
+impl DroppedLogs {
+    pub(crate) fn of(log: &Path) -> Self {
+        Self { folder: log.join(ARCHIVE) }
+    }
+
+    /// Removes some of it. Returns the bytes that are left.
+    ///
+    /// # Errors
+    /// The file system refused. They can stay where they are; it is only their space that is lost.
+    pub fn remove(&self, how: Removal) -> Result<u64> {
+        let files = self.files()?;
+        let total: u64 = files.iter().map(|(_, bytes)| bytes).sum();
+        let mut to_remove = match how {
+            Removal::Step => STEP_BYTES_MIN.max(total / STEPS),
+            Removal::Everything => u64::MAX,
+        };
+        let mut left = total;
+        for (path, bytes) in files {
+            if bytes <= to_remove {
+                std::fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+                to_remove -= bytes;
+                left -= bytes;
+                continue;
+            }
+            let cut =
+                OpenOptions::new().write(true).open(&path).and_then(|file| file.set_len(bytes - to_remove));
+            cut.map_err(Error::io("cut shorter", &path))?;
+            return Ok(left - to_remove);
+        }
+        Ok(left)
+    }
+
+    /// The oldest first. RocksDB makes the folder when it has something to put there.
+    fn files(&self) -> Result<Vec<(PathBuf, u64)>> {
+        if !self.folder.exists() {
+            return Ok(Vec::new());
+        }
+        let paths = directory::names(&self.folder)?.into_iter().map(|name| self.folder.join(name));
+        let length = |path: PathBuf| {
+            let bytes = path.metadata().map_err(Error::io("look at", &path))?.len();
+            Ok((path, bytes))
+        };
+        paths.map(length).collect()
+    }
+}
