@@ -308,7 +308,7 @@ async fn all_pages_are_of_one_moment() {
     const PAIRS: u64 = 64;
     let (cluster, client) = alone("").await;
     let namespace = client.namespace(NAMESPACE);
-    let pad = "p".repeat(10_000);
+    let pad = "p".repeat(30_000);
     let number = |value: &[u8]| String::from_utf8_lossy(value).split(' ').next().unwrap().to_owned();
     let (stop, rounds) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let writer = tokio::spawn({
@@ -358,7 +358,7 @@ async fn all_pages_are_of_one_moment() {
                 rounds_pass().await;
             }
         }
-        assert!(4 < pages, "{pages} pages are too few to tell");
+        assert!(12 < pages, "{pages} pages are too few: they may all be read before the first is looked at");
         assert_eq!(found.len() as u64, PAIRS);
         assert!(found.values().all(|pair| pair.len() == 2 && pair[0] == pair[1]), "{found:?}");
         assert!([0, 3].contains(&transient.len()), "all three of one transaction, or none: {transient:?}");
@@ -371,24 +371,29 @@ async fn all_pages_are_of_one_moment() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_does_not_read_is_cut_off_and_goes_on_by_the_token() {
-    const SCANS: usize = 3;
+    // The last one is read to its end, and waits with its last pages only.
+    const LIMITS: [u64; 3] = [0, 0, 5];
     let (cluster, client) = alone("request_timeout_ms = 3000\nscans_max = 3").await;
     let namespace = client.namespace(NAMESPACE);
     write_large(&namespace).await;
     let node = cluster.node(1);
     no_scan_is_under_way(node).await;
     let mut stalled = Vec::new();
-    for _ in 0..SCANS {
-        let stream = narrow(node).scan(request(v1::Scan::default())).await.unwrap().into_inner();
+    for limit in LIMITS {
+        let scan = v1::Scan { limit, ..v1::Scan::default() };
+        let stream = narrow(node).scan(request(scan)).await.unwrap().into_inner();
         stalled.push(stream);
     }
     // There is no place for one more, until one of them is cut off.
-    let refused = pages(&node.raw(), request(v1::Scan::default())).await.unwrap_err();
+    let refused = pages(&node.raw(), request(v1::Scan::default())).await.map(drop).unwrap_err();
     assert_eq!((refused.code, refused.status), (v1::Code::ResourceExhausted, tonic::Code::ResourceExhausted));
     assert!(0 < refused.error.retry_after_ms);
     assert_words(&refused.text, &["limit of 3 scans at a time"]);
     let held = metric(node, "request_bytes").await.unwrap();
-    assert!(held <= (SCANS * 4 * (256 << 10)) as u64, "{held} bytes are held for those who do not read");
+    assert!(
+        held <= (LIMITS.len() * 4 * (256 << 10)) as u64,
+        "{held} bytes are held for those who do not read"
+    );
     no_scan_is_under_way(node).await;
     for mut stream in stalled {
         let mut read = Vec::new();
@@ -447,7 +452,9 @@ async fn an_abandoned_scan_ends_and_a_stopping_node_ends_those_under_way() {
     });
     cluster.stop(1);
     let refused = read.await.unwrap();
-    assert_eq!(refused.code, v1::Code::ShuttingDown, "{refused:?}");
+    // The connection may be closed before the node's words are through.
+    let said = refused.code == v1::Code::ShuttingDown;
+    assert!(said || refused.error == v1::Error::default(), "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
