@@ -238,15 +238,15 @@ impl Reader {
         if FROZEN_AGE_MAX < self.began.elapsed() {
             return Err(status::scan_too_old(FROZEN_AGE_MAX));
         }
-        match self.shared.find(&self.namespace) {
-            Some(now) if now.namespace != self.target.namespace => {
-                Err(status::deleted_while_scanned(&self.namespace))
-            }
+        // A region that has left this node has taken its records with it, perhaps before they could be frozen.
+        let here = self.shared.regions.get(self.target.region).is_some();
+        let now = self.shared.find(&self.namespace).filter(|_| here);
+        match now.filter(|now| now.namespace == self.target.namespace) {
+            None => Err(status::deleted_while_scanned(&self.namespace)),
             Some(now) if now.epoch != self.target.epoch => {
                 Err(status::epoch_mismatch(&self.namespace, self.target.epoch.0, now.epoch))
             }
             Some(_) => Ok(()),
-            None => Err(status::deleted_while_scanned(&self.namespace)),
         }
     }
 
