@@ -1,7 +1,7 @@
 //! What can be typed.
 
 use crate::bench::BenchArgs;
-use crate::commands::{cas, completions, del, get, ns, put, txn};
+use crate::commands::{cas, completions, del, get, ns, put, scan, txn};
 use clap::{Parser, Subcommand, ValueEnum};
 use rdb_client::{Client, Options};
 use std::time::Duration;
@@ -53,6 +53,8 @@ pub(crate) enum Command {
     Cas(cas::CasArgs),
     /// Look at some keys and change others, all at once (a transaction)
     Txn(txn::TxnArgs),
+    /// Read many keys in order, or count them
+    Scan(scan::ScanArgs),
     /// Namespaces: create, list, describe, delete
     #[command(subcommand)]
     Ns(ns::NsCommand),

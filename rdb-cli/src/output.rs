@@ -55,6 +55,13 @@ pub(crate) fn to_json(value: &impl Serialize) -> String {
     json
 }
 
+/// The same on one line, for those who print many.
+pub(crate) fn to_json_line(value: &impl Serialize) -> String {
+    let mut json = serde_json::to_string(value).unwrap_or_else(|error| format!("\"{error}\""));
+    json.push('\n');
+    json
+}
+
 /// Columns with a line under their heads, no frame.
 pub(crate) fn table<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
     let mut table = Table::new();
@@ -80,6 +87,12 @@ pub(crate) fn readable(bytes: &[u8]) -> String {
         Ok(text) if text.chars().all(|c| !c.is_control() || c == '\n' || c == '\t') => text.into(),
         _ => bytes.escape_ascii().to_string(),
     }
+}
+
+/// The same where a line must stay one: line ends and tabs are escaped, too.
+pub(crate) fn one_line(bytes: &[u8]) -> String {
+    let text = readable(bytes);
+    if text.contains(['\n', '\t']) { bytes.escape_ascii().to_string() } else { text }
 }
 
 /// Bytes in JSON: a field `NAME`, a string, where they are UTF-8, else a field `NAME_base64`.

@@ -194,6 +194,98 @@ fn many_keys_are_removed_after_a_yes() {
     assert!(there("a"));
 }
 
+/// One JSON object a line.
+fn json_lines(output: &Output) -> Vec<serde_json::Value> {
+    output.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn scans() {
+    let cluster = Cluster::start(3);
+    for (key, value) in [("a", "1"), ("b/1", "2"), ("b/22", "3"), ("b/3", "4"), ("c", "5")] {
+        assert_eq!(rdb(&cluster, &format!("put test {key} {value}")).code, 0);
+    }
+    let all = rdb(&cluster, "scan test");
+    assert_eq!((all.code, all.stderr.as_str()), (0, ""));
+    assert_eq!(all.stdout, "a     1\nb/1   2\nb/22  3\nb/3   4\nc     5\n");
+    let lines = |line| rdb(&cluster, line).stdout.lines().map(str::to_string).collect::<Vec<_>>();
+    assert_eq!(lines("scan test --prefix b/ --keys-only"), ["b/1", "b/22", "b/3"]);
+    assert_eq!(lines("scan test --range b/1 b/3 --keys-only"), ["b/1", "b/22"]);
+    assert_eq!(lines("scan test --from b/3 --keys-only --reverse"), ["c", "b/3"]);
+    assert_eq!(lines("scan test --to b/1 --keys-only"), ["a"]);
+    assert_eq!(rdb(&cluster, "scan test --prefix b/ --count").stdout, "3\n");
+    let count = json(&rdb(&cluster, "-o json scan test --count --limit 4"));
+    assert_eq!(count, serde_json::json!({"namespace": "test", "count": 4}));
+    let record = json_lines(&rdb(&cluster, "-o json scan test --limit 2 --reverse"));
+    let version = |key: &str| json(&rdb(&cluster, &format!("-o json get test {key}")))["version"].clone();
+    let expected = serde_json::json!({"key": "c", "value": "5", "version": version("c")});
+    assert_eq!((record.len(), &record[0]), (2, &expected));
+    let keys = json_lines(&rdb(&cluster, "-o json scan test --keys-only --prefix a"));
+    assert_eq!(keys, [serde_json::json!({"key": "a", "version": version("a")})]);
+    let none = rdb(&cluster, "scan test --prefix x");
+    assert_eq!((none.code, none.stdout.as_str(), none.stderr.as_str()), (0, "", ""));
+    assert_eq!(rdb(&cluster, "scan nowhere").code, 3);
+    for wrong in [
+        "scan",
+        "scan test --prefix a --from b",
+        "scan test --range a",
+        "scan test --range a b --to c",
+        "scan test --limit 0",
+        "scan test --count --keys-only",
+        "scan test --token !",
+        "scan test --max-age 1s",
+    ] {
+        assert_eq!(rdb(&cluster, wrong).code, 2, "{wrong}");
+    }
+}
+
+#[test]
+fn a_limited_scan_says_how_to_go_on() {
+    let cluster = Cluster::start(1);
+    for key in 0..7 {
+        rdb(&cluster, &format!("put test {key} v"));
+    }
+    let first = rdb(&cluster, "scan test --keys-only --limit 5");
+    assert_eq!((first.code, first.stdout.as_str()), (0, "0\n1\n2\n3\n4\n"));
+    let token = first.stderr.strip_prefix("more may follow: --token ").unwrap().trim_end();
+    let rest = rdb(&cluster, &format!("scan test --keys-only --token {token}"));
+    assert_eq!((rest.stdout.as_str(), rest.stderr.as_str()), ("5\n6\n", ""));
+    let first = rdb(&cluster, "-o json scan test --limit 5");
+    let said: serde_json::Value = serde_json::from_str(&first.stderr).unwrap();
+    assert_eq!((json_lines(&first).len(), &said["token"]), (5, &token.into()));
+    // What has come before a failure is printed, and how to go on behind it.
+    cluster.fault(1, Fault::BreakAfterApply, 1);
+    let broken = rdb(&cluster, "scan test --keys-only --one-moment");
+    assert_eq!((broken.code, broken.stdout.as_str()), (5, "0\n1\n2\n"));
+    assert!(broken.stderr.starts_with("more may follow: --token "), "{}", broken.stderr);
+    cluster.fault(1, Fault::BreakAfterApply, 2);
+    assert_eq!(rdb(&cluster, "scan test --keys-only").stdout, "0\n1\n2\n3\n4\n5\n6\n");
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let cluster = Cluster::start(1);
+    let value = "v".repeat(100_000);
+    for key in 0..20 {
+        rdb(&cluster, &format!("put test {key} {value}"));
+    }
+    for format in ["table", "json"] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_rdb"))
+            .args(["-o", format, "scan", "test"])
+            .env_clear()
+            .env("FLAREDB_ENDPOINTS", cluster.endpoints().join(","))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // Closed before the first word.
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), &said[..]), (Some(0), ""));
+    }
+}
+
 #[test]
 fn namespaces() {
     let cluster = Cluster::start(3);

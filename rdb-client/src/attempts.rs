@@ -95,6 +95,12 @@ impl<'a> Attempts<'a> {
         Ok(())
     }
 
+    /// The failure of a call that may not be repeated, whatever it was.
+    pub(crate) fn end(mut self, failed: Failed) -> Error {
+        self.tries += 1;
+        self.explain(failed)
+    }
+
     /// Decides whom to ask next, and how long to wait before.
     fn change_route(&mut self, failed: &Failed) -> Duration {
         match failed {

@@ -18,6 +18,8 @@
 //! leaves in one message. The answer finds its caller by its id. If there is none, or a bad one, `attempts` decides,
 //! in one place, whether the caller may try again and where.
 //!
+//! A [`Scan`] has a stream of its own, and begins another one where it was when that breaks.
+//!
 //! **What became of a write** is in the types: `Ok` is done, [`WriteError::NotDone`] is certainly not done, now or later,
 //! and [`WriteError::InDoubt`] may have been done. A write that was sent and not answered is never sent again, unless
 //! its session ([`Options::sessions`]) lets the cluster tell a repetition from a new write.
@@ -33,6 +35,7 @@ mod nodes;
 mod options;
 mod pipe;
 mod route;
+mod scan;
 mod session;
 mod status;
 mod transaction;
@@ -45,6 +48,7 @@ pub use error::{Attempted, Code, Error, Refusal, WriteError};
 pub use meta::{ClusterStatus, NamespaceStatus, NodeStatus, RegionStatus};
 pub use namespace::Namespace;
 pub use options::{Options, Transport};
+pub use scan::{Scan, ScanOptions};
 pub use transaction::{OperationResult, Transaction, TransactionOutcome};
 pub use values::{
     CasOutcome, Consistency, Expect, Mode, ParseVersionError, Record, Served, ServedBy, Version, Write,

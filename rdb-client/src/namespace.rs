@@ -5,6 +5,7 @@ use crate::error::{Error, WriteError};
 use crate::options::Transport;
 use crate::pipe::{Answer, Lane};
 use crate::route::Route;
+use crate::scan::{Scan, ScanOptions};
 use crate::session::Named;
 use crate::status::Failed;
 use crate::transaction::{Transaction, TransactionOutcome, prefix_end};
@@ -81,6 +82,18 @@ impl Namespace {
             PipeResult::Records(records) => Ok(records.records.into_iter().map(record).collect()),
             other => Err(self.misfit(&other)),
         }
+    }
+
+    /// Reads many records in the order of their keys, all of one moment as long as the node that serves them lives. Asks
+    /// for nothing before its first [`Scan::next`].
+    #[must_use]
+    pub fn scan(&self, options: ScanOptions) -> Scan {
+        Scan::new(self.route.clone(), self.timeout, self.consistency, options)
+    }
+
+    /// Counts records, at the server. A limit holds for what is counted.
+    pub async fn count(&self, options: ScanOptions) -> Result<u64, Error> {
+        self.scan(options).count().await
     }
 
     /// Stores a value under a key.
@@ -259,7 +272,7 @@ impl Namespace {
     }
 }
 
-fn record(record: v1::Record) -> Record {
+pub(crate) fn record(record: v1::Record) -> Record {
     Record {
         key: record.key,
         value: record.value,

@@ -178,7 +178,8 @@ pub(crate) async fn ask<Q: Clone, A>(
     }
 }
 
-fn attempt_limit(nodes: &Nodes, safety: Safety, deadline: Instant) -> Duration {
+/// How long one attempt may take: a read whose node is silent goes to another one while there is time.
+pub(crate) fn attempt_limit(nodes: &Nodes, safety: Safety, deadline: Instant) -> Duration {
     let remaining = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
     match safety {
         Safety::Read => remaining.min(2 * nodes.options().keepalive),

@@ -16,6 +16,7 @@ pub mod ids;
 pub mod raft;
 pub mod range;
 pub mod record;
+pub mod scan;
 pub mod sessions;
 pub mod transaction;
 pub mod version;

@@ -1,4 +1,4 @@
-//! Ranges of keys, as range deletes name them.
+//! Ranges of keys, as range deletes and scans name them.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -13,6 +13,27 @@ pub struct KeyRange {
 }
 
 impl KeyRange {
+    /// All keys.
+    pub fn all() -> Self {
+        Self { from: Vec::new(), to: Vec::new() }
+    }
+
+    /// The keys that begin with `prefix`.
+    pub fn of_prefix(prefix: &[u8]) -> Self {
+        // A last byte that has no next one says nothing of the end: what comes after the prefix differs before it.
+        let kept = prefix.iter().rposition(|byte| *byte != 0xff).map_or(0, |last| last + 1);
+        let mut to = prefix[..kept].to_vec();
+        if let Some(last) = to.last_mut() {
+            *last += 1;
+        }
+        Self { from: prefix.to_vec(), to }
+    }
+
+    /// Whether no key can lie in it.
+    pub fn is_empty(&self) -> bool {
+        is_empty(&self.from, &self.to)
+    }
+
     /// Whether `key` lies in it.
     pub fn contains(&self, key: &[u8]) -> bool {
         contains(&self.from, &self.to, key)
@@ -88,6 +109,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_prefix_has_the_keys_that_begin_so(prefix in key(), key in key(), more in key()) {
+            let range = KeyRange::of_prefix(&prefix);
+            prop_assert_eq!(range.contains(&key), key.starts_with(&prefix), "{:?}", range);
+            prop_assert!(range.contains(&[&prefix[..], &more].concat()) && !range.is_empty());
+        }
+
         #[test]
         fn joined_ranges_hold_the_keys_of_each_and_none_touches_another(
             ranges in prop::collection::vec((key(), key()), 0..12),

@@ -14,6 +14,7 @@ use std::time::Duration;
 pub(crate) enum Operation {
     Read,
     Write,
+    Scan,
     Namespace,
 }
 
@@ -70,6 +71,7 @@ struct Gauges {
     quorum_margin: Family<RegionLabels, Gauge>,
     regions_asleep: Gauge,
     request_bytes: Gauge,
+    scans: Gauge,
     mailbox_events: Gauge,
     log_batches: Gauge,
     log_syncs: Gauge,
@@ -149,6 +151,7 @@ impl Metrics {
             gauges.regions_asleep.clone(),
         );
         registry.register("request_bytes", "Bytes of requests under way", gauges.request_bytes.clone());
+        registry.register("scans", "Scans under way", gauges.scans.clone());
         registry.register(
             "mailbox_events",
             "Events that wait for the raft loop",
@@ -172,7 +175,8 @@ impl Metrics {
         match operation {
             Operation::Read => self.latency_read.observe(took.as_secs_f64()),
             Operation::Write => self.latency_write.observe(took.as_secs_f64()),
-            Operation::Namespace => {}
+            // A scan takes as long as its client reads.
+            Operation::Scan | Operation::Namespace => {}
         }
     }
 
@@ -219,6 +223,7 @@ impl Metrics {
         let asleep = shared.regions.all().values().filter(|view| view.asleep()).count();
         gauges.regions_asleep.set(signed(asleep as u64));
         gauges.request_bytes.set(signed(shared.budget.used() as u64));
+        gauges.scans.set(signed(shared.scans.under_way() as u64));
         gauges.mailbox_events.set(signed(shared.mailbox.len() as u64));
         let syncs = log.sync().read();
         gauges.log_batches.set(signed(log.batches()));

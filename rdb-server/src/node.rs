@@ -10,10 +10,10 @@
 //!           flushes      upkeep          a clock ──▶ mailbox
 //!           removals     upkeep          a clock
 //! runtimes  peers        transport and raft_service: a flood of clients cannot stop heartbeats
-//!           clients      api and http
+//!           clients      api and http; each scan blocks a thread of it
 //! ```
 
-use crate::api::{ClusterService, KvService, MESSAGE_BYTES_MAX, NamespaceService};
+use crate::api::{ClusterService, KvService, MESSAGE_BYTES_MAX, NamespaceService, Scans};
 use crate::applier::{Applier, ApplierHandle, Task};
 use crate::budget::Budget;
 use crate::config::Config;
@@ -195,6 +195,7 @@ impl Node {
             regions: Regions::default(),
             data: engine.data(),
             budget: Budget::new(config.request_bytes_max),
+            scans: Scans::new(config.scans_max),
             disk_full: DiskFull::default(),
             peers: Peers::new(others.iter().map(|(node, _)| *node)),
             stopping: Stopping::default(),

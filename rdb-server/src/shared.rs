@@ -1,5 +1,6 @@
 //! What the threads of a node share, besides channels.
 
+use crate::api::Scans;
 use crate::budget::Budget;
 use crate::config::Config;
 use crate::mailbox::Mailbox;
@@ -51,6 +52,7 @@ pub(crate) struct Shared {
     pub(crate) regions: Regions,
     pub(crate) data: Data,
     pub(crate) budget: Budget,
+    pub(crate) scans: Scans,
     pub(crate) disk_full: DiskFull,
     pub(crate) peers: Peers,
     pub(crate) stopping: Stopping,

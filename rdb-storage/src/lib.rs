@@ -36,6 +36,7 @@ mod log_store;
 mod log_writer;
 mod metrics;
 mod rocks;
+mod scan;
 mod snapshot;
 mod wal;
 mod watermark;
@@ -52,4 +53,5 @@ pub use log_writer::{
 };
 pub use metrics::{LATENCY_BOUNDS_MICROS, Latency, LatencyHistogram, LogMetrics};
 pub use rocks::EngineOptions;
+pub use scan::{Frozen, Length, Walk};
 pub use snapshot::{Chunk, Incoming, Section, SnapshotInbox, SnapshotReader, StagedSnapshot};

@@ -7,6 +7,8 @@ pub(crate) mod del;
 pub(crate) mod get;
 pub(crate) mod ns;
 pub(crate) mod put;
+mod read;
+pub(crate) mod scan;
 pub(crate) mod status;
 pub(crate) mod txn;
 
@@ -27,6 +29,7 @@ pub(crate) async fn run(args: Args) -> Result<Answer, Failure> {
         Command::Del(command) => del::run(&args, command).await,
         Command::Cas(command) => cas::run(&args, command).await,
         Command::Txn(command) => txn::run(&args, command).await,
+        Command::Scan(command) => scan::run(&args, command).await,
         Command::Ns(command) => ns::run(&args, command).await,
         Command::Status => status::run(&args).await,
         Command::Bench(command) => bench::run(&args, command).await,

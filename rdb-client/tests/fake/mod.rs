@@ -27,6 +27,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 
+/// Records of one page of a scan.
+pub const SCAN_PAGE_RECORDS: usize = 3;
+
 /// What a node does wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -330,6 +333,56 @@ impl State {
         }
     }
 
+    /// All pages of a scan.
+    fn scan(&self, node: u64, request: &v1::ScanRequest) -> Vec<v1::ScanResponse> {
+        use v1::scan::Keys;
+        let scan = request.scan.clone().unwrap_or_default();
+        let wanted = |key: &Bytes| match &scan.keys {
+            None => true,
+            Some(Keys::Prefix(prefix)) => key.starts_with(prefix),
+            Some(Keys::Range(range)) => range.from <= *key && (range.to.is_empty() || *key < range.to),
+        };
+        // The token is the last key.
+        let behind = |key: &Bytes| match (&request.token[..], scan.reverse) {
+            ([], _) => true,
+            (token, false) => token < &key[..],
+            (token, true) => &key[..] < token,
+        };
+        let all = self.data.iter().filter(|((of, key), _)| *of == request.namespace && wanted(key));
+        let mut records: Vec<_> = all
+            .filter(|((_, key), _)| behind(key))
+            .map(|((_, key), (value, version))| v1::Record {
+                key: key.clone(),
+                value: if scan.keys_only { Bytes::new() } else { value.clone() },
+                version: Some(*version),
+            })
+            .collect();
+        if scan.reverse {
+            records.reverse();
+        }
+        let limited = scan.limit != 0 && scan.limit < records.len() as u64;
+        records.truncate(if limited { usize::try_from(scan.limit).unwrap() } else { usize::MAX });
+        let mut pages: Vec<_> = records
+            .chunks(SCAN_PAGE_RECORDS)
+            .map(|page| v1::ScanResponse {
+                header: Some(self.header(node)),
+                records: if scan.count_only { Vec::new() } else { page.to_vec() },
+                count: page.len() as u64,
+                token: page.last().unwrap().key.clone(),
+                done: false,
+            })
+            .collect();
+        if pages.is_empty() {
+            pages.push(v1::ScanResponse { header: Some(self.header(node)), ..Default::default() });
+        }
+        let last = pages.last_mut().unwrap();
+        last.done = true;
+        if !limited {
+            last.token.clear();
+        }
+        pages
+    }
+
     fn delete_range(&mut self, namespace: &str, range: &v1::DeleteRange) {
         let within = |key: &Bytes| range.from <= *key && (range.to.is_empty() || *key < range.to);
         self.data.retain(|(of, key), _| of != namespace || !within(key));
@@ -595,6 +648,40 @@ impl v1::kv_server::Kv for Service {
         let (header, result) = self.unary(&request.namespace, request.request, operation).await?;
         let PipeResult::Transaction(result) = result else { unreachable!() };
         Ok(Response::new(v1::TransactionResponse { header, result: Some(result) }))
+    }
+
+    type ScanStream = ReceiverStream<Result<v1::ScanResponse, Status>>;
+
+    async fn scan(&self, request: Request<v1::ScanRequest>) -> Result<Response<Self::ScanStream>, Status> {
+        let request = request.into_inner();
+        self.world.messages.fetch_add(1, Ordering::Relaxed);
+        if self.is_silent().await {
+            std::future::pending::<()>().await;
+        }
+        let pages = {
+            let mut state = self.world.state.lock();
+            let fault = state.next_fault(self.id);
+            match fault {
+                Some(Fault::NotLeader(id)) => return Err(to_status(&state.not_leader(id))),
+                Some(Fault::NoLeader) => return Err(to_status(&state.not_leader(0))),
+                Some(Fault::Busy) => return Err(to_status(&busy())),
+                Some(Fault::BreakBeforeApply) => return Err(Status::unavailable("broken")),
+                _ if state.leader != self.id => return Err(to_status(&state.not_leader(state.leader))),
+                _ => {}
+            }
+            if !state.namespaces.contains_key(&request.namespace) {
+                return Err(to_status(&not_found(&request.namespace)));
+            }
+            let mut pages: Vec<_> = state.scan(self.id, &request).into_iter().map(Ok).collect();
+            if fault == Some(Fault::BreakAfterApply) {
+                pages.truncate(1);
+                pages.push(Err(Status::unavailable("broken")));
+            }
+            pages
+        };
+        let (sender, stream) = tokio::sync::mpsc::channel(pages.len());
+        pages.into_iter().for_each(|page| sender.try_send(page).unwrap());
+        Ok(Response::new(ReceiverStream::new(stream)))
     }
 
     async fn open_session(

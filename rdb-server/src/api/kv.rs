@@ -3,7 +3,7 @@
 use super::reads::{Served, Wanted};
 use super::request::{self, found, request_id, to_wire};
 use super::status::{self, Answered, answered};
-use super::{Target, limits, pipe, transaction};
+use super::{Target, limits, pipe, scan, transaction};
 use crate::metrics::{Operation, Result as MetricResult};
 use crate::shared::Shared;
 use crate::waiter::Answers;
@@ -60,20 +60,10 @@ impl KvService {
     ) -> Result<(Target, Served), v1::Error> {
         let target = self.0.target(namespace, epoch).await?;
         let began = Instant::now();
-        if let Some(served) = self.0.serve_now(target.region, wanted) {
-            self.0.metrics.requests(Operation::Read, MetricResult::Done, 1, began.elapsed());
-            return Ok((target, served));
-        }
-        let released = self.0.read_barrier(target.region, timeout).await;
-        let result = if released.is_ok() { MetricResult::Done } else { MetricResult::NotDone };
+        let served = self.0.serve(namespace, epoch, target, wanted, timeout).await;
+        let result = served.as_ref().err().map_or(MetricResult::Done, MetricResult::of);
         self.0.metrics.requests(Operation::Read, result, 1, began.elapsed());
-        released?;
-        // The namespace may have been deleted or have changed its rules while the read waited.
-        let after = self.0.target(namespace, epoch).await?;
-        if after.region != target.region || after.epoch != target.epoch {
-            return Err(status::epoch_mismatch(namespace, target.epoch.0, after.epoch));
-        }
-        Ok((target, Served::LINEARIZABLE))
+        Ok((target, served?))
     }
 
     async fn get(&self, get: v1::GetRequest, timeout: Duration) -> Result<v1::GetResponse, v1::Error> {
@@ -239,6 +229,13 @@ impl Kv for KvService {
     ) -> Answered<v1::OpenSessionResponse> {
         let timeout = self.0.timeout(&request);
         answered(KvService::open_session(self, request.into_inner(), timeout).await)
+    }
+
+    type ScanStream = scan::Outgoing;
+
+    async fn scan(&self, request: Request<v1::ScanRequest>) -> Answered<Self::ScanStream> {
+        let timeout = self.0.timeout(&request);
+        answered(self.0.scan(request.into_inner(), timeout).await)
     }
 
     type PipeStream = pipe::Outgoing;

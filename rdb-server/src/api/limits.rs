@@ -68,6 +68,11 @@ pub(crate) fn range(from: &[u8], to: &[u8]) -> Result<(), v1::Error> {
     Ok(())
 }
 
+/// Checks a prefix, which may be empty.
+pub(crate) fn prefix(prefix: &[u8]) -> Result<(), v1::Error> {
+    within("the prefix has", prefix.len(), "bytes", KEY_BYTES_MAX)
+}
+
 /// Checks a message of the pipe.
 pub(crate) fn pipe(operations: usize) -> Result<(), v1::Error> {
     within("the message has", operations, "operations", PIPE_OPERATIONS_MAX)

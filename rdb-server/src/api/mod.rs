@@ -7,6 +7,7 @@ mod namespaces;
 mod pipe;
 mod reads;
 mod request;
+mod scan;
 mod status;
 mod transaction;
 
@@ -14,6 +15,7 @@ pub(crate) use cluster::ClusterService;
 pub(crate) use kv::KvService;
 pub(crate) use limits::MESSAGE_BYTES_MAX;
 pub(crate) use namespaces::NamespaceService;
+pub(crate) use scan::Scans;
 
 use crate::mailbox::Event;
 use crate::metrics::{Operation, Result as MetricResult};

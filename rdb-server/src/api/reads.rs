@@ -4,7 +4,7 @@
 //! data, and where this node leads, nobody else does for most of an election timeout. Stale reads and lease reads live on
 //! that. Both ask for the next round before they need it, so that none of them has to wait.
 
-use super::status;
+use super::{Target, status};
 use crate::clock::Moment;
 use crate::mailbox::Event;
 use crate::regions::RegionView;
@@ -66,6 +66,27 @@ impl Wanted {
 }
 
 impl Shared {
+    /// Waits until the data may be read, if the read is to wait. Says how it is served.
+    pub(super) async fn serve(
+        &self,
+        namespace: &str,
+        epoch: u64,
+        target: Target,
+        wanted: Wanted,
+        timeout: Duration,
+    ) -> Result<Served, v1::Error> {
+        if let Some(served) = self.serve_now(target.region, wanted) {
+            return Ok(served);
+        }
+        self.read_barrier(target.region, timeout).await?;
+        // The namespace may have been deleted or have changed its rules while the read waited.
+        let after = self.target(namespace, epoch).await?;
+        if after.region != target.region || after.epoch != target.epoch {
+            return Err(status::epoch_mismatch(namespace, target.epoch.0, after.epoch));
+        }
+        Ok(Served::LINEARIZABLE)
+    }
+
     /// Whether the read can be served at once, and how.
     pub(super) fn serve_now(&self, region: RegionId, wanted: Wanted) -> Option<Served> {
         match wanted.consistency {

@@ -150,6 +150,37 @@ pub(crate) fn unsupported(message: String, hint: &str) -> v1::Error {
     fail(v1::Code::Unsupported, v1::Outcome::NotDone, message, hint)
 }
 
+pub(crate) fn token_refused(error: &rdb_core::scan::TokenError) -> v1::Error {
+    let hint =
+        "pass a token on as it came, with the keys and the direction of its own scan; or scan without one";
+    fail(v1::Code::InvalidArgument, v1::Outcome::NotDone, error.to_string(), hint)
+}
+
+pub(crate) fn deleted_while_scanned(name: &str) -> v1::Error {
+    fail(
+        v1::Code::NamespaceNotFound,
+        v1::Outcome::NotDone,
+        format!("the namespace '{name}' was deleted while it was scanned"),
+        "what came before this is all there will be",
+    )
+}
+
+pub(crate) fn scan_unread(patience: Duration) -> v1::Error {
+    not_done(
+        v1::Code::ResourceExhausted,
+        format!("the scan's next page was not read for {patience:?}, the longest that a request may take"),
+        "go on with the token of the last page that came",
+    )
+}
+
+pub(crate) fn scan_too_old(age_max: Duration) -> v1::Error {
+    not_done(
+        v1::Code::ResourceExhausted,
+        format!("the scan took longer than {age_max:?}, for which the node keeps what it reads from"),
+        "go on with the token of the last page that came",
+    )
+}
+
 pub(crate) fn session_expired() -> v1::Error {
     fail(
         v1::Code::SessionExpired,
@@ -190,7 +221,7 @@ pub(crate) fn answered<T>(result: Result<T, v1::Error>) -> Answered<T> {
 }
 
 /// The same failure as a gRPC status, with the whole of it in the metadata.
-fn to_status(error: &v1::Error) -> Status {
+pub(super) fn to_status(error: &v1::Error) -> Status {
     let code = match error.code() {
         v1::Code::InvalidArgument => Code::InvalidArgument,
         v1::Code::NamespaceNotFound => Code::NotFound,

@@ -7,6 +7,7 @@ use rdb_core::ids::NodeId;
 use rdb_core::raft;
 use serde::Deserialize;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -59,6 +60,9 @@ pub struct Flags {
     /// Bytes of client requests under way, past which more are refused
     #[arg(long, env = "FLAREDB_REQUEST_BYTES_MAX")]
     pub request_bytes_max: Option<usize>,
+    /// Scans at a time, past which more are refused
+    #[arg(long, env = "FLAREDB_SCANS_MAX")]
+    pub scans_max: Option<usize>,
     /// Bytes of records cached in memory
     #[arg(long, env = "FLAREDB_CACHE_BYTES")]
     pub cache_bytes: Option<usize>,
@@ -87,6 +91,9 @@ pub struct Flags {
 
 /// A receiver of a snapshot waits some seconds for each of its parts, and no longer.
 const SNAPSHOT_BYTES_PER_SECOND_MIN: u64 = 1 << 20;
+
+/// The runtime has threads for twice as many.
+const SCANS_MAX: RangeInclusive<usize> = 1..=256;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
@@ -142,6 +149,8 @@ pub struct Config {
     pub request_timeout_ms: u64,
     /// Bytes of requests under way.
     pub request_bytes_max: usize,
+    /// Scans at a time.
+    pub scans_max: usize,
     /// Bytes of cached records.
     pub cache_bytes: usize,
     /// Entries kept for lagging followers.
@@ -178,6 +187,7 @@ impl Default for Config {
             leader_lease: false,
             request_timeout_ms: 5_000,
             request_bytes_max: 256 << 20,
+            scans_max: 64,
             cache_bytes: 256 << 20,
             log_keep_entries: 1_000,
             log_bytes_max: 256 << 20,
@@ -265,6 +275,7 @@ impl Config {
         set(&mut self.leader_lease, flags.leader_lease);
         set(&mut self.request_timeout_ms, flags.request_timeout_ms);
         set(&mut self.request_bytes_max, flags.request_bytes_max);
+        set(&mut self.scans_max, flags.scans_max);
         set(&mut self.cache_bytes, flags.cache_bytes);
         set(&mut self.log_keep_entries, flags.log_keep_entries);
         set(&mut self.log_bytes_max, flags.log_bytes_max);
@@ -303,6 +314,13 @@ impl Config {
                 "tick_ms ({}) and heartbeat_ticks ({}) are at least 1, and election_ticks ({}) more than twice \
                  heartbeat_ticks",
                 self.tick_ms, self.heartbeat_ticks, self.election_ticks
+            ));
+        }
+        if !SCANS_MAX.contains(&self.scans_max) {
+            let (least, most) = (SCANS_MAX.start(), SCANS_MAX.end());
+            return wrong(format!(
+                "scans_max is {}; it is {least} to {most}, since each takes a thread",
+                self.scans_max
             ));
         }
         if self.snapshot_bytes_per_second < SNAPSHOT_BYTES_PER_SECOND_MIN {
@@ -401,7 +419,7 @@ mod tests {
             let explained = text.lines().any(|line| line.starts_with(option) || line.contains("[[nodes]]"));
             assert!(explained, "{option}");
         }
-        assert_eq!(table.len(), 22, "an option is missing from config/node.toml or from this count");
+        assert_eq!(table.len(), 23, "an option is missing from config/node.toml or from this count");
     }
 
     #[test]
@@ -427,6 +445,8 @@ mod tests {
             Config { nodes: [good.nodes.clone(), good.nodes.clone()].concat(), ..good.clone() },
             Config { election_ticks: 4, ..good.clone() },
             Config { snapshot_bytes_per_second: 1000, ..good.clone() },
+            Config { scans_max: 0, ..good.clone() },
+            Config { scans_max: 257, ..good.clone() },
             Config { data_dir: PathBuf::new(), ..good.clone() },
         ] {
             assert!(bad.check().is_err(), "{bad:?}");

@@ -12,6 +12,8 @@ mod log;
 #[cfg(test)]
 mod log_writer;
 #[cfg(test)]
+mod scan;
+#[cfg(test)]
 mod snapshot;
 #[cfg(test)]
 mod start;

@@ -1,0 +1,62 @@
+//! What the commands that read have in common: from whom, and how well.
+
+use crate::args::parse_duration;
+use crate::exit::Failure;
+use clap::ValueEnum;
+use rdb_client::{Client, Consistency, Namespace, Served};
+use std::time::Duration;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ReadArgs {
+    /// How the read is to be served
+    #[arg(long, value_enum, default_value_t = ConsistencyArg::Linearizable)]
+    consistency: ConsistencyArg,
+    /// How old a stale read may be; an older one is served as a linearizable one
+    #[arg(long, value_parser = parse_duration, value_name = "TIME")]
+    max_age: Option<Duration>,
+    /// Ask this node, whoever leads
+    #[arg(long, value_name = "HOST:PORT")]
+    at: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ConsistencyArg {
+    /// Sees every write acknowledged before it
+    Linearizable,
+    /// The same by the leader's clock, where leader_lease is switched on
+    Lease,
+    /// What the asked node has, with its age
+    Stale,
+}
+
+impl ReadArgs {
+    pub(super) fn consistency(&self) -> Result<Consistency, Failure> {
+        match (self.consistency, self.max_age) {
+            (ConsistencyArg::Stale, max_age) => Ok(Consistency::Stale { max_age }),
+            (_, Some(_)) => Err(Failure::usage("--max-age is for --consistency stale")),
+            (ConsistencyArg::Lease, None) => Ok(Consistency::Lease),
+            (ConsistencyArg::Linearizable, None) => Ok(Consistency::Linearizable),
+        }
+    }
+
+    /// The namespace, to be read so.
+    pub(super) fn namespace(&self, client: &Client, name: &str) -> Result<Namespace, Failure> {
+        let namespace = match &self.at {
+            None => client.namespace(name),
+            Some(address) => client.namespace_at(name, address).ok_or_else(|| {
+                Failure::usage(format!("'{address}' is not an address like 127.0.0.1:7101"))
+            })?,
+        };
+        Ok(namespace.with_consistency(self.consistency()?))
+    }
+}
+
+/// What a stale read may miss.
+pub(super) fn age(served: Served) -> String {
+    match served.age {
+        Some(age) => {
+            format!("node {} may miss what was written in the last {} ms", served.node, age.as_millis())
+        }
+        None => format!("node {} does not know how old its data is", served.node),
+    }
+}
