@@ -59,6 +59,9 @@ pub struct Flags {
     /// Bytes of client requests under way, past which more are refused
     #[arg(long, env = "FLAREDB_REQUEST_BYTES_MAX")]
     pub request_bytes_max: Option<usize>,
+    /// Those of one namespace; 0: a quarter of the node's
+    #[arg(long, env = "FLAREDB_NAMESPACE_REQUEST_BYTES_MAX")]
+    pub namespace_request_bytes_max: Option<usize>,
     /// Bytes of records cached in memory
     #[arg(long, env = "FLAREDB_CACHE_BYTES")]
     pub cache_bytes: Option<usize>,
@@ -74,7 +77,7 @@ pub struct Flags {
     /// Bytes of snapshots that this node sends, a second
     #[arg(long, env = "FLAREDB_SNAPSHOT_BYTES_PER_SECOND")]
     pub snapshot_bytes_per_second: Option<u64>,
-    /// Free bytes on the disk below which writes are refused
+    /// Free bytes on the disk below which writes are refused; deletes, below a quarter of that
     #[arg(long, env = "FLAREDB_DISK_RESERVE_BYTES")]
     pub disk_reserve_bytes: Option<u64>,
     /// What is logged: error, warn, info, debug, trace, or directives such as info,rdb_core=debug
@@ -87,6 +90,9 @@ pub struct Flags {
 
 /// A receiver of a snapshot waits some seconds for each of its parts, and no longer.
 const SNAPSHOT_BYTES_PER_SECOND_MIN: u64 = 1 << 20;
+
+/// A batch of the largest size, read or written, and room for others beside it.
+const REQUEST_BYTES_MIN: usize = 8 << 20;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
@@ -142,6 +148,8 @@ pub struct Config {
     pub request_timeout_ms: u64,
     /// Bytes of requests under way.
     pub request_bytes_max: usize,
+    /// Those of one namespace; 0: a quarter of the node's.
+    pub namespace_request_bytes_max: usize,
     /// Bytes of cached records.
     pub cache_bytes: usize,
     /// Entries kept for lagging followers.
@@ -178,6 +186,7 @@ impl Default for Config {
             leader_lease: false,
             request_timeout_ms: 5_000,
             request_bytes_max: 256 << 20,
+            namespace_request_bytes_max: 0,
             cache_bytes: 256 << 20,
             log_keep_entries: 10_000,
             log_bytes_max: 256 << 20,
@@ -265,6 +274,7 @@ impl Config {
         set(&mut self.leader_lease, flags.leader_lease);
         set(&mut self.request_timeout_ms, flags.request_timeout_ms);
         set(&mut self.request_bytes_max, flags.request_bytes_max);
+        set(&mut self.namespace_request_bytes_max, flags.namespace_request_bytes_max);
         set(&mut self.cache_bytes, flags.cache_bytes);
         set(&mut self.log_keep_entries, flags.log_keep_entries);
         set(&mut self.log_bytes_max, flags.log_bytes_max);
@@ -303,6 +313,18 @@ impl Config {
                 "tick_ms ({}) and heartbeat_ticks ({}) are at least 1, and election_ticks ({}) more than twice \
                  heartbeat_ticks",
                 self.tick_ms, self.heartbeat_ticks, self.election_ticks
+            ));
+        }
+        let (node, namespace) = (self.request_bytes_max, self.namespace_request_bytes_max);
+        if node < REQUEST_BYTES_MIN {
+            return wrong(format!(
+                "request_bytes_max is {node}, and at least {REQUEST_BYTES_MIN}: the largest request must find room"
+            ));
+        }
+        if namespace != 0 && !(REQUEST_BYTES_MIN..=node).contains(&namespace) {
+            return wrong(format!(
+                "namespace_request_bytes_max is {namespace}, and 0 or from {REQUEST_BYTES_MIN} to request_bytes_max, \
+                 {node}"
             ));
         }
         if self.snapshot_bytes_per_second < SNAPSHOT_BYTES_PER_SECOND_MIN {
@@ -363,6 +385,14 @@ impl Config {
         }
     }
 
+    /// How much of the node's memory for requests one namespace may take, so that it cannot keep the others out.
+    pub(crate) fn namespace_bytes_max(&self) -> usize {
+        match self.namespace_request_bytes_max {
+            0 => (self.request_bytes_max / 4).max(REQUEST_BYTES_MIN),
+            bytes_max => bytes_max,
+        }
+    }
+
     /// The options of a region's Raft group.
     pub fn raft(&self) -> raft::Options {
         raft::Options {
@@ -401,7 +431,19 @@ mod tests {
             let explained = text.lines().any(|line| line.starts_with(option) || line.contains("[[nodes]]"));
             assert!(explained, "{option}");
         }
-        assert_eq!(table.len(), 22, "an option is missing from config/node.toml or from this count");
+        assert_eq!(table.len(), 23, "an option is missing from config/node.toml or from this count");
+    }
+
+    /// A leader that sleeps promises nothing, so its lease must have run out by then.
+    #[test]
+    fn no_region_sleeps_before_a_lease_has_run_out() {
+        for sleep_after_ms in [1, 100, 799, 800, 5000] {
+            let config = Config { sleep_after_ms, leader_lease: true, ..Config::default() };
+            let ticks = u32::try_from(config.raft().sleep_after_ticks.unwrap()).unwrap();
+            assert!(config.lease().unwrap() < config.tick() * ticks, "{sleep_after_ms} ms, {ticks} ticks");
+            assert!(sleep_after_ms <= u64::from(ticks) * config.tick_ms);
+        }
+        assert_eq!(Config { sleep_after_ms: 0, ..Config::default() }.raft().sleep_after_ticks, None);
     }
 
     #[test]
@@ -420,6 +462,11 @@ mod tests {
             ..Config::default()
         };
         assert!(good.check().is_ok());
+        assert_eq!(good.namespace_bytes_max(), 64 << 20);
+        let small = Config { request_bytes_max: 12 << 20, ..good.clone() };
+        assert_eq!((small.check().is_ok(), small.namespace_bytes_max()), (true, 8 << 20));
+        let all = Config { namespace_request_bytes_max: good.request_bytes_max, ..good.clone() };
+        assert_eq!((all.check().is_ok(), all.namespace_bytes_max()), (true, 256 << 20));
         for bad in [
             Config { cluster_id: String::new(), ..good.clone() },
             Config { node_id: 2, ..good.clone() },
@@ -427,6 +474,9 @@ mod tests {
             Config { nodes: [good.nodes.clone(), good.nodes.clone()].concat(), ..good.clone() },
             Config { election_ticks: 4, ..good.clone() },
             Config { snapshot_bytes_per_second: 1000, ..good.clone() },
+            Config { request_bytes_max: 1 << 20, ..good.clone() },
+            Config { namespace_request_bytes_max: 1 << 20, ..good.clone() },
+            Config { namespace_request_bytes_max: good.request_bytes_max + 1, ..good.clone() },
             Config { data_dir: PathBuf::new(), ..good.clone() },
         ] {
             assert!(bad.check().is_err(), "{bad:?}");
