@@ -200,3 +200,47 @@ async fn writes_that_wait_for_paused_followers_pile_up_to_the_bound() {
     let grown = cluster.peak_memory_bytes(1) - before;
     assert!(grown < MEMORY_BYTES_MAX, "{} MiB", grown >> 20);
 }
+
+const WINDOW_BYTES: u32 = 64 << 10;
+
+/// A call whose answer is not read: as a stream, whose first message nobody asks for.
+async fn unread(address: &str) -> tonic::Streaming<v1::GetResponse> {
+    let channel = tonic::transport::Endpoint::from_shared(format!("http://{address}")).unwrap();
+    // So that the connection does not take all of it in by itself.
+    let channel =
+        channel.initial_stream_window_size(WINDOW_BYTES).initial_connection_window_size(WINDOW_BYTES);
+    let mut grpc = tonic::client::Grpc::new(channel.connect().await.unwrap());
+    grpc.ready().await.unwrap();
+    let get = Some(v1::Get { key: "long".into() });
+    let request = v1::GetRequest { namespace: CALM.into(), get, ..v1::GetRequest::default() };
+    let path = tonic::codegen::http::uri::PathAndQuery::from_static("/flaredb.v1.Kv/Get");
+    let codec = tonic_prost::ProstCodec::<v1::GetRequest, v1::GetResponse>::default();
+    grpc.server_streaming(tonic::Request::new(request), path, codec).await.unwrap().into_inner()
+}
+
+/// What one call has found counts until it is sent, as in the pipe; a client that does not read does not keep it for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_of_calls_of_their_own_count_until_they_are_read_or_given_up() {
+    let options = format!("request_bytes_max = {NAMESPACE_BYTES_MAX}\nrequest_timeout_ms = 3000");
+    let cluster = Cluster::start(Settings { size: 1, options, ..Settings::default() }).await;
+    cluster.create(&cluster.client().await, CALM).await;
+    let node = cluster.node(1);
+    node.raw().put(CALM, "long", &"x".repeat(VALUE_BYTES), TIMEOUT_MS).await.unwrap();
+    let mut answers = Vec::new();
+    for _ in 0..6 {
+        answers.push(unread(&node.address()).await);
+    }
+    let used = async || node.gauge("flaredb_request_bytes").await;
+    until("they have taken much of the memory", async || {
+        (4 * VALUE_BYTES as u64 <= used().await?).then_some(())
+    })
+    .await;
+    // One that is read comes as a whole.
+    let read = answers.pop().unwrap().message().await.unwrap().unwrap();
+    assert_eq!(read.value.unwrap().len(), VALUE_BYTES);
+    until("the others are given up", async || (used().await? == 0).then_some(())).await;
+    for mut answer in answers {
+        // It ends in the midst of a message.
+        assert!(answer.message().await.is_err());
+    }
+}

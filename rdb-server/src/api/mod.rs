@@ -107,7 +107,7 @@ impl Shared {
         timeout: Duration,
     ) -> Result<Answers, v1::Error> {
         let budget = self.regions.budget(region);
-        let share = self.admit(&budget, &commands)?;
+        let share = self.admit(region, &budget, &commands)?;
         let (sender, answer) = tokio::sync::oneshot::channel();
         // The share goes with the write, wherever it is, and not with the caller, who may give up on it.
         let waiter = WriteWaiter::new(move |mut answer| {
@@ -140,14 +140,20 @@ impl Shared {
     }
 
     /// Takes memory for a write, if there is some, and if the disks have room. Nothing is proposed before.
-    fn admit(&self, budget: &Budget, commands: &Encoded) -> Result<Share, v1::Error> {
-        self.check_disk(commands.stores)?;
+    fn admit(&self, region: RegionId, budget: &Budget, commands: &Encoded) -> Result<Share, v1::Error> {
+        self.check_disk(region, commands.stores)?;
         admit_read(budget, commands.bytes.len() + status::REQUEST_OVERHEAD_BYTES)
     }
 
-    /// Whether the disks have room for a write that stores something, or that removes only.
-    fn check_disk(&self, stores: bool) -> Result<(), v1::Error> {
-        self.disk.lack(&self.config, stores).map_or(Ok(()), |lack| Err(status::disk_full(lack)))
+    /// Whether the disks have room for a write that stores something, or that removes only. Where this node does not lead,
+    /// its disk is no concern of the caller, who is to be sent to the leader.
+    fn check_disk(&self, region: RegionId, stores: bool) -> Result<(), v1::Error> {
+        match self.disk.lack(&self.config, stores) {
+            Some(lack) if self.regions.get(region).is_some_and(|view| view.leads()) => {
+                Err(status::disk_full(lack))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn failed_write(&self, region: RegionId, failure: Failure) -> v1::Error {

@@ -298,7 +298,7 @@ impl Pipe {
             }
         };
         let budget = self.shared.regions.budget(target.region);
-        let Sorted { writes, reads, refused } = sort(message, &self.shared);
+        let Sorted { writes, reads, refused } = sort(message, &self.shared.check_disk(target.region, true));
         self.out.add_all(target, refused.into_iter()).await?;
         for writes in writes {
             self.propose(target, &budget, writes, timeout).await?;
@@ -319,7 +319,7 @@ impl Pipe {
         timeout: Duration,
     ) -> Result<(), Gone> {
         let Writes { commands, ids } = writes;
-        let share = match self.shared.admit(budget, &commands) {
+        let share = match self.shared.admit(target.region, budget, &commands) {
             Ok(share) => share,
             Err(error) => {
                 let refused = ids.into_iter().map(|id| refuse(id, error.clone()));
@@ -569,8 +569,7 @@ impl Sorted {
     }
 }
 
-fn sort(message: v1::PipeRequest, shared: &Shared) -> Sorted {
-    let room = shared.check_disk(true);
+fn sort(message: v1::PipeRequest, room: &Result<(), v1::Error>) -> Sorted {
     let mut sorted = Sorted::default();
     for operation in message.operations {
         let id = operation.id;
@@ -586,7 +585,7 @@ fn sort(message: v1::PipeRequest, shared: &Shared) -> Sorted {
             Some(WireOperation::BatchGet(get)) => request::check_batch_get(&get).map(|()| {
                 sorted.reads.push(Read { id, keys: Keys::Many(get.keys) });
             }),
-            Some(write) => match &room {
+            Some(write) => match room {
                 Ok(()) => push_write(sorted.writes(), id, &write, request),
                 Err(full) => push_removal(sorted.writes(), id, &write, request, full),
             },
