@@ -292,7 +292,11 @@ async fn followers_on_full_disks_stop_at_the_mark_and_catch_up_by_themselves() {
     let raw = cluster.node(1).raw();
     raw.put(NAMESPACE, "key", "value", TIMEOUT_MS).await.unwrap();
     disk.fill_but_for(6 * MIB);
-    until("it is noticed", async || says_full(&cluster, 1, 2).await.filter(|full| *full)).await;
+    until("the node notices", async || {
+        cluster.node(2).gauge("flaredb_disk_room").await.filter(|room| *room == 2)
+    })
+    .await;
+    until("the leader hears of it", async || says_full(&cluster, 1, 2).await.filter(|full| *full)).await;
     let before = cluster.region(2, NAMESPACE).await.unwrap().applied_index;
     write_much(&raw, "one").await;
     cluster.catch_up(NAMESPACE, &[1, 3]).await;
@@ -303,10 +307,18 @@ async fn followers_on_full_disks_stop_at_the_mark_and_catch_up_by_themselves() {
         "{full:?} {leader:?}"
     );
 
-    other.fill_but_for(6 * MIB);
+    // Little by little, as disks fill up: the leader hears of it before the second mark.
+    other.fill_but_for(20 * MIB);
     let refused = until_full(&raw).await;
     assert_words(&refused.text, &["too many nodes", "rdb status"]);
-    let refused = until("a delete is refused", async || delete(&raw, "key").await.err()).await;
+    delete(&raw, "gone").await.unwrap();
+    other.fill_but_for(6 * MIB);
+    // One that the leader proposes before it has heard of it waits, and is in doubt.
+    let refused = until("a delete is refused", async || {
+        delete(&raw, "gone").await.err().filter(|refused| refused.code == v1::Code::ResourceExhausted)
+    })
+    .await;
+    assert_eq!(refused.outcome, v1::Outcome::NotDone);
     assert_words(&refused.text, &["too many nodes"]);
     assert_eq!(raw.get(NAMESPACE, "key", TIMEOUT_MS).await.unwrap().value.unwrap(), "value");
 
