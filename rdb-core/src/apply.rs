@@ -448,6 +448,17 @@ mod tests {
         Machine::new(RegionId(16), State::default(), Sessions::default())
     }
 
+    /// A long backlog may have found more than fits into memory, and nobody waits for it.
+    #[test]
+    fn answers_that_nobody_waits_for_are_not_kept() {
+        let memory = Memory(BTreeMap::from([(b"k".to_vec(), vec![0; 40])]));
+        let entries = [1, 2, 3].map(|index| entry(index, index, &[plain(put(b"new", b"1"))]));
+        let applied = machine().apply_for(&entries, &memory, |index| index == 2).unwrap();
+        assert_eq!(applied.answers.iter().map(Vec::len).collect::<Vec<_>>(), [0, 1, 0]);
+        let all = machine().apply(&entries, &memory).unwrap();
+        assert_eq!((applied.changes, &applied.answers[1]), (all.changes, &all.answers[1]));
+    }
+
     #[test]
     fn a_compare_and_swap_sees_the_writes_before_it_in_its_own_batch() {
         let commands = [

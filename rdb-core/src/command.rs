@@ -92,6 +92,18 @@ pub enum Operation<'a> {
     },
 }
 
+impl Operation<'_> {
+    /// Whether this may store a value. A session counts as none: it is small, and removing needs one, too.
+    fn stores(&self) -> bool {
+        match self {
+            Operation::Write(write) | Operation::CompareAndSwap { then: write, .. } => write.value.is_some(),
+            Operation::Batch(writes) => writes.iter().any(|write| write.value.is_some()),
+            Operation::Transaction(transaction) => transaction.stores(),
+            Operation::OpenSession | Operation::DeleteRange { .. } => false,
+        }
+    }
+}
+
 /// One command: an operation, and the name of the request where there is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Command<'a> {
@@ -108,12 +120,22 @@ pub struct Encoded {
     pub bytes: Vec<u8>,
     /// How many commands they are.
     pub count: usize,
+    /// Whether one of them stores something. The others only remove, and are let through where a disk is nearly full.
+    pub stores: bool,
 }
 
 impl Encoded {
+    /// Appends the commands of `other`.
+    pub fn append(&mut self, other: &Encoded) {
+        self.bytes.extend_from_slice(&other.bytes);
+        self.count += other.count;
+        self.stores |= other.stores;
+    }
+
     /// Appends `command`.
     pub fn push(&mut self, command: &Command<'_>) {
         self.count += 1;
+        self.stores |= command.operation.stores();
         let out = &mut self.bytes;
         match command.request {
             None => out.push(0),
@@ -456,6 +478,41 @@ mod tests {
         assert_eq!(read, stamp);
         assert_eq!(decoded.collect::<Result<Vec<_>, _>>().unwrap(), commands());
         assert_eq!(encoded.count, commands().len());
+    }
+
+    #[test]
+    fn what_only_removes_stores_nothing() {
+        use crate::transaction::TransactionOperation;
+        let remove = Write { key: b"k", value: None };
+        let put = Write { key: b"k", value: Some(b"") };
+        let transaction = |then: Vec<_>, otherwise| {
+            Operation::Transaction(Transaction { compares: Vec::new(), then, otherwise })
+        };
+        let range = TransactionOperation::DeleteRange { from: b"", to: b"" };
+        let (get, remove_one) = (TransactionOperation::Get(b"k"), TransactionOperation::Write(remove));
+        let stores = |operation| Encoded::from(&Command { request: None, operation }).stores;
+        for removes in [
+            Operation::Write(remove),
+            Operation::CompareAndSwap { expect: Expect::Value(b"v"), then: remove },
+            Operation::Batch(vec![remove, remove]),
+            Operation::DeleteRange { from: b"", to: b"" },
+            Operation::OpenSession,
+            transaction(vec![remove_one, get], vec![range]),
+        ] {
+            assert!(!stores(removes.clone()), "{removes:?}");
+        }
+        for puts in [
+            Operation::Write(put),
+            Operation::CompareAndSwap { expect: Expect::Absent, then: put },
+            Operation::Batch(vec![remove, put, remove]),
+            transaction(vec![TransactionOperation::Write(put)], vec![]),
+            transaction(vec![get], vec![TransactionOperation::Write(put)]),
+        ] {
+            assert!(stores(puts.clone()), "{puts:?}");
+        }
+        let mut both = Encoded::from(&Command { request: None, operation: Operation::Write(remove) });
+        both.append(&Encoded::from(&Command { request: None, operation: Operation::Write(put) }));
+        assert!(both.stores && both.count == 2);
     }
 
     #[test]

@@ -32,6 +32,14 @@ pub struct Transaction<'a> {
     pub otherwise: Vec<TransactionOperation<'a>>,
 }
 
+impl Transaction<'_> {
+    /// Whether this may store a value, whichever of its lists is done.
+    pub(crate) fn stores(&self) -> bool {
+        let stores = |operation: &TransactionOperation<'_>| matches!(operation, TransactionOperation::Write(write) if write.value.is_some());
+        self.then.iter().chain(&self.otherwise).any(stores)
+    }
+}
+
 /// What a transaction wants to find under a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Compare<'a> {

@@ -115,7 +115,8 @@ impl Command {
         }
         let mut bytes = Vec::new();
         put_bytes(&mut bytes, &out);
-        Encoded { bytes, count: 1 }
+        let stores = !matches!(self, Command::DeleteNamespace { .. } | Command::PreferLeader { .. });
+        Encoded { bytes, count: 1, stores }
     }
 
     /// Reads the next command of an entry.

@@ -216,3 +216,58 @@ impl ApplierHandle {
         drop(self.0.send(task));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peer::tests::engine;
+    use rdb_core::apply::{Answer, State};
+    use rdb_core::command::{Command, Encoded, Operation, Stamp, Write, begin_keys};
+    use rdb_core::ids::{Era, NodeId};
+    use rdb_core::sessions::Sessions;
+    use rdb_core::version::Hlc;
+    use std::sync::Mutex;
+
+    const REGION: RegionId = RegionId::FIRST_USER;
+    const NAMESPACE: NamespaceId = NamespaceId(7);
+
+    fn put(index: Index) -> Committed {
+        let (key, value) = (index.to_be_bytes(), [1; 8]);
+        let operation = Operation::Write(Write { key: &key, value: Some(&value) });
+        let mut data = begin_keys(Stamp { era: Era(1), hlc: Hlc(index), node: NodeId(1) });
+        data.extend_from_slice(&Encoded::from(&Command { request: None, operation }).bytes);
+        Committed { index, term: 1, data }
+    }
+
+    /// Entries that callers wait for are applied a few at a time, and answered, before the next ones are: what all of them
+    /// have found together may be more than fits into memory. Each caller gets the answer to its own.
+    #[test]
+    fn a_long_run_is_answered_in_parts() {
+        let (_directory, engine) = engine();
+        let data = engine.data();
+        let last = 3 * ENTRIES_ANSWERED_MAX as Index;
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let waiters = (1..=last).filter(|index| index % 5 != 0).map(|index| {
+            let (heard, data) = (heard.clone(), data.clone());
+            let waiter = WriteWaiter::new(move |answered| {
+                let Ok(Answers::Keys(answers)) = answered else { panic!("no answer: {answered:?}") };
+                let [Answer::Done(version)] = answers[..] else { panic!("{answers:?}") };
+                let all = data.get(NAMESPACE, &last.to_be_bytes()).unwrap().is_some();
+                heard.lock().unwrap().push((index, version.hlc.0, all));
+            });
+            (index, vec![(waiter, 1)])
+        });
+        let apply = Apply { entries: (1..=last).map(put).collect(), waiters: waiters.collect() };
+        let machine = apply::Machine::new(REGION, State::default(), Sessions::default());
+        let mut open = Open { namespace: NAMESPACE, machine: Machine::Keys(machine) };
+        let (mailbox, events) = Mailbox::new();
+        let (catalog, metrics) = (CatalogCell::default(), Arc::new(Metrics::new()));
+        Applier { data: data.clone(), mailbox, catalog, metrics }.apply(REGION, &mut open, apply).unwrap();
+        let heard = heard.lock().unwrap();
+        assert_eq!(heard.len() as Index, last - last / 5);
+        assert!(heard.iter().all(|(index, stamp, _)| index == stamp), "{heard:?}");
+        let early = heard.iter().filter(|(_, _, all)| !all).count();
+        assert!(0 < early && heard.last().is_some_and(|(_, _, all)| *all), "{heard:?}");
+        assert!(matches!(events.try_recv(), Ok(Event::Applied { index, .. }) if index == last));
+    }
+}

@@ -5,6 +5,7 @@
 //! - `/readyz`: the node can serve: it knows a leader for the catalog and each of its regions, has caught up, its disk
 //!   has room, and it is not stopping. The reason is in the body where it is not ready.
 
+use crate::disk::Room;
 use crate::shared::Shared;
 use axum::Router;
 use axum::extract::State;
@@ -48,8 +49,12 @@ fn not_ready(shared: &Shared) -> Option<String> {
     if shared.stopping.is_set() {
         return Some("the node is stopping".to_owned());
     }
-    if shared.disk_full.is_full() {
-        return Some("the disk is nearly full, writes are refused".to_owned());
+    match shared.disk.room() {
+        Room::Enough => {}
+        Room::Little => {
+            return Some("the disk is nearly full: writes are refused, but for deletes".to_owned());
+        }
+        Room::Gone => return Some("the disk is full: all writes are refused".to_owned()),
     }
     for (region, view) in shared.regions.all().iter() {
         if view.leader().is_none() {

@@ -18,8 +18,10 @@ pub mod config;
 
 mod api;
 mod applier;
+mod backlog;
 mod budget;
 mod clock;
+mod disk;
 mod http;
 mod logging;
 mod mailbox;

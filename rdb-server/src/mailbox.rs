@@ -2,7 +2,8 @@
 //! before it sends the messages that the write held back, so an answer to them can only come behind the report.
 //!
 //! It has no bound of its own: what posts to it has. Requests take their bytes from the node's budget, each peer has
-//! one of its own, and the node's other threads answer only what the loop gave them.
+//! one of its own, entries that were read wait until earlier ones are taken in, and the node's other threads answer only
+//! what the loop gave them.
 
 use crate::applier;
 use crate::budget::Share;
@@ -24,8 +25,8 @@ pub(crate) enum Event {
     Read { region: RegionId, waiter: ReadWaiter },
     /// Messages from another node, and the share of its budget that they take.
     Messages { from: NodeId, messages: Vec<(RegionId, Message)>, share: Share },
-    /// Regions that another node leads have fallen asleep.
-    Sleep { from: NodeId, regions: Vec<(RegionId, Sleep)> },
+    /// Regions that another node leads have fallen asleep; with the share of its budget that this takes.
+    Sleep { from: NodeId, regions: Vec<(RegionId, Sleep)>, share: Share },
     /// A node is not the process any more that it was: what it led has no leader.
     Restarted { node: NodeId },
     /// Messages to a node were lost, or its connection was.
@@ -41,6 +42,8 @@ pub(crate) enum Event {
         term: Term,
         low: Index,
         entries: Result<Vec<Entry>, String>,
+        /// What they take of the memory for such entries.
+        share: Share,
         context: GetEntriesContext,
     },
     /// A snapshot has come from a region's leader, with the message that stands for it.

@@ -72,6 +72,11 @@ struct Gauges {
     regions_asleep: Gauge,
     request_bytes: Gauge,
     scans: Gauge,
+    requests_refused: Gauge,
+    region_request_bytes: Family<RegionLabels, Gauge>,
+    region_requests_refused: Family<RegionLabels, Gauge>,
+    disk_available_bytes: Gauge,
+    disk_room: Gauge,
     mailbox_events: Gauge,
     log_batches: Gauge,
     log_syncs: Gauge,
@@ -153,6 +158,31 @@ impl Metrics {
         registry.register("request_bytes", "Bytes of requests under way", gauges.request_bytes.clone());
         registry.register("scans", "Scans under way", gauges.scans.clone());
         registry.register(
+            "requests_refused",
+            "Requests since the start that found the node's memory for requests used up",
+            gauges.requests_refused.clone(),
+        );
+        registry.register(
+            "region_request_bytes",
+            "Bytes of requests under way to the region's namespace",
+            gauges.region_request_bytes.clone(),
+        );
+        registry.register(
+            "region_requests_refused",
+            "Requests since the start that found the namespace's part of it, or the node's, used up",
+            gauges.region_requests_refused.clone(),
+        );
+        registry.register(
+            "disk_available_bytes",
+            "Bytes free on the disk of the data",
+            gauges.disk_available_bytes.clone(),
+        );
+        registry.register(
+            "disk_room",
+            "0: enough; 1: nothing is stored any more; 2: nothing is removed either",
+            gauges.disk_room.clone(),
+        );
+        registry.register(
             "mailbox_events",
             "Events that wait for the raft loop",
             gauges.mailbox_events.clone(),
@@ -212,6 +242,8 @@ impl Metrics {
             gauges.apply_lag.get_or_create(&labels).set(signed(view.commit().saturating_sub(view.applied())));
             gauges.applied_index.get_or_create(&labels).set(signed(view.applied()));
             gauges.log_entries.get_or_create(&labels).set(signed(view.log_entries()));
+            gauges.region_request_bytes.get_or_create(&labels).set(signed(view.budget().used() as u64));
+            gauges.region_requests_refused.get_or_create(&labels).set(signed(view.budget().refused()));
             if view.leads() {
                 let majority = shared.config.nodes.len() as u64 / 2 + 1;
                 let margin = signed(view.voters_active()) - signed(majority);
@@ -224,6 +256,9 @@ impl Metrics {
         gauges.regions_asleep.set(signed(asleep as u64));
         gauges.request_bytes.set(signed(shared.budget.used() as u64));
         gauges.scans.set(signed(shared.scans.under_way() as u64));
+        gauges.requests_refused.set(signed(shared.budget.refused()));
+        gauges.disk_available_bytes.set(signed(shared.disk.available_bytes()));
+        gauges.disk_room.set(shared.disk.room() as i64);
         gauges.mailbox_events.set(signed(shared.mailbox.len() as u64));
         let syncs = log.sync().read();
         gauges.log_batches.set(signed(log.batches()));

@@ -9,14 +9,16 @@
 //!           installs     snapshots       its queue ──▶ log writer, applier, mailbox
 //!           flushes      upkeep          a clock ──▶ mailbox
 //!           removals     upkeep          a clock
+//!           disk         disk            a clock ──▶ what requests and pings read
 //! runtimes  peers        transport and raft_service: a flood of clients cannot stop heartbeats
 //!           clients      api and http; each scan blocks a thread of it
 //! ```
 
-use crate::api::{ClusterService, KvService, MESSAGE_BYTES_MAX, NamespaceService, Scans};
+use crate::api::{ClusterService, Holding, KvService, MESSAGE_BYTES_MAX, NamespaceService, Scans};
 use crate::applier::{Applier, ApplierHandle, Task};
 use crate::budget::Budget;
 use crate::config::Config;
+use crate::disk::{self, Disk};
 use crate::http;
 use crate::logging;
 use crate::mailbox::{Event, Mailbox};
@@ -29,7 +31,7 @@ use crate::snapshots::{Inbound, Installer, Outbound, Throttle, run_installs, run
 use crate::transport::{
     FRAME_BYTES_MAX, Introduction, Links, Peers, SILENCE_MAX, STREAM_WINDOW_BYTES, Transport, Unstarted,
 };
-use crate::upkeep::{self, DiskFull, Fetcher};
+use crate::upkeep::{self, Fetcher};
 use crate::waiter::WriteWaiter;
 use rdb_core::apply::State;
 use rdb_core::ids::{NamespaceId, NodeId, RegionId};
@@ -39,9 +41,7 @@ use rdb_proto::internal::v1::peer_server::PeerServer;
 use rdb_proto::v1::cluster_server::ClusterServer;
 use rdb_proto::v1::kv_server::KvServer;
 use rdb_proto::v1::namespaces_server::NamespacesServer;
-use rdb_storage::{
-    Engine, EngineOptions, Expected, LogSink, LogWriter, LogWriterHandle, LogWriterOptions, SnapshotInbox,
-};
+use rdb_storage::{Engine, EngineOptions, Expected, LogSink, LogWriter, LogWriterHandle, LogWriterOptions};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -189,14 +189,15 @@ impl Node {
         let sink = Sink { mailbox: mailbox.clone(), transport: transport.clone() };
         let log = LogWriter::spawn(&engine, &LogWriterOptions::default(), sink)?;
         let catalog_machine = load_catalog(&engine, &log.handle(), &config)?;
+        let budget = Budget::new(config.request_bytes_max);
         let shared = Shared {
             identity: Arc::new(engine.identity().clone()),
             catalog: CatalogCell::default(),
-            regions: Regions::default(),
+            regions: Regions::new(budget.clone(), config.namespace_bytes_max()),
             data: engine.data(),
-            budget: Budget::new(config.request_bytes_max),
+            budget,
             scans: Scans::new(config.scans_max),
-            disk_full: DiskFull::default(),
+            disk: Disk::default(),
             peers: Peers::new(others.iter().map(|(node, _)| *node)),
             stopping: Stopping::default(),
             config: Arc::new(config),
@@ -209,6 +210,7 @@ impl Node {
         let links = links(&shared, &log.handle());
         let outbound = start_sends(&shared, &links, &mut threads)?;
         let installer = start_installs(&shared, &log.handle(), &applier, &mut threads)?;
+        let inbound = inbound(&shared, &engine, &installer);
         let parts = Parts {
             config: shared.config.clone(),
             mailbox: shared.mailbox.clone(),
@@ -219,6 +221,7 @@ impl Node {
             outbound,
             installer,
             health: shared.peers.clone(),
+            disk: shared.disk.clone(),
             regions: shared.regions.clone(),
             metrics: shared.metrics.clone(),
             logger: logging::slog_logger(),
@@ -227,12 +230,11 @@ impl Node {
             .map_err(|error| StartError::Boot(error.to_string()))?;
         threads.push(spawn("raft", move || manager.run(&events))?);
         let stop_upkeep = Arc::new(AtomicBool::new(false));
-        threads.push(start_flushes(&shared, &engine, stop_upkeep.clone())?);
-        threads.push(start_removals(&shared, &engine, stop_upkeep.clone())?);
+        start_upkeep(&shared, &engine, &stop_upkeep, &mut threads)?;
         let (stop_serving, stopped) = watch::channel(false);
         let addresses =
             Addresses { client: listeners.client.local_addr()?, http: listeners.http.local_addr()? };
-        serve_peers(&peers, &shared, &links, engine.inbox(), unstarted, listeners.peer)?;
+        serve_peers(&peers, &shared, &links, inbound, unstarted, listeners.peer)?;
         serve_clients(&clients, &shared, listeners.client, stopped.clone())?;
         serve_http(&clients, &shared, &log.handle(), listeners.http, stopped)?;
         clients.spawn(register_nodes(shared.clone()));
@@ -388,25 +390,21 @@ fn start_workers(
     Ok((ApplierHandle(tasks), fetcher))
 }
 
-fn start_flushes(
+fn start_upkeep(
     shared: &Shared,
     engine: &Arc<Engine>,
-    stop: Arc<AtomicBool>,
-) -> std::io::Result<JoinHandle<()>> {
-    let (shared, engine) = (shared.clone(), engine.clone());
-    spawn("flushes", move || {
-        let reserve = shared.config.disk_reserve_bytes;
-        upkeep::run_flushes(&engine, &shared.data, &shared.mailbox, &shared.disk_full, reserve, &stop);
-    })
-}
-
-fn start_removals(
-    shared: &Shared,
-    engine: &Arc<Engine>,
-    stop: Arc<AtomicBool>,
-) -> std::io::Result<JoinHandle<()>> {
-    let (disk_full, engine) = (shared.disk_full.clone(), engine.clone());
-    spawn("removals", move || upkeep::run_removals(&engine, &disk_full, &stop))
+    stop: &Arc<AtomicBool>,
+    threads: &mut Vec<JoinHandle<()>>,
+) -> std::io::Result<()> {
+    let (flushes, stop_flushes) = (shared.clone(), stop.clone());
+    threads.push(spawn("flushes", move || upkeep::run_flushes(&flushes, &stop_flushes))?);
+    let (dropped, disk, stop_removals) = (engine.dropped_logs(), shared.disk.clone(), stop.clone());
+    threads.push(spawn("removals", move || upkeep::run_removals(&dropped, &disk, &stop_removals))?);
+    // Once before this node serves.
+    shared.disk.look(engine, &shared.config, &shared.peers);
+    let (shared, engine, stop) = (shared.clone(), engine.clone(), stop.clone());
+    threads.push(spawn("disk", move || disk::run_looks(&shared, &engine, &stop))?);
+    Ok(())
 }
 
 fn start_sends(
@@ -461,27 +459,37 @@ fn links(shared: &Shared, log: &LogWriterHandle) -> Links {
         peers: shared.peers.clone(),
         catalog: shared.catalog.clone(),
         mailbox: shared.mailbox.clone(),
+        disk: shared.disk.clone(),
     }
+}
+
+fn inbound(shared: &Shared, engine: &Engine, installer: &Installer) -> Inbound {
+    Inbound::new(
+        engine.inbox(),
+        shared.regions.clone(),
+        shared.catalog.clone(),
+        shared.mailbox.clone(),
+        shared.disk.clone(),
+        installer.clone(),
+    )
 }
 
 fn serve_peers(
     runtime: &Runtime,
     shared: &Shared,
     links: &Links,
-    inbox: SnapshotInbox,
+    inbound: Inbound,
     unstarted: Unstarted,
     listener: std::net::TcpListener,
 ) -> Result<(), StartError> {
     let others = shared.config.members().into_iter().filter(|member| *member != shared.config.node());
-    let (regions, catalog, mailbox) =
-        (shared.regions.clone(), shared.catalog.clone(), shared.mailbox.clone());
     let service = RaftService::new(
         links.introduction.clone(),
         shared.peers.clone(),
         shared.catalog.clone(),
         shared.mailbox.clone(),
         shared.metrics.clone(),
-        Inbound::new(inbox, regions, catalog, mailbox),
+        inbound,
         others,
     );
     let service = PeerServer::new(service)
@@ -513,6 +521,7 @@ fn serve_clients(
 ) -> Result<(), StartError> {
     let limit = MESSAGE_BYTES_MAX;
     let kv = KvServer::new(KvService(shared.clone())).max_decoding_message_size(limit);
+    let kv = Holding::new(kv, shared.config.request_timeout());
     let namespaces = NamespacesServer::new(NamespaceService(shared.clone())).max_decoding_message_size(limit);
     let cluster = ClusterServer::new(ClusterService(shared.clone())).max_decoding_message_size(limit);
     let reflection = tonic_reflection::server::Builder::configure()

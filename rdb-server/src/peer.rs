@@ -1,6 +1,7 @@
 //! One region's replica on this node: its group, and what the raft loop must remember about it between turns.
 
 use crate::applier;
+use crate::backlog::Backlog;
 use crate::regions::RegionView;
 use crate::snapshots::Arrived;
 use crate::waiter::{ReadWaiter, WriteWaiter};
@@ -41,9 +42,8 @@ pub(crate) struct Peer {
     pub(crate) view: Arc<RegionView>,
     /// Log writes handed out and not yet reported.
     pub(crate) writes_in_flight: usize,
-    /// Committed bytes handed to the applier and not yet applied, by the last index of each task.
-    pub(crate) applying: std::collections::VecDeque<(Index, usize)>,
-    pub(crate) applying_bytes: usize,
+    /// What was handed to the log writer and to the applier and is not done.
+    pub(crate) backlog: Backlog,
     /// The log may be dropped up to here once the data is durable up to there.
     pub(crate) truncate_to: Index,
     /// The node that should lead the region; `None` for the meta region, which any may lead.
@@ -71,6 +71,7 @@ impl Peer {
         group: Group<RegionLog, WriteWaiter, ReadWaiter>,
         namespace: NamespaceId,
         view: Arc<RegionView>,
+        backlog: Backlog,
         truncate_to: Index,
         (node, preferred): (NodeId, Option<NodeId>),
     ) -> Self {
@@ -79,8 +80,7 @@ impl Peer {
             namespace,
             view,
             writes_in_flight: 0,
-            applying: std::collections::VecDeque::new(),
-            applying_bytes: 0,
+            backlog,
             truncate_to,
             preferred,
             move_asked: false,
@@ -115,24 +115,18 @@ impl Peer {
 
     /// Entries up to `index` are applied.
     pub(crate) fn applied(&mut self, index: Index) {
-        while let Some((_, bytes)) = self.applying.pop_front_if(|(last, _)| *last <= index) {
-            self.applying_bytes -= bytes;
-        }
+        self.backlog.applied(index);
         self.group.applied(index);
     }
 
     /// How far the leader may let everyone drop the log: what all members have confirmed, unless that is too far back for
     /// one that is away; its data then comes by a snapshot. Never past what the receiver of a snapshot will need.
-    pub(crate) fn droppable(
-        &mut self,
-        limits: &LogLimits,
-        silence: impl Fn(NodeId) -> Option<Duration>,
-    ) -> Index {
+    pub(crate) fn droppable(&mut self, limits: &LogLimits, absence: impl Fn(NodeId) -> Duration) -> Index {
         let status = self.group.status();
         self.watch_catching_up(&status, limits);
         let bytes = self.group.log_bytes();
         let needed = status.members.iter().filter_map(|(node, confirmed, active)| {
-            let away = silence(*node).is_none_or(|silence| limits.absence_max < silence);
+            let away = limits.absence_max < absence(*node);
             let bytes_max =
                 if *active { LOG_BYTES_FACTOR_ACTIVE * limits.bytes_max } else { limits.bytes_max };
             let catches_up = self.catching_up.contains_key(node);
@@ -196,6 +190,16 @@ impl Peer {
         self.group.transfer_leader(successor);
     }
 
+    /// Another member among `nodes` that could lead at once.
+    pub(crate) fn ready_successor(&self, nodes: impl Fn(NodeId) -> bool) -> Option<NodeId> {
+        let status = self.group.status();
+        let ready = |(node, confirmed, active): &&(NodeId, Index, bool)| {
+            *node != self.node && *active && status.last <= *confirmed + HAND_OVER_LAG_MAX && nodes(*node)
+        };
+        let leads = status.role == Role::Leader;
+        status.members.iter().filter(|_| leads).find(ready).map(|(node, ..)| *node)
+    }
+
     /// The member to which the leadership is best handed: heard from lately, and the furthest along.
     pub(crate) fn successor(&self, this: NodeId) -> Option<NodeId> {
         let status = self.group.status();
@@ -206,5 +210,175 @@ impl Peer {
     /// Shows everyone else where the region stands.
     pub(crate) fn publish(&self) {
         self.view.publish(&self.group.status(), self.group.first_index(), self.group.is_asleep());
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::backlog::Backlogs;
+    use crate::budget::Budget;
+    use crate::regions::Regions;
+    use rdb_core::command::Encoded;
+    use rdb_core::ids::RegionId;
+    use rdb_core::raft::disk::Terms;
+    use rdb_core::raft::{Boot, HardState, Message, MessageType, Options};
+    use rdb_core::version::Hlc;
+    use rdb_storage::{Engine, EngineOptions, Expected};
+    use std::os::unix::fs::PermissionsExt as _;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+    const LIMITS: LogLimits = LogLimits { bytes_max: 1000, absence_max: HOUR, keep_entries: 2 };
+
+    /// An empty directory, opened.
+    pub(crate) fn engine() -> (tempfile::TempDir, Engine) {
+        let private = std::fs::Permissions::from_mode(0o700);
+        let directory = tempfile::Builder::new().permissions(private).tempdir().unwrap();
+        let expected = Expected { cluster_id: "test".to_owned(), node_id: NodeId(1) };
+        let engine = Engine::open(directory.path(), &expected, &EngineOptions::default()).unwrap();
+        (directory, engine)
+    }
+
+    fn settle(peer: &mut Peer) {
+        while let Some(effects) = peer.group.take_effects(Hlc(1)) {
+            if let Some(write) = effects.write {
+                peer.group.persisted(write.number);
+            }
+            if let Some(last) = effects.apply.and_then(|apply| apply.entries.last().map(|entry| entry.index))
+            {
+                peer.applied(last);
+            }
+        }
+    }
+
+    fn hear(peer: &mut Peer, kind: MessageType, from: u64, index: Index) {
+        let mut message = Message { from, to: 1, term: 1, index, ..Message::default() };
+        message.set_msg_type(kind);
+        peer.group.step(message).unwrap();
+        settle(peer);
+    }
+
+    /// Node 1 leads in term 1 and has ten entries of 1,000 bytes. Node 2 has them all, node 3 only the first.
+    fn leader(engine: &Engine) -> Peer {
+        let boot = Boot {
+            region: RegionId::FIRST_USER,
+            node: NodeId(1),
+            members: vec![NodeId(1), NodeId(2), NodeId(3)],
+            hard_state: HardState::default(),
+            terms: Terms::default(),
+            last: 0,
+            applied: 0,
+            incarnation: 1,
+            seed: 1,
+        };
+        let logger = slog::Logger::root(slog::Discard, slog::o!());
+        let log = engine.log().region(boot.region);
+        let group = Group::new(Options::default(), boot, log, &logger).unwrap();
+        let view = Regions::new(Budget::new(1), 1).insert(RegionId::FIRST_USER);
+        let who = (NodeId(1), Some(NodeId(2)));
+        let mut peer = Peer::new(group, NamespaceId(7), view, Backlogs::new().region(), 0, who);
+        peer.group.campaign();
+        settle(&mut peer);
+        hear(&mut peer, MessageType::MsgRequestPreVoteResponse, 2, 0);
+        hear(&mut peer, MessageType::MsgRequestVoteResponse, 2, 0);
+        hear(&mut peer, MessageType::MsgAppendResponse, 3, 1);
+        for index in 1..=10 {
+            hear(&mut peer, MessageType::MsgAppendResponse, 2, index);
+            let commands = Encoded { bytes: vec![7; 1000], count: 1, stores: true };
+            assert!(peer.group.propose(commands, WriteWaiter::new(drop)).is_ok());
+            settle(&mut peer);
+        }
+        hear(&mut peer, MessageType::MsgAppendResponse, 2, 11);
+        let status = peer.group.status();
+        assert_eq!((status.role, status.term, status.applied), (Role::Leader, 1, 11));
+        assert!(LOG_BYTES_FACTOR_ACTIVE * LIMITS.bytes_max < peer.group.log_bytes());
+        peer
+    }
+
+    fn present(_: NodeId) -> Duration {
+        Duration::ZERO
+    }
+
+    #[test]
+    fn the_log_is_kept_for_a_member_until_it_is_too_long_or_the_member_was_away_too_long() {
+        let (_directory, engine) = engine();
+        let mut peer = leader(&engine);
+        let wide = LogLimits { bytes_max: 1 << 20, ..LIMITS };
+        assert_eq!(peer.droppable(&wide, present), 1);
+        assert_eq!(peer.droppable(&wide, |_| HOUR / 2), 1);
+        assert_eq!(peer.droppable(&wide, |node| if node == NodeId(3) { 2 * HOUR } else { HOUR / 2 }), 11);
+        assert_eq!(peer.droppable(&LIMITS, present), 11);
+    }
+
+    /// Were the log after a snapshot dropped while its receiver catches up, it would need another one, and so on.
+    #[test]
+    fn who_has_taken_a_snapshot_in_finds_the_log_after_it() {
+        let (_directory, engine) = engine();
+        let mut peer = leader(&engine);
+        peer.sending.insert(NodeId(3), (1, 6));
+        assert_eq!(peer.droppable(&LIMITS, present), 6);
+        peer.snapshot_sent(NodeId(3), 1, true);
+        assert_eq!(peer.droppable(&LIMITS, present), 1, "what raft-rs knows it to have");
+        hear(&mut peer, MessageType::MsgAppendResponse, 3, 6);
+        assert_eq!(peer.droppable(&LIMITS, present), 6);
+        hear(&mut peer, MessageType::MsgAppendResponse, 3, 9);
+        assert_eq!(peer.droppable(&LIMITS, present), 11, "it has caught up");
+    }
+
+    #[test]
+    fn who_stands_still_after_a_snapshot_is_given_up() {
+        let (_directory, engine) = engine();
+        let mut peer = leader(&engine);
+        peer.sending.insert(NodeId(3), (1, 6));
+        peer.snapshot_sent(NodeId(3), 1, true);
+        let long_ago = Instant::now().checked_sub(2 * STANDSTILL_MAX).unwrap();
+        peer.catching_up.insert(NodeId(3), (6, long_ago));
+        assert_eq!(peer.droppable(&LIMITS, present), 11);
+        // But not while it moves.
+        peer.catching_up.insert(NodeId(3), (6, long_ago));
+        hear(&mut peer, MessageType::MsgAppendResponse, 3, 7);
+        assert_eq!(peer.droppable(&LIMITS, present), 7);
+    }
+
+    #[test]
+    fn what_became_of_an_earlier_terms_snapshot_says_nothing_of_this_ones() {
+        let (_directory, engine) = engine();
+        let mut peer = leader(&engine);
+        peer.sending.insert(NodeId(3), (1, 6));
+        peer.snapshot_sent(NodeId(3), 0, true);
+        assert_eq!((peer.sending.len(), peer.catching_up.len()), (1, 0));
+        peer.sending.insert(NodeId(3), (0, 6));
+        peer.snapshot_sent(NodeId(3), 0, true);
+        assert_eq!((peer.sending.len(), peer.catching_up.len()), (0, 0), "it is over, and of no use");
+    }
+
+    /// A successor that does not take over is not asked over and over: writes wait each time.
+    #[test]
+    fn a_hand_over_counts_as_a_new_beginning() {
+        let (_directory, engine) = engine();
+        let mut peer = leader(&engine);
+        peer.tick();
+        assert_eq!(peer.better_leader(), Some(NodeId(2)));
+        peer.led_since = Instant::now().checked_sub(HOUR);
+        peer.move_asked = true;
+        peer.hand_over(NodeId(2));
+        assert!(peer.has_led() < HOUR / 2 && !peer.move_asked);
+        peer.tick();
+        assert!(peer.has_led() < HOUR / 2);
+    }
+
+    #[test]
+    fn a_successor_has_nearly_all_and_is_among_those_asked_for() {
+        let (_directory, engine) = engine();
+        let mut peer = leader(&engine);
+        assert_eq!(peer.ready_successor(|_| true), Some(NodeId(2)));
+        assert_eq!(peer.ready_successor(|node| node == NodeId(1)), None, "not this node itself");
+        for index in 12..=12 + HAND_OVER_LAG_MAX {
+            peer.group.propose_truncation(0);
+            settle(&mut peer);
+            hear(&mut peer, MessageType::MsgAppendResponse, 3, index);
+        }
+        assert_eq!(peer.ready_successor(|_| true), Some(NodeId(3)));
+        assert_eq!(peer.ready_successor(|node| node == NodeId(2)), None, "it lacks too much");
     }
 }

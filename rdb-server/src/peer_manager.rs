@@ -5,12 +5,14 @@
 //! reads share a round, and its messages to a node leave together.
 
 use crate::applier::{self, ApplierHandle, Task};
+use crate::backlog::Backlogs;
 use crate::config::Config;
+use crate::disk::{Disk, Room};
 use crate::mailbox::{Event, Mailbox};
 use crate::metrics::Metrics;
 use crate::peer::Peer;
 use crate::regions::Regions;
-use crate::snapshots::{Arrived, Install, Installer, Outbound, Sending};
+use crate::snapshots::{Arrived, Installer, Outbound, Sending};
 use crate::transport::{Peers, SILENCE_MAX, Transport};
 use crate::upkeep::Fetcher;
 use crate::waiter::{ReadWaiter, Released, WriteWaiter};
@@ -32,9 +34,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Events taken in one turn: enough to batch, few enough to keep the ticks.
 const EVENTS_PER_TURN_MAX: usize = 4096;
-/// Bytes of one region handed to the applier and not yet applied, past which a leader refuses writes, and a follower drops
-/// appends: the leader then sends them again, as fast as this node can follow.
-const APPLYING_BYTES_MAX: usize = 64 << 20;
+/// Bytes of entries in one append that are taken in on a full disk: a new leader's first entry, and what shortens logs.
+const FULL_APPEND_BYTES_MAX: usize = 256;
 /// How long a node must have been heard without a pause before leaderships go back to it.
 const STEADY_MIN: Duration = Duration::from_secs(10);
 /// Leaderships that are handed over at a time, for the sake of an even spread.
@@ -56,9 +57,11 @@ pub(crate) struct PeerManager {
     pub(crate) outbound: Outbound,
     pub(crate) installer: Installer,
     pub(crate) health: Peers,
+    pub(crate) disk: Disk,
     pub(crate) regions: Regions,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) logger: slog::Logger,
+    backlogs: Backlogs,
     /// The catalog as it was last heard of.
     catalog: Arc<Catalog>,
     peers: BTreeMap<RegionId, Peer>,
@@ -67,6 +70,8 @@ pub(crate) struct PeerManager {
     /// Regions that the log has and the catalog did not name when this node started: the catalog was not flushed after
     /// it took them up. What the meta group's log applies again names them, and they go on from their own logs.
     unnamed: BTreeMap<RegionId, StoredLog>,
+    /// Regions of which the data had something at the start. It is not asked again: this loop does not wait for a disk.
+    with_data: BTreeSet<RegionId>,
     touched: BTreeSet<RegionId>,
     clock: Clock,
     started: (Instant, u64),
@@ -83,6 +88,7 @@ pub(crate) struct Parts {
     pub(crate) outbound: Outbound,
     pub(crate) installer: Installer,
     pub(crate) health: Peers,
+    pub(crate) disk: Disk,
     pub(crate) regions: Regions,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) logger: slog::Logger,
@@ -113,7 +119,7 @@ impl PeerManager {
     /// Starts all regions that the log holds and the catalog names.
     pub(crate) fn boot(parts: Parts, engine: &Engine, catalog: &rdb_pd::Machine) -> Result<Self, BootError> {
         let Parts { config, mailbox, transport, log, applier, fetcher, .. } = parts;
-        let Parts { outbound, installer, health, regions, metrics, logger, .. } = parts;
+        let Parts { outbound, installer, health, disk, regions, metrics, logger, .. } = parts;
         let wall_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
         let mut manager = Self {
             incarnation: engine.identity().incarnation,
@@ -128,13 +134,16 @@ impl PeerManager {
             outbound,
             installer,
             health,
+            disk,
             regions,
             metrics,
             logger,
+            backlogs: Backlogs::new(),
             catalog: Arc::new(catalog.catalog().clone()),
             peers: BTreeMap::new(),
             creating: BTreeMap::new(),
             unnamed: BTreeMap::new(),
+            with_data: BTreeSet::new(),
             touched: BTreeSet::new(),
             clock: Clock::default(),
             started: (Instant::now(), u64::try_from(wall_ms).unwrap_or(u64::MAX)),
@@ -147,13 +156,15 @@ impl PeerManager {
 
     /// Removes the data of namespaces whose deletion this node had flushed, but not yet carried out. Regions and
     /// namespaces of later ids are only not yet named by the applied catalog.
-    fn remove_leftovers(&self, catalog: &Catalog) -> Result<(), BootError> {
+    fn remove_leftovers(&mut self, catalog: &Catalog) -> Result<(), BootError> {
         let (regions, namespaces) = self.data.present()?;
         let kept: BTreeSet<RegionId> = catalog.namespaces().map(|namespace| namespace.region).collect();
         let named: BTreeSet<NamespaceId> = catalog.namespaces().map(|namespace| namespace.id).collect();
         for region in regions {
             if RegionId::META < region && region < catalog.next_region() && !kept.contains(&region) {
                 self.data.destroy_region(region)?;
+            } else {
+                self.with_data.insert(region);
             }
         }
         for namespace in namespaces {
@@ -213,7 +224,7 @@ impl PeerManager {
         self.applier.post(Task::Open { region, namespace, machine: Box::new(machine) });
         let view = self.regions.insert(region);
         let who = (self.config.node(), preferred);
-        let peer = Peer::new(group, namespace, view, state.truncate_to, who);
+        let peer = Peer::new(group, namespace, view, self.backlogs.region(), state.truncate_to, who);
         peer.publish();
         self.peers.insert(region, peer);
         self.touched.insert(region);
@@ -270,7 +281,8 @@ impl PeerManager {
                 drop(share);
             }
             Event::Unreachable { peer } => self.unreachable(peer),
-            Event::Sleep { from, regions } => {
+            Event::Sleep { from, regions, share } => {
+                drop(share);
                 for (region, sleep) in regions {
                     if let Some(peer) = self.peers.get_mut(&region) {
                         peer.group.fall_asleep_with(from, sleep);
@@ -282,6 +294,7 @@ impl PeerManager {
             Event::Persisted { region, number } => {
                 self.with(region, |peer| {
                     peer.writes_in_flight = peer.writes_in_flight.saturating_sub(1);
+                    peer.backlog.written(number);
                     peer.group.persisted(number);
                 });
                 self.finish_install(region, number);
@@ -290,7 +303,8 @@ impl PeerManager {
                 peer.applied(index);
                 peer.truncate_to = truncate_to;
             }),
-            Event::Fetched { region, term, low, entries, context } => {
+            Event::Fetched { region, term, low, entries, share, context } => {
+                drop(share);
                 self.with(region, |peer| {
                     let entries = entries.unwrap_or_else(|error| {
                         // Dropped in the meantime, since all have it; or overruled by a leader that came since, even if
@@ -335,8 +349,7 @@ impl PeerManager {
         let Some(peer) = self.peers.get_mut(&region) else { return };
         self.touched.insert(region);
         let claimed = NodeId(message.from);
-        let (place, state) = (message.get_snapshot().get_metadata(), arrived.staged.state());
-        let stepped = if (place.index, place.term) != (state.applied, state.applied_term) {
+        let stepped = if !stands_for(&message, arrived.staged.state()) {
             Err(Rejected::Contradiction("a snapshot's data and its message stand at different places"))
         } else if claimed == from {
             peer.group.step_snapshot(message)
@@ -362,8 +375,7 @@ impl PeerManager {
                 "region {region}: its log has begun anew before its data was replaced"
             ));
         };
-        peer.applying.clear();
-        peer.applying_bytes = 0;
+        peer.backlog.replaced();
         peer.truncate_to = state.truncate_to;
         peer.group.installed();
         let namespace = peer.namespace;
@@ -389,7 +401,7 @@ impl PeerManager {
             return waiter.answer(Err(Failure::NotLeader { leader: None }));
         };
         self.touched.insert(region);
-        if APPLYING_BYTES_MAX < peer.applying_bytes {
+        if peer.backlog.is_full() {
             return waiter.answer(Err(Failure::Busy));
         }
         if let Err((waiter, failure)) = peer.group.propose(commands, waiter) {
@@ -411,7 +423,8 @@ impl PeerManager {
         // A region that is not here yet, or no longer: its messages come again, or are of no use.
         let Some(peer) = self.peers.get_mut(&region) else { return };
         let append = message.msg_type == MessageType::MsgAppend as i32;
-        if append && APPLYING_BYTES_MAX < peer.applying_bytes {
+        let full = || self.disk.room() == Room::Gone && FULL_APPEND_BYTES_MAX < bytes(&message);
+        if append && (peer.backlog.is_full() || full()) {
             return;
         }
         self.touched.insert(region);
@@ -545,7 +558,7 @@ impl PeerManager {
                 self.start_stored(stored, namespace)?;
                 continue;
             }
-            if self.data.load(region)?.is_some() {
+            if self.with_data.contains(&region) {
                 return Err(BootError::LogLost { region });
             }
             self.creating.insert(region, namespace.clone());
@@ -622,9 +635,7 @@ impl PeerManager {
             if !peer.group.is_leader() {
                 continue;
             }
-            let this = self.config.node();
-            let silence = |node| if node == this { Some(Duration::ZERO) } else { self.health.silence(node) };
-            let droppable = peer.droppable(&limits, silence);
+            let droppable = peer.droppable(&limits, |node| self.health.absence(node));
             let target: Index = droppable.saturating_sub(self.config.log_keep_entries);
             // Not for a handful: each costs an entry of its own.
             if peer.truncate_to + self.config.log_keep_entries / 4 < target {
@@ -648,21 +659,28 @@ impl PeerManager {
         }
     }
 
-    /// Hands regions to the nodes that should lead them, once those have been there for a while. A few at a time: writes to
-    /// a region wait while it changes hands.
+    /// Hands regions to the nodes that should lead them, once those have been there for a while; and to one that has room on
+    /// its disk, where this one has not. A few at a time: writes to a region wait while it changes hands.
     fn spread_leaders(&mut self) {
         let mut moved = 0;
         for (region, peer) in &mut self.peers {
-            peer.move_asked &= peer.group.is_leader();
-            let Some(successor) = peer.better_leader() else { continue };
-            let steady = self.health.steady(successor);
-            let settled = steady.is_some_and(|steady| STEADY_MIN < steady) && STEADY_MIN < peer.has_led();
-            let asked = peer.move_asked && steady.is_some();
-            if !(settled || asked) || HAND_OVERS_PER_UPKEEP_MAX <= moved {
-                continue;
+            if HAND_OVERS_PER_UPKEEP_MAX <= moved {
+                return;
             }
+            peer.move_asked &= peer.group.is_leader();
+            let has_room = |node| self.health.room(node) == Room::Enough;
+            let better = if self.disk.room() == Room::Enough {
+                peer.better_leader().filter(|successor| {
+                    hands_over(self.health.steady(*successor), peer.has_led(), peer.move_asked)
+                        && (peer.move_asked || has_room(*successor))
+                })
+            } else {
+                // A node that must refuse writes is no good leader, where another one need not.
+                peer.ready_successor(|node| self.health.steady(node).is_some() && has_room(node))
+            };
+            let Some(successor) = better else { continue };
             moved += 1;
-            tracing::info!(%region, %successor, "handing the leadership to the node that should have it");
+            tracing::info!(%region, %successor, "handing the leadership to a node that should rather have it");
             peer.hand_over(successor);
             self.touched.insert(*region);
         }
@@ -682,6 +700,23 @@ impl PeerManager {
     }
 }
 
+/// Whether a leader that has led for so long hands over to the member that should lead, which is heard without a pause for
+/// so long: at once if somebody asked for it, else when both have settled.
+fn hands_over(steady: Option<Duration>, has_led: Duration, asked: bool) -> bool {
+    steady.is_some_and(|steady| asked || STEADY_MIN < steady && STEADY_MIN < has_led)
+}
+
+/// Whether a message stands for a snapshot of this state.
+fn stands_for(message: &Message, state: Option<&State>) -> bool {
+    let place = message.get_snapshot().get_metadata();
+    state.is_some_and(|state| (place.index, place.term) == (state.applied, state.applied_term))
+}
+
+/// Bytes of entries in a message.
+fn bytes(message: &Message) -> usize {
+    message.entries.iter().map(|entry| entry.data.len()).sum()
+}
+
 /// Who carries out what groups want done.
 struct Hands<'m> {
     transport: &'m Transport,
@@ -697,13 +732,13 @@ impl Hands<'_> {
         self.transport.send(region, effects.send);
         if let Some(write) = effects.write {
             peer.writes_in_flight += 1;
+            let bytes = write.entries.iter().map(|(_, entry)| entry.len()).sum();
+            peer.backlog.write(write.number, bytes);
             self.write(region, peer, write);
         }
         if let Some(apply) = effects.apply {
             let bytes = apply.entries.iter().map(|entry| entry.data.len()).sum();
-            let last = apply.entries.last().map_or(0, |entry| entry.index);
-            peer.applying.push_back((last, bytes));
-            peer.applying_bytes += bytes;
+            peer.backlog.apply(apply.entries.last().map_or(0, |entry| entry.index), bytes);
             self.applier.post(Task::Apply { region, apply });
         }
         let led_in = peer.group.is_leader().then(|| peer.group.status().term);
@@ -727,7 +762,7 @@ impl Hands<'_> {
                 crate::node::die(&format!("region {region}: a snapshot without its data was accepted"));
             };
             peer.installing = Some((write.number, answer));
-            return self.installer.install(Install { region, staged, write });
+            return self.installer.install(region, staged, write);
         }
         match self.log.append(region, write) {
             Ok(()) => {}
@@ -757,5 +792,31 @@ fn destroy_log(log: &LogWriterHandle, region: RegionId) {
     if let Err(error) = log.destroy_region(region, || {}) {
         // The next start finds a log that no namespace names, and removes it.
         tracing::warn!(%region, %error, "a removed region's log stays until the next start");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leaderships_go_to_a_node_that_is_there_and_not_right_after_a_change() {
+        let (long, short) = (2 * STEADY_MIN, STEADY_MIN / 2);
+        assert!(hands_over(Some(long), long, false));
+        assert!(!hands_over(Some(short), long, false), "it has only just come");
+        assert!(!hands_over(Some(long), short, false), "it may just have given the leadership away");
+        assert!(!hands_over(None, long, false) && !hands_over(None, long, true), "nobody hears it");
+        assert!(hands_over(Some(short), short, true), "somebody waits for it");
+    }
+
+    #[test]
+    fn a_snapshot_and_its_message_stand_at_the_same_place() {
+        let mut message = Message::default();
+        message.mut_snapshot().mut_metadata().index = 7;
+        message.mut_snapshot().mut_metadata().term = 2;
+        let state = |applied, applied_term| State { applied, applied_term, ..State::default() };
+        assert!(stands_for(&message, Some(&state(7, 2))));
+        assert!(!stands_for(&message, Some(&state(8, 2))) && !stands_for(&message, Some(&state(7, 3))));
+        assert!(!stands_for(&message, None));
     }
 }

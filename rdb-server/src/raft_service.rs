@@ -1,6 +1,7 @@
 //! Messages from other nodes: the handshake, then frames into the mailbox.
 
 use crate::budget::Budget;
+use crate::disk::Room;
 use crate::mailbox::{Event, Mailbox};
 use crate::metrics::Metrics;
 use crate::shared::CatalogCell;
@@ -10,6 +11,7 @@ use parking_lot::Mutex;
 use raft_prost::Message as _;
 use rdb_core::ids::{NodeId, RegionId};
 use rdb_core::raft::{Message, Sleep};
+use rdb_proto::internal::v1 as wire;
 use rdb_proto::internal::v1::peer_frame::Frame;
 use rdb_proto::internal::v1::peer_reply::Reply;
 use rdb_proto::internal::v1::{
@@ -189,18 +191,18 @@ impl Incoming {
         replies: &mpsc::Sender<Result<PeerReply, Status>>,
     ) -> Result<(), Status> {
         let mut answered = Instant::now();
-        let mut parts = Vec::new();
+        let (mut parts, mut seen) = (Vec::new(), 0);
         while let Some(frame) = next(frames).await? {
-            self.peers.recheck(self.from, &self.catalog).map_err(Status::failed_precondition)?;
+            self.peers.recheck(self.from, &self.catalog, &mut seen).map_err(Status::failed_precondition)?;
             self.peers.heard(self.from);
             match frame {
                 Frame::Raft(batch) => self.post(batch)?,
                 Frame::Part(part) => self.join(&part, &mut parts)?,
-                Frame::Sleep(sleep) => self.mailbox.post(Event::Sleep {
-                    from: self.from,
-                    regions: sleep.regions.iter().map(sleeping).collect(),
-                }),
-                Frame::Ping(ping) => self.peers.advanced(self.from, ping.log_position),
+                Frame::Sleep(sleep) => self.sleep(&sleep),
+                Frame::Ping(ping) => {
+                    self.peers.advanced(self.from, ping.log_position);
+                    self.peers.has_room(self.from, Room::from_wire(ping.disk));
+                }
                 Frame::Hello(_) => return Err(Status::failed_precondition("a second handshake")),
             }
             // Not for pings alone: on a slow link they come late, behind what was sent before them.
@@ -226,9 +228,17 @@ impl Incoming {
         self.post(RaftBatch { messages: vec![message] })
     }
 
+    /// Lost, it does no harm: who does not sleep finds its leader silent, and wakes it.
+    fn sleep(&self, sleep: &wire::Sleep) {
+        if let Ok(share) = self.budget.take(sleep.regions.len() * size_of::<SleepingRegion>()) {
+            let regions = sleep.regions.iter().map(sleeping).collect();
+            self.mailbox.post(Event::Sleep { from: self.from, regions, share });
+        }
+    }
+
     fn post(&self, batch: RaftBatch) -> Result<(), Status> {
         let bytes = batch.messages.iter().map(|message| message.message.len() + 64).sum();
-        let Some(share) = self.budget.take(bytes) else {
+        let Ok(share) = self.budget.take(bytes) else {
             self.metrics.messages_dropped(batch.messages.len());
             return Ok(());
         };

@@ -1,5 +1,6 @@
 //! What the raft loop shows of its regions to everyone else: numbers that are read without asking it.
 
+use crate::budget::Budget;
 use crate::clock::Moment;
 use crate::waiter::Released;
 use arc_swap::ArcSwap;
@@ -12,8 +13,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// One region as it was at the end of the loop's last turn with it. The numbers are each right, not all of one moment.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct RegionView {
+    budget: Budget,
     leader: AtomicU64,
     leads: AtomicBool,
     term: AtomicU64,
@@ -40,6 +42,27 @@ struct ReadState {
 }
 
 impl RegionView {
+    fn new(budget: Budget) -> Self {
+        Self {
+            budget,
+            leader: AtomicU64::default(),
+            leads: AtomicBool::default(),
+            term: AtomicU64::default(),
+            commit: AtomicU64::default(),
+            applied: AtomicU64::default(),
+            last: AtomicU64::default(),
+            first: AtomicU64::default(),
+            voters_active: AtomicU64::default(),
+            asleep: AtomicBool::default(),
+            reads: Mutex::default(),
+        }
+    }
+
+    /// What the namespace's requests under way may take of this node's memory. A namespace has one region.
+    pub(crate) fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
     /// The raft loop publishes.
     pub(crate) fn publish(&self, status: &Status, first: Index, asleep: bool) {
         self.asleep.store(asleep, Ordering::Relaxed);
@@ -137,34 +160,49 @@ impl RegionView {
     }
 }
 
-/// All regions of this node.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Regions(Arc<ArcSwap<BTreeMap<RegionId, Arc<RegionView>>>>);
+/// All regions of this node. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Regions {
+    views: Arc<ArcSwap<BTreeMap<RegionId, Arc<RegionView>>>>,
+    /// The node's memory for requests, and how much of it one namespace may take.
+    budget: Budget,
+    namespace_bytes_max: usize,
+}
 
 impl Regions {
+    /// None yet; each that comes may take so much of `budget`.
+    pub(crate) fn new(budget: Budget, namespace_bytes_max: usize) -> Self {
+        Self { views: Arc::default(), budget, namespace_bytes_max }
+    }
+
+    /// What a namespace's requests may take: of one that this node does not hold (yet), what the node has.
+    pub(crate) fn budget(&self, region: RegionId) -> Budget {
+        self.views.load().get(&region).map_or(&self.budget, |view| &view.budget).clone()
+    }
+
     /// One region, if this node holds it.
     pub(crate) fn get(&self, region: RegionId) -> Option<Arc<RegionView>> {
-        self.0.load().get(&region).cloned()
+        self.views.load().get(&region).cloned()
     }
 
     /// All of them.
     pub(crate) fn all(&self) -> Arc<BTreeMap<RegionId, Arc<RegionView>>> {
-        self.0.load_full()
+        self.views.load_full()
     }
 
     /// Adds a region; only the raft loop does.
     pub(crate) fn insert(&self, region: RegionId) -> Arc<RegionView> {
-        let view = Arc::new(RegionView::default());
-        let mut all = BTreeMap::clone(&self.0.load());
+        let view = Arc::new(RegionView::new(self.budget.part(self.namespace_bytes_max)));
+        let mut all = BTreeMap::clone(&self.views.load());
         all.insert(region, view.clone());
-        self.0.store(Arc::new(all));
+        self.views.store(Arc::new(all));
         view
     }
 
     /// Removes a region; only the raft loop does.
     pub(crate) fn remove(&self, region: RegionId) {
-        let mut all = BTreeMap::clone(&self.0.load());
+        let mut all = BTreeMap::clone(&self.views.load());
         all.remove(&region);
-        self.0.store(Arc::new(all));
+        self.views.store(Arc::new(all));
     }
 }

@@ -3,28 +3,45 @@
 use crate::api::Scans;
 use crate::budget::Budget;
 use crate::config::Config;
+use crate::disk::Disk;
 use crate::mailbox::Mailbox;
 use crate::metrics::Metrics;
 use crate::regions::Regions;
 use crate::transport::Peers;
-use crate::upkeep::DiskFull;
 use arc_swap::ArcSwap;
 use rdb_pd::Catalog;
 use rdb_storage::{Data, Identity};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// The catalog as this node has applied it.
-#[derive(Clone, Default)]
-pub(crate) struct CatalogCell(Arc<ArcSwap<Catalog>>);
+#[derive(Clone)]
+pub(crate) struct CatalogCell(Arc<Versioned>);
+
+struct Versioned {
+    catalog: ArcSwap<Catalog>,
+    changes: AtomicU64,
+}
+
+impl Default for CatalogCell {
+    fn default() -> Self {
+        Self(Arc::new(Versioned { catalog: ArcSwap::default(), changes: AtomicU64::new(1) }))
+    }
+}
 
 impl CatalogCell {
     pub(crate) fn load(&self) -> Arc<Catalog> {
-        self.0.load_full()
+        self.0.catalog.load_full()
     }
 
     pub(crate) fn store(&self, catalog: Arc<Catalog>) {
-        self.0.store(catalog);
+        self.0.catalog.store(catalog);
+        self.0.changes.fetch_add(1, Ordering::Release);
+    }
+
+    /// A number from 1 that is another one after each change. Who reads it first and the catalog then misses none.
+    pub(crate) fn changes(&self) -> u64 {
+        self.0.changes.load(Ordering::Acquire)
     }
 }
 
@@ -51,9 +68,10 @@ pub(crate) struct Shared {
     pub(crate) catalog: CatalogCell,
     pub(crate) regions: Regions,
     pub(crate) data: Data,
+    /// The node's memory for requests; each region's view has the part of its namespace.
     pub(crate) budget: Budget,
     pub(crate) scans: Scans,
-    pub(crate) disk_full: DiskFull,
+    pub(crate) disk: Disk,
     pub(crate) peers: Peers,
     pub(crate) stopping: Stopping,
     pub(crate) metrics: Arc<Metrics>,

@@ -5,6 +5,7 @@
 //! jitter: TCP alone would take minutes to notice a peer that vanished.
 
 use crate::budget::{Budget, Share};
+use crate::disk::{Disk, Room};
 use crate::mailbox::{Event, Mailbox};
 use crate::metrics::Metrics;
 use crate::shared::CatalogCell;
@@ -23,7 +24,7 @@ use rdb_proto::internal::v1::{
 use rdb_storage::LogWriterHandle;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -130,7 +131,7 @@ impl Transport {
 
 impl Queue {
     fn push(&self, item: Item, bytes: usize) -> bool {
-        let Some(share) = self.budget.take(bytes + 64) else { return false };
+        let Ok(share) = self.budget.take(bytes + 64) else { return false };
         self.messages.try_send(Outgoing { item, _share: share }).is_ok()
     }
 }
@@ -148,6 +149,8 @@ struct PeerState {
     heard_ms: AtomicU64,
     /// Since when it is heard without a pause.
     steady_ms: AtomicU64,
+    /// How much room it has on its disk, as it said last.
+    room: AtomicU8,
     seen: Mutex<Option<Directory>>,
 }
 
@@ -198,6 +201,14 @@ impl Peers {
         (heard_ms != 0).then(|| self.started.elapsed().saturating_sub(Duration::from_millis(heard_ms)))
     }
 
+    /// How long `node` may have been away: since it was last heard, or since this process started. Of this node: not at all.
+    pub(crate) fn absence(&self, node: NodeId) -> Duration {
+        match self.states.contains_key(&node) {
+            true => self.silence(node).unwrap_or_else(|| self.started.elapsed()),
+            false => Duration::ZERO,
+        }
+    }
+
     /// The directory with which `node` was last seen.
     pub(crate) fn directory(&self, node: NodeId) -> Option<Directory> {
         *self.states.get(&node)?.seen.lock()
@@ -234,18 +245,37 @@ impl Peers {
     }
 
     /// Refuses a node that was let in before the catalog said which directory is the node's: at a start, what the
-    /// catalog took up last may have to be applied again from the log first.
+    /// catalog took up last may have to be applied again from the log first. Looks once, and again when the catalog has
+    /// changed: `seen` is the number of its changes, from 0 on, for the connection that asks.
     ///
     /// # Errors
     /// It came with another directory than it joined with.
-    pub(crate) fn recheck(&self, node: NodeId, catalog: &CatalogCell) -> Result<(), String> {
+    pub(crate) fn recheck(&self, node: NodeId, catalog: &CatalogCell, seen: &mut u64) -> Result<(), String> {
+        let changes = catalog.changes();
+        if *seen == changes {
+            return Ok(());
+        }
+        *seen = changes;
         let registered = catalog.load().node(node).map(|known| known.store_id);
         let Some((state, store_id)) = self.states.get(&node).zip(registered) else { return Ok(()) };
         let stranger = state.seen.lock().filter(|seen| seen.store_id != store_id);
         match stranger {
-            Some(seen) => Err(replaced(node, seen.store_id, store_id)),
+            Some(found) => Err(replaced(node, found.store_id, store_id)),
             None => Ok(()),
         }
+    }
+
+    /// `node` has so much room on its disk.
+    pub(crate) fn has_room(&self, node: NodeId, room: Room) {
+        if let Some(state) = self.states.get(&node) {
+            state.room.store(room as u8, Ordering::Relaxed);
+        }
+    }
+
+    /// How much room `node` has on its disk, as far as is known.
+    pub(crate) fn room(&self, node: NodeId) -> Room {
+        let state = self.states.get(&node);
+        state.map_or(Room::Enough, |state| Room::from_wire(state.room.load(Ordering::Relaxed).into()))
     }
 
     /// `node` has synced its log this far.
@@ -314,6 +344,7 @@ pub(crate) struct Links {
     pub(crate) peers: Peers,
     pub(crate) catalog: CatalogCell,
     pub(crate) mailbox: Mailbox,
+    pub(crate) disk: Disk,
 }
 
 /// Queues that wait for their tasks: the transport exists before the log writer, whose position the tasks announce.
@@ -380,6 +411,7 @@ async fn exchange(
     tracing::info!(peer = %node, address, "connected");
     let mut waiting = Vec::with_capacity(MESSAGES_PER_TURN_MAX);
     let mut ping = tokio::time::interval(PING_INTERVAL);
+    let mut seen = 0;
     let (hears, mut heard) = tokio::sync::watch::channel(Instant::now());
     // In a task of its own: the peer is heard also while a long message leaves.
     let mut listening = Listening(tokio::spawn(listen(node, replies, links.peers.clone(), hears)));
@@ -397,12 +429,14 @@ async fn exchange(
                 return Err(reason.unwrap_or_else(|error| error.to_string()));
             }
             _ = ping.tick() => {
-                links.peers.recheck(node, &links.catalog)?;
+                links.peers.recheck(node, &links.catalog, &mut seen)?;
                 let silent_since = *heard.borrow_and_update();
                 if SILENCE_MAX < silent_since.elapsed() {
                     return Err("nothing was heard for a second".to_owned());
                 }
-                send(&frames, Frame::Ping(Ping { log_position: links.introduction.log.synced_position() })).await?;
+                let log_position = links.introduction.log.synced_position();
+                let ping = Ping { log_position, disk: links.disk.room() as u32 };
+                send(&frames, Frame::Ping(ping)).await?;
             }
         }
     }
@@ -563,6 +597,19 @@ mod tests {
         peers.meet(NodeId(2), late, &catalog).expect("the same process, said earlier and heard later");
         peers.advanced(NodeId(2), 460);
         assert_eq!(peers.directory(NodeId(2)).unwrap().log_position, 500);
+    }
+
+    /// A leader that has just started has heard nobody yet. Were the others away to it, it would drop what they need.
+    #[test]
+    fn who_was_never_heard_is_away_since_this_node_started() {
+        let mut peers = peers();
+        assert!(peers.silence(NodeId(2)).is_none());
+        assert!(peers.absence(NodeId(2)) < Duration::from_secs(3600));
+        peers.started = peers.started.checked_sub(Duration::from_secs(7200)).unwrap();
+        assert!(Duration::from_secs(7200) <= peers.absence(NodeId(2)));
+        peers.heard(NodeId(2));
+        assert!(peers.absence(NodeId(2)) < Duration::from_secs(3600));
+        assert_eq!(peers.absence(NodeId(1)), Duration::ZERO, "this node itself");
     }
 
     #[test]

@@ -1,21 +1,29 @@
 //! What needs a disk and must not keep the raft loop waiting: reading entries for followers that lag, flushing the
-//! data so that logs can be dropped, removing what was dropped, and looking at how full the disk is. One thread each.
+//! data so that logs can be dropped, and removing what was dropped. One thread each.
 
+use crate::budget::Budget;
+use crate::disk::{Disk, Room};
 use crate::mailbox::{Event, Mailbox};
+use crate::shared::Shared;
 use crossbeam_channel::{Receiver, Sender};
 use rdb_core::ids::{RegionId, Term};
 use rdb_core::raft::Fetch;
-use rdb_storage::{Data, Engine, LogStore, Removal};
-use std::sync::Arc;
+use rdb_storage::{DroppedLogs, LogStore, Removal};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Bytes of applied data after which it is flushed: what a restart has to apply again at most.
 const UNFLUSHED_BYTES_MAX: u64 = 48 << 20;
+/// The same where the disk is nearly full.
+const UNFLUSHED_BYTES_FULL: u64 = 4 << 20;
 /// After this long it is flushed in any case, so that logs do not wait for traffic.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(60);
 /// Between two steps of a removal: about twenty megabytes a second, and more where more waits.
 const REMOVAL_INTERVAL: Duration = Duration::from_millis(50);
+/// Entries that were read and that the raft loop has not taken in yet.
+const FETCHED_BYTES_MAX: usize = 32 << 20;
+/// Between looks whether it has.
+const FETCH_PAUSE: Duration = Duration::from_millis(1);
 /// Between looks.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -40,53 +48,43 @@ impl Fetcher {
 
 /// Reads entries until nobody asks any more.
 pub(crate) fn run_fetches(fetches: &Receiver<Wanted>, logs: &LogStore, mailbox: &Mailbox) {
+    let budget = Budget::new(FETCHED_BYTES_MAX);
     while let Ok((region, term, Fetch { low, high, bytes_max, context })) = fetches.recv() {
         let entries = logs.region(region).entries(low, high, bytes_max).map_err(|error| error.to_string());
-        mailbox.post(Event::Fetched { region, term, low, entries, context });
+        let bytes = entries.iter().flatten().map(|entry| entry.data.len()).sum();
+        let share = budget.charge(bytes);
+        mailbox.post(Event::Fetched { region, term, low, entries, share, context });
+        while budget.is_exceeded() {
+            std::thread::sleep(FETCH_PAUSE);
+        }
     }
 }
 
-/// Whether writes must be refused because the disk is nearly full.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct DiskFull(Arc<AtomicBool>);
-
-impl DiskFull {
-    pub(crate) fn is_full(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// Flushes data and watches the disk, until `stop` is set.
-pub(crate) fn run_flushes(
-    engine: &Engine,
-    data: &Data,
-    mailbox: &Mailbox,
-    disk_full: &DiskFull,
-    disk_reserve_bytes: u64,
-    stop: &AtomicBool,
-) {
+/// Flushes data until `stop` is set.
+pub(crate) fn run_flushes(shared: &Shared, stop: &AtomicBool) {
     let mut flushed = Instant::now();
     while !stop.load(Ordering::Relaxed) {
         std::thread::sleep(LOOK_INTERVAL);
-        look_at_disk(engine, disk_full, disk_reserve_bytes);
-        let due = UNFLUSHED_BYTES_MAX < data.unflushed_bytes() || FLUSH_INTERVAL < flushed.elapsed();
-        if !due {
+        // Where there is little room, memory must not hold more than there is room for.
+        let little = shared.disk.room() != Room::Enough;
+        let unflushed_bytes_max = if little { UNFLUSHED_BYTES_FULL } else { UNFLUSHED_BYTES_MAX };
+        let unflushed_bytes = shared.data.unflushed_bytes();
+        if unflushed_bytes <= unflushed_bytes_max && flushed.elapsed() <= FLUSH_INTERVAL {
             continue;
         }
         flushed = Instant::now();
-        match data.flush() {
-            Ok(()) => mailbox.post(Event::Flushed),
+        match shared.data.flush() {
+            Ok(()) => shared.mailbox.post(Event::Flushed),
             Err(error) => crate::node::die(&format!("the data cannot be flushed: {error}")),
         }
     }
 }
 
 /// Removes the write-ahead logs that are no longer needed, a little at a time, until `stop` is set.
-pub(crate) fn run_removals(engine: &Engine, disk_full: &DiskFull, stop: &AtomicBool) {
-    let dropped = engine.dropped_logs();
+pub(crate) fn run_removals(dropped: &DroppedLogs, disk: &Disk, stop: &AtomicBool) {
     let mut told = false;
     while !stop.load(Ordering::Relaxed) {
-        let how = if disk_full.is_full() { Removal::Everything } else { Removal::Step };
+        let how = if disk.room() == Room::Enough { Removal::Step } else { Removal::Everything };
         let pause = match dropped.remove(how) {
             Ok(0) => LOOK_INTERVAL,
             Ok(_) => REMOVAL_INTERVAL,
@@ -98,17 +96,5 @@ pub(crate) fn run_removals(engine: &Engine, disk_full: &DiskFull, stop: &AtomicB
             }
         };
         std::thread::sleep(pause);
-    }
-}
-
-/// Writes resume only when half as much again is free, so that they do not flap at the border.
-fn look_at_disk(engine: &Engine, disk_full: &DiskFull, reserve: u64) {
-    let Ok(space) = engine.disk_space() else { return };
-    let was_full = disk_full.is_full();
-    let enough = if was_full { reserve + reserve / 2 } else { reserve };
-    let full = space.available_bytes < enough;
-    if full != was_full {
-        tracing::warn!(full, available_bytes = space.available_bytes, reserve, "disk space");
-        disk_full.0.store(full, Ordering::Relaxed);
     }
 }

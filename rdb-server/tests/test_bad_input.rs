@@ -1,4 +1,4 @@
-//! What people and programs get wrong: requests, configurations, directories, disks. Each gets an error that names what
+//! What people and programs get wrong: requests, configurations, directories. Each gets an error that names what
 //! is wrong and what to do, and changes nothing.
 
 #![allow(
@@ -19,7 +19,6 @@ use std::process::Command;
 use std::time::Duration;
 use support::raw::{Raw, Refused, timed};
 use support::{Cluster, Settings, assert_words, until};
-use tempfile::TempDir;
 
 const NAMESPACE: &str = "things";
 const TIMEOUT_MS: u64 = 5_000;
@@ -549,149 +548,4 @@ async fn an_old_backup_of_a_node_is_refused_by_the_others() {
 
 fn copy(from: &Path, to: &Path) {
     assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success());
-}
-
-// --- disks
-
-/// Less is free than is to be kept free: as if the disk were full.
-#[tokio::test(flavor = "multi_thread")]
-async fn below_the_reserve_writes_are_refused_and_reads_go_on() {
-    let mut cluster = alone("").await;
-    let client = cluster.client().await;
-    cluster.create(&client, NAMESPACE).await;
-    client.namespace(NAMESPACE).put("key", "value").await.unwrap();
-    cluster.stop(1);
-    let reserve = i64::MAX;
-    cluster.write_config(1, &format!("disk_reserve_bytes = {reserve}"), |text| text);
-    cluster.launch(1);
-    let raw = cluster.node(1).raw();
-    let refused = until("a write is refused", async || {
-        let refused = raw.put(NAMESPACE, "wrong", "value", HOPELESS_MS).await.err()?;
-        (refused.code == v1::Code::ResourceExhausted).then_some(refused)
-    })
-    .await;
-    assert_eq!(refused.outcome, v1::Outcome::NotDone);
-    assert_words(&refused.text, &["free on the node's disk", &reserve.to_string(), "free disk space"]);
-    let found = until("reads go on", async || raw.get(NAMESPACE, "key", TIMEOUT_MS).await.ok()).await;
-    assert_eq!(found.value.unwrap(), "value");
-    let (code, reason) = cluster.node(1).page("/readyz").await.unwrap();
-    assert!(code == 503 && reason.contains("disk"), "{code} {reason}");
-    cluster.stop(1);
-    cluster.write_config(1, "", |text| text);
-    cluster.restart(1).await;
-    assert_eq!(
-        raw.put(NAMESPACE, "key", "newer", TIMEOUT_MS).await.map(drop).map_err(|refused| refused.text),
-        Ok(())
-    );
-}
-
-/// A small disk of its own.
-struct Disk(TempDir);
-
-impl Disk {
-    /// `None`, and the reason is printed, where this may not be mounted.
-    fn mount(mib: u64) -> Option<Self> {
-        let folder = TempDir::with_prefix("flaredb-disk-").unwrap();
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={mib}m"), "tmpfs"])
-            .arg(folder.path())
-            .output();
-        match mounted {
-            Ok(output) if output.status.success() => Some(Self(folder)),
-            Ok(output) => {
-                println!("skipped: {}", String::from_utf8_lossy(&output.stderr).trim());
-                None
-            }
-            Err(error) => {
-                println!("skipped: mount cannot be run: {error}");
-                None
-            }
-        }
-    }
-
-    /// Fills it with something that is not the node's, but for so many bytes.
-    fn fill_but_for(&self, left: u64) {
-        let available = rustix::fs::statvfs(self.0.path()).unwrap();
-        let bytes = (available.f_bavail * available.f_frsize).saturating_sub(left);
-        std::fs::write(self.0.path().join("filler"), vec![1; usize::try_from(bytes).unwrap()]).unwrap();
-    }
-
-    fn free(&self) {
-        std::fs::remove_file(self.0.path().join("filler")).unwrap();
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // Lazily: a node that was just killed may still have it open for a moment.
-        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
-    }
-}
-
-async fn alone_on(disk: &Disk, options: &str) -> Cluster {
-    let cluster = prepared().await;
-    let data = cluster.data(1).display().to_string();
-    let there = disk.0.path().join("node").display().to_string();
-    cluster.write_config(1, options, |text| text.replace(&data, &there));
-    cluster
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_disk_that_fills_up_refuses_writes_and_recovers_by_itself() {
-    let Some(disk) = Disk::mount(192) else { return };
-    let mut cluster = alone_on(&disk, "disk_reserve_bytes = 33554432").await;
-    cluster.restart(1).await;
-    let client = cluster.client().await;
-    cluster.create(&client, NAMESPACE).await;
-    let raw = cluster.node(1).raw();
-    raw.put(NAMESPACE, "key", "value", TIMEOUT_MS).await.unwrap();
-    disk.fill_but_for(20 << 20);
-    let refused =
-        until("a write is refused", async || raw.put(NAMESPACE, "full", "", HOPELESS_MS).await.err()).await;
-    assert_eq!((refused.code, refused.outcome), (v1::Code::ResourceExhausted, v1::Outcome::NotDone));
-    assert_words(&refused.text, &["33554432", "free disk space"]);
-    assert_eq!(raw.get(NAMESPACE, "key", TIMEOUT_MS).await.unwrap().value.unwrap(), "value");
-    disk.free();
-    until("writes resume", async || raw.put(NAMESPACE, "key", "newer", TIMEOUT_MS).await.ok()).await;
-    assert_eq!(raw.get(NAMESPACE, "key", TIMEOUT_MS).await.unwrap().value.unwrap(), "newer");
-    cluster.kill(1);
-    cluster.restart(1).await;
-    assert_eq!(client.namespace(NAMESPACE).get("key").await.unwrap().unwrap().value, "newer");
-}
-
-/// Without a reserve the disk can fill to the last byte. Then the node stops; what it acknowledged is there when it is
-/// started with room again.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_disk_without_a_byte_left_stops_the_node_and_loses_nothing() {
-    let Some(disk) = Disk::mount(192) else { return };
-    let mut cluster = alone_on(&disk, "disk_reserve_bytes = 0").await;
-    cluster.expect_in_log("it cannot keep its promises");
-    cluster.restart(1).await;
-    let client = cluster.client().await;
-    cluster.create(&client, NAMESPACE).await;
-    let raw = cluster.node(1).raw();
-    raw.put(NAMESPACE, "key", "value", TIMEOUT_MS).await.unwrap();
-    disk.fill_but_for(4 << 20);
-    // RocksDB has taken room for its write-ahead log ahead of time: that is used up first.
-    // It must not compress away.
-    let value: String = (0..256 << 10).map(|_| rand::random_range('!'..='~')).collect();
-    let mut acknowledged = 0;
-    let refused = loop {
-        match raw.put(NAMESPACE, &format!("key/{acknowledged}"), &value, TIMEOUT_MS).await {
-            Ok(_) => acknowledged += 1,
-            Err(refused) => break refused,
-        }
-        assert!(acknowledged < 1024, "the disk is never full");
-    };
-    assert_ne!(refused.outcome, v1::Outcome::NotDone, "{refused:?}");
-    let status = cluster.wait(1);
-    assert!(!status.success(), "{status}");
-    assert_words(&cluster.node(1).said(), &["No space left on device", "it cannot keep its promises"]);
-    disk.free();
-    cluster.restart(1).await;
-    for key in 0..acknowledged {
-        let found = client.namespace(NAMESPACE).get(format!("key/{key}")).await.unwrap();
-        assert!(found.is_some_and(|record| record.value == value), "{key} of {acknowledged}");
-    }
-    raw.put(NAMESPACE, "key", "newer", TIMEOUT_MS).await.unwrap();
 }

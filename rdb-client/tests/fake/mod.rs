@@ -823,6 +823,7 @@ impl v1::cluster_server::Cluster for Service {
             reachable: !state.down[id],
             silence_ms: if state.down[id] { 5000 } else { 10 },
             regions_led: if *id == state.leader { state.namespaces.len() as u64 } else { 0 },
+            disk_full: false,
         });
         Ok(Response::new(v1::StatusResponse {
             header: Some(state.header(self.id)),

@@ -2,6 +2,7 @@
 //! when it is asked.
 
 use super::namespaces::{catalog_header, describe_all};
+use crate::disk::Room;
 use crate::shared::Shared;
 use crate::transport::SILENCE_MAX;
 use rdb_core::ids::{NodeId, RegionId};
@@ -36,6 +37,7 @@ fn nodes(shared: &Shared) -> Vec<v1::Node> {
         let node = NodeId(member.id);
         let this = node == shared.config.node();
         let silence = shared.peers.silence(node);
+        let room = if this { shared.disk.room() } else { shared.peers.room(node) };
         nodes.push(v1::Node {
             id: member.id,
             client_address: member.client.clone(),
@@ -43,6 +45,7 @@ fn nodes(shared: &Shared) -> Vec<v1::Node> {
             reachable: this || silence.is_some_and(|silence| silence <= SILENCE_MAX),
             silence_ms: silence.map_or(0, |silence| u64::try_from(silence.as_millis()).unwrap_or(u64::MAX)),
             regions_led: led_by(node),
+            disk_full: room != Room::Enough,
         });
     }
     nodes

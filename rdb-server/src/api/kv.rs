@@ -2,8 +2,8 @@
 
 use super::reads::{Served, Wanted};
 use super::request::{self, found, request_id, to_wire};
-use super::status::{self, Answered, answered};
-use super::{Target, limits, pipe, scan, transaction};
+use super::status::{self, Answered, answered, responded};
+use super::{Target, admit_read, held, limits, pipe, scan, transaction};
 use crate::metrics::{Operation, Result as MetricResult};
 use crate::shared::Shared;
 use crate::waiter::Answers;
@@ -66,75 +66,82 @@ impl KvService {
         Ok((target, served?))
     }
 
-    async fn get(&self, get: v1::GetRequest, timeout: Duration) -> Result<v1::GetResponse, v1::Error> {
+    async fn get(
+        &self,
+        get: v1::GetRequest,
+        timeout: Duration,
+    ) -> Result<Response<v1::GetResponse>, v1::Error> {
         let key = get.get.unwrap_or_default().key;
         limits::key(&key)?;
+        let budget = self.0.budget_of(&get.namespace);
+        let _waits = admit_read(&budget, key.len() + status::REQUEST_OVERHEAD_BYTES)?;
         let wanted = Wanted::new(get.consistency, get.max_age_ms)?;
         let (target, served) = self.barrier(&get.namespace, get.epoch, wanted, timeout).await?;
         let stored = self.0.data.get(target.namespace, &key).map_err(disk_failed)?;
         let found = found(stored)?;
-        Ok(v1::GetResponse {
-            header: Some(served.mark(self.0.header(target.region, target.epoch))),
-            value: found.value,
-            version: found.version,
-        })
+        let header = Some(served.mark(self.0.header(target.region, target.epoch)));
+        held::read(&budget, v1::GetResponse { header, value: found.value, version: found.version })
     }
 
     async fn batch_get(
         &self,
         get: v1::BatchGetRequest,
         timeout: Duration,
-    ) -> Result<v1::BatchGetResponse, v1::Error> {
+    ) -> Result<Response<v1::BatchGetResponse>, v1::Error> {
         let keys = get.get.unwrap_or_default();
         request::check_batch_get(&keys)?;
+        let budget = self.0.budget_of(&get.namespace);
+        let bytes = keys.keys.iter().map(|key| key.len() + status::REQUEST_OVERHEAD_BYTES).sum();
+        let _waits = admit_read(&budget, bytes)?;
         let wanted = Wanted::new(get.consistency, get.max_age_ms)?;
         let (target, served) = self.barrier(&get.namespace, get.epoch, wanted, timeout).await?;
         let records = read_records(&self.0, target, keys.keys)?;
         let header = served.mark(self.0.header(target.region, target.epoch));
-        Ok(v1::BatchGetResponse { header: Some(header), records })
+        held::read(&budget, v1::BatchGetResponse { header: Some(header), records })
     }
 
     async fn cas(
         &self,
         cas: v1::CompareAndSwapRequest,
         timeout: Duration,
-    ) -> Result<v1::CompareAndSwapResponse, v1::Error> {
+    ) -> Result<Response<v1::CompareAndSwapResponse>, v1::Error> {
         let mut commands = Encoded::default();
         let request = request_id(cas.request.as_ref());
         request::push_cas(&mut commands, &cas.cas.unwrap_or_default(), request)?;
         let target = self.0.target(&cas.namespace, cas.epoch).await?;
         let answer = self.command(target, commands, timeout).await?;
         let header = Some(self.0.header(target.region, target.epoch));
-        match answer {
-            Answer::Mismatch { version, found } => Ok(v1::CompareAndSwapResponse {
+        let response = match answer {
+            Answer::Mismatch { version, found } => v1::CompareAndSwapResponse {
                 header,
                 swapped: false,
                 version: version.map(to_wire),
                 found: found.map(Bytes::from),
-            }),
-            answer => Ok(v1::CompareAndSwapResponse {
-                header,
-                swapped: true,
-                version: Some(done(&answer)?),
-                found: None,
-            }),
-        }
+            },
+            answer => {
+                let version = Some(done(&answer)?);
+                v1::CompareAndSwapResponse { header, swapped: true, version, found: None }
+            }
+        };
+        Ok(held::written(&self.0.regions.budget(target.region), response))
     }
 
     async fn transaction(
         &self,
         asked: v1::TransactionRequest,
         timeout: Duration,
-    ) -> Result<v1::TransactionResponse, v1::Error> {
+    ) -> Result<Response<v1::TransactionResponse>, v1::Error> {
         let mut commands = Encoded::default();
         let request = request_id(asked.request.as_ref());
         transaction::push_transaction(&mut commands, &asked.transaction.unwrap_or_default(), request)?;
         let target = self.0.target(&asked.namespace, asked.epoch).await?;
         match self.command(target, commands, timeout).await? {
-            Answer::Transaction(outcome) => Ok(v1::TransactionResponse {
-                header: Some(self.0.header(target.region, target.epoch)),
-                result: Some(transaction::transaction_result(outcome)),
-            }),
+            Answer::Transaction(outcome) => {
+                let header = Some(self.0.header(target.region, target.epoch));
+                let result = Some(transaction::transaction_result(outcome));
+                let budget = self.0.regions.budget(target.region);
+                Ok(held::written(&budget, v1::TransactionResponse { header, result }))
+            }
             other => Err(match done(&other) {
                 Err(error) => error,
                 Ok(_) => status::internal("a write's answer to a transaction".to_owned()),
@@ -160,7 +167,7 @@ impl KvService {
 impl Kv for KvService {
     async fn get(&self, request: Request<v1::GetRequest>) -> Answered<v1::GetResponse> {
         let timeout = self.0.timeout(&request);
-        answered(KvService::get(self, request.into_inner(), timeout).await)
+        responded(KvService::get(self, request.into_inner(), timeout).await)
     }
 
     async fn put(&self, request: Request<v1::PutRequest>) -> Answered<v1::WriteResponse> {
@@ -186,12 +193,12 @@ impl Kv for KvService {
         request: Request<v1::CompareAndSwapRequest>,
     ) -> Answered<v1::CompareAndSwapResponse> {
         let timeout = self.0.timeout(&request);
-        answered(self.cas(request.into_inner(), timeout).await)
+        responded(self.cas(request.into_inner(), timeout).await)
     }
 
     async fn batch_get(&self, request: Request<v1::BatchGetRequest>) -> Answered<v1::BatchGetResponse> {
         let timeout = self.0.timeout(&request);
-        answered(KvService::batch_get(self, request.into_inner(), timeout).await)
+        responded(KvService::batch_get(self, request.into_inner(), timeout).await)
     }
 
     async fn batch_write(&self, request: Request<v1::BatchWriteRequest>) -> Answered<v1::WriteResponse> {
@@ -208,7 +215,7 @@ impl Kv for KvService {
         request: Request<v1::TransactionRequest>,
     ) -> Answered<v1::TransactionResponse> {
         let timeout = self.0.timeout(&request);
-        answered(KvService::transaction(self, request.into_inner(), timeout).await)
+        responded(KvService::transaction(self, request.into_inner(), timeout).await)
     }
 
     async fn delete_range(&self, request: Request<v1::DeleteRangeRequest>) -> Answered<v1::WriteResponse> {

@@ -1,6 +1,8 @@
 //! What clients reach: one file per service, the limits, and the one table from failures to errors.
 
+mod answers;
 mod cluster;
+mod held;
 mod kv;
 mod limits;
 mod namespaces;
@@ -12,11 +14,13 @@ mod status;
 mod transaction;
 
 pub(crate) use cluster::ClusterService;
+pub(crate) use held::Holding;
 pub(crate) use kv::KvService;
 pub(crate) use limits::MESSAGE_BYTES_MAX;
 pub(crate) use namespaces::NamespaceService;
 pub(crate) use scan::Scans;
 
+use crate::budget::{Budget, Share};
 use crate::mailbox::Event;
 use crate::metrics::{Operation, Result as MetricResult};
 use crate::shared::Shared;
@@ -54,6 +58,11 @@ impl Shared {
             return Err(status::epoch_mismatch(name, epoch, target.epoch));
         }
         Ok(target)
+    }
+
+    /// What the requests to a namespace may take of this node's memory.
+    fn budget_of(&self, name: &str) -> Budget {
+        self.find(name).map_or_else(|| self.budget.clone(), |target| self.regions.budget(target.region))
     }
 
     fn find(&self, name: &str) -> Option<Target> {
@@ -99,11 +108,14 @@ impl Shared {
         commands: Encoded,
         timeout: Duration,
     ) -> Result<Answers, v1::Error> {
-        let share = self.admit(commands.bytes.len())?;
+        let budget = self.regions.budget(region);
+        let share = self.admit(region, &budget, &commands)?;
         let (sender, answer) = tokio::sync::oneshot::channel();
         // The share goes with the write, wherever it is, and not with the caller, who may give up on it.
-        let waiter = WriteWaiter::new(move |answer| {
+        let waiter = WriteWaiter::new(move |mut answer| {
             drop(share);
+            // Until the caller has it; from then on it is one of few.
+            let _held = answers::hold(&mut answer, &budget);
             drop(sender.send(answer));
         });
         self.mailbox.post(Event::Write { region, commands, waiter });
@@ -129,25 +141,29 @@ impl Shared {
         }
     }
 
-    /// Takes memory for a write, if there is some, and if the disk has room.
-    fn admit(&self, bytes: usize) -> Result<crate::budget::Share, v1::Error> {
-        if self.disk_full.is_full() {
-            return Err(status::disk_full(self.config.disk_reserve_bytes));
-        }
-        self.admit_read(bytes + status::REQUEST_OVERHEAD_BYTES)
+    /// Takes memory for a write, if there is some, and if the disks have room. Nothing is proposed before.
+    fn admit(&self, region: RegionId, budget: &Budget, commands: &Encoded) -> Result<Share, v1::Error> {
+        self.check_disk(region, commands.stores)?;
+        admit_read(budget, commands.bytes.len() + status::REQUEST_OVERHEAD_BYTES)
     }
 
-    /// Takes memory for waiting reads. They are served from a full disk too.
-    fn admit_read(&self, bytes: usize) -> Result<crate::budget::Share, v1::Error> {
-        self.budget
-            .take(bytes)
-            .ok_or_else(|| status::overloaded("bytes of requests under way", self.budget.bytes_max()))
+    /// Whether the disks have room for a write that stores something, or that removes only. Where this node does not lead,
+    /// its disk is no concern of the caller, who is to be sent to the leader.
+    fn check_disk(&self, region: RegionId, stores: bool) -> Result<(), v1::Error> {
+        match self.disk.lack(&self.config, stores) {
+            Some(lack) if self.regions.get(region).is_some_and(|view| view.leads()) => {
+                Err(status::disk_full(lack))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn failed_write(&self, region: RegionId, failure: Failure) -> v1::Error {
         match failure {
             Failure::NotLeader { leader } => self.not_leader(region, leader),
-            Failure::Busy => status::overloaded("bytes of one namespace's waiting writes", 64 << 20),
+            Failure::Busy => {
+                status::overloaded("bytes of one namespace's writes that wait to be stored", 64 << 20)
+            }
             Failure::Superseded => fail(
                 v1::Code::Superseded,
                 v1::Outcome::NotDone,
@@ -186,4 +202,9 @@ impl Shared {
             None => status::no_leader(self.config.node_id),
         }
     }
+}
+
+/// Takes memory for reads that wait, or for what they have found. They are served from a full disk too.
+fn admit_read(budget: &Budget, bytes: usize) -> Result<Share, v1::Error> {
+    budget.take(bytes).map_err(status::no_memory)
 }

@@ -11,8 +11,8 @@
 use super::kv::{disk_failed, read_records};
 use super::reads::{Served, Wanted};
 use super::request::{self, error_result, found, write_result};
-use super::{Target, limits, status, transaction};
-use crate::budget::Share;
+use super::{Target, admit_read, answers, limits, status, transaction};
+use crate::budget::{Budget, Share};
 use crate::mailbox::Event;
 use crate::metrics::{Operation, Result as MetricResult};
 use crate::shared::Shared;
@@ -46,8 +46,6 @@ const PARTS_MAX: usize = 256;
 const RESPONSE_BYTES: usize = 1 << 20;
 /// Bytes of commands after which a message's further writes go into another proposal.
 const PROPOSAL_BYTES: usize = 1 << 20;
-/// A write's result that is longer, for what it found, takes its part of the node's memory until it is sent.
-const RESULT_BYTES_FREE: usize = 1 << 10;
 /// What a waiting read takes besides its key.
 const READ_OVERHEAD_BYTES: usize = 64;
 /// Under which answers go that belong to no namespace.
@@ -94,7 +92,8 @@ impl Stream for Outgoing {
 
 /// What comes back for a ticket.
 enum Part {
-    Written(u64, Result<Answers, Failure>),
+    /// With the share of the memory that what was found takes.
+    Written(u64, Result<Answers, Failure>, Option<Share>),
     Released(u64, Result<(), Failure>),
 }
 
@@ -228,8 +227,8 @@ impl Out {
     }
 
     /// Takes memory for a result that was read; without it the result is an error.
-    fn charge(&mut self, result: WireResult) -> WireResult {
-        match self.shared.admit_read(result.encoded_len()) {
+    fn charge(&mut self, budget: &Budget, result: WireResult) -> WireResult {
+        match admit_read(budget, result.encoded_len()) {
             Ok(share) => {
                 self.shares.push(share);
                 result
@@ -298,22 +297,29 @@ impl Pipe {
                 return self.out.add_all(NOWHERE, refused).await;
             }
         };
-        let Sorted { writes, reads, refused } = sort(message);
+        let budget = self.shared.regions.budget(target.region);
+        let Sorted { writes, reads, refused } = sort(message, &self.shared.check_disk(target.region, true));
         self.out.add_all(target, refused.into_iter()).await?;
         for writes in writes {
-            self.propose(target, writes, timeout).await?;
+            self.propose(target, &budget, writes, timeout).await?;
         }
         if !reads.is_empty()
             && let Some(served) = self.shared.serve_now(target.region, wanted)
         {
             return self.read(target, served, reads, Instant::now()).await;
         }
-        self.await_round(target, reads, timeout).await
+        self.await_round(target, &budget, reads, timeout).await
     }
 
-    async fn propose(&mut self, target: Target, writes: Writes, timeout: Duration) -> Result<(), Gone> {
+    async fn propose(
+        &mut self,
+        target: Target,
+        budget: &Budget,
+        writes: Writes,
+        timeout: Duration,
+    ) -> Result<(), Gone> {
         let Writes { commands, ids } = writes;
-        let share = match self.shared.admit(commands.bytes.len()) {
+        let share = match self.shared.admit(target.region, budget, &commands) {
             Ok(share) => share,
             Err(error) => {
                 let refused = ids.into_iter().map(|id| refuse(id, error.clone()));
@@ -321,23 +327,30 @@ impl Pipe {
             }
         };
         let ticket = self.start(target, ids.len(), Work::Writes(ids), timeout);
-        let parts = self.parts.clone();
+        let (parts, budget) = (self.parts.clone(), budget.clone());
         // The share goes with the write, wherever it is, and not with this pipe: a client that does not read its answers
         // must not keep what they no longer need.
-        let waiter = WriteWaiter::new(move |answer| {
+        let waiter = WriteWaiter::new(move |mut answer| {
             drop(share);
+            let held = answers::hold(&mut answer, &budget);
             // A pipe that has ended needs no answers.
-            drop(parts.send(Part::Written(ticket, answer)));
+            drop(parts.send(Part::Written(ticket, answer, held)));
         });
         self.shared.mailbox.post(Event::Write { region: target.region, commands, waiter });
         Ok(())
     }
 
-    async fn await_round(&mut self, target: Target, reads: Vec<Read>, timeout: Duration) -> Result<(), Gone> {
+    async fn await_round(
+        &mut self,
+        target: Target,
+        budget: &Budget,
+        reads: Vec<Read>,
+        timeout: Duration,
+    ) -> Result<(), Gone> {
         if reads.is_empty() {
             return Ok(());
         }
-        let share = match self.shared.admit_read(reads.iter().map(Read::bytes).sum()) {
+        let share = match admit_read(budget, reads.iter().map(Read::bytes).sum()) {
             Ok(share) => share,
             Err(error) => {
                 let refused = reads.into_iter().map(|read| refuse(read.id, error.clone()));
@@ -373,10 +386,13 @@ impl Pipe {
 
     /// Turns a part into results. One whose ticket is gone has timed out, and its operations have their answers.
     async fn finish(&mut self, part: Part) -> Result<(), Gone> {
-        let (Part::Written(ticket, _) | Part::Released(ticket, _)) = &part;
+        let (Part::Written(ticket, ..) | Part::Released(ticket, _)) = &part;
         let Some(UnderWay { target, work, began, .. }) = self.end(*ticket) else { return Ok(()) };
         match (part, work) {
-            (Part::Written(_, answer), Work::Writes(ids)) => self.written(target, ids, answer, began).await,
+            (Part::Written(_, answer, held), Work::Writes(ids)) => {
+                self.out.shares.extend(held);
+                self.written(target, ids, answer, began).await
+            }
             (Part::Released(_, Ok(())), Work::Reads(reads, share)) => {
                 let served = self.read(target, Served::LINEARIZABLE, reads, began).await;
                 drop(share);
@@ -404,15 +420,8 @@ impl Pipe {
             Ok(Answers::Keys(answers)) if answers.len() == ids.len() => {
                 self.shared.metrics.requests(Operation::Write, MetricResult::Done, count, began.elapsed());
                 let answered = ids.into_iter().zip(answers);
-                for (id, answer) in answered {
-                    let result = result(id, write_result(answer));
-                    let bytes = result.encoded_len();
-                    if RESULT_BYTES_FREE < bytes {
-                        self.out.shares.push(self.shared.budget.charge(bytes));
-                    }
-                    self.out.add(target, result).await?;
-                }
-                return Ok(());
+                let results = answered.map(|(id, answer)| result(id, write_result(answer)));
+                return self.out.add_all(target, results).await;
             }
             Ok(other) => status::internal(format!("unexpected answers: {other:?}")),
             Err(failure) => self.shared.failed_write(target.region, failure),
@@ -440,14 +449,14 @@ impl Pipe {
             );
             return self.refuse_reads(target, reads, &error, began).await;
         }
-        let count = reads.len() as u64;
+        let (count, budget) = (reads.len() as u64, self.shared.regions.budget(target.region));
         for read in reads {
             let served = match read.keys {
                 Keys::One(key) => self.read_one(target, &key),
                 Keys::Many(keys) => read_records(&self.shared, target, keys)
                     .map(|records| WireResult::Records(v1::Records { records })),
             };
-            let served = self.out.charge(served.unwrap_or_else(error_result));
+            let served = self.out.charge(&budget, served.unwrap_or_else(error_result));
             self.out.add_read(target, how, result(read.id, served)).await?;
         }
         self.shared.metrics.requests(Operation::Read, MetricResult::Done, count, began.elapsed());
@@ -560,7 +569,7 @@ impl Sorted {
     }
 }
 
-fn sort(message: v1::PipeRequest) -> Sorted {
+fn sort(message: v1::PipeRequest, room: &Result<(), v1::Error>) -> Sorted {
     let mut sorted = Sorted::default();
     for operation in message.operations {
         let id = operation.id;
@@ -576,7 +585,10 @@ fn sort(message: v1::PipeRequest) -> Sorted {
             Some(WireOperation::BatchGet(get)) => request::check_batch_get(&get).map(|()| {
                 sorted.reads.push(Read { id, keys: Keys::Many(get.keys) });
             }),
-            Some(write) => push_write(sorted.writes(), id, &write, request),
+            Some(write) => match room {
+                Ok(()) => push_write(sorted.writes(), id, &write, request),
+                Err(full) => push_removal(sorted.writes(), id, &write, request, full),
+            },
             None => Err(status::unsupported(
                 "the operation is not known to this node".to_owned(),
                 "upgrade the node, or do without",
@@ -606,6 +618,25 @@ fn push_write(
         WireOperation::DeleteRange(range) => transaction::push_delete_range(out, range, request)?,
         WireOperation::Get(_) | WireOperation::BatchGet(_) => unreachable!("reads are sorted out before"),
     }
+    writes.ids.push(id);
+    Ok(())
+}
+
+/// On a full disk: a write that only removes joins others of its kind. One that stores something would have all of them
+/// refused.
+fn push_removal(
+    writes: &mut Writes,
+    id: u64,
+    operation: &WireOperation,
+    request: Option<RequestId>,
+    full: &v1::Error,
+) -> Result<(), v1::Error> {
+    let mut alone = Writes::default();
+    push_write(&mut alone, id, operation, request)?;
+    if alone.commands.stores {
+        return Err(full.clone());
+    }
+    writes.commands.append(&alone.commands);
     writes.ids.push(id);
     Ok(())
 }

@@ -1,7 +1,9 @@
 //! The one table from what can go wrong to what a client is told: a stable code, whether anything was applied, when to
 //! try again, and a sentence that says what to do.
 
+use crate::budget::Refused;
 use crate::config::Member;
+use crate::disk::Lack;
 use bytes::Bytes;
 use prost::Message as _;
 use rdb_core::apply::{ENTRY_READ_BYTES_MAX, FOUND_BYTES_MAX};
@@ -15,6 +17,8 @@ use tonic::{Code, Response, Status};
 pub(crate) const REQUEST_OVERHEAD_BYTES: usize = 256;
 /// A busy node has drained its queues, or an election is over, after about this long.
 const RETRY_AFTER_MS: u32 = 50;
+/// Room on a disk is made by people.
+const RETRY_AFTER_DISK_MS: u32 = 1000;
 
 pub(crate) fn fail(code: v1::Code, outcome: v1::Outcome, message: String, hint: &str) -> v1::Error {
     v1::Error {
@@ -113,15 +117,32 @@ pub(crate) fn overloaded(what: &str, most: usize) -> v1::Error {
     )
 }
 
-pub(crate) fn disk_full(reserve_bytes: u64) -> v1::Error {
-    v1::Error {
-        retry_after_ms: 1000,
-        ..not_done(
-            v1::Code::ResourceExhausted,
-            format!("less than {reserve_bytes} bytes are free on the node's disk"),
-            "free disk space on the node; reads go on, and writes resume by themselves",
-        )
+/// There is no memory for a request: the node's is used up, or the namespace's part of it.
+pub(crate) fn no_memory(Refused { bytes_max, outermost }: Refused) -> v1::Error {
+    if outermost {
+        return overloaded("bytes of requests under way", bytes_max);
     }
+    not_done(
+        v1::Code::ResourceExhausted,
+        format!("the namespace is at its limit of {bytes_max} bytes of requests under way on this node"),
+        "try again after the pause that this error names, with fewer requests at a time; other namespaces are served",
+    )
+}
+
+pub(crate) fn disk_full(lack: Lack) -> v1::Error {
+    let (message, hint) = match lack {
+        Lack::Here(mark_bytes) => (
+            format!("less than {mark_bytes} bytes are free on the node's disk"),
+            "free disk space on the node, or delete keys while it still takes deletes; reads go on, and writes resume by \
+             themselves",
+        ),
+        Lack::Majority => (
+            "too many nodes have a full disk: no majority could take the write in".to_owned(),
+            "free disk space on the nodes that `rdb status` names; reads go on, and writes resume by themselves",
+        ),
+    };
+    let error = not_done(v1::Code::ResourceExhausted, message, hint);
+    v1::Error { retry_after_ms: RETRY_AFTER_DISK_MS, ..error }
 }
 
 pub(crate) fn shutting_down() -> v1::Error {
@@ -218,6 +239,11 @@ pub(crate) type Answered<T> = Result<Response<T>, Status>;
 /// A call's answer, or its failure as a status.
 pub(crate) fn answered<T>(result: Result<T, v1::Error>) -> Answered<T> {
     result.map(Response::new).map_err(|error| to_status(&error))
+}
+
+/// The same where the answer knows more than its message.
+pub(crate) fn responded<T>(result: Result<Response<T>, v1::Error>) -> Answered<T> {
+    result.map_err(|error| to_status(&error))
 }
 
 /// The same failure as a gRPC status, with the whole of it in the metadata.

@@ -63,6 +63,9 @@ pub struct Flags {
     /// Scans at a time, past which more are refused
     #[arg(long, env = "FLAREDB_SCANS_MAX")]
     pub scans_max: Option<usize>,
+    /// Those of one namespace; 0: a quarter of the node's
+    #[arg(long, env = "FLAREDB_NAMESPACE_REQUEST_BYTES_MAX")]
+    pub namespace_request_bytes_max: Option<usize>,
     /// Bytes of records cached in memory
     #[arg(long, env = "FLAREDB_CACHE_BYTES")]
     pub cache_bytes: Option<usize>,
@@ -78,7 +81,7 @@ pub struct Flags {
     /// Bytes of snapshots that this node sends, a second
     #[arg(long, env = "FLAREDB_SNAPSHOT_BYTES_PER_SECOND")]
     pub snapshot_bytes_per_second: Option<u64>,
-    /// Free bytes on the disk below which writes are refused
+    /// Free bytes on the disk below which writes are refused; deletes, below a quarter of that
     #[arg(long, env = "FLAREDB_DISK_RESERVE_BYTES")]
     pub disk_reserve_bytes: Option<u64>,
     /// What is logged: error, warn, info, debug, trace, or directives such as info,rdb_core=debug
@@ -94,6 +97,8 @@ const SNAPSHOT_BYTES_PER_SECOND_MIN: u64 = 1 << 20;
 
 /// The runtime has threads for twice as many.
 const SCANS_MAX: RangeInclusive<usize> = 1..=256;
+/// A batch of the largest size, read or written, and room for others beside it.
+const REQUEST_BYTES_MIN: usize = 8 << 20;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
@@ -151,6 +156,8 @@ pub struct Config {
     pub request_bytes_max: usize,
     /// Scans at a time.
     pub scans_max: usize,
+    /// Those of one namespace; 0: a quarter of the node's.
+    pub namespace_request_bytes_max: usize,
     /// Bytes of cached records.
     pub cache_bytes: usize,
     /// Entries kept for lagging followers.
@@ -188,6 +195,7 @@ impl Default for Config {
             request_timeout_ms: 5_000,
             request_bytes_max: 256 << 20,
             scans_max: 64,
+            namespace_request_bytes_max: 0,
             cache_bytes: 256 << 20,
             log_keep_entries: 1_000,
             log_bytes_max: 256 << 20,
@@ -276,6 +284,7 @@ impl Config {
         set(&mut self.request_timeout_ms, flags.request_timeout_ms);
         set(&mut self.request_bytes_max, flags.request_bytes_max);
         set(&mut self.scans_max, flags.scans_max);
+        set(&mut self.namespace_request_bytes_max, flags.namespace_request_bytes_max);
         set(&mut self.cache_bytes, flags.cache_bytes);
         set(&mut self.log_keep_entries, flags.log_keep_entries);
         set(&mut self.log_bytes_max, flags.log_bytes_max);
@@ -321,6 +330,18 @@ impl Config {
             return wrong(format!(
                 "scans_max is {}; it is {least} to {most}, since each takes a thread",
                 self.scans_max
+            ));
+        }
+        let (node, namespace) = (self.request_bytes_max, self.namespace_request_bytes_max);
+        if node < REQUEST_BYTES_MIN {
+            return wrong(format!(
+                "request_bytes_max is {node}, and at least {REQUEST_BYTES_MIN}: the largest request must find room"
+            ));
+        }
+        if namespace != 0 && !(REQUEST_BYTES_MIN..=node).contains(&namespace) {
+            return wrong(format!(
+                "namespace_request_bytes_max is {namespace}, and 0 or from {REQUEST_BYTES_MIN} to request_bytes_max, \
+                 {node}"
             ));
         }
         if self.snapshot_bytes_per_second < SNAPSHOT_BYTES_PER_SECOND_MIN {
@@ -381,6 +402,14 @@ impl Config {
         }
     }
 
+    /// How much of the node's memory for requests one namespace may take, so that it cannot keep the others out.
+    pub(crate) fn namespace_bytes_max(&self) -> usize {
+        match self.namespace_request_bytes_max {
+            0 => (self.request_bytes_max / 4).max(REQUEST_BYTES_MIN),
+            bytes_max => bytes_max,
+        }
+    }
+
     /// The options of a region's Raft group.
     pub fn raft(&self) -> raft::Options {
         raft::Options {
@@ -419,7 +448,19 @@ mod tests {
             let explained = text.lines().any(|line| line.starts_with(option) || line.contains("[[nodes]]"));
             assert!(explained, "{option}");
         }
-        assert_eq!(table.len(), 23, "an option is missing from config/node.toml or from this count");
+        assert_eq!(table.len(), 24, "an option is missing from config/node.toml or from this count");
+    }
+
+    /// A leader that sleeps promises nothing, so its lease must have run out by then.
+    #[test]
+    fn no_region_sleeps_before_a_lease_has_run_out() {
+        for sleep_after_ms in [1, 100, 799, 800, 5000] {
+            let config = Config { sleep_after_ms, leader_lease: true, ..Config::default() };
+            let ticks = u32::try_from(config.raft().sleep_after_ticks.unwrap()).unwrap();
+            assert!(config.lease().unwrap() < config.tick() * ticks, "{sleep_after_ms} ms, {ticks} ticks");
+            assert!(sleep_after_ms <= u64::from(ticks) * config.tick_ms);
+        }
+        assert_eq!(Config { sleep_after_ms: 0, ..Config::default() }.raft().sleep_after_ticks, None);
     }
 
     #[test]
@@ -438,6 +479,11 @@ mod tests {
             ..Config::default()
         };
         assert!(good.check().is_ok());
+        assert_eq!(good.namespace_bytes_max(), 64 << 20);
+        let small = Config { request_bytes_max: 12 << 20, ..good.clone() };
+        assert_eq!((small.check().is_ok(), small.namespace_bytes_max()), (true, 8 << 20));
+        let all = Config { namespace_request_bytes_max: good.request_bytes_max, ..good.clone() };
+        assert_eq!((all.check().is_ok(), all.namespace_bytes_max()), (true, 256 << 20));
         for bad in [
             Config { cluster_id: String::new(), ..good.clone() },
             Config { node_id: 2, ..good.clone() },
@@ -447,6 +493,9 @@ mod tests {
             Config { snapshot_bytes_per_second: 1000, ..good.clone() },
             Config { scans_max: 0, ..good.clone() },
             Config { scans_max: 257, ..good.clone() },
+            Config { request_bytes_max: 1 << 20, ..good.clone() },
+            Config { namespace_request_bytes_max: 1 << 20, ..good.clone() },
+            Config { namespace_request_bytes_max: good.request_bytes_max + 1, ..good.clone() },
             Config { data_dir: PathBuf::new(), ..good.clone() },
         ] {
             assert!(bad.check().is_err(), "{bad:?}");

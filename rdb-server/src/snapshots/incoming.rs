@@ -1,9 +1,11 @@
 //! Takes in snapshots that leaders send: the parts go to files on a thread of their own, and when all have come the
 //! raft loop is told. What has come outlives its connection for a while, so that the sender can go on with it.
 
+use crate::disk::{Disk, Room};
 use crate::mailbox::{Event, Mailbox};
 use crate::regions::Regions;
 use crate::shared::CatalogCell;
+use crate::snapshots::{Installer, Staged};
 use parking_lot::Mutex;
 use raft_prost::Message as _;
 use rdb_core::ids::{NamespaceId, NodeId, RegionId};
@@ -30,7 +32,7 @@ const INBOUND_MAX: usize = 4;
 
 /// A snapshot that has come, on its way to the raft loop. Whoever sent it waits for the answer.
 pub(crate) struct Arrived {
-    pub(crate) staged: StagedSnapshot,
+    pub(crate) staged: Staged,
     /// Nothing, once the region's data is the snapshot's; else why it is not.
     pub(crate) answer: oneshot::Sender<Result<(), String>>,
 }
@@ -42,6 +44,8 @@ pub(crate) struct Inbound {
     pub(crate) regions: Regions,
     pub(crate) catalog: CatalogCell,
     pub(crate) mailbox: Mailbox,
+    disk: Disk,
+    installer: Installer,
     transfers: Arc<Mutex<BTreeMap<(NodeId, RegionId), Transfer>>>,
     slots: Arc<Semaphore>,
 }
@@ -62,9 +66,11 @@ impl Inbound {
         regions: Regions,
         catalog: CatalogCell,
         mailbox: Mailbox,
+        disk: Disk,
+        installer: Installer,
     ) -> Self {
         let slots = Arc::new(Semaphore::new(INBOUND_MAX));
-        Self { inbox, regions, catalog, mailbox, transfers: Arc::default(), slots }
+        Self { inbox, regions, catalog, mailbox, disk, installer, transfers: Arc::default(), slots }
     }
 
     /// Serves one connection, whose handshake was good, until the snapshot has come and was taken in or refused.
@@ -112,6 +118,10 @@ impl Inbound {
                 return Err(Status::unavailable("the connection was lost"));
             };
             match frame {
+                Frame::Chunk(_) if self.disk.room() == Room::Gone => {
+                    let reason = "the receiver's disk has filled up".to_owned();
+                    return Ok(SnapshotDone { taken: false, reason });
+                }
                 Frame::Chunk(chunk) => transfer.take(chunk).await?,
                 Frame::End(end) => {
                     let staged = transfer.finish(&end).await?;
@@ -145,6 +155,11 @@ impl Inbound {
     fn begin(&self, region: RegionId, begin: &SnapshotBegin) -> Result<Transfer, String> {
         let namespace = self.namespace(region).filter(|namespace| namespace.0 == begin.namespace);
         let namespace = namespace.ok_or("the region is not on this node yet, or no longer")?;
+        if self.disk.room() != Room::Enough {
+            return Err(
+                "the receiver's disk is nearly full; it is tried again until there is room".to_owned()
+            );
+        }
         let slot = self.slots.clone().try_acquire_owned();
         let slot = slot.map_err(|_| "other snapshots are coming; try again later")?;
         let (parts, mut coming) = mpsc::channel(PARTS_WAITING_MAX);
@@ -181,7 +196,7 @@ impl Inbound {
         staged: StagedSnapshot,
     ) -> SnapshotDone {
         let (answer, answered) = oneshot::channel();
-        let arrived = Arrived { staged, answer };
+        let arrived = Arrived { staged: self.installer.stage(staged), answer };
         self.mailbox.post(Event::Snapshot { from, region, message: Box::new(message), arrived });
         match answered.await.unwrap_or_else(|_| Err("the region is gone, or the node stops".to_owned())) {
             Ok(()) => SnapshotDone { taken: true, reason: String::new() },

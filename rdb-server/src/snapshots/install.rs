@@ -1,10 +1,11 @@
-//! Replaces a region's data by a snapshot's, on a thread of its own: the disk is slow, and other regions go on.
+//! Replaces a region's data by a snapshot's, on a thread of its own: the disk is slow, and other regions go on. The same
+//! thread removes the files of snapshots that are of no use, wherever that is found out.
 
 use crate::applier::{ApplierHandle, Machine, Task};
 use crate::mailbox::{Event, Mailbox};
 use crate::shared::CatalogCell;
 use crossbeam_channel::{Receiver, Sender};
-use rdb_core::apply;
+use rdb_core::apply::{self, State};
 use rdb_core::ids::{NamespaceId, RegionId};
 use rdb_core::raft::LogWrite;
 use rdb_pd::Catalog;
@@ -19,32 +20,73 @@ pub(crate) struct Install {
     pub(crate) write: LogWrite,
 }
 
+/// What the thread is to do with a snapshot.
+pub(crate) enum Job {
+    TakeIn(Install),
+    Remove(StagedSnapshot),
+}
+
+/// A snapshot's files, which go when this is dropped: soon, and on the thread that may wait for the disk.
+pub(crate) struct Staged {
+    snapshot: Option<StagedSnapshot>,
+    installer: Installer,
+}
+
+impl Staged {
+    /// Where the region stands in it.
+    pub(crate) fn state(&self) -> Option<&State> {
+        self.snapshot.as_ref().map(StagedSnapshot::state)
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if let Some(snapshot) = self.snapshot.take() {
+            drop(self.installer.0.send(Job::Remove(snapshot)));
+        }
+    }
+}
+
 /// Hands snapshots to the thread that takes them in. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Installer(Sender<Install>);
+pub(crate) struct Installer(Sender<Job>);
 
 impl Installer {
-    pub(crate) fn new() -> (Self, Receiver<Install>) {
+    pub(crate) fn new() -> (Self, Receiver<Job>) {
         let (sender, receiver) = crossbeam_channel::unbounded();
         (Self(sender), receiver)
     }
 
     /// At most one of each region is under way.
-    pub(crate) fn install(&self, install: Install) {
-        drop(self.0.send(install));
+    pub(crate) fn install(&self, region: RegionId, mut staged: Staged, write: LogWrite) {
+        if let Some(staged) = staged.snapshot.take() {
+            drop(self.0.send(Job::TakeIn(Install { region, staged, write })));
+        }
+    }
+
+    /// A snapshot whose files are all here.
+    pub(crate) fn stage(&self, snapshot: StagedSnapshot) -> Staged {
+        Staged { snapshot: Some(snapshot), installer: self.clone() }
     }
 }
 
 /// Takes snapshots in until nobody hands any more over.
 pub(crate) fn run_installs(
-    installs: &Receiver<Install>,
+    jobs: &Receiver<Job>,
     data: &Data,
     log: &LogWriterHandle,
     applier: &ApplierHandle,
     catalog: &CatalogCell,
     mailbox: &Mailbox,
 ) {
-    while let Ok(install) = installs.recv() {
+    while let Ok(job) = jobs.recv() {
+        let install = match job {
+            Job::TakeIn(install) => install,
+            Job::Remove(snapshot) => {
+                drop(snapshot);
+                continue;
+            }
+        };
         let region = install.region;
         if let Err(error) = take_in(install, data, log, applier, catalog, mailbox) {
             crate::node::die(&format!("region {region}: a snapshot cannot be taken in: {error}"));
@@ -95,7 +137,7 @@ fn done(ask: impl FnOnce(Box<dyn FnOnce() + Send>)) -> bool {
 }
 
 /// The region's state machine, as the snapshot has left it.
-fn load(data: &Data, region: RegionId, catalog: &CatalogCell) -> Result<(apply::State, Machine), String> {
+fn load(data: &Data, region: RegionId, catalog: &CatalogCell) -> Result<(State, Machine), String> {
     let stored = data.load(region).map_err(|error| error.to_string())?;
     let (state, sessions) = stored.ok_or("it left nothing behind")?;
     if region != RegionId::META {

@@ -13,5 +13,5 @@ mod install;
 mod outgoing;
 
 pub(crate) use incoming::{Arrived, Inbound};
-pub(crate) use install::{Install, Installer, run_installs};
+pub(crate) use install::{Installer, Staged, run_installs};
 pub(crate) use outgoing::{Outbound, Sending, Throttle, run_sends};

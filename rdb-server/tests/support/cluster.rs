@@ -89,9 +89,13 @@ impl Node {
 
     /// A gauge or counter of a region.
     pub async fn metric(&self, name: &str, region: u64) -> Option<u64> {
+        self.gauge(&format!("{name}{{region=\"{region}\"}}")).await
+    }
+
+    /// One of the node.
+    pub async fn gauge(&self, name: &str) -> Option<u64> {
         let (_, text) = self.page("/metrics").await?;
-        let wanted = format!("{name}{{region=\"{region}\"}} ");
-        text.lines().find_map(|line| line.strip_prefix(&wanted)?.parse().ok())
+        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
     }
 }
 
@@ -278,6 +282,26 @@ impl Cluster {
             })
             .await;
         }
+    }
+
+    /// Where a node that was never started keeps everything.
+    pub fn place(&mut self, id: u64, data: PathBuf) {
+        self.nodes.get_mut(&id).unwrap().data = data;
+        self.write_config(id, "", |config| config);
+    }
+
+    /// Starts all nodes, and waits until they are ready.
+    pub async fn launch_all(&mut self) {
+        let ids = self.ids();
+        ids.iter().for_each(|id| self.launch(*id));
+        for id in ids {
+            self.ready(id).await;
+        }
+    }
+
+    /// The most memory that a node has had so far.
+    pub fn peak_memory_bytes(&mut self, id: u64) -> u64 {
+        self.process(id).peak_memory_bytes()
     }
 
     /// Starts a node and does not wait.

@@ -16,6 +16,7 @@
 )]
 
 pub mod cluster;
+pub mod disk;
 pub mod load;
 pub mod ports;
 pub mod process;

@@ -108,6 +108,31 @@ fn a_snapshot_is_of_one_moment_and_replaces_all_that_was_there() {
     assert_eq!(std::fs::read_dir(directory.path().join("incoming")).unwrap().count(), 0);
 }
 
+/// A sender whose connection was lost may begin anew while the first one's parts are still being written.
+#[test]
+fn two_snapshots_of_a_region_that_come_at_a_time_do_not_touch_each_other() {
+    let directory = private();
+    let (node, parts) = behind(directory.path());
+    let source = private();
+    let ahead = open(source.path()).unwrap();
+    fill(&ahead.data(), REGION, NAMESPACE, 900, 300..1000);
+    let expected = all(&ahead.data(), REGION, NAMESPACE);
+    let (mut coming, half) = (parts.clone(), parts.len() / 2);
+    let mut meanwhile = None;
+    let inbox = node.engine.inbox().with_file_bytes(4000);
+    let mut next = || {
+        if coming.len() == half {
+            meanwhile = Some(receive(&node.engine, parts.clone()).unwrap().unwrap());
+        }
+        coming.pop_front().map_or(Incoming::End, Incoming::Chunk)
+    };
+    let first = inbox.receive(REGION, NAMESPACE, &mut next).unwrap().unwrap();
+    // The other one is given up, with its files; these are all here.
+    drop(meanwhile.expect("another one came in between"));
+    node.engine.data().install(first).unwrap();
+    assert_eq!(all(&node.engine.data(), REGION, NAMESPACE), expected);
+}
+
 #[test]
 fn a_crash_at_any_step_leaves_the_old_state_or_the_new_one() {
     let directory = private();

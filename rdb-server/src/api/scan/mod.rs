@@ -13,7 +13,7 @@ mod queue;
 pub(crate) use queue::Outgoing;
 
 use super::reads::{Served, Wanted};
-use super::{Target, limits, status};
+use super::{Target, admit_read, limits, status};
 use crate::budget::Share;
 use crate::metrics::{Operation, Result as MetricResult};
 use crate::shared::Shared;
@@ -88,7 +88,7 @@ impl Shared {
         let scan = scan.unwrap_or_default();
         let range = range(scan.keys)?;
         let place = self.scans.enter()?;
-        let share = self.admit_read(PAGE_BYTES)?;
+        let share = admit_read(&self.budget_of(&namespace), PAGE_BYTES)?;
         let target = self.target(&namespace, epoch).await?;
         let direction = if scan.reverse { Direction::Reverse } else { Direction::Forward };
         let way = Way { namespace: target.namespace, range, direction };
@@ -222,7 +222,7 @@ impl Reader {
         if !page.exhausted {
             self.rest = self.way.behind(&page.last);
         }
-        let share = self.shared.budget.charge(page.bytes());
+        let share = self.shared.regions.budget(self.target.region).charge(page.bytes());
         let Page { records, count, .. } = page;
         let header = Some(self.served.mark(self.shared.header(self.target.region, self.target.epoch)));
         let response = v1::ScanResponse { header, records, count, token: token.into(), done: self.done };
