@@ -20,6 +20,7 @@ mod api;
 mod applier;
 mod budget;
 mod clock;
+mod faults;
 mod http;
 mod logging;
 mod mailbox;

@@ -16,6 +16,7 @@ use crate::api::{ClusterService, KvService, MESSAGE_BYTES_MAX, NamespaceService}
 use crate::applier::{Applier, ApplierHandle, Task};
 use crate::budget::Budget;
 use crate::config::Config;
+use crate::faults::{Cuts, FaultService};
 use crate::http;
 use crate::logging;
 use crate::mailbox::{Event, Mailbox};
@@ -34,6 +35,7 @@ use rdb_core::apply::State;
 use rdb_core::ids::{NamespaceId, NodeId, RegionId};
 use rdb_core::raft::Message;
 use rdb_pd::Catalog;
+use rdb_proto::internal::v1::faults_server::FaultsServer;
 use rdb_proto::internal::v1::peer_server::PeerServer;
 use rdb_proto::v1::cluster_server::ClusterServer;
 use rdb_proto::v1::kv_server::KvServer;
@@ -230,7 +232,7 @@ impl Node {
         let addresses =
             Addresses { client: listeners.client.local_addr()?, http: listeners.http.local_addr()? };
         serve_peers(&peers, &shared, &links, engine.inbox(), unstarted, listeners.peer)?;
-        serve_clients(&clients, &shared, listeners.client, stopped.clone())?;
+        serve_clients(&clients, &shared, &links.cuts, listeners.client, stopped.clone())?;
         serve_http(&clients, &shared, &log.handle(), listeners.http, stopped)?;
         clients.spawn(register_nodes(shared.clone()));
         tracing::info!(
@@ -449,6 +451,7 @@ fn links(shared: &Shared, log: &LogWriterHandle) -> Links {
         peers: shared.peers.clone(),
         catalog: shared.catalog.clone(),
         mailbox: shared.mailbox.clone(),
+        cuts: Cuts::new(config.fault_calls),
     }
 }
 
@@ -464,12 +467,9 @@ fn serve_peers(
     let (regions, catalog, mailbox) =
         (shared.regions.clone(), shared.catalog.clone(), shared.mailbox.clone());
     let service = RaftService::new(
-        links.introduction.clone(),
-        shared.peers.clone(),
-        shared.catalog.clone(),
-        shared.mailbox.clone(),
+        links.clone(),
         shared.metrics.clone(),
-        Inbound::new(inbox, regions, catalog, mailbox),
+        Inbound::new(inbox, regions, catalog, mailbox, links.cuts.clone()),
         others,
     );
     let service = PeerServer::new(service)
@@ -496,9 +496,11 @@ fn serve_peers(
 fn serve_clients(
     runtime: &Runtime,
     shared: &Shared,
+    cuts: &Cuts,
     listener: std::net::TcpListener,
     mut stopped: watch::Receiver<bool>,
 ) -> Result<(), StartError> {
+    let faults = FaultService::new(cuts, &shared.config).map(FaultsServer::new);
     let limit = MESSAGE_BYTES_MAX;
     let kv = KvServer::new(KvService(shared.clone())).max_decoding_message_size(limit);
     let namespaces = NamespacesServer::new(NamespaceService(shared.clone())).max_decoding_message_size(limit);
@@ -519,6 +521,7 @@ fn serve_clients(
             .add_service(kv)
             .add_service(namespaces)
             .add_service(cluster)
+            .add_optional_service(faults)
             .add_service(health)
             .add_service(reflection)
             .serve_with_incoming_shutdown(NoDelay(incoming), async move {

@@ -5,6 +5,7 @@
 //! jitter: TCP alone would take minutes to notice a peer that vanished.
 
 use crate::budget::{Budget, Share};
+use crate::faults::Cuts;
 use crate::mailbox::{Event, Mailbox};
 use crate::metrics::Metrics;
 use crate::shared::CatalogCell;
@@ -314,6 +315,7 @@ pub(crate) struct Links {
     pub(crate) peers: Peers,
     pub(crate) catalog: CatalogCell,
     pub(crate) mailbox: Mailbox,
+    pub(crate) cuts: Cuts,
 }
 
 /// Queues that wait for their tasks: the transport exists before the log writer, whose position the tasks announce.
@@ -382,10 +384,12 @@ async fn exchange(
     let mut ping = tokio::time::interval(PING_INTERVAL);
     let (hears, mut heard) = tokio::sync::watch::channel(Instant::now());
     // In a task of its own: the peer is heard also while a long message leaves.
-    let mut listening = Listening(tokio::spawn(listen(node, replies, links.peers.clone(), hears)));
+    let mut listening = Listening(tokio::spawn(listen(node, replies, links.clone(), hears)));
     loop {
+        // What cannot leave waits, as it would for TCP; the pings below find out when it can again, or never will.
+        let cut = links.cuts.is_cut_to(node);
         tokio::select! {
-            taken = outgoing.recv_many(&mut waiting, MESSAGES_PER_TURN_MAX) => {
+            taken = outgoing.recv_many(&mut waiting, MESSAGES_PER_TURN_MAX), if !cut => {
                 if taken == 0 {
                     return Ok(());
                 }
@@ -402,7 +406,10 @@ async fn exchange(
                 if SILENCE_MAX < silent_since.elapsed() {
                     return Err("nothing was heard for a second".to_owned());
                 }
-                send(&frames, Frame::Ping(Ping { log_position: links.introduction.log.synced_position() })).await?;
+                if !links.cuts.is_cut_to(node) {
+                    let log_position = links.introduction.log.synced_position();
+                    send(&frames, Frame::Ping(Ping { log_position })).await?;
+                }
             }
         }
     }
@@ -421,13 +428,14 @@ impl Drop for Listening {
 async fn listen(
     node: NodeId,
     mut replies: Streaming<PeerReply>,
-    peers: Peers,
+    links: Links,
     hears: tokio::sync::watch::Sender<Instant>,
 ) -> String {
     loop {
         match replies.message().await {
             Ok(Some(_)) => {
-                peers.heard(node);
+                links.cuts.until_open_from(node).await;
+                links.peers.heard(node);
                 hears.send_replace(Instant::now());
             }
             Ok(None) => return "the peer ended the connection".to_owned(),
@@ -450,6 +458,9 @@ async fn connect(
     address: &str,
     links: &Links,
 ) -> Result<(mpsc::Sender<PeerFrame>, Streaming<PeerReply>), String> {
+    tokio::time::timeout(CONNECT_TIMEOUT, links.cuts.until_whole(node))
+        .await
+        .map_err(|_| "cut off from it by a fault call".to_owned())?;
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|error| format!("'{address}' is no address: {error}"))?
         .connect_timeout(CONNECT_TIMEOUT)

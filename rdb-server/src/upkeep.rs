@@ -7,7 +7,7 @@ use rdb_core::ids::{RegionId, Term};
 use rdb_core::raft::Fetch;
 use rdb_storage::{Data, Engine, LogStore};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Bytes of applied data after which it is flushed: what a restart has to apply again at most.
@@ -46,11 +46,22 @@ pub(crate) fn run_fetches(fetches: &Receiver<Wanted>, logs: &LogStore, mailbox: 
 
 /// Whether writes must be refused because the disk is nearly full.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct DiskFull(Arc<AtomicBool>);
+pub(crate) struct DiskFull(Arc<Disk>);
+
+#[derive(Debug, Default)]
+struct Disk {
+    full: AtomicBool,
+    available_bytes: AtomicU64,
+}
 
 impl DiskFull {
     pub(crate) fn is_full(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.full.load(Ordering::Relaxed)
+    }
+
+    /// As of the last look; 0 before the first.
+    pub(crate) fn available_bytes(&self) -> u64 {
+        self.0.available_bytes.load(Ordering::Relaxed)
     }
 }
 
@@ -82,11 +93,12 @@ pub(crate) fn run_flushes(
 /// Writes resume only when half as much again is free, so that they do not flap at the border.
 fn look_at_disk(engine: &Engine, disk_full: &DiskFull, reserve: u64) {
     let Ok(space) = engine.disk_space() else { return };
+    disk_full.0.available_bytes.store(space.available_bytes, Ordering::Relaxed);
     let was_full = disk_full.is_full();
     let enough = if was_full { reserve + reserve / 2 } else { reserve };
     let full = space.available_bytes < enough;
     if full != was_full {
         tracing::warn!(full, available_bytes = space.available_bytes, reserve, "disk space");
-        disk_full.0.store(full, Ordering::Relaxed);
+        disk_full.0.full.store(full, Ordering::Relaxed);
     }
 }

@@ -1,6 +1,7 @@
 //! Takes in snapshots that leaders send: the parts go to files on a thread of their own, and when all have come the
 //! raft loop is told. What has come outlives its connection for a while, so that the sender can go on with it.
 
+use crate::faults::Cuts;
 use crate::mailbox::{Event, Mailbox};
 use crate::regions::Regions;
 use crate::shared::CatalogCell;
@@ -42,6 +43,7 @@ pub(crate) struct Inbound {
     pub(crate) regions: Regions,
     pub(crate) catalog: CatalogCell,
     pub(crate) mailbox: Mailbox,
+    cuts: Cuts,
     transfers: Arc<Mutex<BTreeMap<(NodeId, RegionId), Transfer>>>,
     slots: Arc<Semaphore>,
 }
@@ -62,9 +64,10 @@ impl Inbound {
         regions: Regions,
         catalog: CatalogCell,
         mailbox: Mailbox,
+        cuts: Cuts,
     ) -> Self {
         let slots = Arc::new(Semaphore::new(INBOUND_MAX));
-        Self { inbox, regions, catalog, mailbox, transfers: Arc::default(), slots }
+        Self { inbox, regions, catalog, mailbox, cuts, transfers: Arc::default(), slots }
     }
 
     /// Serves one connection, whose handshake was good, until the snapshot has come and was taken in or refused.
@@ -102,12 +105,15 @@ impl Inbound {
         };
         loop {
             let have = SnapshotHave { chunks: transfer.have };
-            let told = replies.send(Ok(SnapshotReply { reply: Some(Reply::Have(have)) })).await;
-            let next = match told {
-                Ok(()) => tokio::time::timeout(PATIENCE, frames.message()).await,
-                Err(_) => Ok(Ok(None)),
-            };
-            let Ok(Ok(Some(SnapshotFrame { frame: Some(frame) }))) = next else {
+            let next = tokio::time::timeout(PATIENCE, async {
+                self.cuts.until_open_to(from).await;
+                let reply = SnapshotReply { reply: Some(Reply::Have(have)) };
+                replies.send(Ok(reply)).await.ok()?;
+                let frame = frames.message().await;
+                self.cuts.until_open_from(from).await;
+                frame.ok()?
+            });
+            let Ok(Some(SnapshotFrame { frame: Some(frame) })) = next.await else {
                 self.keep(from, region, transfer);
                 return Err(Status::unavailable("the connection was lost"));
             };
