@@ -1,7 +1,7 @@
 //! What can be typed.
 
 use crate::bench::BenchArgs;
-use crate::commands::{cas, completions, del, get, ns, put, txn};
+use crate::commands::{cas, completions, del, get, ns, put, status, txn};
 use crate::shell::ShellArgs;
 use clap::{Parser, Subcommand, ValueEnum};
 use rdb_client::{Client, Options};
@@ -75,6 +75,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Ns(ns::NsCommand),
     /// How the cluster is, what it may still lose, and what to do
+    #[command(after_help = status::EXIT_CODES)]
     Status,
     /// Measure a cluster, and check its data afterwards
     Bench(Box<BenchArgs>),

@@ -167,6 +167,10 @@ impl Paint {
         self.paint("36", text)
     }
 
+    pub(crate) fn faint(self, text: &str) -> String {
+        self.paint("2", text)
+    }
+
     fn paint(self, colour: &str, text: &str) -> String {
         if self.0 { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.into() }
     }

@@ -132,9 +132,12 @@ fn the_demos_words_need_a_demo() {
     assert!(nowhere.stderr.contains("/nowhere is not a demo's folder"), "{}", nowhere.stderr);
 }
 
-/// What the nodes' fault calls were told.
+/// A node, and what it was told: to which nothing passes, and from which.
+type Call = (u64, Vec<u64>, Vec<u64>);
+
+/// All that the nodes' fault calls were told.
 #[derive(Clone, Default)]
-struct Told(Arc<Mutex<Vec<(u64, Vec<u64>, Vec<u64>)>>>);
+struct Told(Arc<Mutex<Vec<Call>>>);
 
 struct Node(u64, Told);
 
@@ -208,7 +211,7 @@ impl Demo {
         std::fs::read_to_string(self.folder.join(format!("node-{node}.pid"))).unwrap().trim().parse().unwrap()
     }
 
-    fn told(&self) -> Vec<(u64, Vec<u64>, Vec<u64>)> {
+    fn told(&self) -> Vec<Call> {
         std::mem::take(&mut self.told.0.lock().unwrap())
     }
 }
@@ -229,6 +232,10 @@ fn state(pid: i32) -> Option<char> {
     stat.rsplit_once(") ")?.1.chars().next()
 }
 
+fn runs(pid: i32) -> bool {
+    matches!(state(pid), Some('R' | 'S' | 'D'))
+}
+
 #[test]
 fn nodes_are_started_paused_stopped_and_killed() {
     let demo = Demo::new("processes");
@@ -238,7 +245,7 @@ fn nodes_are_started_paused_stopped_and_killed() {
     assert_eq!(started.stdout, format!("started  node 1 (pid {pid})\n"), "{}", started.stderr);
     assert_eq!(started.code, 3);
     assert!(started.stderr.contains(&format!("node 1 runs already (pid {pid})")), "{}", started.stderr);
-    assert_eq!(state(pid), Some('S'), "it outlives the shell");
+    assert!(runs(pid), "it outlives the shell");
 
     let paused = demo.shell("\\pause 1\n\\pause 1\n\\stop 1\n");
     assert!(paused.stdout.starts_with("paused  node 1"), "{}", paused.stdout);
@@ -250,7 +257,7 @@ fn nodes_are_started_paused_stopped_and_killed() {
     assert_eq!(state(pid), Some('T'));
     let resumed = demo.shell("\\resume 1\n\\resume 1\n");
     assert!(resumed.stderr.contains("node 1 does not hang"), "{}", resumed.stderr);
-    assert_eq!(state(pid), Some('S'));
+    assert!(runs(pid));
 
     let stopped = demo.shell("\\stop 1\n\\stop 1\n\\kill 1\n");
     assert!(stopped.stdout.starts_with("stopped  node 1"), "{}", stopped.stdout);

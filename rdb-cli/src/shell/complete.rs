@@ -2,6 +2,7 @@
 
 use super::demo;
 use super::line::{NAMESPACE, commands, is_named, option, takes_namespace};
+use crate::output::Paint;
 use clap::{Arg, Command};
 use parking_lot::Mutex;
 use rdb_client::ClusterStatus;
@@ -9,6 +10,7 @@ use rustyline::completion::{Completer, FilenameCompleter, Pair};
 use rustyline::highlight::Highlighter;
 use rustyline::hint::Hinter;
 use rustyline::validate::Validator;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// The shell's own words.
@@ -40,6 +42,17 @@ pub(super) struct Helper {
     /// Whether a namespace is in use, so that commands do not name it.
     used: bool,
     files: FilenameCompleter,
+}
+
+/// How far a command has been typed.
+struct Place<'a> {
+    command: &'a Command,
+    /// Its names, from the outermost.
+    path: Vec<&'a str>,
+    /// Its arguments that are there, apart from options.
+    positionals: usize,
+    /// The option whose value comes next.
+    open: Option<&'a Arg>,
 }
 
 /// What may stand where the cursor is.
@@ -84,26 +97,28 @@ impl Helper {
         Offer::Words(words.map(|word| format!("\\{word}")).collect())
     }
 
-    fn offer_in_command(&self, words: &[&str], current: &str) -> Offer {
-        let mut command = &self.commands;
-        let mut path = Vec::new();
-        let mut positionals = 0;
-        // The option whose value comes next.
-        let mut open = None;
+    /// Where in a command these words lead.
+    fn place(&self, words: &[&str]) -> Place<'_> {
+        let mut place = Place { command: &self.commands, path: Vec::new(), positionals: 0, open: None };
         for word in words.iter().skip_while(|word| **word == "rdb") {
-            if open.take().is_some() {
+            if place.open.take().is_some() {
                 continue;
             }
             if word.starts_with('-') {
-                open = option(command, word).filter(|option| option.get_action().takes_values());
-            } else if let Some(inner) = command.find_subcommand(word) {
-                command = inner;
-                path.push(inner.get_name());
-                positionals = usize::from(self.used && takes_namespace(inner));
+                place.open = option(place.command, word).filter(|option| option.get_action().takes_values());
+            } else if let Some(inner) = place.command.find_subcommand(word) {
+                place.command = inner;
+                place.path.push(inner.get_name());
+                place.positionals = usize::from(self.used && takes_namespace(inner));
             } else {
-                positionals += 1;
+                place.positionals += 1;
             }
         }
+        place
+    }
+
+    fn offer_in_command(&self, words: &[&str], current: &str) -> Offer {
+        let Place { command, path, positionals, open } = self.place(words);
         if let Some(option) = open {
             return self.values(option, &path);
         }
@@ -171,8 +186,33 @@ impl Completer for Helper {
 
 impl Hinter for Helper {
     type Hint = String;
+
+    /// The arguments that are still to come.
+    fn hint(&self, line: &str, position: usize, _: &rustyline::Context<'_>) -> Option<String> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        if position < line.len()
+            || !line.ends_with(' ')
+            || words.is_empty()
+            || line.contains(['\'', '"', '\\'])
+        {
+            return None;
+        }
+        let place = self.place(&words);
+        let missing = place.command.get_positionals().skip(place.positionals).map(|argument| {
+            let names = argument.get_value_names().unwrap_or_default().join(" ");
+            if argument.is_required_set() { names } else { format!("[{names}]") }
+        });
+        let missing: Vec<String> = missing.collect();
+        (place.open.is_none() && !missing.is_empty()).then(|| missing.join(" "))
+    }
 }
-impl Highlighter for Helper {}
+
+impl Highlighter for Helper {
+    fn highlight_hint<'h>(&self, hint: &'h str) -> Cow<'h, str> {
+        Paint::for_stdout().faint(hint).into()
+    }
+}
+
 impl Validator for Helper {}
 impl rustyline::Helper for Helper {}
 
@@ -210,6 +250,23 @@ mod tests {
         assert_eq!(fitting(&helper, "-o j"), ["-o json"]);
         assert_eq!(fitting(&helper, "completions ba"), ["completions bash"]);
         assert!(fitting(&helper, "get fruit a ").is_empty());
+    }
+
+    #[test]
+    fn hints_name_what_is_still_to_come() {
+        let mut helper = helper(false);
+        let history = rustyline::history::MemHistory::new();
+        let hint = |helper: &Helper, line: &str| {
+            helper.hint(line, line.len(), &rustyline::Context::new(&history)).unwrap_or_default()
+        };
+        assert_eq!(hint(&helper, "put "), "NS KEY [VALUE]");
+        assert_eq!(hint(&helper, "get fruit "), "KEY");
+        assert_eq!(hint(&helper, "ns move-leader "), "NAME NODE");
+        for none in ["put", "get fruit apple ", "status ", "get --at ", "put 'a ", "", "nonsense "] {
+            assert_eq!(hint(&helper, none), "", "{none}");
+        }
+        helper.set_used(true);
+        assert_eq!(hint(&helper, "get "), "KEY");
     }
 
     #[test]

@@ -16,7 +16,12 @@ use crate::output::{Answer, Paint, table};
 use serde::Serialize;
 use verdict::{Health, Problem, Verdict, duration, judge};
 
-/// What scripts can tell apart. A cluster that no node answers for is 5, as for every command.
+pub(crate) const EXIT_CODES: &str = "Exit status:
+  0  healthy
+  1  degraded: it serves, and less than usual may go wrong
+  3  unavailable: no majority, or something has no leader
+  5  no node answers";
+
 const EXIT_DEGRADED: u8 = 1;
 const EXIT_UNAVAILABLE: u8 = 3;
 

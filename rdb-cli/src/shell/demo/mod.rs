@@ -99,8 +99,8 @@ impl Demo {
             "kill" => self.kill(self.node(word, words)?).await,
             "stop" => self.stop(self.node(word, words)?).await,
             "start" => self.start(self.node(word, words)?).await,
-            "pause" => self.pause(self.node(word, words)?),
-            "resume" => self.resume(self.node(word, words)?),
+            "pause" => self.pause(self.node(word, words)?).await,
+            "resume" => self.resume(self.node(word, words)?).await,
             "partition" => self.partition(words).await,
             "heal" => self.heal(words).await,
             _ => Err(Failure::usage(format!("there is no \\{word}")).hint("\\help  shows what there is")),
@@ -150,12 +150,14 @@ impl Demo {
         Ok(done(node, "down", &format!("stopped  node {node}; \\start {node}  brings it back")))
     }
 
-    fn pause(&self, node: u64) -> Result<Answer, Failure> {
-        match self.files(node).state() {
+    async fn pause(&self, node: u64) -> Result<Answer, Failure> {
+        let files = self.files(node);
+        match files.state() {
             State::Up(pid) => process::signal(pid, Signal::STOP, node)?,
             State::Paused(_) => return Err(not_done(format!("node {node} hangs already"))),
             State::Down => return Err(down(node)),
         }
+        files.until(|state| !matches!(state, State::Up(_))).await;
         Ok(done(
             node,
             "paused",
@@ -163,12 +165,14 @@ impl Demo {
         ))
     }
 
-    fn resume(&self, node: u64) -> Result<Answer, Failure> {
-        match self.files(node).state() {
+    async fn resume(&self, node: u64) -> Result<Answer, Failure> {
+        let files = self.files(node);
+        match files.state() {
             State::Paused(pid) => process::signal(pid, Signal::CONT, node)?,
             State::Up(_) => return Err(not_done(format!("node {node} does not hang"))),
             State::Down => return Err(down(node)),
         }
+        files.until(|state| !matches!(state, State::Paused(_))).await;
         Ok(done(node, "up", &format!("resumed  node {node}")))
     }
 

@@ -12,6 +12,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 /// For a process to end.
 const STOP_WAIT: Duration = Duration::from_secs(30);
+/// For a process to notice a signal.
+const SIGNAL_WAIT: Duration = Duration::from_secs(1);
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// For a page of a node.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -47,6 +49,14 @@ impl NodeFiles {
             Some('T' | 't') => State::Paused(pid),
             Some('Z' | 'X') | None => State::Down,
             Some(_) => State::Up(pid),
+        }
+    }
+
+    /// Waits until a signal has shown its effect, or long enough.
+    pub(super) async fn until(&self, shown: impl Fn(State) -> bool) {
+        let deadline = Instant::now() + SIGNAL_WAIT;
+        while !shown(self.state()) && Instant::now() < deadline {
+            sleep(LOOK_INTERVAL).await;
         }
     }
 
