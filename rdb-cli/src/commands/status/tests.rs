@@ -137,7 +137,7 @@ fn the_majority_is_believed_and_not_a_node_that_is_cut_off() {
 fn a_node_that_only_we_do_not_reach() {
     let text = words(vec![answer(1, &[true; 3], 1), answer(3, &[true; 3], 1)]);
     let expected = "degraded: node 2 (host:2) is heard by the other nodes, but cannot be reached from here (connection \
-                    refused); serves, may lose 1 of 3 nodes\n\
+                    refused); serves, and may lose 1 of 3 nodes\n\
                     next: look at what lies between this machine and host:2, and whether the node hangs\n";
     assert_eq!(text, expected);
 }
@@ -169,9 +169,17 @@ fn a_full_disk_and_a_node_that_lags() {
     answers[1].disk_full = true;
     answers[1].disk_available_bytes = 200 << 20;
     let expected = "degraded: the disk of node 2 (host:2) is full: 200 MiB are left, less than its reserve, and it takes no \
-                    writes; serves, may lose 1 of 3 nodes\n\
+                    writes; serves, and may lose 1 of 3 nodes\n\
                     next: make room on that disk; it takes writes again by itself\n\
                     also: node 3 (host:3) is 1001 entries behind in 'fruit'\n\
                     next: it catches up by itself: ask again; if the number does not shrink, look at its log and disk\n";
-    assert_eq!(words(answers), expected);
+    assert_eq!(words(answers.clone()), expected);
+    answers[0].namespaces[0].regions[0].applied_index = 0;
+    for answer in &mut answers {
+        answer.nodes[2].reachable = false;
+    }
+    assert!(
+        words(vec![answers[0].clone(), answers[1].clone()]).starts_with("degraded: node 3"),
+        "the worst comes first"
+    );
 }

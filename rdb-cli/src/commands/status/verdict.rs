@@ -21,8 +21,8 @@ pub(super) enum Health {
     Unavailable,
 }
 
-/// What may be wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// What may be wrong, the worst first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Kind {
     NoQuorum,
@@ -75,29 +75,30 @@ pub(super) fn judge(survey: &Survey) -> Verdict {
         problems.extend(disk_problem(survey, node));
         problems.extend(lag_problem(survey, node));
     }
+    problems.sort_by_key(|problem| problem.kind);
     let (health, label) = match problems.first() {
         None => (Health::Healthy, "healthy"),
         Some(Problem { kind: Kind::NoQuorum, .. }) => (Health::Unavailable, "no quorum"),
         Some(Problem { kind: Kind::NoLeader, .. }) => (Health::Unavailable, "no leader"),
         Some(_) => (Health::Degraded, "degraded"),
     };
-    let survives = survives(may_lose, total, heard);
     let summary = match problems.first() {
-        None => survives,
+        None if total <= 1 => "one node, which must not be lost".into(),
+        None => format!("may lose {may_lose} of {total} nodes"),
         Some(problem) if unavailable => problem.what.clone(),
-        Some(problem) => format!("{}; serves, {survives}", problem.what),
+        Some(problem) => format!("{}; {}", problem.what, what_is_left(may_lose, total, heard)),
     };
     Verdict { health, label, summary, may_lose, problems }
 }
 
-/// What may be lost, in words that go on a sentence where something is wrong.
-fn survives(may_lose: usize, total: usize, heard: usize) -> String {
-    match (may_lose, heard == total) {
-        _ if total <= 1 => "one node, which must not be lost".into(),
-        (0, _) => "but may lose no more nodes".into(),
-        (_, true) => format!("may lose {may_lose} of {total} nodes"),
-        (1, false) => "and may lose 1 more node".into(),
-        (_, false) => format!("and may lose {may_lose} more nodes"),
+/// What a cluster still serves and may lose where something is wrong.
+fn what_is_left(may_lose: usize, total: usize, heard: usize) -> String {
+    match may_lose {
+        _ if total <= 1 => "it is the only node, and must not be lost".into(),
+        0 => "serves, but may lose no more nodes".into(),
+        _ if heard == total => format!("serves, and may lose {may_lose} of {total} nodes"),
+        1 => "serves, and may lose 1 more node".into(),
+        _ => format!("serves, and may lose {may_lose} more nodes"),
     }
 }
 
