@@ -7,6 +7,9 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use tokio::task::JoinSet;
 
+/// How the client says that a node did not answer in time.
+const TIMED_OUT: &str = "timed out";
+
 /// What the nodes answered.
 #[derive(Debug)]
 pub(crate) struct Survey {
@@ -113,6 +116,11 @@ impl Survey {
             (false, Some(Ok(_))) => Node::CutOff,
             (false, _) => Node::Down,
         }
+    }
+
+    /// Whether the node takes connections and says nothing, so that it hangs, or its machine is gone.
+    pub(super) fn is_mute(&self, node: u64) -> bool {
+        matches!(self.own.get(&node), Some(Err(why)) if why == TIMED_OUT)
     }
 
     /// A node's own words, where it answered.

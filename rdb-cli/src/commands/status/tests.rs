@@ -90,6 +90,17 @@ fn a_node_is_down() {
 }
 
 #[test]
+fn a_node_that_hangs_is_not_to_be_started() {
+    let hears = [true, false, true];
+    let silent = [("host:2".to_owned(), "timed out".to_owned())];
+    let survey = merge(in_demo(vec![answer(1, &hears, 1), answer(3, &hears, 1)]), &silent).unwrap();
+    let text = in_words(&judge(&survey), Paint::for_stream(false));
+    assert!(text.starts_with("degraded: node 2 (host:2) has been unreachable for 12 s; "), "{text}");
+    assert!(text.contains("\nnext: it does not even refuse to answer: see whether it hangs"), "{text}");
+    assert!(text.ends_with("\\resume 2 at the demo's prompt, if it was paused there\n"), "{text}");
+}
+
+#[test]
 fn a_node_that_was_never_heard_has_no_time() {
     let mut alone = answer(1, &[true, false, true], 1);
     alone.nodes[1].silence_ms = 0;
@@ -136,9 +147,10 @@ fn the_majority_is_believed_and_not_a_node_that_is_cut_off() {
 #[test]
 fn a_node_that_only_we_do_not_reach() {
     let text = words(vec![answer(1, &[true; 3], 1), answer(3, &[true; 3], 1)]);
-    let expected = "degraded: node 2 (host:2) is heard by the other nodes, but cannot be reached from here (connection \
-                    refused); serves, and may lose 1 of 3 nodes\n\
-                    next: look at what lies between this machine and host:2, and whether the node hangs\n";
+    let expected = "degraded: node 2 (host:2) cannot be reached from here (connection refused), though the others have heard it \
+                    within the last second; serves, but may lose no more nodes\n\
+                    next: ask again in a second, if it may have stopped just now; else look at what lies between this \
+                    machine and host:2\n";
     assert_eq!(text, expected);
 }
 

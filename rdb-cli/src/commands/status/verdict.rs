@@ -61,7 +61,9 @@ pub(super) fn judge(survey: &Survey) -> Verdict {
     let total = survey.cluster.nodes.len();
     let heard = survey.cluster.nodes.iter().filter(|node| node.reachable).count();
     let majority = total / 2 + 1;
-    let may_lose = heard.saturating_sub(majority);
+    // One that we alone do not reach may have died a moment ago: it is not counted on.
+    let up = survey.cluster.nodes.iter().filter(|node| survey.node(node) == Node::Up).count();
+    let may_lose = up.saturating_sub(majority);
     let mut problems = Vec::new();
     if heard < majority {
         problems.push(no_quorum(survey, heard, majority));
@@ -86,17 +88,17 @@ pub(super) fn judge(survey: &Survey) -> Verdict {
         None if total <= 1 => "one node, which must not be lost".into(),
         None => format!("may lose {may_lose} of {total} nodes"),
         Some(problem) if unavailable => problem.what.clone(),
-        Some(problem) => format!("{}; {}", problem.what, what_is_left(may_lose, total, heard)),
+        Some(problem) => format!("{}; {}", problem.what, what_is_left(may_lose, total, up)),
     };
     Verdict { health, label, summary, may_lose, problems }
 }
 
 /// What a cluster still serves and may lose where something is wrong.
-fn what_is_left(may_lose: usize, total: usize, heard: usize) -> String {
+fn what_is_left(may_lose: usize, total: usize, up: usize) -> String {
     match may_lose {
         _ if total <= 1 => "it is the only node, and must not be lost".into(),
         0 => "serves, but may lose no more nodes".into(),
-        _ if heard == total => format!("serves, and may lose {may_lose} of {total} nodes"),
+        _ if up == total => format!("serves, and may lose {may_lose} of {total} nodes"),
         1 => "serves, and may lose 1 more node".into(),
         _ => format!("serves, and may lose {may_lose} more nodes"),
     }
@@ -163,9 +165,11 @@ fn node_problem(survey: &Survey, node: &NodeStatus, has_quorum: bool) -> Option<
         Node::Up => return None,
         Node::Unseen(why) => (
             Kind::NodeUnseen,
-            format!("{name} is heard by the other nodes, but cannot be reached from here ({why})"),
             format!(
-                "look at what lies between this machine and {}, and whether the node hangs",
+                "{name} cannot be reached from here ({why}), though the others have heard it within the last second"
+            ),
+            format!(
+                "ask again in a second, if it may have stopped just now; else look at what lies between this machine and {}",
                 node.client_address
             ),
         ),
@@ -177,7 +181,11 @@ fn node_problem(survey: &Survey, node: &NodeStatus, has_quorum: bool) -> Option<
         Node::Down => (
             Kind::NodeDown,
             format!("{name} has been unreachable {}", silence(survey, node)),
-            format!("start it again: {}", start(survey, &[node.id])),
+            if survey.is_mute(node.id) {
+                wake(survey, node.id)
+            } else {
+                format!("start it again: {}", start(survey, &[node.id]))
+            },
         ),
     };
     // Without a quorum, that problem says what to do.
@@ -211,6 +219,12 @@ fn start(survey: &Survey, nodes: &[u64]) -> String {
         [node] => format!("./x demo, or \\start {node} at its prompt"),
         _ => "./x demo, or \\start N at its prompt".into(),
     }
+}
+
+fn wake(survey: &Survey, node: u64) -> String {
+    let paused = format!("; \\resume {node} at the demo's prompt, if it was paused there");
+    let how = if survey.cluster.cluster_id == DEMO_CLUSTER { paused.as_str() } else { "" };
+    format!("it does not even refuse to answer: see whether it hangs, or its machine is gone{how}")
 }
 
 fn mend(survey: &Survey) -> String {
