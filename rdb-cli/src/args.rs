@@ -1,15 +1,19 @@
 //! What can be typed.
 
 use crate::bench::BenchArgs;
-use crate::commands::{cas, completions, del, get, ns, put, scan, txn};
+use crate::commands::{cas, completions, del, get, ns, put, scan, status, txn};
+use crate::shell::ShellArgs;
 use clap::{Parser, Subcommand, ValueEnum};
 use rdb_client::{Client, Options};
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::OnceCell;
 
 use crate::exit::Failure;
 
 /// FlareDB's command line.
-#[derive(Debug, Parser)]
+#[derive(Debug, Clone, Parser)]
 #[command(name = "rdb", version, max_term_width = 110)]
 pub(crate) struct Args {
     /// Some of the cluster's nodes; the others are learned from them
@@ -31,8 +35,22 @@ pub(crate) struct Args {
     #[arg(long, global = true, default_value = "5s", value_parser = parse_duration, value_name = "TIME")]
     pub(crate) timeout: Duration,
 
+    /// Shared by all that a shell runs
+    #[arg(skip)]
+    pub(crate) connection: Option<Connection>,
+
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// A connection that is made when it is first needed, and then kept.
+#[derive(Clone, Default)]
+pub(crate) struct Connection(Arc<OnceCell<Client>>);
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("made", &self.0.initialized()).finish()
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -41,7 +59,7 @@ pub(crate) enum Format {
     Json,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub(crate) enum Command {
     /// Store a value under a key
     Put(put::PutArgs),
@@ -59,9 +77,12 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Ns(ns::NsCommand),
     /// How the cluster is, what it may still lose, and what to do
+    #[command(after_help = status::EXIT_CODES)]
     Status,
     /// Measure a cluster, and check its data afterwards
     Bench(Box<BenchArgs>),
+    /// A prompt for all of these, with history and completion
+    Shell(ShellArgs),
     /// Print the completions for a shell
     Completions(completions::CompletionsArgs),
 }
@@ -73,7 +94,11 @@ impl Args {
     }
 
     pub(crate) async fn connect(&self) -> Result<Client, Failure> {
-        Ok(Client::connect(self.client_options()).await?)
+        let connect = || Client::connect(self.client_options());
+        match &self.connection {
+            Some(Connection(kept)) => Ok(kept.get_or_try_init(connect).await?.clone()),
+            None => Ok(connect().await?),
+        }
     }
 }
 

@@ -5,7 +5,6 @@ use crate::output::{self, Paint};
 use rdb_client::{Code, Error, WriteError};
 use serde::Serialize;
 use std::io::IsTerminal;
-use std::process::ExitCode;
 
 /// The classes of failure that programs can tell apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -24,14 +23,14 @@ pub(crate) enum Class {
 }
 
 impl Class {
-    fn exit_code(self) -> ExitCode {
-        ExitCode::from(match self {
+    fn exit_code(self) -> u8 {
+        match self {
             Class::Negative => 1,
             Class::Usage => 2,
             Class::NotDone => 3,
             Class::InDoubt => 4,
             Class::Unreachable => 5,
-        })
+        }
     }
 }
 
@@ -58,8 +57,8 @@ impl Failure {
         self
     }
 
-    /// Says it on stderr.
-    pub(crate) fn report(self, format: Format) -> ExitCode {
+    /// Says it on stderr. Returns the exit code.
+    pub(crate) fn report(self, format: Format) -> u8 {
         let text = match format {
             Format::Table => self.to_lines(),
             Format::Json => self.to_json(),

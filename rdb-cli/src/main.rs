@@ -7,31 +7,49 @@
 //! | code | means |
 //! |---|---|
 //! | 0 | done |
-//! | 1 | there is no such key; the comparison failed; the benchmark's data is wrong |
+//! | 1 | there is no such key; the comparison failed; the benchmark's data is wrong; the cluster is degraded |
 //! | 2 | the command line is wrong |
-//! | 3 | not done: nothing was changed |
+//! | 3 | not done: nothing was changed; of `status`, some of the cluster does not serve |
 //! | 4 | in doubt: a write may have been applied |
 //! | 5 | no node could be reached |
+//!
+//! [`shell`] runs the same commands at a prompt.
 
 mod args;
 mod bench;
 mod commands;
 mod exit;
 mod output;
+mod shell;
 
 use args::{Args, Command};
 use clap::Parser;
 use std::process::ExitCode;
 
+const SHELL_THREADS: usize = 2;
+
 fn main() -> ExitCode {
     let args = Args::parse();
     let format = args.output;
-    // The benchmark says how many threads it wants; everything else waits for one answer.
-    let threads = if let Command::Bench(bench) = &args.command { bench.threads } else { 1 };
-    let runtime = match runtime(threads) {
-        Ok(runtime) => runtime,
-        Err(error) => return exit::Failure::usage(format!("cannot start: {error}")).report(format),
+    // The benchmark says how many threads it wants; a shell is busy while it waits for a line; everything else waits for
+    // one answer.
+    let threads = match &args.command {
+        Command::Bench(bench) => bench.threads,
+        Command::Shell(_) => SHELL_THREADS,
+        _ => 1,
     };
+    let code = match runtime(threads) {
+        Ok(runtime) => run(args, &runtime),
+        Err(error) => exit::Failure::usage(format!("cannot start: {error}")).report(format),
+    };
+    ExitCode::from(code)
+}
+
+fn run(args: Args, runtime: &tokio::runtime::Runtime) -> u8 {
+    let format = args.output;
+    if let Command::Shell(shell) = &args.command {
+        return shell::run(&args, shell, runtime);
+    }
     match runtime.block_on(commands::run(args)) {
         Ok(answer) => answer.print(format),
         Err(failure) => failure.report(format),

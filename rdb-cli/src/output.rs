@@ -6,7 +6,6 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use comfy_table::{ContentArrangement, Table, TableStyle};
 use serde::{Serialize, Serializer};
 use std::io::{IsTerminal, Write};
-use std::process::ExitCode;
 
 /// What a command answers, in both forms.
 pub(crate) struct Answer {
@@ -32,16 +31,21 @@ impl Answer {
         self
     }
 
-    pub(crate) fn print(&self, format: Format) -> ExitCode {
+    /// Returns the exit code.
+    pub(crate) fn print(&self, format: Format) -> u8 {
         let bytes = match format {
             Format::Table => &self.text[..],
             Format::Json => self.json.as_bytes(),
         };
-        let mut stdout = std::io::stdout().lock();
-        // A reader that has seen enough, as `head` has, is no failure of ours.
-        let _ = stdout.write_all(bytes).and_then(|()| stdout.flush());
-        ExitCode::from(self.code)
+        say(bytes);
+        self.code
     }
+}
+
+/// Writes to stdout. A reader that has seen enough, as `head` has, is no failure of ours.
+pub(crate) fn say(bytes: &[u8]) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout.write_all(bytes).and_then(|()| stdout.flush());
 }
 
 /// Writes to stderr, whatever becomes of it.
@@ -174,6 +178,10 @@ impl Paint {
 
     pub(crate) fn cyan(self, text: &str) -> String {
         self.paint("36", text)
+    }
+
+    pub(crate) fn faint(self, text: &str) -> String {
+        self.paint("2", text)
     }
 
     fn paint(self, colour: &str, text: &str) -> String {

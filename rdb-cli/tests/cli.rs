@@ -317,13 +317,35 @@ fn status_in_words() {
     assert!(healthy.stdout.starts_with("healthy: may lose 1 of 3 nodes\n"), "{}", healthy.stdout);
     cluster.kill(3);
     let degraded = rdb(&cluster, "status");
-    assert_eq!(degraded.code, 0);
-    assert!(degraded.stdout.starts_with("degraded: cannot be reached: node 3 ("), "{}", degraded.stdout);
-    assert!(degraded.stdout.contains("\nnext: start it"), "{}", degraded.stdout);
+    assert_eq!(degraded.code, 1);
+    let words = format!(
+        "degraded: node 3 ({}) has been unreachable for 5.0 s; serves, but may lose",
+        cluster.endpoint(3)
+    );
+    assert!(degraded.stdout.starts_with(&words), "{}", degraded.stdout);
+    assert!(degraded.stdout.contains("\nnext: start it again"), "{}", degraded.stdout);
+    let degraded = json(&rdb(&cluster, "-o json status"));
+    assert_eq!((&degraded["health"], &degraded["may_lose"]), (&"degraded".into(), &0.into()));
+    assert_eq!(degraded["problems"][0]["kind"], "node_down");
+    assert_eq!(degraded["problems"][0]["nodes"], serde_json::json!([3]));
+    assert_eq!(degraded["nodes"][2]["state"], "down");
     cluster.lead(0);
     let unavailable = rdb(&cluster, "-o json status");
     assert_eq!(unavailable.code, 3);
     assert_eq!(json(&unavailable)["health"], "unavailable");
+    // It answers with only one node up, and soon with none.
+    cluster.kill(2);
+    let alone = rdb(&cluster, "status");
+    assert_eq!(alone.code, 3);
+    assert!(alone.stdout.starts_with("no quorum: no more than 1 of 3 nodes"), "{}", alone.stdout);
+    cluster.kill(1);
+    let gone = rdb(&cluster, "status");
+    assert_eq!(gone.code, 5);
+    assert!(
+        gone.stderr.contains("cannot reach") && gone.stderr.contains("is it running? ./x demo"),
+        "{}",
+        gone.stderr
+    );
 }
 
 #[test]
@@ -352,7 +374,10 @@ fn failures_have_their_own_codes() {
 fn completions_for_every_shell() {
     let cluster = Cluster::start(0);
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
-        assert!(rdb(&cluster, &format!("completions {shell}")).stdout.contains("rdb"), "{shell}");
+        let script = rdb(&cluster, &format!("completions {shell}")).stdout;
+        for word in ["status", "shell", "move-leader", "max-age", "keep-going", "linearizable"] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
     }
 }
 

@@ -91,6 +91,22 @@ impl Client {
         Ok(status)
     }
 
+    /// What one node says of the cluster, and of itself. It is asked once, and has a second to answer: this is for asking
+    /// every node, when some of them may be gone.
+    pub async fn status_at(&self, address: &str) -> Result<ClusterStatus, Error> {
+        let started = Instant::now();
+        let nodes = &self.inner.nodes;
+        let unknown = || Error::Options(format!("'{address}' is not an address like 127.0.0.1:7101"));
+        let asked = nodes.learn(address).ok_or_else(unknown)?;
+        let reason = match ask_status(nodes, asked).await {
+            Ok(Some(status)) => return Ok(status),
+            Ok(None) => "it answered with an error".to_owned(),
+            Err(reason) => reason,
+        };
+        let attempted = Attempted { tries: 1, waited: started.elapsed() };
+        Err(Error::Unreachable { nodes: address.to_owned(), reason, attempted })
+    }
+
     /// Creates a namespace.
     pub async fn create_namespace(&self, name: &str, mode: Mode) -> Result<NamespaceStatus, WriteError> {
         let request = v1::CreateNamespaceRequest { name: name.into(), mode: v1::Mode::from(mode).into() };

@@ -14,6 +14,10 @@ pub struct ClusterStatus {
     pub version: String,
     /// The node that leads the meta group; 0: none is known.
     pub meta_leader: u64,
+    /// Whether the answering node refuses writes for want of room on its disk.
+    pub disk_full: bool,
+    /// Free bytes on the answering node's disk; 0: it does not say.
+    pub disk_available_bytes: u64,
     /// All nodes, by id.
     pub nodes: Vec<NodeStatus>,
     /// All namespaces, by name.
@@ -85,6 +89,8 @@ impl From<v1::StatusResponse> for ClusterStatus {
             answered_by: status.header.map_or(0, |header| header.node),
             version: status.version,
             meta_leader: status.meta_leader,
+            disk_full: status.disk_full,
+            disk_available_bytes: status.disk_available_bytes,
             nodes,
             namespaces,
         }

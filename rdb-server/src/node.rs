@@ -19,6 +19,7 @@ use crate::applier::{Applier, ApplierHandle, Task};
 use crate::budget::Budget;
 use crate::config::Config;
 use crate::disk::{self, Disk};
+use crate::faults::{Cuts, FaultService};
 use crate::http;
 use crate::logging;
 use crate::mailbox::{Event, Mailbox};
@@ -37,6 +38,7 @@ use rdb_core::apply::State;
 use rdb_core::ids::{NamespaceId, NodeId, RegionId};
 use rdb_core::raft::Message;
 use rdb_pd::Catalog;
+use rdb_proto::internal::v1::faults_server::FaultsServer;
 use rdb_proto::internal::v1::peer_server::PeerServer;
 use rdb_proto::v1::cluster_server::ClusterServer;
 use rdb_proto::v1::kv_server::KvServer;
@@ -210,7 +212,7 @@ impl Node {
         let links = links(&shared, &log.handle());
         let outbound = start_sends(&shared, &links, &mut threads)?;
         let installer = start_installs(&shared, &log.handle(), &applier, &mut threads)?;
-        let inbound = inbound(&shared, &engine, &installer);
+        let inbound = inbound(&shared, &engine, &installer, &links.cuts);
         let parts = Parts {
             config: shared.config.clone(),
             mailbox: shared.mailbox.clone(),
@@ -235,7 +237,7 @@ impl Node {
         let addresses =
             Addresses { client: listeners.client.local_addr()?, http: listeners.http.local_addr()? };
         serve_peers(&peers, &shared, &links, inbound, unstarted, listeners.peer)?;
-        serve_clients(&clients, &shared, listeners.client, stopped.clone())?;
+        serve_clients(&clients, &shared, &links.cuts, listeners.client, stopped.clone())?;
         serve_http(&clients, &shared, &log.handle(), listeners.http, stopped)?;
         clients.spawn(register_nodes(shared.clone()));
         tracing::info!(
@@ -460,10 +462,11 @@ fn links(shared: &Shared, log: &LogWriterHandle) -> Links {
         catalog: shared.catalog.clone(),
         mailbox: shared.mailbox.clone(),
         disk: shared.disk.clone(),
+        cuts: Cuts::new(config.fault_calls),
     }
 }
 
-fn inbound(shared: &Shared, engine: &Engine, installer: &Installer) -> Inbound {
+fn inbound(shared: &Shared, engine: &Engine, installer: &Installer, cuts: &Cuts) -> Inbound {
     Inbound::new(
         engine.inbox(),
         shared.regions.clone(),
@@ -471,6 +474,7 @@ fn inbound(shared: &Shared, engine: &Engine, installer: &Installer) -> Inbound {
         shared.mailbox.clone(),
         shared.disk.clone(),
         installer.clone(),
+        cuts.clone(),
     )
 }
 
@@ -483,15 +487,7 @@ fn serve_peers(
     listener: std::net::TcpListener,
 ) -> Result<(), StartError> {
     let others = shared.config.members().into_iter().filter(|member| *member != shared.config.node());
-    let service = RaftService::new(
-        links.introduction.clone(),
-        shared.peers.clone(),
-        shared.catalog.clone(),
-        shared.mailbox.clone(),
-        shared.metrics.clone(),
-        inbound,
-        others,
-    );
+    let service = RaftService::new(links.clone(), shared.metrics.clone(), inbound, others);
     let service = PeerServer::new(service)
         .max_decoding_message_size(FRAME_BYTES_MAX)
         .max_encoding_message_size(FRAME_BYTES_MAX);
@@ -516,9 +512,11 @@ fn serve_peers(
 fn serve_clients(
     runtime: &Runtime,
     shared: &Shared,
+    cuts: &Cuts,
     listener: std::net::TcpListener,
     mut stopped: watch::Receiver<bool>,
 ) -> Result<(), StartError> {
+    let faults = FaultService::new(cuts, &shared.config).map(FaultsServer::new);
     let limit = MESSAGE_BYTES_MAX;
     let kv = KvServer::new(KvService(shared.clone())).max_decoding_message_size(limit);
     let kv = Holding::new(kv, shared.config.request_timeout());
@@ -540,6 +538,7 @@ fn serve_clients(
             .add_service(kv)
             .add_service(namespaces)
             .add_service(cluster)
+            .add_optional_service(faults)
             .add_service(health)
             .add_service(reflection)
             .serve_with_incoming_shutdown(NoDelay(incoming), async move {

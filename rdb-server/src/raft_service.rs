@@ -2,11 +2,12 @@
 
 use crate::budget::Budget;
 use crate::disk::Room;
+use crate::faults::Cuts;
 use crate::mailbox::{Event, Mailbox};
 use crate::metrics::Metrics;
 use crate::shared::CatalogCell;
 use crate::snapshots::Inbound;
-use crate::transport::{Directory, Introduction, MESSAGE_BYTES_MAX, PROTOCOL, Peers, SILENCE_MAX};
+use crate::transport::{Directory, Introduction, Links, MESSAGE_BYTES_MAX, PROTOCOL, Peers, SILENCE_MAX};
 use parking_lot::Mutex;
 use raft_prost::Message as _;
 use rdb_core::ids::{NodeId, RegionId};
@@ -40,6 +41,7 @@ pub(crate) struct RaftService {
     peers: Peers,
     catalog: CatalogCell,
     mailbox: Mailbox,
+    cuts: Cuts,
     metrics: Arc<Metrics>,
     inbound: Inbound,
     budgets: BTreeMap<NodeId, Budget>,
@@ -49,16 +51,15 @@ pub(crate) struct RaftService {
 
 impl RaftService {
     pub(crate) fn new(
-        introduction: Introduction,
-        peers: Peers,
-        catalog: CatalogCell,
-        mailbox: Mailbox,
+        links: Links,
         metrics: Arc<Metrics>,
         inbound: Inbound,
         others: impl Iterator<Item = NodeId>,
     ) -> Self {
+        let Links { introduction, peers, catalog, mailbox, cuts, .. } = links;
         let budgets = others.map(|node| (node, Budget::new(INCOMING_BYTES_MAX))).collect();
-        Self { introduction, peers, catalog, mailbox, metrics, inbound, budgets, refusal: Mutex::default() }
+        let refusal = Mutex::default();
+        Self { introduction, peers, catalog, mailbox, cuts, metrics, inbound, budgets, refusal }
     }
 
     fn tell(&self, node: u64, reason: &str) {
@@ -70,7 +71,12 @@ impl RaftService {
         }
     }
 
-    fn admit(&self, hello: &Hello) -> Result<NodeId, Status> {
+    async fn admit(&self, hello: &Hello) -> Result<NodeId, Status> {
+        // A handshake from behind a cut is not answered, and not taken note of. The caller gives up before this does.
+        let whole = self.cuts.until_whole(NodeId(hello.from));
+        tokio::time::timeout(2 * SILENCE_MAX, whole)
+            .await
+            .map_err(|_| Status::deadline_exceeded("cut off by a fault call"))?;
         self.check(hello).map_err(|reason| {
             self.tell(hello.from, &reason);
             Status::failed_precondition(reason)
@@ -118,10 +124,10 @@ impl peer_server::Peer for RaftService {
         request: Request<Streaming<PeerFrame>>,
     ) -> Result<Response<Self::ExchangeStream>, Status> {
         let mut frames = request.into_inner();
-        let Some(Frame::Hello(hello)) = next(&mut frames).await? else {
+        let Some(Frame::Hello(hello)) = in_time(frames.message()).await? else {
             return Err(Status::failed_precondition("the first frame is not a handshake"));
         };
-        let from = self.admit(&hello)?;
+        let from = self.admit(&hello).await?;
         let (replies, sent) = mpsc::channel(64);
         let welcome = PeerReply { reply: Some(Reply::Welcome(self.introduction.welcome())) };
         // The channel is new and has room.
@@ -131,6 +137,7 @@ impl peer_server::Peer for RaftService {
             peers: self.peers.clone(),
             catalog: self.catalog.clone(),
             mailbox: self.mailbox.clone(),
+            cuts: self.cuts.clone(),
             metrics: self.metrics.clone(),
             budget: self.budgets.get(&from).cloned().unwrap_or_else(|| Budget::new(0)),
         };
@@ -155,7 +162,7 @@ impl peer_server::Peer for RaftService {
         let Some(snapshot_frame::Frame::Begin(begin)) = first.and_then(|frame| frame.frame) else {
             return Err(Status::failed_precondition("the first frame is not a handshake"));
         };
-        let from = self.admit(begin.hello.as_ref().unwrap_or(&Hello::default()))?;
+        let from = self.admit(begin.hello.as_ref().unwrap_or(&Hello::default())).await?;
         let (replies, sent) = mpsc::channel(64);
         tokio::spawn(self.inbound.clone().serve(from, begin, frames, replies));
         Ok(Response::new(ReceiverStream::new(sent)))
@@ -166,9 +173,11 @@ fn sleeping(region: &SleepingRegion) -> (RegionId, Sleep) {
     (RegionId(region.region), Sleep { term: region.term, last: region.last })
 }
 
-/// The next frame; an error when none comes for too long. The peer pings more often than that.
-async fn next(frames: &mut Streaming<PeerFrame>) -> Result<Option<Frame>, Status> {
-    match tokio::time::timeout(SILENCE_MAX, frames.message()).await {
+/// A frame; an error when none comes for too long. The peer pings more often than that.
+async fn in_time(
+    coming: impl Future<Output = Result<Option<PeerFrame>, Status>>,
+) -> Result<Option<Frame>, Status> {
+    match tokio::time::timeout(SILENCE_MAX, coming).await {
         Ok(frame) => Ok(frame?.and_then(|frame| frame.frame)),
         Err(_) => Err(Status::deadline_exceeded("nothing was heard for a second")),
     }
@@ -180,6 +189,7 @@ struct Incoming {
     peers: Peers,
     catalog: CatalogCell,
     mailbox: Mailbox,
+    cuts: Cuts,
     metrics: Arc<Metrics>,
     budget: Budget,
 }
@@ -192,7 +202,7 @@ impl Incoming {
     ) -> Result<(), Status> {
         let mut answered = Instant::now();
         let (mut parts, mut seen) = (Vec::new(), 0);
-        while let Some(frame) = next(frames).await? {
+        while let Some(frame) = self.next(frames).await? {
             self.peers.recheck(self.from, &self.catalog, &mut seen).map_err(Status::failed_precondition)?;
             self.peers.heard(self.from);
             match frame {
@@ -206,13 +216,22 @@ impl Incoming {
                 Frame::Hello(_) => return Err(Status::failed_precondition("a second handshake")),
             }
             // Not for pings alone: on a slow link they come late, behind what was sent before them.
-            if ANSWER_INTERVAL <= answered.elapsed() {
+            if ANSWER_INTERVAL <= answered.elapsed() && !self.cuts.is_cut_to(self.from) {
                 answered = Instant::now();
                 // A peer that does not read its answers will find them missing, and connect anew.
                 let _ = replies.try_send(Ok(PeerReply { reply: Some(Reply::Pong(Pong {})) }));
             }
         }
         Ok(())
+    }
+
+    async fn next(&self, frames: &mut Streaming<PeerFrame>) -> Result<Option<Frame>, Status> {
+        in_time(async {
+            let frame = frames.message().await;
+            self.cuts.until_open_from(self.from).await;
+            frame
+        })
+        .await
     }
 
     /// Puts a long message together from its parts, which follow each other.

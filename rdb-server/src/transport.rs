@@ -6,6 +6,7 @@
 
 use crate::budget::{Budget, Share};
 use crate::disk::{Disk, Room};
+use crate::faults::Cuts;
 use crate::mailbox::{Event, Mailbox};
 use crate::metrics::Metrics;
 use crate::shared::CatalogCell;
@@ -345,6 +346,7 @@ pub(crate) struct Links {
     pub(crate) catalog: CatalogCell,
     pub(crate) mailbox: Mailbox,
     pub(crate) disk: Disk,
+    pub(crate) cuts: Cuts,
 }
 
 /// Queues that wait for their tasks: the transport exists before the log writer, whose position the tasks announce.
@@ -414,10 +416,12 @@ async fn exchange(
     let mut seen = 0;
     let (hears, mut heard) = tokio::sync::watch::channel(Instant::now());
     // In a task of its own: the peer is heard also while a long message leaves.
-    let mut listening = Listening(tokio::spawn(listen(node, replies, links.peers.clone(), hears)));
+    let mut listening = Listening(tokio::spawn(listen(node, replies, links.clone(), hears)));
     loop {
+        // What cannot leave waits, as it would for TCP; the pings below find out when it can again, or never will.
+        let cut = links.cuts.is_cut_to(node);
         tokio::select! {
-            taken = outgoing.recv_many(&mut waiting, MESSAGES_PER_TURN_MAX) => {
+            taken = outgoing.recv_many(&mut waiting, MESSAGES_PER_TURN_MAX), if !cut => {
                 if taken == 0 {
                     return Ok(());
                 }
@@ -434,9 +438,11 @@ async fn exchange(
                 if SILENCE_MAX < silent_since.elapsed() {
                     return Err("nothing was heard for a second".to_owned());
                 }
-                let log_position = links.introduction.log.synced_position();
-                let ping = Ping { log_position, disk: links.disk.room() as u32 };
-                send(&frames, Frame::Ping(ping)).await?;
+                if !links.cuts.is_cut_to(node) {
+                    let log_position = links.introduction.log.synced_position();
+                    let ping = Ping { log_position, disk: links.disk.room() as u32 };
+                    send(&frames, Frame::Ping(ping)).await?;
+                }
             }
         }
     }
@@ -455,13 +461,14 @@ impl Drop for Listening {
 async fn listen(
     node: NodeId,
     mut replies: Streaming<PeerReply>,
-    peers: Peers,
+    links: Links,
     hears: tokio::sync::watch::Sender<Instant>,
 ) -> String {
     loop {
         match replies.message().await {
             Ok(Some(_)) => {
-                peers.heard(node);
+                links.cuts.until_open_from(node).await;
+                links.peers.heard(node);
                 hears.send_replace(Instant::now());
             }
             Ok(None) => return "the peer ended the connection".to_owned(),
@@ -484,6 +491,9 @@ async fn connect(
     address: &str,
     links: &Links,
 ) -> Result<(mpsc::Sender<PeerFrame>, Streaming<PeerReply>), String> {
+    tokio::time::timeout(CONNECT_TIMEOUT, links.cuts.until_whole(node))
+        .await
+        .map_err(|_| "cut off from it by a fault call".to_owned())?;
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|error| format!("'{address}' is no address: {error}"))?
         .connect_timeout(CONNECT_TIMEOUT)

@@ -59,12 +59,14 @@ say_if_busy() {
 
 # --- one node
 
+# Writes a node's configuration, with the lines of NODE_OPTIONS where that is set.
 write_node_config() {
   local folder=$1 base=$2 node=$3 peer
   {
     printf 'cluster_id = "demo"\nnode_id = %d\ndata_dir = "%s"\n' "$node" "$folder/node-$node"
     printf 'listen_client = "%s"\nlisten_peer = "%s"\nlisten_http = "%s"\n' \
       "$(client_address "$base" "$node")" "$(peer_address "$base" "$node")" "$(http_address "$base" "$node")"
+    if [[ -n ${NODE_OPTIONS:-} ]]; then printf '%s\n' "$NODE_OPTIONS"; fi
     for peer in "${NODES[@]}"; do
       printf '\n[[nodes]]\nid = %d\nclient = "%s"\npeer = "%s"\n' \
         "$peer" "$(client_address "$base" "$peer")" "$(peer_address "$base" "$peer")"

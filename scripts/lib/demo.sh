@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# ./x demo and ./x demo --check: a three-node cluster to play with and to judge.
+# ./x demo and ./x demo --check: a three-node cluster to play with and to judge. At a terminal the demo ends in its prompt,
+# rdb shell --demo, which can also kill, start and cut off the nodes.
 
 readonly DEMO=$ROOT/demo-data
 readonly DEMO_NAMESPACE=demo
@@ -13,7 +14,7 @@ readonly WRONG_VALUE=99
 # --- ./x demo
 
 demo_start() {
-  local living base missing
+  local living base missing NODE_OPTIONS='fault_calls = true'
   living=$(living_nodes "$DEMO")
   if [[ -n $living ]]; then
     base=$(<"$DEMO/port-base")
@@ -27,7 +28,31 @@ demo_start() {
     base=${FLAREDB_DEMO_PORT_BASE:-7100}
     demo_start_all "$base"
   fi
-  demo_say_next "$base"
+  if [[ -t 0 && -t 1 ]]; then
+    demo_prompt "$base"
+  else
+    demo_say_next "$base"
+  fi
+}
+
+# Ends this script in the demo's prompt, so that Ctrl-C there is the prompt's alone.
+demo_prompt() {
+  local base=$1
+  if [[ -z ${RDB:-} ]]; then demo_find_programs; fi
+  demo_say_nodes "$base"
+  demo_say_prompt
+  trap - INT TERM HUP
+  exec "$RDB" shell --demo "$DEMO"
+}
+
+# The programs that the nodes were started with, if they are still there.
+demo_find_programs() {
+  local folder=${FLAREDB_BIN_DIR:-target/release}
+  if [[ -x $folder/rdb && -x $folder/rdb-server ]]; then
+    RDB=$folder/rdb
+  else
+    cluster_programs
+  fi
 }
 
 demo_start_all() {
@@ -81,15 +106,34 @@ has_namespace() {
   grep -qw -- "$name" <<<"$names" || "$RDB" ns create "$name"
 }
 
-demo_say_next() {
-  local base=$1 node rdb
-  rdb=${RDB:-${FLAREDB_BIN_DIR:-target/release}/rdb}
-  rdb=${rdb#"$ROOT/"}
+demo_say_nodes() {
+  local base=$1 node
   echo
   for node in "${NODES[@]}"; do
     printf '  node-%d  clients %s   http://%s   pid %s\n' \
       "$node" "$(client_address "$base" "$node")" "$(http_address "$base" "$node")" "$(node_pid "$DEMO" "$node" || echo -)"
   done
+}
+
+# What to type at the prompt that follows.
+demo_say_prompt() {
+  printf '\n  The cluster may lose 1 of its 3 nodes and go on. Try, at this prompt:\n\n'
+  say_try "status" "how the cluster is"
+  say_try "put $DEMO_NAMESPACE hello world" ""
+  say_try "\\kill 1" "crash a node: the leaders move ..."
+  say_try "get $DEMO_NAMESPACE hello" "... and you are answered still"
+  say_try "\\start 1" "bring it back"
+  say_try "\\partition 1|2,3" "cut it off; \\heal mends that"
+  say_try "help" "all that can be typed; Ctrl-D leaves, and the nodes run on"
+  echo
+}
+
+# What to type in a shell.
+demo_say_next() {
+  local base=$1 rdb
+  rdb=${RDB:-${FLAREDB_BIN_DIR:-target/release}/rdb}
+  rdb=${rdb#"$ROOT/"}
+  demo_say_nodes "$base"
   printf '\n  The cluster may lose 1 of its 3 nodes and go on. Try:\n\n'
   printf '    export FLAREDB_ENDPOINTS=%s\n' "$(cluster_endpoints "$base")"
   say_try "$rdb status" "how the cluster is"
@@ -98,7 +142,7 @@ demo_say_next() {
   say_try "$rdb cas --help" "change a key only if nobody else did"
   say_try "kill -9 \$(cat demo-data/node-1.pid)" "crash a node ..."
   say_try "$rdb get $DEMO_NAMESPACE hello" "... and be answered still"
-  say_try "./x demo" "start what is not running"
+  say_try "./x demo" "start what is not running; at a terminal, open a prompt"
   say_try "./x demo --stop" "stop all of it; the data stays"
   echo
 }

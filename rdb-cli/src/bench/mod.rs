@@ -25,7 +25,7 @@ use std::time::Duration;
 use target::Target;
 use workload::Workload;
 
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub(crate) struct BenchArgs {
     /// Callers, each with one request on its way
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=100_000))]

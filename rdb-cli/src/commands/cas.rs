@@ -8,7 +8,7 @@ use rdb_client::{CasOutcome, Expect, Version};
 use serde::Serialize;
 use std::ffi::OsString;
 
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 #[command(
     override_usage = "rdb cas <NS> <KEY> <--absent|--present|--expect VALUE|--version VERSION> <VALUE|-|--delete>",
     group(clap::ArgGroup::new("expected").required(true)),

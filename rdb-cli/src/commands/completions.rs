@@ -4,9 +4,17 @@ use crate::args::Args;
 use crate::output::Answer;
 use clap::CommandFactory;
 
-#[derive(Debug, clap::Args)]
+const EXAMPLES: &str = "Examples:
+  rdb completions bash > ~/.local/share/bash-completion/completions/rdb
+  rdb completions zsh > ~/.zfunc/_rdb            with fpath+=~/.zfunc before compinit in ~/.zshrc
+  rdb completions fish > ~/.config/fish/completions/rdb.fish
+
+Namespaces and nodes, which the cluster knows, are completed by rdb shell.";
+
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct CompletionsArgs {
-    /// For bash: rdb completions bash > ~/.local/share/bash-completion/completions/rdb
+    /// Which shell
     #[arg(value_enum)]
     shell: clap_complete::Shell,
 }

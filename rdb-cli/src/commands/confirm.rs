@@ -2,6 +2,7 @@
 
 use crate::exit::{Class, Failure};
 use crate::output::complain;
+use rustix::event::{PollFd, PollFlags, poll};
 use std::io::IsTerminal;
 
 /// Says what is about to happen, and goes on only if `word` is typed.
@@ -12,9 +13,17 @@ pub(super) fn confirm(what: &str, word: &str) -> Result<(), Failure> {
     }
     complain(&format!("This {what}. There is no way back.\nType {word} to go on: "));
     let mut line = String::new();
-    let read = std::io::stdin().read_line(&mut line);
+    let read =
+        until_typed().inspect_err(|_| complain("\n")).and_then(|()| std::io::stdin().read_line(&mut line));
     if read.is_err() || line.trim() != word {
         return Err(Failure::new(Class::NotDone, format!("that is not {word}; nothing was deleted")));
     }
+    Ok(())
+}
+
+/// Waits for a line, or fails at Ctrl-C where that does not end the process: a read would go on waiting.
+fn until_typed() -> std::io::Result<()> {
+    let stdin = std::io::stdin();
+    poll(&mut [PollFd::new(&stdin, PollFlags::IN)], None)?;
     Ok(())
 }

@@ -16,7 +16,7 @@ const EXAMPLES: &str = "Examples:
   rdb del fruit --range a b             the keys from a on that come before b
   rdb del fruit --range m ''            the keys from m on";
 
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 #[command(after_help = EXAMPLES, group(clap::ArgGroup::new("what").required(true)))]
 pub(crate) struct DelArgs {
     /// The namespace

@@ -10,7 +10,7 @@ use serde::Serialize;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub(crate) struct GetArgs {
     /// The namespace
     #[arg(value_name = "NS")]

@@ -21,6 +21,7 @@ use std::ffi::OsString;
 use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(crate) async fn run(args: Args) -> Result<Answer, Failure> {
     match &args.command {
@@ -34,6 +35,7 @@ pub(crate) async fn run(args: Args) -> Result<Answer, Failure> {
         Command::Status => status::run(&args).await,
         Command::Bench(command) => bench::run(&args, command).await,
         Command::Completions(command) => Ok(completions::run(command)),
+        Command::Shell(_) => Err(Failure::usage("this is the shell already")),
     }
 }
 
@@ -42,11 +44,20 @@ fn bytes(argument: &OsString) -> Bytes {
     argument.clone().into_vec().into()
 }
 
+/// Whether stdin brings a shell's lines, and so no values.
+pub(crate) static STDIN_IS_TAKEN: AtomicBool = AtomicBool::new(false);
+
 /// The value from the command line, from stdin where it is `-`, or from a file.
 fn read_value(argument: Option<&OsString>, file: Option<&Path>) -> Result<Bytes, Failure> {
     let read = match (argument, file) {
         (_, Some(file)) => {
             std::fs::read(file).map_err(|error| format!("cannot read {}: {error}", file.display()))
+        }
+        (Some(argument), None) if argument == "-" && STDIN_IS_TAKEN.load(Ordering::Relaxed) => {
+            return Err(Failure::usage(
+                "the shell reads its own lines from stdin, so nothing else can come from there",
+            )
+            .hint("write it in the line, in quotes, or name a file"));
         }
         (Some(argument), None) if argument == "-" => {
             let mut value = Vec::new();

@@ -8,7 +8,7 @@ use clap::{Subcommand, ValueEnum};
 use rdb_client::{Mode, NamespaceStatus, RegionStatus};
 use serde::Serialize;
 
-#[derive(Debug, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub(crate) enum NsCommand {
     /// Create a namespace
     Create {

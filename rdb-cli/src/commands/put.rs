@@ -9,7 +9,7 @@ use serde::Serialize;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub(crate) struct PutArgs {
     /// The namespace
     #[arg(value_name = "NS")]

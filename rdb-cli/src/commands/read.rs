@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use rdb_client::{Client, Consistency, Namespace, Served};
 use std::time::Duration;
 
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub(super) struct ReadArgs {
     /// How the read is to be served
     #[arg(long, value_enum, default_value_t = ConsistencyArg::Linearizable)]

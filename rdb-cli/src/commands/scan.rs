@@ -23,7 +23,7 @@ const EXAMPLES: &str = "Examples:
   rdb scan fruit --prefix basket/ --count how many there are
   rdb -o json scan fruit | jq -r .key     one JSON object a line";
 
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ScanArgs {
     /// The namespace

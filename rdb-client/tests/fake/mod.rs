@@ -62,6 +62,8 @@ pub struct World {
     pub messages: AtomicU64,
     /// Operations in them.
     pub operations: AtomicU64,
+    /// Times that a node was asked for the cluster's status: once for each client that connects, at least.
+    pub statuses: AtomicU64,
     /// Milliseconds that every answer takes.
     pub delay_ms: AtomicU64,
     /// Acknowledges writes without applying them.
@@ -815,6 +817,7 @@ fn not_found(name: &str) -> v1::Error {
 #[tonic::async_trait]
 impl v1::cluster_server::Cluster for Service {
     async fn status(&self, _: Request<v1::StatusRequest>) -> Result<Response<v1::StatusResponse>, Status> {
+        self.world.statuses.fetch_add(1, Ordering::Relaxed);
         let state = self.world.state.lock();
         let nodes = state.addresses.iter().map(|(id, address)| v1::Node {
             id: *id,
@@ -832,6 +835,7 @@ impl v1::cluster_server::Cluster for Service {
             namespaces: state.namespaces.keys().filter_map(|name| state.namespace(name)).collect(),
             meta_leader: state.leader,
             version: "0.0.0".into(),
+            ..v1::StatusResponse::default()
         }))
     }
 }

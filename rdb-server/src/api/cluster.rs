@@ -25,6 +25,8 @@ impl Cluster for ClusterService {
             namespaces: describe_all(shared),
             meta_leader: meta.and_then(|view| view.leader()).map_or(0, |leader| leader.0),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            disk_full: shared.disk.room() != Room::Enough,
+            disk_available_bytes: shared.disk.available_bytes(),
         }))
     }
 }

@@ -84,6 +84,9 @@ pub struct Flags {
     /// Free bytes on the disk below which writes are refused; deletes, below a quarter of that
     #[arg(long, env = "FLAREDB_DISK_RESERVE_BYTES")]
     pub disk_reserve_bytes: Option<u64>,
+    /// Whether anyone who reaches the node may cut it off from others, for demonstrations on loopback: true or false
+    #[arg(long, env = "FLAREDB_FAULT_CALLS")]
+    pub fault_calls: Option<bool>,
     /// What is logged: error, warn, info, debug, trace, or directives such as info,rdb_core=debug
     #[arg(long, env = "FLAREDB_LOG")]
     pub log: Option<String>,
@@ -170,6 +173,8 @@ pub struct Config {
     pub snapshot_bytes_per_second: u64,
     /// Free bytes on the disk below which writes are refused.
     pub disk_reserve_bytes: u64,
+    /// Whether the node can be cut off from others by a call.
+    pub fault_calls: bool,
     /// What is logged.
     pub log: String,
     /// How it is logged.
@@ -202,6 +207,7 @@ impl Default for Config {
             log_keep_seconds: 3_600,
             snapshot_bytes_per_second: 64 << 20,
             disk_reserve_bytes: 256 << 20,
+            fault_calls: false,
             log: "info".to_owned(),
             log_format: LogFormat::Text,
         }
@@ -230,6 +236,14 @@ pub enum ConfigError {
     /// The options do not fit together.
     #[error("the configuration is wrong: {0}")]
     Invalid(String),
+}
+
+/// Whether an address, `host:port`, can be reached from this machine alone.
+fn is_loopback(address: &str) -> bool {
+    match address.parse::<SocketAddr>() {
+        Ok(address) => address.ip().is_loopback(),
+        Err(_) => address.rsplit_once(':').is_some_and(|(host, _)| host == "localhost"),
+    }
 }
 
 fn parse_member(text: &str) -> Result<Member, String> {
@@ -291,6 +305,7 @@ impl Config {
         set(&mut self.log_keep_seconds, flags.log_keep_seconds);
         set(&mut self.snapshot_bytes_per_second, flags.snapshot_bytes_per_second);
         set(&mut self.disk_reserve_bytes, flags.disk_reserve_bytes);
+        set(&mut self.fault_calls, flags.fault_calls);
         set(&mut self.log, flags.log);
         set(&mut self.log_format, flags.log_format);
     }
@@ -351,7 +366,33 @@ impl Config {
                 self.snapshot_bytes_per_second
             ));
         }
-        Ok(())
+        self.check_fault_calls()
+    }
+
+    /// Whoever can call may cut the cluster to pieces, so nobody outside this machine may be able to.
+    fn check_fault_calls(&self) -> Result<(), ConfigError> {
+        if !self.fault_calls {
+            return Ok(());
+        }
+        let listens = [
+            ("listen_client", self.listen_client),
+            ("listen_peer", self.listen_peer),
+            ("listen_http", self.listen_http),
+        ];
+        let listens = listens.map(|(option, address)| (option, address.to_string()));
+        let members = self.nodes.iter().flat_map(|member| {
+            [
+                ("the client address of a node", member.client.clone()),
+                ("a node's peer address", member.peer.clone()),
+            ]
+        });
+        match listens.into_iter().chain(members).find(|(_, address)| !is_loopback(address)) {
+            None => Ok(()),
+            Some((what, address)) => Err(ConfigError::Invalid(format!(
+                "fault_calls is for demonstrations on one machine, and {what} is {address}, which others may reach: use \
+                 127.0.0.1 for all addresses, or leave fault_calls out"
+            ))),
+        }
     }
 
     /// This node.
@@ -448,7 +489,7 @@ mod tests {
             let explained = text.lines().any(|line| line.starts_with(option) || line.contains("[[nodes]]"));
             assert!(explained, "{option}");
         }
-        assert_eq!(table.len(), 24, "an option is missing from config/node.toml or from this count");
+        assert_eq!(table.len(), 25, "an option is missing from config/node.toml or from this count");
     }
 
     /// A leader that sleeps promises nothing, so its lease must have run out by then.
@@ -499,6 +540,31 @@ mod tests {
             Config { data_dir: PathBuf::new(), ..good.clone() },
         ] {
             assert!(bad.check().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn fault_calls_are_for_loopback_alone() {
+        let good = Config {
+            cluster_id: "c".to_owned(),
+            node_id: 1,
+            data_dir: "d".into(),
+            nodes: vec![parse_member("1,localhost:1,127.0.0.1:2").unwrap()],
+            fault_calls: true,
+            ..Config::default()
+        };
+        assert!(good.check().is_ok());
+        let anywhere: SocketAddr = "0.0.0.0:1".parse().unwrap();
+        for bad in [
+            Config { listen_client: anywhere, ..good.clone() },
+            Config { listen_peer: anywhere, ..good.clone() },
+            Config { listen_http: anywhere, ..good.clone() },
+            Config { nodes: vec![parse_member("1,10.0.0.1:1,127.0.0.1:2").unwrap()], ..good.clone() },
+            Config { nodes: vec![parse_member("1,127.0.0.1:1,node-1:2").unwrap()], ..good.clone() },
+        ] {
+            let error = bad.check().unwrap_err().to_string();
+            assert!(error.contains("fault_calls is for demonstrations"), "{error}");
+            assert!(Config { fault_calls: false, ..bad }.check().is_ok());
         }
     }
 }

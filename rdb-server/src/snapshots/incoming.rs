@@ -2,6 +2,7 @@
 //! raft loop is told. What has come outlives its connection for a while, so that the sender can go on with it.
 
 use crate::disk::{Disk, Room};
+use crate::faults::Cuts;
 use crate::mailbox::{Event, Mailbox};
 use crate::regions::Regions;
 use crate::shared::CatalogCell;
@@ -46,6 +47,7 @@ pub(crate) struct Inbound {
     pub(crate) mailbox: Mailbox,
     disk: Disk,
     installer: Installer,
+    cuts: Cuts,
     transfers: Arc<Mutex<BTreeMap<(NodeId, RegionId), Transfer>>>,
     slots: Arc<Semaphore>,
 }
@@ -68,9 +70,10 @@ impl Inbound {
         mailbox: Mailbox,
         disk: Disk,
         installer: Installer,
+        cuts: Cuts,
     ) -> Self {
         let slots = Arc::new(Semaphore::new(INBOUND_MAX));
-        Self { inbox, regions, catalog, mailbox, disk, installer, transfers: Arc::default(), slots }
+        Self { inbox, regions, catalog, mailbox, disk, installer, cuts, transfers: Arc::default(), slots }
     }
 
     /// Serves one connection, whose handshake was good, until the snapshot has come and was taken in or refused.
@@ -108,12 +111,15 @@ impl Inbound {
         };
         loop {
             let have = SnapshotHave { chunks: transfer.have };
-            let told = replies.send(Ok(SnapshotReply { reply: Some(Reply::Have(have)) })).await;
-            let next = match told {
-                Ok(()) => tokio::time::timeout(PATIENCE, frames.message()).await,
-                Err(_) => Ok(Ok(None)),
-            };
-            let Ok(Ok(Some(SnapshotFrame { frame: Some(frame) }))) = next else {
+            let next = tokio::time::timeout(PATIENCE, async {
+                self.cuts.until_open_to(from).await;
+                let reply = SnapshotReply { reply: Some(Reply::Have(have)) };
+                replies.send(Ok(reply)).await.ok()?;
+                let frame = frames.message().await;
+                self.cuts.until_open_from(from).await;
+                frame.ok()?
+            });
+            let Ok(Some(SnapshotFrame { frame: Some(frame) })) = next.await else {
                 self.keep(from, region, transfer);
                 return Err(Status::unavailable("the connection was lost"));
             };

@@ -1,6 +1,7 @@
 //! Sends snapshots: the data is read as of one moment and leaves in chunks, each confirmed. What is not confirmed is
 //! kept, so that a connection that breaks is made anew and the snapshot goes on where it was.
 
+use crate::faults::Cuts;
 use crate::mailbox::{Event, Mailbox};
 use crate::regions::RegionView;
 use crate::shared::Stopping;
@@ -159,10 +160,11 @@ async fn send(
         message: message.encode_to_vec().into(),
     };
     let mut source = Source::new(reader);
+    let receiver = Addressee { node: snapshot.to, address, cuts: &links.cuts };
     let mut attempts = 0;
     loop {
         let before = source.confirmed;
-        let reason = match attempt(&mut source, &begin, address, throttle).await {
+        let reason = match attempt(&mut source, &begin, &receiver, throttle).await {
             Ok(SnapshotDone { taken: true, .. }) => return Ok(source.bytes),
             Ok(SnapshotDone { reason, .. }) => return Err(reason),
             Err(Failed::ForGood(reason)) => return Err(reason),
@@ -245,14 +247,21 @@ impl<'d> Source<'d> {
     }
 }
 
+/// Who gets the snapshot, and where.
+struct Addressee<'a> {
+    node: NodeId,
+    address: &'a str,
+    cuts: &'a Cuts,
+}
+
 /// One connection's life.
 async fn attempt(
     source: &mut Source<'_>,
     begin: &SnapshotBegin,
-    address: &str,
+    receiver: &Addressee<'_>,
     throttle: &Throttle,
 ) -> Result<SnapshotDone, Failed> {
-    let mut connection = Connection::open(begin, address).await?;
+    let mut connection = Connection::open(begin, receiver).await?;
     let have = connection.hear(SILENCE_MAX).await?;
     match have {
         Reply::Have(have) => source.confirm(have.chunks)?,
@@ -286,14 +295,17 @@ async fn attempt(
     }
 }
 
-struct Connection {
+struct Connection<'a> {
+    receiver: &'a Addressee<'a>,
     frames: mpsc::Sender<SnapshotFrame>,
     replies: Streaming<SnapshotReply>,
 }
 
-impl Connection {
-    async fn open(begin: &SnapshotBegin, address: &str) -> Result<Self, Failed> {
-        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+impl<'a> Connection<'a> {
+    async fn open(begin: &SnapshotBegin, receiver: &'a Addressee<'a>) -> Result<Self, Failed> {
+        let whole = receiver.cuts.until_whole(receiver.node);
+        tokio::time::timeout(CONFIRM_TIMEOUT, whole).await.map_err(lost)?;
+        let endpoint = Endpoint::from_shared(format!("http://{}", receiver.address))
             .map_err(|error| Failed::ForGood(error.to_string()))?
             .connect_timeout(SILENCE_MAX)
             .tcp_nodelay(true)
@@ -306,16 +318,24 @@ impl Connection {
         let _ = frames.try_send(first);
         let opened = tokio::time::timeout(CONFIRM_TIMEOUT, client.snapshot(ReceiverStream::new(sent))).await;
         let replies = opened.map_err(lost)?.map_err(|status| lost(status.message()))?.into_inner();
-        Ok(Self { frames, replies })
+        Ok(Self { receiver, frames, replies })
     }
 
     async fn say(&self, frame: Frame) -> Result<(), Failed> {
-        let sent = self.frames.send(SnapshotFrame { frame: Some(frame) });
+        let sent = async {
+            self.receiver.cuts.until_open_to(self.receiver.node).await;
+            self.frames.send(SnapshotFrame { frame: Some(frame) }).await
+        };
         tokio::time::timeout(CONFIRM_TIMEOUT, sent).await.map_err(lost)?.map_err(lost)
     }
 
     async fn hear(&mut self, patience: Duration) -> Result<Reply, Failed> {
-        let reply = tokio::time::timeout(patience, self.replies.message()).await.map_err(lost)?;
+        let heard = async {
+            let reply = self.replies.message().await;
+            self.receiver.cuts.until_open_from(self.receiver.node).await;
+            reply
+        };
+        let reply = tokio::time::timeout(patience, heard).await.map_err(lost)?;
         let reply = reply.map_err(|status| lost(status.message()))?.and_then(|reply| reply.reply);
         reply.ok_or_else(|| lost("the receiver ended the connection"))
     }

@@ -2,7 +2,7 @@
 
 mod form;
 
-use super::read_value;
+use super::{STDIN_IS_TAKEN, read_value};
 use crate::args::Args;
 use crate::exit::Failure;
 use crate::output::{Answer, JsonKey, JsonValue, complain, readable, table};
@@ -12,6 +12,7 @@ use serde::Serialize;
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 
 const HELP: &str = r#"The transaction is JSON:
   {
@@ -35,7 +36,7 @@ Examples:
   echo '{"if": [{"key": "a", "absent": true}], "then": [{"put": {"key": "a", "value": "1"}}]}' | rdb txn jobs
   rdb -o json txn jobs take.json | jq .held"#;
 
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 #[command(after_help = HELP)]
 pub(crate) struct TxnArgs {
     /// The namespace
@@ -93,7 +94,7 @@ pub(crate) async fn run(args: &Args, txn: &TxnArgs) -> Result<Answer, Failure> {
 fn read(txn: &TxnArgs) -> Result<Form, Failure> {
     let stdin = OsString::from("-");
     let file = txn.file.as_deref().filter(|file| *file != stdin.as_os_str());
-    if file.is_none() && std::io::stdin().is_terminal() {
+    if file.is_none() && std::io::stdin().is_terminal() && !STDIN_IS_TAKEN.load(Ordering::Relaxed) {
         complain(
             "The transaction is read from here; Ctrl-D ends it, and rdb txn --help shows how one is written.\n",
         );

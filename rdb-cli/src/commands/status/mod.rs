@@ -1,0 +1,156 @@
+//! `rdb status`: first in words what the cluster may still lose and what to do, then the tables.
+//!
+//! `survey` asks all nodes, `verdict` finds the words, and here they are printed.
+
+mod survey;
+#[cfg(test)]
+mod tests;
+mod verdict;
+
+pub(crate) use survey::{Node, Survey, ask};
+
+use super::ns::{NamespaceJson, namespace_table};
+use crate::args::Args;
+use crate::exit::Failure;
+use crate::output::{Answer, Paint, table};
+use serde::Serialize;
+use verdict::{Health, Problem, Verdict, duration, judge};
+
+pub(crate) const EXIT_CODES: &str = "Exit status:
+  0  healthy
+  1  degraded: it serves, and less than usual may go wrong
+  3  unavailable: no majority, or something has no leader
+  5  no node answers";
+
+const EXIT_DEGRADED: u8 = 1;
+const EXIT_UNAVAILABLE: u8 = 3;
+
+#[derive(Serialize)]
+struct Json {
+    health: Health,
+    summary: String,
+    /// What to do first.
+    action: Option<String>,
+    may_lose: usize,
+    problems: Vec<Problem>,
+    cluster_id: String,
+    answered_by: u64,
+    version: String,
+    meta_leader: Option<u64>,
+    nodes: Vec<NodeJson>,
+    namespaces: Vec<NamespaceJson>,
+}
+
+#[derive(Serialize)]
+struct NodeJson {
+    id: u64,
+    client_address: String,
+    peer_address: String,
+    /// For the other nodes.
+    reachable: bool,
+    silence_ms: u64,
+    regions_led: u64,
+    state: &'static str,
+    /// Null: the node did not answer.
+    entries_behind: Option<u64>,
+    disk_available_bytes: Option<u64>,
+}
+
+pub(crate) async fn run(args: &Args) -> Result<Answer, Failure> {
+    let survey = ask(&args.connect().await?).await?;
+    let verdict = judge(&survey);
+    let text = describe(&survey, &verdict, Paint::for_stdout());
+    let code = match verdict.health {
+        Health::Healthy => 0,
+        Health::Degraded => EXIT_DEGRADED,
+        Health::Unavailable => EXIT_UNAVAILABLE,
+    };
+    Ok(Answer::new(text, &to_json(&survey, verdict)).with_exit_code(code))
+}
+
+fn describe(survey: &Survey, verdict: &Verdict, paint: Paint) -> String {
+    let cluster = &survey.cluster;
+    let mut text = in_words(verdict, paint);
+    let nodes = cluster.nodes.iter().map(|node| {
+        let behind = survey.behind(node.id).map_or_else(|| "?".into(), |(entries, _)| entries.to_string());
+        let role = if node.id == cluster.meta_leader { "catalog" } else { "" };
+        let state = match survey.node(node) {
+            Node::Up => "up".into(),
+            Node::Unseen(why) => format!("not seen from here: {why}"),
+            Node::CutOff => format!("cut off for {}", duration(node.silence_ms)),
+            Node::Down => format!("unreachable for {}", duration(node.silence_ms)),
+        };
+        [
+            node.id.to_string(),
+            node.client_address.clone(),
+            state,
+            node.regions_led.to_string(),
+            behind,
+            role.into(),
+        ]
+    });
+    text += &format!("\n{}", table(["node", "address", "state", "leads", "behind", ""], nodes));
+    if cluster.namespaces.is_empty() {
+        text += "\nno namespaces; rdb ns create NAME  makes one\n";
+    } else {
+        text += &format!("\n{}", namespace_table(&cluster.namespaces));
+    }
+    text += &format!(
+        "\ncluster {}, version {}, as node {} sees it\n",
+        cluster.cluster_id, cluster.version, cluster.answered_by
+    );
+    text
+}
+
+/// The first line says it all; what else is wrong, and what to do, follows.
+fn in_words(verdict: &Verdict, paint: Paint) -> String {
+    let label = format!("{}:", verdict.label);
+    let label = match verdict.health {
+        Health::Healthy => paint.green(&label),
+        Health::Degraded => paint.yellow(&label),
+        Health::Unavailable => paint.red(&label),
+    };
+    let mut text = format!("{label} {}\n", verdict.summary);
+    for (number, problem) in verdict.problems.iter().enumerate() {
+        if number != 0 {
+            text += &format!("also: {}\n", problem.what);
+        }
+        if let Some(next) = &problem.next {
+            text += &format!("{} {next}\n", paint.cyan("next:"));
+        }
+    }
+    text
+}
+
+fn to_json(survey: &Survey, verdict: Verdict) -> Json {
+    let cluster = &survey.cluster;
+    let nodes = cluster.nodes.iter().map(|node| NodeJson {
+        id: node.id,
+        client_address: node.client_address.clone(),
+        peer_address: node.peer_address.clone(),
+        reachable: node.reachable,
+        silence_ms: node.silence_ms,
+        regions_led: node.regions_led,
+        state: match survey.node(node) {
+            Node::Up => "up",
+            Node::Unseen(_) => "unseen",
+            Node::CutOff => "cut_off",
+            Node::Down => "down",
+        },
+        entries_behind: survey.behind(node.id).map(|(entries, _)| entries),
+        disk_available_bytes: survey.disk_available_bytes(node.id),
+    });
+    Json {
+        health: verdict.health,
+        summary: verdict.summary,
+        action: verdict.problems.first().and_then(|problem| problem.next.clone()),
+        may_lose: verdict.may_lose,
+        problems: verdict.problems,
+        cluster_id: cluster.cluster_id.clone(),
+        answered_by: cluster.answered_by,
+        version: cluster.version.clone(),
+        meta_leader: Some(cluster.meta_leader).filter(|leader| *leader != 0),
+        nodes: nodes.collect(),
+        namespaces: cluster.namespaces.iter().map(NamespaceJson::from).collect(),
+    }
+}

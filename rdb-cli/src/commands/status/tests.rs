@@ -1,0 +1,197 @@
+//! The words for made-up clusters. Each world says who hears whom, and what each node would answer about it.
+
+use super::in_words;
+use super::survey::{Survey, merge};
+use super::verdict::{Health, Kind, judge};
+use crate::output::Paint;
+use rdb_client::{ClusterStatus, Mode, NamespaceStatus, NodeStatus, RegionStatus};
+
+/// What node `by` answers of a cluster with one namespace, led by `leader` as it believes.
+fn answer(by: u64, hears: &[bool], leader: u64) -> ClusterStatus {
+    let region = RegionStatus {
+        id: 7,
+        leader,
+        term: 1,
+        commit_index: 5000,
+        applied_index: 5000,
+        members: vec![1, 2, 3],
+    };
+    let node = |(id, hears): (u64, &bool)| NodeStatus {
+        id,
+        client_address: format!("host:{id}"),
+        peer_address: String::new(),
+        reachable: *hears,
+        silence_ms: if *hears { 10 } else { 12_345 },
+        regions_led: 0,
+    };
+    ClusterStatus {
+        cluster_id: "c".into(),
+        answered_by: by,
+        version: "0".into(),
+        meta_leader: leader,
+        disk_full: false,
+        disk_available_bytes: 1 << 30,
+        nodes: (1..).zip(hears).map(node).collect(),
+        namespaces: vec![NamespaceStatus {
+            preferred_leader: 1,
+            name: "fruit".into(),
+            id: 1,
+            mode: Mode::Strong,
+            epoch: 1,
+            era: 1,
+            regions: vec![region],
+        }],
+    }
+}
+
+fn survey(answers: Vec<ClusterStatus>) -> Survey {
+    let reason = "connection refused".to_owned();
+    let silent: Vec<_> = (1..=5).map(|id| (format!("host:{id}"), reason.clone())).collect();
+    merge(answers, &silent).unwrap()
+}
+
+fn words(answers: Vec<ClusterStatus>) -> String {
+    in_words(&judge(&survey(answers)), Paint::for_stream(false))
+}
+
+fn in_demo(mut answers: Vec<ClusterStatus>) -> Vec<ClusterStatus> {
+    for answer in &mut answers {
+        answer.cluster_id = "demo".into();
+    }
+    answers
+}
+
+#[test]
+fn healthy() {
+    let all = |size: usize| (1..=size as u64).map(|by| answer(by, &vec![true; size], 1)).collect();
+    assert_eq!(words(all(3)), "healthy: may lose 1 of 3 nodes\n");
+    assert_eq!(words(all(5)), "healthy: may lose 2 of 5 nodes\n");
+    assert_eq!(words(all(1)), "healthy: one node, which must not be lost\n");
+}
+
+#[test]
+fn a_node_is_down() {
+    let hears = [true, false, true];
+    let answers = || vec![answer(1, &hears, 1), answer(3, &hears, 1)];
+    let text = words(answers());
+    let expected = "degraded: node 2 (host:2) has been unreachable for 12 s; serves, but may lose no more nodes\n\
+                    next: start it again: its log says why it stopped\n";
+    assert_eq!(text, expected);
+    let expected = "next: start it again: ./x demo, or \\start 2 at its prompt\n";
+    assert!(words(in_demo(answers())).ends_with(expected));
+    let five = [true, true, false, true, true];
+    let text = words([1, 2, 4, 5].map(|by| answer(by, &five, 1)).into());
+    assert!(
+        text.starts_with(
+            "degraded: node 3 (host:3) has been unreachable for 12 s; serves, and may lose 1 more node\n"
+        ),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_node_that_hangs_is_not_to_be_started() {
+    let hears = [true, false, true];
+    let silent = [("host:2".to_owned(), "timed out".to_owned())];
+    let survey = merge(in_demo(vec![answer(1, &hears, 1), answer(3, &hears, 1)]), &silent).unwrap();
+    let text = in_words(&judge(&survey), Paint::for_stream(false));
+    assert!(text.starts_with("degraded: node 2 (host:2) has been unreachable for 12 s; "), "{text}");
+    assert!(text.contains("\nnext: it does not even refuse to answer: see whether it hangs"), "{text}");
+    assert!(text.ends_with("\\resume 2 at the demo's prompt, if it was paused there\n"), "{text}");
+}
+
+#[test]
+fn a_node_that_was_never_heard_has_no_time() {
+    let mut alone = answer(1, &[true, false, true], 1);
+    alone.nodes[1].silence_ms = 0;
+    let text = words(vec![alone]);
+    assert!(text.contains("node 2 (host:2) has been unreachable since node 1 started; "), "{text}");
+}
+
+#[test]
+fn no_quorum() {
+    let text = words(in_demo(vec![answer(1, &[true, false, false], 0)]));
+    let expected = "no quorum: no more than 1 of 3 nodes hear each other, and it takes 2; nothing can be written, and only \
+                    stale reads are served\n\
+                    next: start 1 of them again: ./x demo, or \\start N at its prompt\n\
+                    also: node 2 (host:2) has been unreachable for 12 s\n\
+                    also: node 3 (host:3) has been unreachable for 12 s\n";
+    assert_eq!(text, expected);
+    let alone = |by: u64| answer(by, &[by == 1, by == 2, by == 3], 0);
+    let text = words(in_demo(vec![alone(1), alone(2), alone(3)]));
+    assert!(text.contains("\nnext: look at the network between the nodes' peer addresses; \\heal"), "{text}");
+    assert!(
+        text.contains("also: node 2 (host:2) runs, but the others have not heard it for 12 s\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn the_majority_is_believed_and_not_a_node_that_is_cut_off() {
+    // Node 1 led, and does not know yet that the others have elected node 2.
+    let mut old = answer(1, &[true, false, false], 1);
+    let hears = [false, true, true];
+    let mut new = answer(2, &hears, 2);
+    new.namespaces[0].regions[0].term = 2;
+    old.namespaces[0].regions[0].term = 1;
+    let survey = survey(vec![old, answer(3, &hears, 1), new]);
+    assert_eq!(survey.cluster.namespaces[0].regions[0].leader, 2, "the newest term is believed");
+    let verdict = judge(&survey);
+    assert_eq!(verdict.health, Health::Degraded);
+    let expected = "degraded: node 1 (host:1) runs, but the others have not heard it for 12 s; serves, but may lose no more \
+                    nodes\n\
+                    next: look at the network between the nodes' peer addresses\n";
+    assert_eq!(in_words(&verdict, Paint::for_stream(false)), expected);
+}
+
+#[test]
+fn a_node_that_only_we_do_not_reach() {
+    let text = words(vec![answer(1, &[true; 3], 1), answer(3, &[true; 3], 1)]);
+    let expected = "degraded: node 2 (host:2) cannot be reached from here (connection refused), though the others have heard it \
+                    within the last second; serves, but may lose no more nodes\n\
+                    next: ask again in a second, if it may have stopped just now; else look at what lies between this \
+                    machine and host:2\n";
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn namespaces_without_a_leader() {
+    let mut answers = vec![answer(1, &[true; 3], 1), answer(2, &[true; 3], 1), answer(3, &[true; 3], 1)];
+    for answer in &mut answers {
+        answer.namespaces[0].regions[0].leader = 0;
+    }
+    let verdict = judge(&survey(answers.clone()));
+    assert_eq!((verdict.health, verdict.problems[0].kind), (Health::Unavailable, Kind::NoLeader));
+    assert_eq!(verdict.problems[0].namespaces, ["fruit"]);
+    let expected = "no leader: 'fruit' has no leader, and takes no writes until one is elected\n\
+                    next: an election takes about a second: ask again; if this lasts, look at the nodes' logs\n";
+    assert_eq!(in_words(&verdict, Paint::for_stream(false)), expected);
+    for answer in &mut answers {
+        answer.meta_leader = 0;
+    }
+    assert!(words(answers).starts_with("no leader: the catalog and 'fruit' have no leader"));
+}
+
+#[test]
+fn a_full_disk_and_a_node_that_lags() {
+    let mut answers = vec![answer(1, &[true; 3], 1), answer(2, &[true; 3], 1), answer(3, &[true; 3], 1)];
+    answers[2].namespaces[0].regions[0].applied_index = 4001;
+    assert!(words(answers.clone()).starts_with("healthy"), "not worth a word");
+    answers[2].namespaces[0].regions[0].applied_index = 3999;
+    answers[1].disk_full = true;
+    answers[1].disk_available_bytes = 200 << 20;
+    let expected = "degraded: the disk of node 2 (host:2) is full: 200 MiB are left, less than its reserve, and it takes no \
+                    writes; serves, and may lose 1 of 3 nodes\n\
+                    next: make room on that disk; it takes writes again by itself\n\
+                    also: node 3 (host:3) is 1001 entries behind in 'fruit'\n\
+                    next: it catches up by itself: ask again; if the number does not shrink, look at its log and disk\n";
+    assert_eq!(words(answers.clone()), expected);
+    answers[0].namespaces[0].regions[0].applied_index = 0;
+    for answer in &mut answers {
+        answer.nodes[2].reachable = false;
+    }
+    assert!(
+        words(vec![answers[0].clone(), answers[1].clone()]).starts_with("degraded: node 3"),
+        "the worst comes first"
+    );
+}

@@ -1,0 +1,311 @@
+//! `rdb shell` with lines from a pipe: what it prints, how it ends, and what the demo's words do to processes and nodes. The
+//! cluster is the client tests' fake one, and the demo a folder with processes that only look like nodes.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+#[path = "../../rdb-client/tests/fake/mod.rs"]
+mod fake;
+
+use fake::Cluster;
+use rdb_proto::internal::v1::faults_server::{Faults, FaultsServer};
+use rdb_proto::internal::v1::{CutRequest, CutResponse};
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+
+struct Output {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+fn run(program: &Path, endpoints: &str, options: &[&str], lines: &str) -> Output {
+    let mut child = Command::new(program)
+        .arg("shell")
+        .args(options)
+        .env("FLAREDB_ENDPOINTS", endpoints)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A shell that ends early does not read the rest.
+    let _ = child.stdin.take().unwrap().write_all(lines.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    Output {
+        code: output.status.code().unwrap(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+fn shell(cluster: &Cluster, options: &[&str], lines: &str) -> Output {
+    run(Path::new(env!("CARGO_BIN_EXE_rdb")), &cluster.endpoints().join(","), options, lines)
+}
+
+#[test]
+fn lines_are_commands_over_one_connection() {
+    let cluster = Cluster::start(3);
+    let mut lines =
+        "# comments and blank lines are skipped\n\nput test apple 'red and green'\nrdb get test apple\n"
+            .to_owned();
+    for key in 0..50 {
+        lines += &format!("put test key/{key} value\n");
+    }
+    let done = shell(&cluster, &[], &lines);
+    assert_eq!((done.code, done.stderr.as_str()), (0, ""));
+    assert!(
+        done.stdout.starts_with("ok  version 1.1.1\nred and green\nok  version 1.2.1\n"),
+        "{}",
+        done.stdout
+    );
+    assert_eq!(cluster.writes_applied(), 51);
+    let statuses = cluster.world.statuses.load(Ordering::Relaxed);
+    assert!(statuses <= 3, "connected again and again: {statuses}");
+}
+
+#[test]
+fn it_ends_at_the_first_failure_unless_told_otherwise() {
+    let cluster = Cluster::start(1);
+    let lines = "put test a 1\nget test missing\nput test b 1\nput nowhere c 1\n";
+    let ended = shell(&cluster, &[], lines);
+    assert_eq!((ended.code, ended.stdout.as_str()), (1, "ok  version 1.1.1\n"));
+    assert!(ended.stderr.contains("there is no key 'missing'"), "{}", ended.stderr);
+    let went_on = shell(&cluster, &["--keep-going"], lines);
+    assert_eq!((went_on.code, went_on.stdout.as_str()), (1, "ok  version 1.2.1\nok  version 1.3.1\n"));
+    assert!(went_on.stderr.contains("there is no namespace 'nowhere'"), "{}", went_on.stderr);
+    for (line, code) in
+        [("put test 'a 1", 2), ("nonsense", 2), ("put test", 2), ("put nowhere a 1", 3), ("put --help", 0)]
+    {
+        assert_eq!(shell(&cluster, &[], &format!("{line}\n")).code, code, "{line}");
+    }
+    assert_eq!(shell(&cluster, &[], "exit\nnonsense\n").code, 0);
+    assert_eq!(shell(&cluster, &[], "shell\n").code, 2);
+}
+
+#[test]
+fn a_namespace_in_use_is_not_named() {
+    let cluster = Cluster::start(1);
+    let done = shell(&cluster, &[], "use test\nput a 1\nget a\nuse\nget test a\n");
+    assert_eq!((done.code, done.stdout.as_str()), (0, "ok  version 1.1.1\n1\n1\n"), "{}", done.stderr);
+    let unknown = shell(&cluster, &[], "use nowhere\n");
+    assert_eq!(unknown.code, 3);
+    assert!(unknown.stderr.contains("nowhere"), "{}", unknown.stderr);
+    let named = shell(&cluster, &[], "use test\nget test a\n");
+    assert_eq!(named.code, 2);
+    assert!(named.stderr.contains("hint: the namespace is 'test' and need not be named"), "{}", named.stderr);
+}
+
+#[test]
+fn options_hold_for_all_lines_unless_a_line_has_its_own() {
+    let cluster = Cluster::start(1);
+    let done = shell(&cluster, &["-o", "json"], "put test a 1\nget -o table test a\nget test a\n");
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    let (written, rest) = done.stdout.split_once("}\n").unwrap();
+    assert!(written.contains("\"version\": \"1.1.1\""), "{}", done.stdout);
+    assert!(rest.starts_with("1\n{\n"), "{}", done.stdout);
+}
+
+#[test]
+fn stdin_is_for_lines_alone() {
+    let cluster = Cluster::start(1);
+    for line in ["put test a -", "txn test", "txn test -"] {
+        let refused = shell(&cluster, &["--keep-going"], &format!("{line}\nput test b 1\n"));
+        assert_eq!((refused.code, refused.stdout.lines().count()), (2, 1), "{line}: {}", refused.stderr);
+        assert!(refused.stderr.contains("the shell reads its own lines from stdin"), "{}", refused.stderr);
+    }
+    assert_eq!(shell(&cluster, &[], "ns delete test\n").code, 2, "nobody is there to confirm");
+}
+
+#[test]
+fn the_demos_words_need_a_demo() {
+    let cluster = Cluster::start(1);
+    let refused = shell(&cluster, &[], "\\kill 1\n");
+    assert_eq!(refused.code, 2);
+    assert!(refused.stderr.contains("hint: ./x demo"), "{}", refused.stderr);
+    assert!(!shell(&cluster, &[], "help\n").stdout.contains("\\kill"));
+    let nowhere = shell(&cluster, &["--demo", "/nowhere"], "status\n");
+    assert_eq!(nowhere.code, 2);
+    assert!(nowhere.stderr.contains("/nowhere is not a demo's folder"), "{}", nowhere.stderr);
+}
+
+/// A node, and what it was told: to which nothing passes, and from which.
+type Call = (u64, Vec<u64>, Vec<u64>);
+
+/// All that the nodes' fault calls were told.
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<Vec<Call>>>);
+
+struct Node(u64, Told);
+
+#[tonic::async_trait]
+impl Faults for Node {
+    async fn cut(
+        &self,
+        request: tonic::Request<CutRequest>,
+    ) -> Result<tonic::Response<CutResponse>, tonic::Status> {
+        let CutRequest { to, from } = request.into_inner();
+        self.1.0.lock().unwrap().push((self.0, to, from));
+        Ok(tonic::Response::new(CutResponse {}))
+    }
+}
+
+/// A demo of two nodes. Their processes read their configuration for ever; the test answers for them.
+struct Demo {
+    folder: PathBuf,
+    base: u16,
+    told: Told,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Demo {
+    fn new(name: &str) -> Self {
+        let folder =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("demo-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        for node in 1..=2 {
+            std::fs::write(folder.join(format!("node-{node}.toml")), "").unwrap();
+        }
+        let server = folder.join("rdb-server");
+        // As rdb-server is called: with --config and the file.
+        std::fs::write(&server, "#!/bin/sh\nexec tail -f \"$2\"\n").unwrap();
+        std::fs::set_permissions(&server, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let program = folder.join("rdb");
+        let linked = std::fs::hard_link(env!("CARGO_BIN_EXE_rdb"), &program);
+        linked.or_else(|_| std::fs::copy(env!("CARGO_BIN_EXE_rdb"), &program).map(drop)).unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let base = (0..).map(|attempt| 30_000 + attempt * 300).find(|base| all_free(*base)).unwrap();
+        std::fs::write(folder.join("port-base"), format!("{base}\n")).unwrap();
+        Self { folder, base, told: Told::default(), runtime }
+    }
+
+    /// Serves what a node that runs would.
+    fn serve(&self, node: u16) {
+        let (faults, told) =
+            (std::net::SocketAddr::from(([127, 0, 0, 1], self.base + node)), self.told.clone());
+        let service = FaultsServer::new(Node(node.into(), told));
+        self.runtime.spawn(tonic::transport::Server::builder().add_service(service).serve(faults));
+        let http = std::net::TcpListener::bind(("127.0.0.1", self.base + 200 + node)).unwrap();
+        std::thread::spawn(move || {
+            for mut stream in http.incoming().flatten() {
+                let _ = stream.read(&mut [0; 1024]);
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nready\n");
+            }
+        });
+        while std::net::TcpStream::connect(faults).is_err() {
+            std::thread::yield_now();
+        }
+    }
+
+    fn shell(&self, lines: &str) -> Output {
+        let folder = self.folder.to_str().unwrap();
+        run(&self.folder.join("rdb"), "", &["--demo", folder, "--keep-going"], lines)
+    }
+
+    fn pid(&self, node: u64) -> i32 {
+        std::fs::read_to_string(self.folder.join(format!("node-{node}.pid"))).unwrap().trim().parse().unwrap()
+    }
+
+    fn told(&self) -> Vec<Call> {
+        std::mem::take(&mut self.told.0.lock().unwrap())
+    }
+}
+
+fn all_free(base: u16) -> bool {
+    [1, 2, 201, 202].iter().all(|offset| std::net::TcpListener::bind(("127.0.0.1", base + offset)).is_ok())
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        self.shell("\\kill 1\n\\kill 2\n");
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn state(pid: i32) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
+fn runs(pid: i32) -> bool {
+    matches!(state(pid), Some('R' | 'S' | 'D'))
+}
+
+#[test]
+fn nodes_are_started_paused_stopped_and_killed() {
+    let demo = Demo::new("processes");
+    demo.serve(1);
+    let started = demo.shell("\\start 1\n\\start 1\n");
+    let pid = demo.pid(1);
+    assert_eq!(started.stdout, format!("started  node 1 (pid {pid})\n"), "{}", started.stderr);
+    assert_eq!(started.code, 3);
+    assert!(started.stderr.contains(&format!("node 1 runs already (pid {pid})")), "{}", started.stderr);
+    assert!(runs(pid), "it outlives the shell");
+
+    let paused = demo.shell("\\pause 1\n\\pause 1\n\\stop 1\n");
+    assert!(paused.stdout.starts_with("paused  node 1"), "{}", paused.stdout);
+    assert!(
+        paused.stderr.contains("node 1 hangs already") && paused.stderr.contains("\\resume 1"),
+        "{}",
+        paused.stderr
+    );
+    assert_eq!(state(pid), Some('T'));
+    let resumed = demo.shell("\\resume 1\n\\resume 1\n");
+    assert!(resumed.stderr.contains("node 1 does not hang"), "{}", resumed.stderr);
+    assert!(runs(pid));
+
+    let stopped = demo.shell("\\stop 1\n\\stop 1\n\\kill 1\n");
+    assert!(stopped.stdout.starts_with("stopped  node 1"), "{}", stopped.stdout);
+    assert_eq!(stopped.stderr.matches("node 1 is down already").count(), 2, "{}", stopped.stderr);
+    let killed = demo.shell("\\start 1\n\\kill 1\n");
+    assert!(killed.stdout.contains("killed  node 1 (pid "), "{}", killed.stdout);
+    assert_eq!(killed.code, 0, "{}", killed.stderr);
+    let again = demo.pid(1);
+    assert!(matches!(state(again), None | Some('Z')), "it lives on");
+
+    // A pid that has gone to another program is not a node.
+    std::fs::write(demo.folder.join("node-2.pid"), std::process::id().to_string()).unwrap();
+    assert!(demo.shell("\\kill 2\n").stderr.contains("node 2 is down already"));
+    for (wrong, words) in
+        [("\\kill", "takes one node"), ("\\kill 7", "there is no node '7'"), ("\\boom", "there is no \\boom")]
+    {
+        let refused = demo.shell(&format!("{wrong}\n"));
+        assert_eq!(refused.code, 2);
+        assert!(refused.stderr.contains(words), "{}", refused.stderr);
+    }
+}
+
+#[test]
+fn cuts_are_told_to_every_node() {
+    let demo = Demo::new("cuts");
+    demo.serve(1);
+    let cut = demo.shell("\\partition 1 | 2\n");
+    assert_eq!(cut.code, 0, "{}", cut.stderr);
+    let expected =
+        "cut  1 | 2; \\heal  mends it\n      node 2 was not told (it is down); the others keep their side\n";
+    assert_eq!(cut.stdout, expected);
+    assert_eq!(demo.told(), [(1, vec![2], vec![2])]);
+    demo.serve(2);
+    assert_eq!(demo.shell("\\partition 1>2\n").code, 0);
+    let mut told = demo.told();
+    told.sort();
+    assert_eq!(told, [(1, vec![2], vec![]), (2, vec![], vec![1])]);
+    let healed = demo.shell("\\heal\n");
+    assert_eq!((healed.code, healed.stdout.as_str()), (0, "healed  all nodes reach each other again\n"));
+    let mut told = demo.told();
+    told.sort();
+    assert_eq!(told, [(1, vec![], vec![]), (2, vec![], vec![])]);
+    for wrong in ["\\partition", "\\partition 1,2", "\\partition 1|9", "\\heal 1"] {
+        assert_eq!(demo.shell(&format!("{wrong}\n")).code, 2, "{wrong}");
+    }
+    assert!(demo.told().is_empty());
+    // What a node that is started again has forgotten, it is told again.
+    let restarted = demo.shell("\\partition 1|2\n\\start 1\n");
+    assert_eq!(restarted.code, 0, "{}", restarted.stderr);
+    assert_eq!(demo.told().iter().filter(|(node, ..)| *node == 1).count(), 2);
+}
