@@ -5,7 +5,8 @@ use rdb_core::codec::{Corrupt, Reader, put_bytes, put_varint};
 use rdb_core::ids::{Epoch, Era, NamespaceId, NodeId, RegionId};
 use std::collections::BTreeMap;
 
-const FORMAT: u8 = 1;
+/// 2: namespaces have the token that they were created under.
+const FORMAT: u8 = 2;
 
 /// How a namespace keeps its replicas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub struct Namespace {
     pub members: Vec<NodeId>,
     /// The member that should lead it, so that leaders are spread.
     pub preferred_leader: NodeId,
+    /// Of the request that created it, by which that request is known again; 0: it had none.
+    pub token: u64,
 }
 
 /// A node as it first joined. A directory with another store id under the same node id has lost the node's memory.
@@ -161,6 +164,7 @@ fn encode_namespace(namespace: &Namespace) -> Vec<u8> {
     put_varint(&mut out, namespace.preferred_leader.0);
     put_varint(&mut out, namespace.members.len() as u64);
     namespace.members.iter().for_each(|member| put_varint(&mut out, member.0));
+    out.extend_from_slice(&namespace.token.to_be_bytes());
     out
 }
 
@@ -180,5 +184,6 @@ fn decode_namespace(reader: &mut Reader<'_>) -> Result<Namespace, Corrupt> {
     for _ in 0..reader.varint()? {
         members.push(NodeId(reader.varint()?));
     }
-    Ok(Namespace { id, name, mode, epoch, era, region, members, preferred_leader })
+    let token = reader.u64()?;
+    Ok(Namespace { id, name, mode, epoch, era, region, members, preferred_leader, token })
 }
