@@ -272,7 +272,9 @@ const BENCH: &str = "-o json bench --duration 1s --warmup 100ms --keys 500 --cal
 #[test]
 fn bench_measures_and_checks() {
     let cluster = Cluster::start(3);
-    for variant in ["", " --transport unary", " --distribution zipfian --threads 2", " --read-share 0"] {
+    for variant in
+        ["", " --transport unary", " --distribution zipfian --threads 2", " --no-sessions --read-share 0"]
+    {
         let report = rdb(&cluster, &format!("{BENCH}{variant}"));
         assert_eq!(report.code, 0, "{}", report.stderr);
         let report = json(&report);

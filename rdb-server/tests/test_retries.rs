@@ -67,17 +67,38 @@ struct Worker {
     sequence: u64,
 }
 
-async fn open_session(nodes: &[Raw]) -> u64 {
-    until("a session is opened", async || {
-        for raw in nodes {
-            let open = v1::OpenSessionRequest { namespace: NAMESPACE.to_owned(), epoch: 0 };
-            if let Ok(opened) = raw.kv.clone().open_session(timed(open, ATTEMPT_MS)).await {
-                return Some(opened.into_inner().client);
-            }
+/// A node to ask, one after the other, for as long as anything may take.
+struct Turns {
+    began: Instant,
+    turn: usize,
+}
+
+impl Turns {
+    fn new() -> Self {
+        Self { began: Instant::now(), turn: 0 }
+    }
+
+    /// The next node; not as fast as the loop can, since all may be down.
+    async fn next<'n, N>(&mut self, nodes: &'n [N]) -> (usize, &'n N) {
+        assert!(self.began.elapsed() < PATIENCE, "no node answers");
+        if 0 < self.turn && self.turn.is_multiple_of(nodes.len()) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        None
-    })
-    .await
+        let place = self.turn % nodes.len();
+        self.turn += 1;
+        (place, &nodes[place])
+    }
+}
+
+async fn open_session(nodes: &[Raw]) -> u64 {
+    let mut turns = Turns::new();
+    loop {
+        let (_, raw) = turns.next(nodes).await;
+        let open = v1::OpenSessionRequest { namespace: NAMESPACE.to_owned(), epoch: 0 };
+        if let Ok(opened) = raw.kv.clone().open_session(timed(open, ATTEMPT_MS)).await {
+            return opened.into_inner().client;
+        }
+    }
 }
 
 impl Worker {
@@ -114,6 +135,10 @@ impl Worker {
     /// Sends one to two nodes at once, again and again, until it was answered twice. All answers must be the same.
     async fn try_one(&mut self) {
         let cas = self.next();
+        if KEPT < self.kept.len() {
+            // This attempt says that it is no longer waited for.
+            self.dropped = self.kept.pop_front();
+        }
         let mut version = None;
         let (mut answers, mut attempt) = (0, 0);
         let began = Instant::now();
@@ -136,9 +161,6 @@ impl Worker {
         let before = self.kept.back().map(|last| last.version.hlc);
         assert!(before < Some(version.hlc), "versions go back");
         self.kept.push_back(Asked { cas, sequence: self.sequence, version });
-        if KEPT < self.kept.len() {
-            self.dropped = self.kept.pop_front();
-        }
     }
 
     /// The version under which one node says that it was done; `None` if the node cannot say.
@@ -149,7 +171,7 @@ impl Worker {
                 answer.version
             }
             Err(refused) => {
-                assert_ne!(refused.code, v1::Code::SessionExpired, "of {cas:?}: {refused:?}");
+                assert_ne!(refused.code, Code::SessionExpired, "of {cas:?}: {refused:?}");
                 // It may be down: not as fast as the loop can.
                 tokio::time::sleep(Duration::from_millis(5)).await;
                 None
@@ -178,32 +200,29 @@ impl Worker {
     async fn repeat_an_old_one(&self) {
         let place = usize::try_from(self.sequence).unwrap() % self.kept.len();
         let Asked { cas, sequence, version } = self.kept[place].clone();
-        let answer = until("an old one is answered again", async || {
-            for node in 0..self.nodes.len() {
-                if let Some(answer) = self.send(node, &cas, sequence).await {
-                    return Some(answer);
-                }
+        let mut turns = Turns::new();
+        let answer = loop {
+            let (node, _) = turns.next(&self.nodes).await;
+            if let Some(answer) = self.send(node, &cas, sequence).await {
+                break answer;
             }
-            None
-        });
-        assert_eq!(answer.await, version, "{cas:?} was applied again");
+        };
+        assert_eq!(answer, version, "{cas:?} was applied again");
         self.assert_newest().await;
         self.shared.late.fetch_add(1, Ordering::Relaxed);
     }
 
     async fn repeat_a_forgotten_one(&self) {
         let Some(Asked { cas, sequence, .. }) = &self.dropped else { return };
-        let refused = until("a forgotten one is refused", async || {
-            for node in 0..self.nodes.len() {
-                match self.ask(node, cas, *sequence).await {
-                    Ok(answer) => panic!("{cas:?} is not forgotten: {answer:?}"),
-                    Err(refused) if refused.code == v1::Code::SessionExpired => return Some(refused),
-                    Err(_) => {}
-                }
+        let mut turns = Turns::new();
+        let refused = loop {
+            let (node, _) = turns.next(&self.nodes).await;
+            match self.ask(node, cas, *sequence).await {
+                Ok(answer) => panic!("{cas:?} is not forgotten: {answer:?}"),
+                Err(refused) if refused.code == Code::SessionExpired => break refused,
+                Err(_) => {}
             }
-            None
-        })
-        .await;
+        };
         // It was done: who does not know that must not be told otherwise.
         assert_eq!(refused.outcome, v1::Outcome::InDoubt);
         self.assert_newest().await;
@@ -212,15 +231,13 @@ impl Worker {
 
     /// The key is as the last one has left it.
     async fn assert_newest(&self) {
-        let found = until("the key is read", async || {
-            for raw in &self.nodes {
-                if let Ok(found) = raw.get(NAMESPACE, &self.key, ATTEMPT_MS).await {
-                    return Some(found);
-                }
+        let mut turns = Turns::new();
+        let found = loop {
+            let (_, raw) = turns.next(&self.nodes).await;
+            if let Ok(found) = raw.get(NAMESPACE, &self.key, ATTEMPT_MS).await {
+                break found;
             }
-            None
-        })
-        .await;
+        };
         let newest = self.kept.back().unwrap();
         assert_eq!((found.value, found.version), (newest.cas.then_put.clone(), Some(newest.version)));
     }
@@ -364,7 +381,7 @@ async fn a_session_is_forgotten_for_those_that_come_after_it() {
     }
     things.put("other", "the library opens another session").await.unwrap();
     let refused = raw.put_as(NAMESPACE, "key", "again", name, ATTEMPT_MS).await.unwrap_err();
-    assert_eq!((refused.code, refused.outcome), (v1::Code::SessionExpired, v1::Outcome::InDoubt));
+    assert_eq!((refused.code, refused.outcome), (Code::SessionExpired, v1::Outcome::InDoubt));
     support::assert_words(&refused.text, &["not executed now", "read the key"]);
     let found = raw.get(NAMESPACE, "key", ATTEMPT_MS).await.unwrap();
     assert_eq!((found.version, found.value), (Some(written), Some("by name".into())));
