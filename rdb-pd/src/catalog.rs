@@ -5,8 +5,9 @@ use rdb_core::codec::{Corrupt, Reader, put_bytes, put_varint};
 use rdb_core::ids::{Epoch, Era, NamespaceId, NodeId, RegionId};
 use std::collections::BTreeMap;
 
-/// 2: namespaces have the token that they were created under.
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 1;
+/// Of a namespace's record. Format 1 was the same without the token.
+const FORMAT_NAMESPACE: u8 = 2;
 
 /// How a namespace keeps its replicas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,7 +123,8 @@ impl Catalog {
         let mut at = Reader::new("a catalog key", key);
         let kind = at.u8()?;
         let mut reader = Reader::new("a catalog record", value);
-        if reader.u8()? != FORMAT {
+        let known = if kind == b'n' { FORMAT_NAMESPACE } else { FORMAT };
+        if reader.u8()? != known {
             return Err(reader.corrupt("its format is not known to this version of FlareDB"));
         }
         match kind {
@@ -152,7 +154,7 @@ fn key(kind: u8, id: u64) -> Vec<u8> {
 }
 
 fn encode_namespace(namespace: &Namespace) -> Vec<u8> {
-    let mut out = vec![FORMAT];
+    let mut out = vec![FORMAT_NAMESPACE];
     put_varint(&mut out, u64::from(namespace.id.0));
     put_bytes(&mut out, namespace.name.as_bytes());
     out.push(match namespace.mode {

@@ -362,7 +362,11 @@ async fn a_session_is_forgotten_for_those_that_come_after_it() {
     let things = client.namespace(NAMESPACE);
     let idle = things.put("key", "by the library").await.unwrap();
     let raw = cluster.node(1).raw();
-    let name = Some(v1::RequestId { client: open_session(&[raw.clone()]).await, sequence: 1, lowest: 1 });
+    let name = Some(v1::RequestId {
+        client: open_session(std::slice::from_ref(&raw)).await,
+        sequence: 1,
+        lowest: 1,
+    });
     let written = raw.put_as(NAMESPACE, "key", "by name", name, ATTEMPT_MS).await.unwrap();
     assert_eq!(raw.put_as(NAMESPACE, "key", "by name", name, ATTEMPT_MS).await.unwrap(), written);
     let mut opened = 0;
