@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Verifies on real processes what Raft promises, and measures how fast it recovers:
 #
-#   scripts/verify-raft.sh [--kills N] [--cuts N] [--only CASE]
+#   scripts/verify-raft.sh [--kills N] [--cuts N] [--retries N] [--only CASE]
 #
-# --kills N  leaders killed under load (default 5)
-# --cuts N   power cuts of all nodes under load (default 3; needs root, loop devices and a C compiler)
-# --only     one case: single, three, minority, kills, cuts or rejoin
+# --kills N    leaders killed under load (default 5)
+# --cuts N     power cuts of all nodes under load (default 3; needs root, loop devices and a C compiler)
+# --retries N  compare-and-swaps that are sent again and again while nodes die (default 3000)
+# --only       one case: single, three, minority, kills, cuts, rejoin or retries
 #
 # FLAREDB_BIN_DIR names a folder with the rdb-server and rdb to use; without it they are built. The bars are for an
 # otherwise idle machine with two processors. The last line is `N passed, N failed`; the status is 0 if none failed.
@@ -207,14 +208,31 @@ case_rejoin() {
   ((took <= REJOIN_MS_MAX)) || wrong "too slow"
 }
 
+# A test of its own, which builds and starts nodes of its own: this only says how often, and what it measured.
+case_retries() {
+  local retries=$1 log status=0
+  log=$(mktemp "${TMPDIR:-/tmp}/flaredb-verify.XXXXXX")
+  FLAREDB_RETRIES=$retries cargo test --release --locked -p rdb-server --test test_retries -- \
+    --exact --nocapture a_retried_compare_and_swap_is_applied_once >"$log" 2>&1 || status=1
+  if ((status == 0)); then
+    measured "$(grep "applied once each" "$log")"
+  else
+    tail -n 60 "$log" >&2
+    wrong "the test failed"
+  fi || status=1
+  rm -f "$log"
+  return $status
+}
+
 main() {
-  local kills=5 cuts=3 only="" reason
+  local kills=5 cuts=3 retries=3000 only="" reason
   while (($# > 0)); do
     case "$1" in
       --kills) kills=${2:?--kills needs a number} ;;
       --cuts) cuts=${2:?--cuts needs a number} ;;
+      --retries) retries=${2:?--retries needs a number} ;;
       --only) only=${2:?--only needs a case} ;;
-      *) die "verify-raft.sh does not know '$1'" "scripts/verify-raft.sh [--kills N] [--cuts N] [--only CASE]" ;;
+      *) die "verify-raft.sh does not know '$1'" "scripts/verify-raft.sh [--kills N] [--cuts N] [--retries N] [--only CASE]" ;;
     esac
     shift 2
   done
@@ -231,6 +249,7 @@ main() {
     if [[ -z $reason ]]; then run_case "power cuts" case_cuts "$cuts"; else skip_case "power cuts" "$reason"; fi
   fi
   if wants rejoin; then run_case "rejoin" case_rejoin; fi
+  if wants retries; then run_case "retries" case_retries "$retries"; fi
   finish
 }
 

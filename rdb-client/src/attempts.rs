@@ -3,15 +3,15 @@
 //! | the attempt | a read | a write |
 //! |---|---|---|
 //! | never left | again | again |
-//! | left, connection lost | again | in doubt; again only under a session |
+//! | left, connection lost | again | again if it has a name, else in doubt |
 //! | answered *not done*, for a passing reason | again | again |
-//! | answered *in doubt*, for a passing reason | again | in doubt; again only under a session |
+//! | answered *in doubt*, for a passing reason | again | again if it has a name, else in doubt |
 //! | answered for a lasting reason | fails | fails as the node said |
 //! | the caller's time is over | fails | not done if it never left, else in doubt |
 //!
-//! A named write whose session or epoch is over takes a new name, if it was certainly not done under the old one.
-//! A write that was once in doubt stays so until it is acknowledged: that a repetition was refused says nothing of the
-//! attempt before it.
+//! A write has a name under a session, and calls to the catalog have one of their own (see `client`). A named write whose
+//! session or epoch is over takes a new name, if it was certainly not done under the old one. A write that was once in doubt
+//! stays so until it is acknowledged: that a repetition was refused says nothing of the attempt before it.
 
 use crate::error::{Attempted, Error, Refusal, WriteError};
 use crate::nodes::Address;
@@ -35,7 +35,7 @@ pub(crate) enum Safety {
     Read,
     /// May be repeated only if it was certainly not done.
     Write,
-    /// Has a name in a session, which lets the cluster answer a repetition from its record.
+    /// Has a name by which the cluster recognises a repetition: it is answered, and not done twice.
     NamedWrite,
 }
 
@@ -83,7 +83,7 @@ impl<'a> Attempts<'a> {
         self.tries += 1;
         self.doubt |= leaves_doubt(&failed);
         let pause = self.change_route(&failed);
-        self.name_is_over = self.safety == Safety::NamedWrite && !self.doubt && ends_name(&failed);
+        self.name_is_over = self.safety == Safety::NamedWrite && !self.doubt && ends_session(&failed);
         let again = self.name_is_over || is_passing(&failed) && (!self.doubt || self.safety != Safety::Write);
         if !again || self.deadline <= Instant::now() + pause {
             return Err(self.give_up(failed));
@@ -209,18 +209,16 @@ fn is_passing(failed: &Failed) -> bool {
                         | Code::Superseded
                         | Code::ResourceExhausted
                         | Code::ShuttingDown
+                        // The node's own limit may be shorter than the caller's.
+                        | Code::DeadlineExceeded
                 )
         }
         Failed::Deadline { .. } => false,
     }
 }
 
-/// Whether the session itself is gone, for all writes under it.
+/// Whether the session is over, for all writes under it: the cluster no longer knows it, or is in another epoch.
 pub(crate) fn ends_session(failed: &Failed) -> bool {
-    matches!(failed, Failed::Answered(_, error) if error.code() == Code::SessionExpired)
-}
-
-fn ends_name(failed: &Failed) -> bool {
     let Failed::Answered(_, error) = failed else { return false };
     matches!(error.code(), Code::SessionExpired | Code::EpochMismatch)
 }

@@ -1,7 +1,7 @@
 //! The client: finds the cluster, hands out namespaces, and asks for what concerns all of them.
 
 use crate::attempts::Safety;
-use crate::error::{Attempted, Error, WriteError};
+use crate::error::{Attempted, Code, Error, WriteError};
 use crate::meta::{ClusterStatus, NamespaceStatus};
 use crate::namespace::Namespace;
 use crate::nodes::{Address, Nodes};
@@ -108,9 +108,15 @@ impl Client {
     }
 
     /// Creates a namespace.
+    ///
+    /// Tried again until it is answered or the time is over. The request has a token, which the catalog keeps with the
+    /// namespace: a repetition finds its own and is done, and anybody else's request is told that the name is taken.
     pub async fn create_namespace(&self, name: &str, mode: Mode) -> Result<NamespaceStatus, WriteError> {
-        let request = v1::CreateNamespaceRequest { name: name.into(), mode: v1::Mode::from(mode).into() };
-        let answer = self.call(Safety::Write, request, async |channel, request| {
+        // Zero is none.
+        let token = rand::random_range(1..=u64::MAX);
+        let request =
+            v1::CreateNamespaceRequest { name: name.into(), mode: v1::Mode::from(mode).into(), token };
+        let answer = self.call(Safety::NamedWrite, request, async |channel, request| {
             NamespacesClient::new(channel).create(request).await
         });
         Ok(answer.await?.namespace.unwrap_or_default().into())
@@ -149,13 +155,26 @@ impl Client {
     }
 
     /// Deletes a namespace and all that it holds. There is no way back.
+    ///
+    /// What is deleted is the namespace that has the name when this is called, and never one that comes after it. So it is
+    /// tried again until it is answered or the time is over: a repetition that finds the namespace gone is done.
     pub async fn delete_namespace(&self, name: &str) -> Result<(), WriteError> {
-        let request = v1::DeleteNamespaceRequest { name: name.into() };
-        let answer = self.call(Safety::Write, request, async |channel, request| {
+        let deadline = self.deadline();
+        let request = v1::DescribeNamespaceRequest { name: name.into() };
+        let described = self.call_until(deadline, Safety::Read, request, async |channel, request| {
+            NamespacesClient::new(channel).describe(request).await
+        });
+        let described = described.await.map_err(|error| WriteError::NotDone(error.into_error()))?;
+        let id = described.namespace.unwrap_or_default().id;
+        let request = v1::DeleteNamespaceRequest { name: name.into(), id };
+        let answer = self.call_until(deadline, Safety::NamedWrite, request, async |channel, request| {
             NamespacesClient::new(channel).delete(request).await
         });
-        answer.await?;
-        Ok(())
+        match answer.await {
+            Ok(_) => Ok(()),
+            Err(WriteError::InDoubt(error)) if error.code() == Some(Code::NamespaceNotFound) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Asks the meta group's leader, as far as it is known.
@@ -165,8 +184,22 @@ impl Client {
         request: Q,
         ask: impl AsyncFn(Channel, Request<Q>) -> Result<Response<A>, Status>,
     ) -> Result<A, WriteError> {
-        let deadline = Instant::now() + self.inner.nodes.options().request_timeout;
+        self.call_until(self.deadline(), safety, request, ask).await
+    }
+
+    async fn call_until<Q: Clone, A>(
+        &self,
+        deadline: Instant,
+        safety: Safety,
+        request: Q,
+        ask: impl AsyncFn(Channel, Request<Q>) -> Result<Response<A>, Status>,
+    ) -> Result<A, WriteError> {
         unary::ask(&self.inner.meta, safety, request, deadline, ask).await
+    }
+
+    /// Of a call that begins now.
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.inner.nodes.options().request_timeout
     }
 }
 

@@ -21,8 +21,14 @@
 //! A [`Scan`] has a stream of its own, and begins another one where it was when that breaks.
 //!
 //! **What became of a write** is in the types: `Ok` is done, [`WriteError::NotDone`] is certainly not done, now or later,
-//! and [`WriteError::InDoubt`] may have been done. A write that was sent and not answered is never sent again, unless
-//! its session ([`Options::sessions`]) lets the cluster tell a repetition from a new write.
+//! and [`WriteError::InDoubt`] may have been done.
+//!
+//! **Exactly once.** Each write has a name: the client's session in the namespace, and a number. The session is opened by
+//! the first write, shared by all callers of a [`Client`], and opened again by itself when the cluster no longer knows it.
+//! A write whose answer was lost is sent again under its name, in the epoch of its first attempt, until it is answered or
+//! its time is over; if it was executed, the cluster gives the answer of then. So `InDoubt` is left for two cases: the time was
+//! over, or the session was gone when the write came again, and then it is not executed anew. [`Options::sessions`] switches
+//! this off: then a write that was sent and not answered is in doubt at once.
 //!
 //! What it does not do: it caches no data, it does not order operations of concurrent callers, and it starts no runtime.
 

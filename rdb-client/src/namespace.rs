@@ -22,8 +22,9 @@ use tokio::time::Instant;
 
 /// One namespace of the cluster. Cheap to clone; all clones share one route and one pipe.
 ///
-/// Each call is tried again, wherever that is safe, until its timeout is over. Dropping a call's future is safe; what
-/// becomes of a write is then unknown.
+/// Each call is tried again, wherever that is safe, until its timeout is over. Writes are named, unless
+/// [`Options::sessions`](crate::Options::sessions) is switched off, and then it is always safe. Dropping a call's future is
+/// safe; what becomes of a write is then unknown.
 #[derive(Clone)]
 pub struct Namespace {
     route: Arc<Route>,
@@ -189,7 +190,9 @@ impl Namespace {
         let started = Instant::now();
         let deadline = started + self.timeout;
         let name = match lane {
-            Lane::Writes if self.route.nodes().options().sessions => Some(self.route.name(deadline).await?),
+            Lane::Writes if self.route.nodes().options().sessions => {
+                Some(self.route.name(started, deadline).await?)
+            }
             _ => None,
         };
         match self.attempt(lane, operation.clone(), name.as_ref(), deadline).await {
@@ -220,9 +223,8 @@ impl Namespace {
                 self.route.forget_session(&dead.session);
             }
             attempts.after(failed).await?;
-            if let Some(old) = name.take_if(|_| attempts.name_is_over()) {
-                self.route.forget_session(&old.session);
-                name = Some(self.route.name(deadline).await?);
+            if attempts.name_is_over() {
+                name = Some(self.route.name(started, deadline).await?);
             }
             failed = match self.attempt(lane, operation.clone(), name.as_ref(), deadline).await {
                 Ok(answer) => return Ok(answer),

@@ -27,7 +27,10 @@ pub struct Options {
     pub keepalive: Duration,
     /// How operations travel.
     pub transport: Transport,
-    /// Names each write, so that one in doubt can be repeated without being applied twice.
+    /// Names each write, so that the cluster recognises it when it comes again: one whose answer was lost is then repeated
+    /// until it is answered, and applied once. The names belong to a session, which the first write in a namespace opens and
+    /// all writers of a [`crate::Client`] share; it costs that write one round trip more. Without it such a write is
+    /// reported in doubt at once.
     pub sessions: bool,
     /// Messages that a pipe has on their way, reads and writes counted apart. Few, so that the rest gathers: two keep
     /// the server busy while an answer travels.
@@ -54,7 +57,7 @@ impl Default for Options {
             connect_patience: Duration::from_secs(2),
             keepalive: Duration::from_secs(1),
             transport: Transport::Pipe,
-            sessions: false,
+            sessions: true,
             messages_in_flight: 2,
             operations_per_message: 512,
             operations_waiting: 4096,

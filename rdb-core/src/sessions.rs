@@ -5,16 +5,20 @@
 //! record is gone is refused as [`Verdict::Expired`] and is not applied either. What is forgotten is decided by log
 //! positions alone, so that all replicas forget the same. After Ongaro, "Consensus", section 6.3.
 
+mod answers;
+
 use crate::codec::{Corrupt, Reader, put_varint};
-use crate::command::{RequestId, put_version, read_version};
+use crate::command::RequestId;
 use crate::ids::Index;
 use crate::transaction::Outcome;
 use crate::version::Version;
-use std::collections::BTreeMap;
+use answers::Answers;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Sessions that one region remembers. Past it the one that wrote longest ago, in log positions, is forgotten.
 pub const SESSIONS_MAX: usize = 4096;
-/// Answers that one session keeps. A client with more writes in flight than this has its oldest forgotten.
+/// Answers that one session keeps. A client that waits for the answer to a write and has named this many after it has its
+/// oldest forgotten; clients are to open another session before that.
 pub const ANSWERS_MAX: usize = 4096;
 /// What is kept of what a transaction's gets have found, for one transaction. The session is written anew with every batch
 /// that has one of its writes, so what is large is not kept: its retry is told that the transaction was executed and how
@@ -23,7 +27,8 @@ pub const RESULTS_BYTES_MAX: usize = 1 << 10;
 /// The same for a session as a whole.
 pub const SESSION_RESULTS_BYTES_MAX: usize = 64 << 10;
 
-const FORMAT: u8 = 1;
+/// 2: runs of answers.
+const FORMAT: u8 = 2;
 
 /// The answer to a write that was executed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,36 +72,7 @@ pub enum Verdict {
 struct Session {
     last_used: Index,
     lowest: u64,
-    answers: BTreeMap<u64, Answer>,
-    /// What the transactions' results among the answers take.
-    results_bytes: usize,
-}
-
-impl Session {
-    /// Keeps an answer, without what is too large in it.
-    fn keep(&mut self, sequence: u64, answer: Answer) {
-        let answer = match answer {
-            Answer::Transaction(outcome) => {
-                let room = SESSION_RESULTS_BYTES_MAX.saturating_sub(self.results_bytes);
-                Answer::Transaction(outcome.within(room.min(RESULTS_BYTES_MAX)))
-            }
-            answer => answer,
-        };
-        self.insert(sequence, answer);
-    }
-
-    fn insert(&mut self, sequence: u64, answer: Answer) {
-        self.results_bytes += answer.results_bytes();
-        self.answers.insert(sequence, answer);
-    }
-
-    /// Drops the answers below `lowest`.
-    fn forget(&mut self, lowest: u64) {
-        self.lowest = lowest;
-        let kept = self.answers.split_off(&lowest);
-        let forgotten = std::mem::replace(&mut self.answers, kept);
-        self.results_bytes -= forgotten.values().map(Answer::results_bytes).sum::<usize>();
-    }
+    answers: Answers,
 }
 
 /// The sessions of one region.
@@ -104,13 +80,14 @@ impl Session {
 pub struct Sessions {
     sessions: BTreeMap<u64, Session>,
     /// Orders sessions by last use, to find the one to forget: (last used, client).
-    by_use: std::collections::BTreeSet<(Index, u64)>,
+    by_use: BTreeSet<(Index, u64)>,
 }
 
 impl Sessions {
     /// Opens a session at log position `index`, or keeps an open one open. Returns the session forgotten to make room.
     pub fn open(&mut self, client: u64, index: Index) -> Option<u64> {
-        self.sessions.entry(client).or_default();
+        let session = self.sessions.entry(client).or_default();
+        self.by_use.insert((session.last_used, client));
         self.touch(client, index);
         if self.sessions.len() <= SESSIONS_MAX {
             return None;
@@ -121,7 +98,8 @@ impl Sessions {
     }
 
     fn touch(&mut self, client: u64, index: Index) {
-        if let Some(session) = self.sessions.get_mut(&client) {
+        // Of the writes in one entry only the first one changes something.
+        if let Some(session) = self.sessions.get_mut(&client).filter(|session| session.last_used != index) {
             self.by_use.remove(&(session.last_used, client));
             session.last_used = index;
             self.by_use.insert((index, client));
@@ -131,14 +109,15 @@ impl Sessions {
     /// Decides about the write that `request` names, at log position `index`.
     pub fn judge(&mut self, request: RequestId, index: Index) -> Verdict {
         let Some(session) = self.sessions.get_mut(&request.client) else { return Verdict::Expired };
-        if let Some(answer) = session.answers.get(&request.sequence) {
-            return Verdict::Answered(answer.clone());
+        if let Some(answer) = session.answers.get(request.sequence) {
+            return Verdict::Answered(answer);
         }
         if request.sequence < session.lowest {
             return Verdict::Expired;
         }
         if request.lowest > session.lowest {
-            session.forget(request.lowest);
+            session.lowest = request.lowest;
+            session.answers.forget(request.lowest);
         }
         self.touch(request.client, index);
         Verdict::Execute
@@ -147,12 +126,11 @@ impl Sessions {
     /// Records the answer to a write that [`Sessions::judge`] let through.
     pub fn record(&mut self, request: RequestId, answer: Answer) {
         let Some(session) = self.sessions.get_mut(&request.client) else { return };
-        session.keep(request.sequence, answer);
+        session.answers.keep(request.sequence, answer);
         if session.answers.len() > ANSWERS_MAX
-            && let Some((forgotten, answer)) = session.answers.pop_first()
+            && let Some(forgotten) = session.answers.forget_first()
         {
-            session.results_bytes -= answer.results_bytes();
-            session.lowest = session.lowest.max(forgotten + 1);
+            session.lowest = session.lowest.max(forgotten.saturating_add(1));
         }
     }
 
@@ -172,25 +150,7 @@ impl Sessions {
         let mut out = vec![FORMAT];
         put_varint(&mut out, session.last_used);
         put_varint(&mut out, session.lowest);
-        for (sequence, answer) in &session.answers {
-            put_varint(&mut out, *sequence);
-            match answer {
-                Answer::Done(version) => {
-                    out.push(1);
-                    put_version(&mut out, *version);
-                }
-                Answer::Mismatch(None) => out.push(2),
-                Answer::Mismatch(Some(version)) => {
-                    out.push(3);
-                    put_version(&mut out, *version);
-                }
-                Answer::Transaction(outcome) => {
-                    out.push(4);
-                    outcome.put(&mut out);
-                }
-                Answer::FoundTooMuch => out.push(5),
-            }
-        }
+        session.answers.put(&mut out);
         Some(out)
     }
 
@@ -203,20 +163,8 @@ impl Sessions {
         if reader.u8()? != FORMAT {
             return Err(reader.corrupt("its format is not known to this version of FlareDB"));
         }
-        let mut session =
-            Session { last_used: reader.varint()?, lowest: reader.varint()?, ..Session::default() };
-        while !reader.is_empty() {
-            let sequence = reader.varint()?;
-            let answer = match reader.u8()? {
-                1 => Answer::Done(read_version(&mut reader)?),
-                2 => Answer::Mismatch(None),
-                3 => Answer::Mismatch(Some(read_version(&mut reader)?)),
-                4 => Answer::Transaction(Outcome::read(&mut reader)?),
-                5 => Answer::FoundTooMuch,
-                _ => return Err(reader.corrupt("an answer is not known to this version of FlareDB")),
-            };
-            session.insert(sequence, answer);
-        }
+        let (last_used, lowest) = (reader.varint()?, reader.varint()?);
+        let session = Session { last_used, lowest, answers: Answers::read(&mut reader)? };
         self.by_use.insert((session.last_used, client));
         self.sessions.insert(client, session);
         Ok(())
@@ -229,6 +177,7 @@ mod tests {
     use crate::ids::{Era, NodeId};
     use crate::transaction::{Found, OperationResult};
     use crate::version::Hlc;
+    use proptest::prelude::*;
 
     fn request(sequence: u64, lowest: u64) -> RequestId {
         RequestId { client: 1, sequence, lowest }
@@ -328,20 +277,112 @@ mod tests {
         }
     }
 
-    /// These bytes were written before there were transactions.
+    /// The record is written anew with every batch: it must not grow with what the client has on its way.
     #[test]
-    fn sessions_of_before_are_still_read() {
-        let mut bytes = vec![FORMAT, 6, 1];
-        for (sequence, tag) in [(1, 1), (2, 2), (3, 3)] {
-            bytes.extend([sequence, tag]);
-            if tag != 2 {
-                put_version(&mut bytes, version(u64::from(sequence)));
+    fn many_answers_make_a_small_record() {
+        let mut sessions = Sessions::default();
+        sessions.open(1, 5);
+        for sequence in 1..=4000 {
+            // A mismatch ends a run, and so does what others have written in between.
+            let answer = match sequence % 1000 {
+                0 => Answer::Mismatch(None),
+                _ => done(sequence + sequence / 500),
+            };
+            assert_eq!(recorded(&mut sessions, sequence, 1, answer.clone()), answer);
+        }
+        let bytes = sessions.encode(1).unwrap();
+        assert!(bytes.len() < 200, "{} bytes", bytes.len());
+        assert_eq!(sessions.sessions[&1].answers.runs(), 12);
+        let cut = recorded(&mut sessions, 4001, 1234, done(9999));
+        assert_eq!(cut, done(9999));
+        assert_eq!(sessions.judge(request(1233, 1), 9), Verdict::Expired);
+        assert_eq!(sessions.judge(request(1234, 1), 9), Verdict::Answered(done(1236)), "a run was cut");
+    }
+
+    #[test]
+    fn the_oldest_answer_makes_room() {
+        let mut sessions = Sessions::default();
+        sessions.open(1, 5);
+        let most = ANSWERS_MAX as u64;
+        for sequence in 2..=most + 1 {
+            recorded(&mut sessions, sequence, 1, done(sequence));
+        }
+        assert_eq!(sessions.judge(request(2, 1), 7), Verdict::Answered(done(2)), "so many are kept");
+        recorded(&mut sessions, most + 2, 1, done(most + 2));
+        assert_eq!(sessions.judge(request(2, 1), 7), Verdict::Expired);
+        assert_eq!(sessions.judge(request(3, 1), 7), Verdict::Answered(done(3)));
+        assert_eq!(sessions.judge(request(1, 1), 7), Verdict::Expired, "never executed, and not now either");
+    }
+
+    /// What a session is to be, without runs.
+    #[derive(Default)]
+    struct Model {
+        lowest: u64,
+        answers: BTreeMap<u64, Answer>,
+    }
+
+    impl Model {
+        fn judge(&mut self, request: RequestId) -> Verdict {
+            if let Some(answer) = self.answers.get(&request.sequence) {
+                return Verdict::Answered(answer.clone());
+            }
+            if request.sequence < self.lowest {
+                return Verdict::Expired;
+            }
+            if self.lowest < request.lowest {
+                self.lowest = request.lowest;
+                self.answers = self.answers.split_off(&request.lowest);
+            }
+            Verdict::Execute
+        }
+    }
+
+    proptest! {
+        /// Writes of one client in about the order of their sequences, with versions that grow by one or leave some out.
+        #[test]
+        fn runs_answer_as_single_answers_do(
+            steps in prop::collection::vec((0..6u64, 0..8u64, 1..3u64, 0..8u8), 1..200)
+        ) {
+            let (mut sessions, mut model) = (Sessions::default(), Model::default());
+            sessions.open(1, 1);
+            let (mut next, mut hlc) = (1, 100);
+            for (index, (back, lag, step, kind)) in (2..).zip(steps) {
+                let sequence = next - back.min(next);
+                next = next.max(sequence + 1);
+                let request = request(sequence, sequence.saturating_sub(lag));
+                let verdict = sessions.judge(request, index);
+                prop_assert_eq!(&verdict, &model.judge(request));
+                if verdict == Verdict::Execute {
+                    hlc += step;
+                    let answer = match kind {
+                        0 => Answer::Mismatch(Some(version(hlc))),
+                        1 => transaction(20),
+                        _ => done(hlc),
+                    };
+                    sessions.record(request, answer.clone());
+                    model.answers.insert(sequence, answer);
+                }
+                let mut loaded = Sessions::default();
+                loaded.load(1, &sessions.encode(1).unwrap()).unwrap();
+                prop_assert_eq!(&loaded, &sessions);
+            }
+            prop_assert_eq!(sessions.sessions[&1].answers.len(), model.answers.len());
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
+            let bytes = [&[FORMAT][..], &bytes].concat();
+            let mut sessions = Sessions::default();
+            if sessions.load(1, &bytes).is_ok() {
+                let (last, lowest) = (request(u64::MAX, u64::MAX), request(u64::MAX - 1, 3));
+                for request in [lowest, last] {
+                    if sessions.judge(request, 9) == Verdict::Execute {
+                        sessions.record(request, done(1));
+                    }
+                }
+                let again = sessions.encode(1).unwrap();
+                Sessions::default().load(1, &again).unwrap();
             }
         }
-        let mut loaded = Sessions::default();
-        loaded.load(1, &bytes).unwrap();
-        assert_eq!(loaded.judge(request(1, 1), 7), Verdict::Answered(done(1)));
-        assert_eq!(loaded.judge(request(2, 1), 7), Verdict::Answered(Answer::Mismatch(None)));
-        assert_eq!(loaded.judge(request(3, 1), 7), Verdict::Answered(Answer::Mismatch(Some(version(3)))));
     }
 }

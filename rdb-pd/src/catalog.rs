@@ -6,6 +6,8 @@ use rdb_core::ids::{Epoch, Era, NamespaceId, NodeId, RegionId};
 use std::collections::BTreeMap;
 
 const FORMAT: u8 = 1;
+/// Of a namespace's record. Format 1 was the same without the token.
+const FORMAT_NAMESPACE: u8 = 2;
 
 /// How a namespace keeps its replicas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +35,8 @@ pub struct Namespace {
     pub members: Vec<NodeId>,
     /// The member that should lead it, so that leaders are spread.
     pub preferred_leader: NodeId,
+    /// Of the request that created it, by which that request is known again; 0: it had none.
+    pub token: u64,
 }
 
 /// A node as it first joined. A directory with another store id under the same node id has lost the node's memory.
@@ -119,7 +123,8 @@ impl Catalog {
         let mut at = Reader::new("a catalog key", key);
         let kind = at.u8()?;
         let mut reader = Reader::new("a catalog record", value);
-        if reader.u8()? != FORMAT {
+        let known = if kind == b'n' { FORMAT_NAMESPACE } else { FORMAT };
+        if reader.u8()? != known {
             return Err(reader.corrupt("its format is not known to this version of FlareDB"));
         }
         match kind {
@@ -149,7 +154,7 @@ fn key(kind: u8, id: u64) -> Vec<u8> {
 }
 
 fn encode_namespace(namespace: &Namespace) -> Vec<u8> {
-    let mut out = vec![FORMAT];
+    let mut out = vec![FORMAT_NAMESPACE];
     put_varint(&mut out, u64::from(namespace.id.0));
     put_bytes(&mut out, namespace.name.as_bytes());
     out.push(match namespace.mode {
@@ -161,6 +166,7 @@ fn encode_namespace(namespace: &Namespace) -> Vec<u8> {
     put_varint(&mut out, namespace.preferred_leader.0);
     put_varint(&mut out, namespace.members.len() as u64);
     namespace.members.iter().for_each(|member| put_varint(&mut out, member.0));
+    out.extend_from_slice(&namespace.token.to_be_bytes());
     out
 }
 
@@ -180,5 +186,6 @@ fn decode_namespace(reader: &mut Reader<'_>) -> Result<Namespace, Corrupt> {
     for _ in 0..reader.varint()? {
         members.push(NodeId(reader.varint()?));
     }
-    Ok(Namespace { id, name, mode, epoch, era, region, members, preferred_leader })
+    let token = reader.u64()?;
+    Ok(Namespace { id, name, mode, epoch, era, region, members, preferred_leader, token })
 }

@@ -19,6 +19,8 @@ pub enum Command {
         mode: Mode,
         /// The nodes of the cluster, at least one.
         members: Vec<NodeId>,
+        /// Drawn by whoever asks, the same in each attempt; 0: none.
+        token: u64,
     },
     /// Deletes the namespace and all that it holds.
     DeleteNamespace {
@@ -44,9 +46,9 @@ pub enum Command {
 /// What came of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// The namespace as it is now.
+    /// The namespace as it is now; an earlier attempt of the same request may have created it.
     Created(Namespace),
-    /// One of this name is there already; nothing was changed.
+    /// Another request has created one of this name; nothing was changed.
     Exists(Namespace),
     /// The namespace as it was.
     Deleted(Namespace),
@@ -91,12 +93,13 @@ impl Command {
     pub fn encode(&self) -> Encoded {
         let mut out = Vec::new();
         match self {
-            Command::CreateNamespace { name, mode: Mode::Strong, members } => {
+            Command::CreateNamespace { name, mode: Mode::Strong, members, token } => {
                 out.push(1);
                 put_bytes(&mut out, name.as_bytes());
                 out.push(1);
                 put_varint(&mut out, members.len() as u64);
                 members.iter().for_each(|member| put_varint(&mut out, member.0));
+                out.extend_from_slice(&token.to_be_bytes());
             }
             Command::DeleteNamespace { name } => {
                 out.push(2);
@@ -132,7 +135,7 @@ impl Command {
                 for _ in 0..reader.varint()? {
                     members.push(NodeId(reader.varint()?));
                 }
-                Command::CreateNamespace { name, mode: Mode::Strong, members }
+                Command::CreateNamespace { name, mode: Mode::Strong, members, token: reader.u64()? }
             }
             2 => Command::DeleteNamespace { name: read_name(&mut reader)? },
             3 => Command::RegisterNode { node: NodeId(reader.varint()?), store_id: reader.varint()? },
@@ -159,6 +162,7 @@ mod tests {
                 name: "orders".to_owned(),
                 mode: Mode::Strong,
                 members: vec![NodeId(1), NodeId(300)],
+                token: u64::MAX - 1,
             },
             Command::DeleteNamespace { name: "orders".to_owned() },
             Command::RegisterNode { node: NodeId(2), store_id: u64::MAX },

@@ -79,9 +79,10 @@ impl Machine {
 
     fn execute(&mut self, command: Command, records: &mut Records) -> Answer {
         match command {
-            Command::CreateNamespace { name, mode, members } => {
-                if let Some(existing) = self.catalog.namespace(&name) {
-                    return Answer::Exists(existing.clone());
+            Command::CreateNamespace { name, mode, members, token } => {
+                if let Some(existing) = self.catalog.namespace(&name).cloned() {
+                    let is_own = token != 0 && existing.token == token;
+                    return if is_own { Answer::Created(existing) } else { Answer::Exists(existing) };
                 }
                 let Some(preferred_leader) = placement::preferred_leader(&self.catalog, &members) else {
                     return Answer::NotFound;
@@ -99,6 +100,7 @@ impl Machine {
                     region,
                     members,
                     preferred_leader,
+                    token,
                 };
                 catalog.names.insert(name, id);
                 catalog.namespaces.insert(id, namespace.clone());
@@ -150,8 +152,12 @@ mod tests {
     use rdb_core::command::begin_catalog;
 
     fn create(name: &str) -> Command {
+        create_as(name, 0)
+    }
+
+    fn create_as(name: &str, token: u64) -> Command {
         let members = vec![NodeId(1), NodeId(2), NodeId(3)];
-        Command::CreateNamespace { name: name.to_owned(), mode: Mode::Strong, members }
+        Command::CreateNamespace { name: name.to_owned(), mode: Mode::Strong, members, token }
     }
 
     fn entry(index: u64, commands: &[Command]) -> Committed {
@@ -171,6 +177,29 @@ mod tests {
             panic!("{:?}", applied.answers);
         };
         assert!(first.id < second.id && first.region < second.region);
+    }
+
+    #[test]
+    fn a_request_knows_its_own_namespace_again() {
+        let mut machine = Machine::new(State::default(), Catalog::default());
+        let commands = [create_as("a", 7), create_as("a", 7), create_as("a", 8), create("a")];
+        let applied = machine.apply(&[entry(1, &commands)]).unwrap();
+        let [Answer::Created(first), Answer::Created(again), Answer::Exists(_), Answer::Exists(_)] =
+            &applied.answers[0][..]
+        else {
+            panic!("{:?}", applied.answers);
+        };
+        assert_eq!(first, again);
+        let records = applied.changes.records;
+        assert_eq!(records.len(), 2, "what was there already is not written again");
+        // And so does a node that reads the catalog from its disk.
+        let mut catalog = Catalog::default();
+        for (key, value) in records {
+            catalog.load(&key, &value.unwrap()).unwrap();
+        }
+        let mut machine = Machine::new(*machine.state(), catalog);
+        let applied = machine.apply(&[entry(2, &[create_as("a", 7), create_as("a", 8)])]).unwrap();
+        assert!(matches!(applied.answers[0][..], [Answer::Created(_), Answer::Exists(_)]));
     }
 
     #[test]

@@ -232,7 +232,7 @@ async fn unknown_namespaces_names_epochs_and_modes_are_refused() {
     let words = ["consistency 7", "CONSISTENCY_LINEARIZABLE"];
     assert_refused(kv.get(timed(strange, TIMEOUT_MS)).await, v1::Code::Unsupported, &words);
     let create = |name: &str, mode: v1::Mode| {
-        timed(v1::CreateNamespaceRequest { name: name.to_owned(), mode: mode.into() }, TIMEOUT_MS)
+        timed(v1::CreateNamespaceRequest { name: name.to_owned(), mode: mode.into(), token: 0 }, TIMEOUT_MS)
     };
     let long = "a".repeat(65);
     for (name, words) in [
@@ -253,7 +253,7 @@ async fn unknown_namespaces_names_epochs_and_modes_are_refused() {
     assert_refused(answer, v1::Code::Unsupported, &["eventual namespaces do not exist yet", "rdb ns create"]);
     let answer = namespaces.create(create(NAMESPACE, v1::Mode::Strong)).await;
     assert_refused(answer, v1::Code::NamespaceExists, &[NAMESPACE, "already"]);
-    let delete = v1::DeleteNamespaceRequest { name: "nowhere".to_owned() };
+    let delete = v1::DeleteNamespaceRequest { name: "nowhere".to_owned(), id: 0 };
     let answer = namespaces.delete(timed(delete, TIMEOUT_MS)).await;
     assert_refused(answer, v1::Code::NamespaceNotFound, &["no namespace 'nowhere'"]);
     let listed = namespaces.list(timed(v1::ListNamespacesRequest {}, TIMEOUT_MS)).await.unwrap().into_inner();

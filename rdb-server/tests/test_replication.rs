@@ -509,7 +509,9 @@ async fn a_follower_that_dies_while_it_takes_in_a_snapshot_has_the_old_state_or_
 #[tokio::test(flavor = "multi_thread")]
 async fn namespaces_come_and_go_while_nodes_are_away() {
     let mut cluster = Cluster::of_three().await;
-    let client = cluster.client().await;
+    // The node that is killed may lead the catalog; then the next call takes as long as an election.
+    let client =
+        cluster.client_with(Options { request_timeout: support::PATIENCE, ..Options::default() }).await;
     cluster.create(&client, "stays").await;
     cluster.create(&client, "goes").await;
     client.namespace("goes").put("key", "gone").await.unwrap();
@@ -607,7 +609,7 @@ async fn increments_in_sessions_count_once_each() {
     const INCREMENTS: u64 = 40;
     const CALLERS: u64 = 4;
     let mut cluster = Cluster::of_three().await;
-    let options = Options { sessions: true, request_timeout: support::PATIENCE, ..Options::default() };
+    let options = Options { request_timeout: support::PATIENCE, ..Options::default() };
     let client = cluster.client_with(options).await;
     cluster.create(&client, NAMESPACE).await;
     put(&client, "count", "0").await;

@@ -355,7 +355,7 @@ async fn look(namespace: Namespace, bank: Arc<Bank>) {
 async fn transfers_neither_make_nor_lose_money_while_the_leader_is_killed() {
     const CALLERS: usize = 4;
     let mut cluster = Cluster::of_three().await;
-    let options = Options { sessions: true, request_timeout: PATIENCE, ..Options::default() };
+    let options = Options { request_timeout: PATIENCE, ..Options::default() };
     let client = cluster.client_with(options).await;
     cluster.create(&client, NAMESPACE).await;
     let namespace = client.namespace(NAMESPACE);

@@ -54,6 +54,9 @@ pub(crate) struct BenchArgs {
     /// How requests travel to FlareDB
     #[arg(long, value_enum, default_value_t = TransportArg::Pipe)]
     transport: TransportArg,
+    /// Do not name writes: one whose answer is lost is then in doubt at once, and not sent again
+    #[arg(long)]
+    no_sessions: bool,
     /// The namespace, created if there is none; for etcd a prefix of the keys
     #[arg(long, default_value = "bench")]
     namespace: String,

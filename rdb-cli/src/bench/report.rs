@@ -29,6 +29,8 @@ struct Settings {
     target: TargetArg,
     /// Null: not FlareDB's.
     transport: Option<TransportArg>,
+    /// Null: not FlareDB's.
+    sessions: Option<bool>,
     callers: u32,
     threads: usize,
     keys: u64,
@@ -91,6 +93,7 @@ fn report(bench: &BenchArgs, measured: &Measured, checked: &Checked) -> Report {
         settings: Settings {
             target: bench.target,
             transport: (bench.target == TargetArg::Flaredb).then_some(bench.transport),
+            sessions: (bench.target == TargetArg::Flaredb).then_some(!bench.no_sessions),
             callers: bench.callers,
             threads: bench.threads,
             keys: bench.keys,

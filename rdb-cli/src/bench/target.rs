@@ -33,7 +33,8 @@ impl Target {
                     TransportArg::Pipe => Transport::Pipe,
                     TransportArg::Unary => Transport::Unary,
                 };
-                let client = Client::connect(Options { transport, ..args.client_options() }).await?;
+                let options = Options { transport, sessions: !bench.no_sessions, ..args.client_options() };
+                let client = Client::connect(options).await?;
                 create_namespace(&client, &bench.namespace).await?;
                 Ok(Target::FlareDb(client.namespace(&bench.namespace)))
             }

@@ -41,12 +41,30 @@ pub enum Fault {
     InDoubt,
     /// Applies what the message holds, then breaks the stream without an answer.
     BreakAfterApply,
+    /// The same, and this happens before anyone can ask again.
+    BreakAfterApplyAnd(Meanwhile),
     /// Breaks the stream without applying anything.
     BreakBeforeApply,
+    /// Answers that the write was not confirmed in time, without applying it.
+    TimedOut,
     /// Answers nothing at all.
     Silent,
     /// Names this node as the leader.
     NotLeader(u64),
+}
+
+/// Answers that a session keeps, as real ones do.
+const ANSWERS_MAX: usize = 4096;
+
+/// What can happen between two attempts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meanwhile {
+    /// The session is forgotten.
+    Expiry,
+    /// The namespace is deleted, and another one is created under its name.
+    Replacement,
+    /// Another epoch begins.
+    NextEpoch,
 }
 
 pub struct Cluster {
@@ -68,6 +86,8 @@ pub struct World {
     pub delay_ms: AtomicU64,
     /// Acknowledges writes without applying them.
     pub forgetful: AtomicBool,
+    /// Puts of this key are answered "busy" for as long as it is set.
+    pub stuck: Mutex<Option<Bytes>>,
 }
 
 #[derive(Default)]
@@ -75,14 +95,41 @@ struct State {
     leader: u64,
     addresses: BTreeMap<u64, SocketAddr>,
     down: BTreeMap<u64, bool>,
-    namespaces: BTreeMap<String, u32>,
+    /// Names, ids, and the tokens that they were created under.
+    namespaces: BTreeMap<String, (u32, u64)>,
+    namespaces_created: u32,
+    epoch: u64,
     data: BTreeMap<(String, Bytes), (Bytes, v1::Version)>,
     /// Per node, what goes wrong and how often yet.
     faults: HashMap<u64, (Fault, u64)>,
-    open_sessions: std::collections::HashSet<u64>,
-    sessions: HashMap<(u64, u64), PipeResult>,
+    /// By namespace and client.
+    sessions: HashMap<(u32, u64), Session>,
+    sessions_opened: u64,
     clock: u64,
     writes_applied: u64,
+}
+
+/// What a region knows of one client.
+#[derive(Default)]
+struct Session {
+    lowest: u64,
+    answers: BTreeMap<u64, PipeResult>,
+}
+
+/// How a write is named, in which epoch.
+#[derive(Default, Clone, Copy)]
+struct Name {
+    epoch: u64,
+    client: u64,
+    sequence: u64,
+    lowest: u64,
+}
+
+impl Name {
+    fn new(epoch: u64, request: Option<v1::RequestId>) -> Self {
+        let v1::RequestId { client, sequence, lowest } = request.unwrap_or_default();
+        Self { epoch, client, sequence, lowest }
+    }
 }
 
 impl Cluster {
@@ -93,7 +140,8 @@ impl Cluster {
         {
             let mut state = world.state.lock();
             state.leader = 1;
-            state.namespaces.insert("test".into(), 1);
+            state.epoch = 1;
+            state.create("test", 0);
         }
         for id in 1..=count {
             cluster.start_node(id, "127.0.0.1:0".parse().unwrap());
@@ -156,9 +204,33 @@ impl Cluster {
 
     /// Forgets all sessions, and with them what they had done.
     pub fn expire_sessions(&self) {
+        self.world.state.lock().sessions.clear();
+    }
+
+    /// Sessions that were ever opened.
+    pub fn sessions_opened(&self) -> u64 {
+        self.world.state.lock().sessions_opened
+    }
+
+    /// Of all sessions, the highest sequence that any client has called the lowest it waits for.
+    pub fn lowest(&self) -> u64 {
+        self.world.state.lock().sessions.values().map(|session| session.lowest).max().unwrap_or_default()
+    }
+
+    /// Another epoch begins.
+    pub fn next_epoch(&self) {
+        self.world.state.lock().epoch += 1;
+    }
+
+    /// Puts another namespace in the place of this one, as if it had been deleted and created.
+    pub fn replace_namespace(&self, name: &str) {
         let mut state = self.world.state.lock();
-        state.open_sessions.clear();
-        state.sessions.clear();
+        state.delete(name);
+        state.create(name, 0);
+    }
+
+    pub fn namespace_id(&self, name: &str) -> Option<u32> {
+        self.world.state.lock().namespaces.get(name).map(|(id, _)| *id)
     }
 
     pub fn value(&self, key: &str) -> Option<Bytes> {
@@ -187,7 +259,7 @@ impl State {
         Header {
             node,
             mode: Mode::Strong.into(),
-            epoch: 1,
+            epoch: self.epoch,
             leader: self.leader,
             leader_address,
             ..Header::default()
@@ -204,56 +276,97 @@ impl State {
         Some(fault)
     }
 
-    fn execute(
-        &mut self,
-        node: u64,
-        namespace: &str,
-        name: (u64, u64),
-        operation: Operation,
-        forget: bool,
-    ) -> Result<PipeResult, Broken> {
-        let fault = self.next_fault(node);
+    /// What goes wrong before a request is looked at.
+    fn refuse(&mut self, node: u64, fault: Option<Fault>) -> Option<Result<v1::Error, Broken>> {
         let redirect = match fault {
             Some(Fault::NotLeader(id)) => Some(id),
             Some(Fault::NoLeader) => Some(0),
             _ if self.leader != node => Some(self.leader),
             _ => None,
         };
-        if let Some(leader) = redirect {
-            return Ok(PipeResult::NotDone(self.not_leader(leader)));
+        match (redirect, fault) {
+            (Some(leader), _) => Some(Ok(self.not_leader(leader))),
+            (_, Some(Fault::Busy)) => Some(Ok(busy())),
+            (_, Some(Fault::InDoubt)) => Some(Ok(in_doubt())),
+            (_, Some(Fault::TimedOut)) => Some(Ok(timed_out())),
+            (_, Some(Fault::BreakBeforeApply)) => Some(Err(Broken)),
+            _ => None,
         }
-        match fault {
-            Some(Fault::Busy) => return Ok(PipeResult::NotDone(busy())),
-            Some(Fault::InDoubt) => return Ok(PipeResult::InDoubt(in_doubt())),
-            Some(Fault::BreakBeforeApply) => return Err(Broken),
-            _ => {}
+    }
+
+    fn execute(
+        &mut self,
+        node: u64,
+        namespace: &str,
+        name: Name,
+        operation: Operation,
+        forget: bool,
+    ) -> Result<PipeResult, Broken> {
+        let fault = self.next_fault(node);
+        if let Some(refused) = self.refuse(node, fault) {
+            return refused.map(error_result);
         }
-        if !self.namespaces.contains_key(namespace) {
-            return Ok(PipeResult::NotDone(v1::Error {
-                code: Code::NamespaceNotFound.into(),
-                outcome: Outcome::NotDone.into(),
-                message: format!("there is no namespace '{namespace}'"),
-                ..v1::Error::default()
-            }));
+        let Some((id, _)) = self.namespaces.get(namespace).copied() else {
+            return Ok(PipeResult::NotDone(not_found(namespace)));
+        };
+        if name.epoch != 0 && name.epoch != self.epoch {
+            return Ok(PipeResult::NotDone(epoch_mismatch()));
         }
-        if name.1 != 0 && !self.open_sessions.contains(&name.0) {
-            return Ok(PipeResult::InDoubt(v1::Error {
-                code: Code::SessionExpired.into(),
-                outcome: Outcome::InDoubt.into(),
-                message: "the session is not known".into(),
-                ..v1::Error::default()
-            }));
-        }
-        if let Some(answer) = self.sessions.get(&name)
-            && name.1 != 0
-        {
-            return if fault == Some(Fault::BreakAfterApply) { Err(Broken) } else { Ok(answer.clone()) };
+        let place = (id, name.client);
+        if name.sequence != 0 {
+            let Some(session) = self.sessions.get_mut(&place) else {
+                return Ok(PipeResult::InDoubt(session_expired()));
+            };
+            if let Some(answer) = session.answers.get(&name.sequence) {
+                let answer = answer.clone();
+                return if self.breaks(fault, namespace) { Err(Broken) } else { Ok(answer) };
+            }
+            if name.sequence < session.lowest {
+                return Ok(PipeResult::InDoubt(session_expired()));
+            }
+            session.lowest = session.lowest.max(name.lowest);
+            session.answers = session.answers.split_off(&session.lowest);
+            assert!(
+                session.answers.len() < ANSWERS_MAX,
+                "a cluster would forget an answer that is waited for"
+            );
         }
         let result = self.apply(namespace, operation, forget);
-        if name.1 != 0 {
-            self.sessions.insert(name, result.clone());
+        if let Some(session) = self.sessions.get_mut(&place).filter(|_| name.sequence != 0) {
+            session.answers.insert(name.sequence, result.clone());
         }
-        if fault == Some(Fault::BreakAfterApply) { Err(Broken) } else { Ok(result) }
+        if self.breaks(fault, namespace) { Err(Broken) } else { Ok(result) }
+    }
+
+    /// Whether the answer is lost; then something else may happen, too.
+    fn breaks(&mut self, fault: Option<Fault>, namespace: &str) -> bool {
+        match fault {
+            Some(Fault::BreakAfterApply) => true,
+            Some(Fault::BreakAfterApplyAnd(meanwhile)) => {
+                match meanwhile {
+                    Meanwhile::Expiry => self.sessions.clear(),
+                    Meanwhile::Replacement => {
+                        self.delete(namespace);
+                        self.create(namespace, 0);
+                    }
+                    Meanwhile::NextEpoch => self.epoch += 1,
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn create(&mut self, name: &str, token: u64) {
+        self.namespaces_created += 1;
+        self.namespaces.insert(name.to_owned(), (self.namespaces_created, token));
+    }
+
+    fn delete(&mut self, name: &str) {
+        if let Some((id, _)) = self.namespaces.remove(name) {
+            self.sessions.retain(|(of, _), _| *of != id);
+        }
+        self.data.retain(|(namespace, _), _| *namespace != name);
     }
 
     fn apply(&mut self, namespace: &str, operation: Operation, forget: bool) -> PipeResult {
@@ -446,7 +559,7 @@ impl State {
     }
 
     fn namespace(&self, name: &str) -> Option<v1::Namespace> {
-        let id = *self.namespaces.get(name)?;
+        let (id, _) = *self.namespaces.get(name)?;
         let region = v1::Region {
             id: id.into(),
             leader: self.leader,
@@ -459,7 +572,7 @@ impl State {
             name: name.into(),
             id,
             mode: Mode::Strong.into(),
-            epoch: 1,
+            epoch: self.epoch,
             era: 1,
             regions: vec![region],
             preferred_leader: self.leader,
@@ -485,6 +598,37 @@ fn in_doubt() -> v1::Error {
         message: "leadership was lost while the write was on its way".into(),
         ..v1::Error::default()
     }
+}
+
+fn timed_out() -> v1::Error {
+    v1::Error {
+        code: Code::DeadlineExceeded.into(),
+        outcome: Outcome::InDoubt.into(),
+        message: "the write was not confirmed within 5 ms".into(),
+        ..v1::Error::default()
+    }
+}
+
+fn epoch_mismatch() -> v1::Error {
+    v1::Error {
+        code: Code::EpochMismatch.into(),
+        outcome: Outcome::NotDone.into(),
+        message: "the namespace is in another epoch".into(),
+        ..v1::Error::default()
+    }
+}
+
+fn session_expired() -> v1::Error {
+    v1::Error {
+        code: Code::SessionExpired.into(),
+        outcome: Outcome::InDoubt.into(),
+        message: "the record of this session's request is gone; the request was not executed now".into(),
+        ..v1::Error::default()
+    }
+}
+
+fn error_result(error: v1::Error) -> PipeResult {
+    if error.outcome() == Outcome::InDoubt { PipeResult::InDoubt(error) } else { PipeResult::NotDone(error) }
 }
 
 fn to_status(error: &v1::Error) -> Status {
@@ -521,15 +665,30 @@ impl Service {
         silent
     }
 
+    fn is_stuck(&self, operation: &Operation) -> bool {
+        let stuck = self.world.stuck.lock();
+        matches!((operation, &*stuck), (Operation::Put(put), Some(key)) if put.key == *key)
+    }
+
     fn execute_message(&self, request: v1::PipeRequest) -> Result<v1::PipeResponse, Broken> {
         let mut state = self.world.state.lock();
         let forget = self.world.forgetful.load(Ordering::Relaxed);
         let mut results = Vec::with_capacity(request.operations.len());
         for operation in request.operations {
-            let name = (request.client, operation.sequence);
-            let result =
-                state.execute(self.id, &request.namespace, name, operation.operation.unwrap(), forget)?;
-            results.push(v1::PipeResult { id: operation.id, result: Some(result) });
+            let name = Name {
+                epoch: request.epoch,
+                client: request.client,
+                sequence: operation.sequence,
+                lowest: request.lowest,
+            };
+            let operation_id = operation.id;
+            let operation = operation.operation.unwrap();
+            let result = if self.is_stuck(&operation) {
+                PipeResult::NotDone(busy())
+            } else {
+                state.execute(self.id, &request.namespace, name, operation, forget)?
+            };
+            results.push(v1::PipeResult { id: operation_id, result: Some(result) });
         }
         Ok(v1::PipeResponse { header: Some(state.header(self.id)), results })
     }
@@ -537,7 +696,7 @@ impl Service {
     async fn unary(
         &self,
         namespace: &str,
-        name: Option<v1::RequestId>,
+        name: Name,
         operation: Operation,
     ) -> Result<(Option<Header>, PipeResult), Status> {
         self.world.messages.fetch_add(1, Ordering::Relaxed);
@@ -545,7 +704,9 @@ impl Service {
         if self.is_silent().await {
             std::future::pending::<()>().await;
         }
-        let name = name.map_or((0, 0), |name| (name.client, name.sequence));
+        if self.is_stuck(&operation) {
+            return Err(to_status(&busy()));
+        }
         let mut state = self.world.state.lock();
         let forget = self.world.forgetful.load(Ordering::Relaxed);
         match state.execute(self.id, namespace, name, operation, forget) {
@@ -558,7 +719,7 @@ impl Service {
     async fn unary_write(
         &self,
         namespace: &str,
-        name: Option<v1::RequestId>,
+        name: Name,
         operation: Operation,
     ) -> Result<Response<v1::WriteResponse>, Status> {
         let (header, result) = self.unary(namespace, name, operation).await?;
@@ -572,14 +733,15 @@ impl v1::kv_server::Kv for Service {
     async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::GetResponse>, Status> {
         let request = request.into_inner();
         let (header, result) =
-            self.unary(&request.namespace, None, Operation::Get(request.get.unwrap())).await?;
+            self.unary(&request.namespace, Name::default(), Operation::Get(request.get.unwrap())).await?;
         let PipeResult::Found(found) = result else { unreachable!() };
         Ok(Response::new(v1::GetResponse { header, value: found.value, version: found.version }))
     }
 
     async fn put(&self, request: Request<v1::PutRequest>) -> Result<Response<v1::WriteResponse>, Status> {
         let request = request.into_inner();
-        self.unary_write(&request.namespace, request.request, Operation::Put(request.put.unwrap())).await
+        let name = Name::new(request.epoch, request.request);
+        self.unary_write(&request.namespace, name, Operation::Put(request.put.unwrap())).await
     }
 
     async fn delete(
@@ -588,7 +750,8 @@ impl v1::kv_server::Kv for Service {
     ) -> Result<Response<v1::WriteResponse>, Status> {
         let request = request.into_inner();
         let operation = Operation::Delete(request.delete.unwrap());
-        self.unary_write(&request.namespace, request.request, operation).await
+        let name = Name::new(request.epoch, request.request);
+        self.unary_write(&request.namespace, name, operation).await
     }
 
     async fn compare_and_swap(
@@ -597,7 +760,8 @@ impl v1::kv_server::Kv for Service {
     ) -> Result<Response<v1::CompareAndSwapResponse>, Status> {
         let request = request.into_inner();
         let operation = Operation::Cas(request.cas.unwrap());
-        let (header, result) = self.unary(&request.namespace, request.request, operation).await?;
+        let name = Name::new(request.epoch, request.request);
+        let (header, result) = self.unary(&request.namespace, name, operation).await?;
         Ok(Response::new(match result {
             PipeResult::Done(done) => {
                 v1::CompareAndSwapResponse { header, swapped: true, version: done.version, found: None }
@@ -618,7 +782,7 @@ impl v1::kv_server::Kv for Service {
     ) -> Result<Response<v1::BatchGetResponse>, Status> {
         let request = request.into_inner();
         let operation = Operation::BatchGet(request.get.unwrap());
-        let (header, result) = self.unary(&request.namespace, None, operation).await?;
+        let (header, result) = self.unary(&request.namespace, Name::default(), operation).await?;
         let PipeResult::Records(records) = result else { unreachable!() };
         Ok(Response::new(v1::BatchGetResponse { header, records: records.records }))
     }
@@ -629,7 +793,8 @@ impl v1::kv_server::Kv for Service {
     ) -> Result<Response<v1::WriteResponse>, Status> {
         let request = request.into_inner();
         let operation = Operation::BatchWrite(request.batch.unwrap());
-        self.unary_write(&request.namespace, request.request, operation).await
+        let name = Name::new(request.epoch, request.request);
+        self.unary_write(&request.namespace, name, operation).await
     }
 
     async fn delete_range(
@@ -638,7 +803,8 @@ impl v1::kv_server::Kv for Service {
     ) -> Result<Response<v1::WriteResponse>, Status> {
         let request = request.into_inner();
         let operation = Operation::DeleteRange(request.range.unwrap());
-        self.unary_write(&request.namespace, request.request, operation).await
+        let name = Name::new(request.epoch, request.request);
+        self.unary_write(&request.namespace, name, operation).await
     }
 
     async fn transaction(
@@ -647,7 +813,8 @@ impl v1::kv_server::Kv for Service {
     ) -> Result<Response<v1::TransactionResponse>, Status> {
         let request = request.into_inner();
         let operation = Operation::Transaction(request.transaction.unwrap());
-        let (header, result) = self.unary(&request.namespace, request.request, operation).await?;
+        let name = Name::new(request.epoch, request.request);
+        let (header, result) = self.unary(&request.namespace, name, operation).await?;
         let PipeResult::Transaction(result) = result else { unreachable!() };
         Ok(Response::new(v1::TransactionResponse { header, result: Some(result) }))
     }
@@ -688,15 +855,20 @@ impl v1::kv_server::Kv for Service {
 
     async fn open_session(
         &self,
-        _: Request<v1::OpenSessionRequest>,
+        request: Request<v1::OpenSessionRequest>,
     ) -> Result<Response<v1::OpenSessionResponse>, Status> {
+        self.delay().await;
         let mut state = self.world.state.lock();
         if state.leader != self.id {
             return Err(to_status(&state.not_leader(state.leader)));
         }
-        state.clock += 1;
-        let client = state.clock;
-        state.open_sessions.insert(client);
+        let name = request.into_inner().namespace;
+        let Some((id, _)) = state.namespaces.get(&name).copied() else {
+            return Err(to_status(&not_found(&name)));
+        };
+        state.sessions_opened += 1;
+        let client = state.sessions_opened;
+        state.sessions.insert((id, client), Session::default());
         Ok(Response::new(v1::OpenSessionResponse { header: Some(state.header(self.id)), client }))
     }
 
@@ -734,21 +906,27 @@ impl v1::namespaces_server::Namespaces for Service {
         &self,
         request: Request<v1::CreateNamespaceRequest>,
     ) -> Result<Response<v1::CreateNamespaceResponse>, Status> {
-        let name = request.into_inner().name;
+        let v1::CreateNamespaceRequest { name, token, .. } = request.into_inner();
         let mut state = self.world.state.lock();
-        if state.leader != self.id {
-            return Err(to_status(&state.not_leader(state.leader)));
+        let fault = state.next_fault(self.id);
+        if let Some(refused) = state.refuse(self.id, fault) {
+            return Err(refused_status(refused));
         }
-        if state.namespaces.contains_key(&name) {
-            return Err(to_status(&v1::Error {
-                code: Code::NamespaceExists.into(),
-                outcome: Outcome::NotDone.into(),
-                message: format!("there is a namespace '{name}' already"),
-                ..v1::Error::default()
-            }));
+        match state.namespaces.get(&name) {
+            Some((_, known)) if token == 0 || *known != token => {
+                return Err(to_status(&v1::Error {
+                    code: Code::NamespaceExists.into(),
+                    outcome: Outcome::NotDone.into(),
+                    message: format!("there is a namespace '{name}' already"),
+                    ..v1::Error::default()
+                }));
+            }
+            Some(_) => {}
+            None => state.create(&name, token),
         }
-        let id = 1 + u32::try_from(state.namespaces.len()).unwrap();
-        state.namespaces.insert(name.clone(), id);
+        if state.breaks(fault, &name) {
+            return Err(refused_status(Err(Broken)));
+        }
         let namespace = state.namespace(&name);
         Ok(Response::new(v1::CreateNamespaceResponse { header: Some(state.header(self.id)), namespace }))
     }
@@ -781,12 +959,19 @@ impl v1::namespaces_server::Namespaces for Service {
         &self,
         request: Request<v1::DeleteNamespaceRequest>,
     ) -> Result<Response<v1::DeleteNamespaceResponse>, Status> {
-        let name = request.into_inner().name;
+        let v1::DeleteNamespaceRequest { name, id } = request.into_inner();
         let mut state = self.world.state.lock();
-        if state.namespaces.remove(&name).is_none() {
+        let fault = state.next_fault(self.id);
+        if let Some(refused) = state.refuse(self.id, fault) {
+            return Err(refused_status(refused));
+        }
+        if state.namespaces.get(&name).is_none_or(|(known, _)| id != 0 && *known != id) {
             return Err(to_status(&not_found(&name)));
         }
-        state.data.retain(|(namespace, _), _| *namespace != name);
+        state.delete(&name);
+        if state.breaks(fault, &name) {
+            return Err(refused_status(Err(Broken)));
+        }
         Ok(Response::new(v1::DeleteNamespaceResponse { header: Some(state.header(self.id)) }))
     }
 
@@ -802,6 +987,13 @@ impl v1::namespaces_server::Namespaces for Service {
         state.leader = to;
         let (header, namespace) = (Some(state.header(self.id)), state.namespace(&name));
         Ok(Response::new(v1::MoveLeaderResponse { header, namespace }))
+    }
+}
+
+fn refused_status(refused: Result<v1::Error, Broken>) -> Status {
+    match refused {
+        Ok(error) => to_status(&error),
+        Err(Broken) => Status::unavailable("broken"),
     }
 }
 

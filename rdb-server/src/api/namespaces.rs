@@ -5,7 +5,7 @@ use crate::metrics::Operation;
 use crate::shared::Shared;
 use crate::transport::SILENCE_MAX;
 use crate::waiter::Answers;
-use rdb_core::ids::{Epoch, NodeId, RegionId};
+use rdb_core::ids::{Epoch, NamespaceId, NodeId, RegionId};
 use rdb_pd::{Answer, Command, Mode, Namespace, check_name};
 use rdb_proto::v1;
 use rdb_proto::v1::namespaces_server::Namespaces;
@@ -45,7 +45,8 @@ impl NamespaceService {
             }
         }
         let members = self.0.config.members();
-        let command = Command::CreateNamespace { name: create.name, mode: Mode::Strong, members };
+        let v1::CreateNamespaceRequest { name, token, .. } = create;
+        let command = Command::CreateNamespace { name, mode: Mode::Strong, members, token };
         match self.propose(&command, timeout).await? {
             Answer::Created(namespace) => {
                 self.await_leader(&namespace).await;
@@ -73,12 +74,22 @@ impl NamespaceService {
         delete: v1::DeleteNamespaceRequest,
         timeout: Duration,
     ) -> Result<v1::DeleteNamespaceResponse, v1::Error> {
+        if delete.id != 0 {
+            self.check_id(&delete.name, NamespaceId(delete.id), timeout).await?;
+        }
         let command = Command::DeleteNamespace { name: delete.name.clone() };
         match self.propose(&command, timeout).await? {
             Answer::Deleted(_) => Ok(v1::DeleteNamespaceResponse { header: Some(catalog_header(&self.0)) }),
             Answer::NotFound => Err(status::namespace_not_found(&delete.name)),
             other => Err(status::internal(format!("unexpected answer: {other:?}"))),
         }
+    }
+
+    /// Another namespace may have got the name since the caller looked.
+    async fn check_id(&self, name: &str, id: NamespaceId, timeout: Duration) -> Result<(), v1::Error> {
+        self.0.read_barrier(RegionId::META, timeout).await?;
+        let is_meant = self.0.catalog.load().namespace(name).is_some_and(|namespace| namespace.id == id);
+        if is_meant { Ok(()) } else { Err(status::namespace_not_found(name)) }
     }
 
     async fn move_leader(

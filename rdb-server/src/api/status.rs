@@ -207,7 +207,7 @@ pub(crate) fn session_expired() -> v1::Error {
         v1::Code::SessionExpired,
         v1::Outcome::InDoubt,
         "the record of this session's request is gone; the request was not executed now".to_owned(),
-        "an earlier attempt may have been: read the key, then open a new session",
+        "an earlier attempt may have been: read the key before writing again, in a new session",
     )
 }
 

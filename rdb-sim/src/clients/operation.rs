@@ -133,7 +133,9 @@ impl Kind {
 
 impl Call {
     pub(crate) fn new(client: u64, region: RegionId, kind: Kind, sequence: Option<u64>, moment: u64) -> Self {
-        let request = sequence.map(|sequence| RequestId { client, sequence, lowest: sequence });
+        // It waits for one answer at a time, and says so sooner or later: regions keep some answers more.
+        let lowest = |sequence: u64| sequence.saturating_sub((client + sequence) % 6);
+        let request = sequence.map(|sequence| RequestId { client, sequence, lowest: lowest(sequence) });
         let mut call = Self { region, kind, name: None, request, moment, tries: 0, in_doubt: false };
         call.name = call.with_command(Name::of).flatten();
         call
