@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use parking_lot::Mutex;
 use rdb_check::Version;
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, BufWriter, Write as _};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -252,6 +253,21 @@ impl History {
     #[must_use]
     pub fn entries(&self) -> Vec<Entry> {
         self.lines.lock().iter().filter_map(entry).cloned().collect()
+    }
+
+    /// All keys so far, by workload: what belongs together stands together.
+    pub(crate) fn keys(&self) -> BTreeMap<String, BTreeSet<String>> {
+        let mut keys: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for entry in self.lines.lock().iter().filter_map(entry) {
+            if let Some(known) = keys.get_mut(&entry.workload) {
+                if !known.contains(&entry.key) {
+                    known.insert(entry.key.clone());
+                }
+            } else {
+                keys.insert(entry.workload.clone(), BTreeSet::from([entry.key.clone()]));
+            }
+        }
+        keys
     }
 
     /// Writes all of it to a file.

@@ -25,6 +25,8 @@ pub(crate) enum Bar {
     None,
     /// A majority has lost its leader: counted from the fault's beginning.
     LeaderLost,
+    /// A leader has handed over in good order and gone: counted from then. It says nothing about elections.
+    HandedOver,
     /// No majority was left: counted from the fault's end.
     AllLost,
 }

@@ -51,7 +51,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Draws a run. Consecutive seeds take the faults in turn, so that as many runs as there are faults meet all of them.
+    /// Draws a run. Consecutive seeds take the faults in turn, so that as many runs as there are faults meet all of them; a
+    /// run that is as long as its tries take meets all by itself.
     /// `power` says whether disks can be cut off here.
     ///
     /// # Errors
@@ -59,12 +60,7 @@ impl Plan {
     pub fn draw(seed: u64, wanted: &Wanted, power: Result<(), &str>) -> Result<Self> {
         let possible = possible(wanted, power)?;
         let mut dice = Dice::new(seed, STREAM);
-        let turn = usize::try_from(seed % possible.len() as u64)?;
-        let mut faults = vec![possible[turn]];
-        if dice.percent(SECOND_FAULT_PERCENT) {
-            let second = dice.pick(&possible);
-            faults.extend(Some(second).filter(|second| second.name != faults[0].name));
-        }
+        let faults = if wanted.tries == 0 { draw_faults(seed, &possible, &mut dice)? } else { possible };
         let mut workloads = Vec::new();
         for name in &wanted.workloads {
             match workloads::named(name) {
@@ -124,6 +120,14 @@ impl Plan {
         }
         command
     }
+}
+
+/// One fault, and at times another with which it takes turns.
+fn draw_faults(seed: u64, possible: &[&'static Fault], dice: &mut Dice) -> Result<Vec<&'static Fault>> {
+    let first = possible[usize::try_from(seed % possible.len() as u64)?];
+    let second = dice.percent(SECOND_FAULT_PERCENT).then(|| dice.pick(possible));
+    let second = second.filter(|second| second.name != first.name);
+    Ok(std::iter::once(first).chain(second).collect())
 }
 
 fn possible(wanted: &Wanted, power: Result<(), &str>) -> Result<Vec<&'static Fault>> {

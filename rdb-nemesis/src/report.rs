@@ -45,7 +45,7 @@ pub struct FaultReport {
     pub at_seconds: f64,
     /// After which time a write was acknowledged again, where that is asked.
     pub resumed_ms: Option<u64>,
-    /// Whether that is counted from the loss of a leader, and not of all nodes.
+    /// Whether a leader was lost without a word, and another had to be elected by those that were left.
     pub leader_lost: bool,
 }
 

@@ -12,7 +12,6 @@ use crate::verdict::{self, OPERATIONS_BEFORE_MIN};
 use crate::workloads::{Caller, Scene, Where};
 use anyhow::{Context as _, Result, bail};
 use rdb_client::{Client, Consistency, Mode, Options};
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -224,11 +223,7 @@ async fn finish(mut clients: JoinSet<Result<()>>) -> Result<()> {
 async fn read_everything(lab: &Lab, scene: &Arc<Scene>) -> Result<()> {
     lab.cluster.catch_up().await?;
     let mut reader = Caller::connect(scene, FINAL).await?;
-    // By workload, so that what belongs together is read together.
-    let mut keys: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for entry in scene.history.entries() {
-        keys.entry(entry.workload).or_default().insert(entry.key);
-    }
+    let keys = scene.history.keys();
     for consistency in [Consistency::Linearizable, Consistency::Stale { max_age: None }] {
         for node in reader.nodes() {
             for keys in keys.values() {

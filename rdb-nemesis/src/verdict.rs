@@ -1,9 +1,10 @@
 //! Judges a run: by the checks, by how soon writes were acknowledged again, and by whether anything has happened at all.
 
 use crate::checks::{CHECKS, FINAL};
-use crate::history::{Entry, Outcome};
+use crate::history::{Call, Entry, Outcome};
 use crate::lab::{Bar, Evidence};
 use crate::probe;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Answered operations before the first fault: fewer show nothing.
@@ -32,7 +33,7 @@ pub fn judge(history: &[Entry]) -> (Vec<String>, Vec<String>) {
 pub(crate) fn resumed_after(history: &[Entry], evidence: &Evidence) -> Option<Result<Duration, String>> {
     let from = match evidence.bar {
         Bar::None => return None,
-        Bar::LeaderLost => evidence.began_ns,
+        Bar::LeaderLost | Bar::HandedOver => evidence.began_ns,
         Bar::AllLost => evidence.ended_ns,
     };
     let acknowledged = history.iter().filter(|entry| entry.is_acknowledged_write() && from <= entry.call_ns);
@@ -81,12 +82,23 @@ pub(crate) fn vacuous(history: &[Entry], faults: &[Evidence]) -> Vec<String> {
             missing.push(format!("vacuous: {} disturbed nobody, and the leader is the same", fault.what));
         }
     }
+    missing.extend(reads_everywhere(history));
     let healed = faults.last().map_or(0, |fault| fault.ended_ns);
     let last = history.iter().filter(|entry| entry.workload != FINAL && healed <= entry.call_ns);
     if !last.clone().any(Entry::is_acknowledged_write) {
         missing.push("vacuous: no write was acknowledged after the last fault".to_owned());
     }
     missing
+}
+
+/// The register asks every node for linearizable reads, not the leader alone.
+fn reads_everywhere(history: &[Entry]) -> Option<String> {
+    let register = || history.iter().filter(|entry| entry.workload == "register" && entry.call == Call::Get);
+    let read = register().filter(|entry| matches!(entry.outcome, Outcome::Found { .. }));
+    let nodes: BTreeSet<u64> = read.filter_map(|entry| entry.node).collect();
+    let wanted = register().next().is_some();
+    (wanted && nodes.len() < 2)
+        .then(|| format!("vacuous: reads of the register were answered by these nodes alone: {nodes:?}"))
 }
 
 fn is_answered(entry: &Entry) -> bool {
@@ -96,7 +108,7 @@ fn is_answered(entry: &Entry) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::{Call, Stamp};
+    use crate::history::Stamp;
     use rdb_check::Version;
 
     fn write(workload: &str, call_ns: u64, outcome: Outcome) -> Entry {
@@ -157,6 +169,18 @@ mod tests {
         assert!(vacuous(&undisturbed, &[Evidence { disturbs: false, ..fault() }]).is_empty());
         let last = busy().len() - 1;
         fails(&busy()[..last], &[fault()], "after the last fault");
+    }
+
+    #[test]
+    fn reads_of_one_node_alone_are_not_enough() {
+        let read = |node| Entry {
+            call: Call::Get,
+            node: Some(node),
+            ..write("register", 5, Outcome::Found { value: None, version: None })
+        };
+        assert!(reads_everywhere(&[]).is_none());
+        assert!(reads_everywhere(&[read(1), read(1)]).is_some());
+        assert!(reads_everywhere(&[read(1), read(2)]).is_none());
     }
 
     #[test]

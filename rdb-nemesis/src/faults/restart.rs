@@ -27,7 +27,7 @@ async fn restart(lab: &mut Lab, dice: &mut Dice) -> Result<Evidence> {
     let leader = lab.leader().await?;
     let node = if dice.percent(60) { leader.node } else { dice.pick(&lab.cluster.ids()) };
     let lasts = dice.millis(0..2_000);
-    let bar = if node == leader.node { Bar::LeaderLost } else { Bar::None };
+    let bar = if node == leader.node { Bar::HandedOver } else { Bar::None };
     lab.history.note(format!("node {node} is asked to stop"));
     lab.cluster.stop(node).await?;
     let role = if node == leader.node { ", the leader," } else { "" };
