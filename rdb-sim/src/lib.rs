@@ -12,7 +12,6 @@
 //!
 //! What it does not see: the code at the edges itself, real time, and disks that return wrong bytes.
 
-pub mod checker;
 mod clients;
 mod disks;
 mod event;

@@ -1,11 +1,11 @@
-//! What clients saw is linearizable, key by key; see [`crate::checker`].
+//! What clients saw is linearizable, key by key; see [`check_versioned`].
 //!
 //! Writes that were left in doubt count as what became of them in the end: the simulator knows every command that was
 //! ever executed, and at the end of a world nothing is under way.
 
 use super::{ExactlyOnce, Violation};
-use crate::checker::{Action, Expect, Operation, check_versioned};
 use crate::clients::{Expected, Kind, Outcome, Recorded, value_of};
+use rdb_check::{Action, Expect, Operation, check_versioned};
 use rdb_core::apply::Answer;
 use rdb_core::ids::RegionId;
 use rdb_core::version::Version;
@@ -32,18 +32,24 @@ pub(crate) fn history_is_linearizable(history: &[Recorded], once: &ExactlyOnce) 
     Ok(checked)
 }
 
+/// The core's version as the checker knows it.
+fn seen(version: Version) -> rdb_check::Version {
+    rdb_check::Version { era: version.era.0, hlc: version.hlc.0, node: version.node.0 }
+}
+
 /// What an operation did to each of its keys.
 fn actions<'a>(recorded: &'a Recorded, once: &ExactlyOnce) -> Vec<(&'a [u8], Action)> {
     if let (Kind::Get { key }, Outcome::Found(found)) = (&recorded.kind, &recorded.outcome) {
-        return vec![(key, Action::Read { found: found.map(|(version, value)| (value, version)) })];
+        return vec![(key, Action::Read { found: found.map(|(version, value)| (value, seen(version))) })];
     }
     if let (Kind::Swap { key, expect, .. }, Outcome::Answered(Answer::Mismatch { version, found })) =
         (&recorded.kind, &recorded.outcome)
     {
-        let mut actions = vec![(key.as_slice(), Action::Refused { expect: expect.into(), found: *version })];
+        let mut actions =
+            vec![(key.as_slice(), Action::Refused { expect: expect.into(), found: version.map(seen) })];
         // The refusal tells the value too.
         if let (Some(version), Some(found)) = (version, found) {
-            actions.push((key, Action::Read { found: Some((value_of(found), *version)) }));
+            actions.push((key, Action::Read { found: Some((value_of(found), seen(*version))) }));
         }
         return actions;
     }
@@ -56,7 +62,7 @@ fn actions<'a>(recorded: &'a Recorded, once: &ExactlyOnce) -> Vec<(&'a [u8], Act
 }
 
 fn writes(kind: &Kind, version: Version) -> Vec<(&[u8], Action)> {
-    let version = Some(version);
+    let version = Some(seen(version));
     match kind {
         Kind::Put { key, value } => vec![(key, Action::Write { value: Some(*value), version })],
         Kind::Delete { key, .. } => vec![(key, Action::Write { value: None, version })],
@@ -75,7 +81,7 @@ impl From<&Expected> for Expect {
         match expected {
             Expected::Absent => Expect::Absent,
             Expected::Value(value) => Expect::Value(*value),
-            Expected::Version(version) => Expect::Version(*version),
+            Expected::Version(version) => Expect::Version(seen(*version)),
         }
     }
 }

@@ -1,8 +1,7 @@
 //! The checker that needs no versions: a search for an order, after Wing and Gong, with Lowe's memory of what was tried.
 //! Slow, but simple enough to judge the fast one by.
 
-use super::{Action, Expect, Operation, Value};
-use rdb_core::version::Version;
+use super::{Action, Expect, Operation, Value, Version};
 use std::collections::HashSet;
 
 type State = Option<(Value, Version)>;
@@ -37,7 +36,7 @@ fn step(action: &Action, state: State, number: usize) -> Option<State> {
         Expect::Version(version) => state.is_some_and(|(_, found)| found == *version),
     };
     // A write in doubt has a version that nobody knows: one that no other has.
-    let unknown = Version { node: rdb_core::ids::NodeId(1_000 + number as u64), ..Version::default() };
+    let unknown = Version { node: 1_000 + number as u64, ..Version::default() };
     match action {
         Action::Write { value, version } => Some(value.map(|value| (value, version.unwrap_or(unknown)))),
         Action::Swap { expect, value, version } => {

@@ -21,11 +21,28 @@ mod search;
 #[cfg(test)]
 mod tests;
 
-use rdb_core::version::Version;
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// A value, by a number that only one write has.
 pub type Value = u64;
+
+/// The place of a write among all writes: compared from first to last.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Version {
+    /// Switches of mode that the namespace had completed, plus one.
+    pub era: u32,
+    /// The hybrid clock's reading.
+    pub hlc: u64,
+    /// The node that stamped it.
+    pub node: u64,
+}
+
+impl fmt::Debug for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.era, self.hlc, self.node)
+    }
+}
 
 /// One operation on one key.
 #[derive(Debug, Clone)]

@@ -1,14 +1,12 @@
 //! The fast checker against the slow one, on histories of a register that was right, and of ones that were not.
 
 use super::search::is_linearizable;
-use super::{Action, Expect, Operation, check_versioned};
+use super::{Action, Expect, Operation, Version, check_versioned};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
-use rdb_core::ids::{Era, NodeId};
-use rdb_core::version::{Hlc, Version};
 
 fn version(number: u64) -> Version {
-    Version { era: Era(1), hlc: Hlc(number), node: NodeId(1) }
+    Version { era: 1, hlc: number, node: 1 }
 }
 
 /// A history of a correct register: each operation takes effect at a moment between its call and its return.

@@ -1,0 +1,66 @@
+//! What a history must show. One file for each check; a new one is a file and a line in the table.
+//!
+//! Every check looks at the whole history and says what it has looked at, so that a check that saw nothing can be told
+//! from one that found nothing wrong.
+
+mod counter;
+mod linearizable;
+mod pairs;
+mod replicas;
+mod retries;
+mod set;
+#[cfg(test)]
+mod tests;
+
+use crate::history::Entry;
+
+/// What a check found: what it looked at, or what is wrong.
+pub type Finding = Result<String, String>;
+
+/// One check.
+pub struct Check {
+    /// Its name.
+    pub name: &'static str,
+    /// What it looks for.
+    pub about: &'static str,
+    /// Looks.
+    pub check: fn(&[Entry]) -> Finding,
+}
+
+/// All checks. Each passes where its workload was not run.
+pub const CHECKS: &[Check] = &[
+    Check {
+        name: "linearizable",
+        about: "every key's history, whatever workload it belongs to, by the versions of its records",
+        check: linearizable::check,
+    },
+    Check {
+        name: "set",
+        about: "every acknowledged element is found at every node, and none that was refused",
+        check: set::check,
+    },
+    Check {
+        name: "counter",
+        about: "each number is as many as the transactions that counted it up",
+        check: counter::check,
+    },
+    Check {
+        name: "pairs",
+        about: "keys that are written alike are never seen to differ",
+        check: pairs::check,
+    },
+    Check {
+        name: "retries",
+        about: "all copies of a named write have one answer, and it was applied once",
+        check: retries::check,
+    },
+    Check { name: "replicas", about: "all nodes have the same data in the end", check: replicas::check },
+];
+
+/// The workload of the reads that end a run: everything, at every node, when all is quiet.
+pub(crate) const FINAL: &str = "final";
+
+/// The final reads that saw all that was acknowledged before.
+fn final_reads(history: &[Entry]) -> impl Iterator<Item = &Entry> {
+    history.iter().filter(|entry| entry.workload == FINAL && entry.call == crate::history::Call::Get)
+}

@@ -1,0 +1,431 @@
+//! Nodes that belong together: real processes on loopback, in a folder of their own, whose words to each other go through
+//! wires that can be cut. Clients reach the nodes directly.
+
+mod disk;
+mod process;
+mod raw;
+mod wire;
+
+pub(crate) use disk::try_one as try_power_cut;
+pub(crate) use raw::{Raw, error_in, timed};
+pub(crate) use wire::Wire;
+
+use anyhow::{Context as _, Result, bail};
+use disk::Disk;
+use process::Process;
+use rustix::process::Signal;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+use wire::Proxy;
+
+/// The namespace that everything happens in.
+pub(crate) const NAMESPACE: &str = "nemesis";
+/// Attempts to start on ports that nobody takes in the meantime.
+const STARTS_MAX: usize = 5;
+/// For anything that should happen at all.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+const STATUS_LIMIT: Duration = Duration::from_millis(500);
+/// What no log must have, whatever was done to the node.
+const NEVER_LOGGED: [&str; 3] = ["panicked at", "it cannot keep its promises", "contradicts this node's log"];
+/// What a node says after a snapshot.
+const SNAPSHOT_TAKEN_IN: &str = "a snapshot has replaced the region's data";
+
+/// How the nodes are to be.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// How many.
+    pub(crate) size: u64,
+    /// Lines for every node's configuration.
+    pub(crate) options: String,
+    /// Whether each has a disk of its own, whose power can be cut.
+    pub(crate) disks: bool,
+}
+
+struct Node {
+    client_port: u16,
+    peer_port: u16,
+    http_port: u16,
+    config: PathBuf,
+    data: PathBuf,
+    log: PathBuf,
+    raw: Raw,
+    process: Option<Process>,
+    disk: Option<Disk>,
+}
+
+/// Who leads the namespace, in which term.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Leader {
+    pub(crate) node: u64,
+    pub(crate) term: u64,
+}
+
+/// Nodes that belong together, killed when dropped.
+pub(crate) struct Cluster {
+    server: PathBuf,
+    nodes: BTreeMap<u64, Node>,
+    wires: BTreeMap<(u64, u64), Proxy>,
+}
+
+impl Cluster {
+    /// Starts the nodes and waits until they are ready.
+    pub(crate) async fn start(server: &Path, folder: &Path, settings: &Settings) -> Result<Self> {
+        for attempt in 0..STARTS_MAX {
+            let folder = folder.join(format!("cluster-{attempt}"));
+            std::fs::create_dir_all(&folder)?;
+            let mut cluster = Self::prepare(server, &folder, settings).await?;
+            let ids = cluster.ids();
+            for id in &ids {
+                cluster.launch(*id)?;
+            }
+            if cluster.are_ready_unless_port_taken().await? {
+                return Ok(cluster);
+            }
+        }
+        bail!("no free ports were found in {STARTS_MAX} attempts")
+    }
+
+    async fn prepare(server: &Path, folder: &Path, settings: &Settings) -> Result<Self> {
+        let powercut = if settings.disks { Some(disk::make_powercut(folder)?) } else { None };
+        let mut nodes = BTreeMap::new();
+        let mut ports = Ports::default();
+        for id in 1..=settings.size {
+            let (client_port, peer_port, http_port) = (ports.free(), ports.free(), ports.free());
+            let image = folder.join(format!("disk-{id}.img"));
+            let disk = powercut
+                .clone()
+                .map(|powercut| Disk::make(image, folder.join(format!("disk-{id}")), powercut));
+            let disk = disk.transpose()?;
+            let data = disk
+                .as_ref()
+                .map_or_else(|| folder.join(format!("node-{id}")), |disk| disk.folder().join("data"));
+            let node = Node {
+                client_port,
+                peer_port,
+                http_port,
+                config: folder.join(format!("node-{id}.toml")),
+                data,
+                log: folder.join(format!("node-{id}.log")),
+                raw: Raw::new(&format!("127.0.0.1:{client_port}"))?,
+                process: None,
+                disk,
+            };
+            nodes.insert(id, node);
+        }
+        let mut wires = BTreeMap::new();
+        for from in nodes.keys() {
+            for (to, node) in nodes.iter().filter(|(to, _)| *to != from) {
+                wires.insert((*from, *to), Proxy::start(node.peer_port).await?);
+            }
+        }
+        let cluster = Self { server: server.to_owned(), nodes, wires };
+        for id in cluster.ids() {
+            std::fs::write(&cluster.node(id).config, cluster.configuration(id, &settings.options))?;
+        }
+        Ok(cluster)
+    }
+
+    fn configuration(&self, id: u64, options: &str) -> String {
+        let node = self.node(id);
+        let mut text = format!(
+            "cluster_id = \"nemesis\"\nnode_id = {id}\ndata_dir = \"{}\"\n\
+             listen_client = \"127.0.0.1:{}\"\nlisten_peer = \"127.0.0.1:{}\"\nlisten_http = \"127.0.0.1:{}\"\n\
+             {options}\n",
+            node.data.display(),
+            node.client_port,
+            node.peer_port,
+            node.http_port
+        );
+        for (peer_id, peer) in &self.nodes {
+            let port = self.wires.get(&(id, *peer_id)).map_or(peer.peer_port, Proxy::port);
+            // Writing to a string cannot fail.
+            let _ = writeln!(
+                text,
+                "[[nodes]]\nid = {peer_id}\nclient = \"127.0.0.1:{}\"\npeer = \"127.0.0.1:{port}\"",
+                peer.client_port
+            );
+        }
+        text
+    }
+
+    async fn are_ready_unless_port_taken(&mut self) -> Result<bool> {
+        for id in self.ids() {
+            if let Err(error) = self.ready(id).await {
+                if self.said(id).contains("Is another process using the port") {
+                    return Ok(false);
+                }
+                return Err(error);
+            }
+        }
+        Ok(true)
+    }
+
+    /// All nodes' ids.
+    pub(crate) fn ids(&self) -> Vec<u64> {
+        self.nodes.keys().copied().collect()
+    }
+
+    /// All ids but these.
+    pub(crate) fn others(&self, than: &[u64]) -> Vec<u64> {
+        self.ids().into_iter().filter(|id| !than.contains(id)).collect()
+    }
+
+    /// Where clients reach each node.
+    pub(crate) fn addresses(&self) -> BTreeMap<u64, String> {
+        self.nodes.iter().map(|(id, node)| (*id, format!("127.0.0.1:{}", node.client_port))).collect()
+    }
+
+    fn node(&self, id: u64) -> &Node {
+        &self.nodes[&id]
+    }
+
+    fn node_mut(&mut self, id: u64) -> Result<&mut Node> {
+        self.nodes.get_mut(&id).with_context(|| format!("there is no node {id}"))
+    }
+
+    fn process(&mut self, id: u64) -> Result<&mut Process> {
+        self.node_mut(id)?.process.as_mut().with_context(|| format!("node {id} does not run"))
+    }
+
+    /// All that a node has said.
+    pub(crate) fn said(&self, id: u64) -> String {
+        std::fs::read_to_string(&self.node(id).log).unwrap_or_default()
+    }
+
+    /// How many snapshots a node has taken in, as its log tells.
+    pub(crate) fn snapshots_taken_in(&self, id: u64) -> usize {
+        self.said(id).matches(SNAPSHOT_TAKEN_IN).count()
+    }
+
+    // --- processes
+
+    /// Starts a node and does not wait.
+    pub(crate) fn launch(&mut self, id: u64) -> Result<()> {
+        let server = self.server.clone();
+        let node = self.node_mut(id)?;
+        node.process = Some(Process::start(&server, &node.config, &node.log)?);
+        Ok(())
+    }
+
+    /// Waits until a node that was started answers.
+    pub(crate) async fn ready(&mut self, id: u64) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.process(id)?.ended() {
+                bail!("node {id} ended while starting ({status}): {}", last_words(&self.said(id)));
+            }
+            if self.node(id).raw.status(STATUS_LIMIT).await.is_ok() {
+                return Ok(());
+            }
+            if deadline < Instant::now() {
+                bail!("node {id} does not answer {} s after its start", PATIENCE.as_secs());
+            }
+            sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    /// kill -9. Returns when the process is gone.
+    pub(crate) fn kill(&mut self, id: u64) -> Result<()> {
+        let process = self.node_mut(id)?.process.take();
+        process.with_context(|| format!("node {id} does not run"))?.kill();
+        Ok(())
+    }
+
+    /// SIGTERM. Returns when the process is gone, which must be in good order.
+    pub(crate) async fn stop(&mut self, id: u64) -> Result<()> {
+        let process = self.node_mut(id)?.process.take();
+        let status = process.with_context(|| format!("node {id} does not run"))?.stop().await?;
+        if !status.success() {
+            bail!("node {id} was asked to stop and ended with {status}");
+        }
+        Ok(())
+    }
+
+    /// SIGSTOP: it neither answers nor notices.
+    pub(crate) fn pause(&mut self, id: u64) -> Result<()> {
+        self.process(id)?.signal(Signal::STOP)
+    }
+
+    /// SIGCONT.
+    pub(crate) fn resume(&mut self, id: u64) -> Result<()> {
+        self.process(id)?.signal(Signal::CONT)
+    }
+
+    /// Whether the kernel says that a node's process is stopped.
+    pub(crate) fn is_stopped(&mut self, id: u64) -> Result<bool> {
+        self.process(id)?.is_stopped()
+    }
+
+    /// Cuts the power of all nodes at one moment of their work. They are stopped first: ext4 that was shut down may tell a
+    /// process that still runs that a sync has succeeded though it has not, and a node without power tells nobody anything.
+    pub(crate) fn cut_power(&mut self) -> Result<()> {
+        for id in self.ids() {
+            self.pause(id)?;
+        }
+        for node in self.nodes.values() {
+            node.disk.as_ref().context("a node has no disk of its own")?.cut_power()?;
+        }
+        for id in self.ids() {
+            self.kill(id)?;
+        }
+        for node in self.nodes.values_mut() {
+            node.disk.as_mut().context("a node has no disk of its own")?.remount()?;
+        }
+        Ok(())
+    }
+
+    // --- wires
+
+    /// What `from` says to `to`, from now on.
+    pub(crate) fn wire(&self, from: u64, to: u64, wire: Wire) {
+        if let Some(proxy) = self.wires.get(&(from, to)) {
+            proxy.set(wire);
+        }
+    }
+
+    /// How often the wire from `from` to `to` has kept something back.
+    pub(crate) fn kept_back(&self, from: u64, to: u64) -> u64 {
+        self.wires.get(&(from, to)).map_or(0, Proxy::kept_back)
+    }
+
+    /// All wires: from whom, and to whom.
+    pub(crate) fn all_wires(&self) -> Vec<(u64, u64)> {
+        self.wires.keys().copied().collect()
+    }
+
+    /// Undoes whatever a fault has left: wires are mended, paused nodes go on, and dead ones are started.
+    pub(crate) async fn heal(&mut self) -> Result<()> {
+        for proxy in self.wires.values() {
+            proxy.set(Wire::Whole);
+        }
+        for id in self.ids() {
+            if self.node(id).process.is_some() {
+                self.resume(id)?;
+            } else {
+                self.launch(id)?;
+                self.ready(id).await?;
+            }
+        }
+        Ok(())
+    }
+
+    // --- what the nodes know
+
+    /// Who leads the namespace: the node of the highest term that says so of itself. `None`: nobody does.
+    pub(crate) async fn leader_now(&self) -> Option<Leader> {
+        self.leader_among(&self.ids()).await
+    }
+
+    async fn leader_among(&self, ids: &[u64]) -> Option<Leader> {
+        let asked: Vec<_> = ids.iter().map(|id| (*id, self.node(*id).raw.clone())).collect();
+        let asked: Vec<_> = asked
+            .into_iter()
+            .map(|(id, raw)| tokio::spawn(async move { (id, raw.status(STATUS_LIMIT).await) }))
+            .collect();
+        let mut leader: Option<Leader> = None;
+        for answer in asked {
+            let Ok((id, Ok(status))) = answer.await else { continue };
+            let Some(region) = region_in(&status) else { continue };
+            if region.leader == id && leader.is_none_or(|known| known.term < region.term) {
+                leader = Some(Leader { node: id, term: region.term });
+            }
+        }
+        leader
+    }
+
+    /// Waits for a leader.
+    pub(crate) async fn leader(&self) -> Result<Leader> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(leader) = self.leader_now().await {
+                return Ok(leader);
+            }
+            if deadline < Instant::now() {
+                bail!("nobody leads the namespace for {} s", PATIENCE.as_secs());
+            }
+            sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    /// Waits until every node has applied all that the leader has now.
+    pub(crate) async fn catch_up(&self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut target = None;
+        let mut behind: BTreeSet<u64> = self.ids().into_iter().collect();
+        while !behind.is_empty() {
+            if target.is_none()
+                && let Some(leader) = self.leader_now().await
+            {
+                target = self.applied_and_commit(leader.node).await.map(|(_, commit)| commit);
+            }
+            for id in behind.clone() {
+                if let (Some(target), Some((applied, _))) = (target, self.applied_and_commit(id).await)
+                    && target <= applied
+                {
+                    behind.remove(&id);
+                }
+            }
+            if deadline < Instant::now() {
+                bail!("after {} s these nodes have not caught up: {behind:?}", PATIENCE.as_secs());
+            }
+            sleep(LOOK_INTERVAL).await;
+        }
+        Ok(())
+    }
+
+    async fn applied_and_commit(&self, id: u64) -> Option<(u64, u64)> {
+        let status = self.node(id).raw.status(STATUS_LIMIT).await.ok()?;
+        let region = region_in(&status)?;
+        Some((region.applied_index, region.commit_index))
+    }
+
+    /// Looks for nodes that have ended by themselves, and for words that no log must have.
+    ///
+    /// # Errors
+    /// Says what was found.
+    pub(crate) fn is_sound(&mut self) -> Result<()> {
+        for id in self.ids() {
+            let node = self.node_mut(id)?;
+            let ended = node.process.as_mut().and_then(Process::ended);
+            let said = self.said(id);
+            if let Some(status) = ended {
+                bail!("node {id} ended by itself ({status}): {}", last_words(&said));
+            }
+            let bad = |line: &&str| NEVER_LOGGED.iter().any(|words| line.contains(words));
+            if let Some(line) = said.lines().find(bad) {
+                bail!("node {id} said: {line}");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn region_in(status: &rdb_proto::v1::StatusResponse) -> Option<&rdb_proto::v1::Region> {
+    status.namespaces.iter().find(|namespace| namespace.name == NAMESPACE)?.regions.first()
+}
+
+fn last_words(said: &str) -> &str {
+    said.lines().next_back().unwrap_or("it said nothing")
+}
+
+/// Ports below the range from which the kernel takes those of outgoing connections: a node that is started anew needs its
+/// own again.
+#[derive(Default)]
+struct Ports(BTreeSet<u16>);
+
+impl Ports {
+    fn free(&mut self) -> u16 {
+        loop {
+            let port = rand::random_range(11_000..28_000);
+            if !self.0.contains(&port) && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+                self.0.insert(port);
+                return port;
+            }
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! A follower that is away for so long that nobody has the log that it misses: it must be brought back by a snapshot of
+//! the data.
+
+use super::{Fault, Striking};
+use crate::cluster::{NAMESPACE, PATIENCE};
+use crate::dice::Dice;
+use crate::lab::{Bar, Evidence, Lab};
+use anyhow::{Context as _, Result};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// What the follower misses: enough for the leader to flush its data, before which no log is dropped.
+const BALLAST_WRITES: usize = 250;
+const BALLAST_BYTES: usize = 256 << 10;
+/// The ballast's keys are few and written again, so that snapshots stay small.
+const BALLAST_KEYS: usize = 8;
+/// When the snapshot is disturbed, at one of these moments.
+const DISTURBED_AFTER_MS: std::ops::Range<u64> = 100..1_500;
+
+pub(super) const FAULTS: &[Fault] = &[Fault {
+    name: "snapshot",
+    about: "a follower misses so much that it needs a snapshot, and at times is killed while it comes",
+    short_logs: true,
+    disks: false,
+    strike: |lab, dice| -> Striking<'_> { Box::pin(snapshot(lab, dice)) },
+}];
+
+async fn snapshot(lab: &mut Lab, dice: &mut Dice) -> Result<Evidence> {
+    let leader = lab.leader().await?;
+    let away = dice.pick(&lab.cluster.others(&[leader.node]));
+    let before = lab.cluster.snapshots_taken_in(away);
+    lab.cluster.kill(away)?;
+    let mut strike =
+        lab.struck(leader, Bar::None, format!("kill -9 of node {away} until it needs a snapshot"));
+    write_ballast(lab).await?;
+    lab.cluster.launch(away)?;
+    if dice.percent(50) {
+        sleep(dice.millis(DISTURBED_AFTER_MS)).await;
+        lab.cluster.kill(away)?;
+        lab.cluster.launch(away)?;
+    }
+    lab.cluster.ready(away).await?;
+    let taken_in = wait_for_snapshot(lab, away, before).await;
+    strike.during = lab.cluster.leader_now().await;
+    let seen = if before < taken_in {
+        Ok(format!("node {away} took in {} snapshots", taken_in - before))
+    } else {
+        Err(format!("node {away} took in no snapshot"))
+    };
+    lab.undo(strike, seen).await
+}
+
+async fn write_ballast(lab: &Lab) -> Result<()> {
+    let namespace = lab.client.namespace(NAMESPACE).with_timeout(Duration::from_secs(20));
+    for number in 0..BALLAST_WRITES {
+        let key = format!("ballast/{}", number % BALLAST_KEYS);
+        namespace.put(key, vec![b'.'; BALLAST_BYTES]).await.context("the ballast cannot be written")?;
+    }
+    Ok(())
+}
+
+/// Waits for one more snapshot than before; returns how many there are in the end.
+async fn wait_for_snapshot(lab: &Lab, node: u64, before: usize) -> usize {
+    let deadline = Instant::now() + PATIENCE / 3;
+    loop {
+        let now = lab.cluster.snapshots_taken_in(node);
+        if before < now || deadline < Instant::now() {
+            return now;
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+}

@@ -1,0 +1,249 @@
+//! `rdb-nemesis`: real nodes under faults, and a verdict on what their clients saw.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that people read at a terminal")]
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, Parser, Subcommand};
+use rdb_nemesis::{CHECKS, FAULTS, History, Place, Plan, Report, WORKLOADS, Wanted, judge, run};
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// The largest median of the times until writes resume after a leader is lost.
+const RESUME_MEDIAN_MS_MAX: u64 = 2_000;
+
+/// Real FlareDB nodes under faults, and a verdict on what their clients saw.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run clusters under faults, one after the other
+    Run(RunArgs),
+    /// Judge the history of a run again
+    Check {
+        /// A history.jsonl
+        history: PathBuf,
+    },
+    /// Name the faults, workloads and checks
+    List,
+}
+
+#[derive(Args)]
+struct RunArgs {
+    /// How many runs
+    #[arg(long, default_value_t = 1)]
+    runs: u64,
+    /// The first one's seed; the others follow. Without it, one is drawn
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Only this fault; may be given more than once
+    #[arg(long)]
+    fault: Vec<String>,
+    /// Only this workload; may be given more than once
+    #[arg(long)]
+    workload: Vec<String>,
+    /// How long clients work in each run
+    #[arg(long, default_value_t = 20)]
+    seconds: u64,
+    /// Nodes: 3 or 5
+    #[arg(long, default_value_t = 3)]
+    nodes: u64,
+    /// Go on until the workload `retries` has made so many compare-and-swaps
+    #[arg(long, default_value_t = 0)]
+    tries: u64,
+    /// Write the reports there, one JSON object a line
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Where runs that failed leave logs, history and data (default: a folder in the temporary one)
+    #[arg(long)]
+    keep: Option<PathBuf>,
+    /// The server to run (default: rdb-server in FLAREDB_BIN_DIR, or beside this program)
+    #[arg(long)]
+    server: Option<PathBuf>,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let ended = match Cli::parse().command {
+        Command::Run(args) => run_until_interrupted(args).await,
+        Command::Check { history } => check(&history),
+        Command::List => {
+            list();
+            Ok(true)
+        }
+    };
+    match ended {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Ends early, with all nodes, when somebody presses Ctrl-C.
+async fn run_until_interrupted(args: RunArgs) -> Result<bool> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminated = signal(SignalKind::terminate())?;
+    tokio::select! {
+        ended = run_all(args) => ended,
+        _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+        _ = terminated.recv() => bail!("terminated"),
+    }
+}
+
+async fn run_all(args: RunArgs) -> Result<bool> {
+    if ![3, 5].contains(&args.nodes) {
+        bail!("--nodes is 3 or 5, not {}", args.nodes);
+    }
+    let place = Place { server: server(args.server)?, folder: args.keep.unwrap_or_else(default_folder) };
+    let wanted = Wanted {
+        faults: args.fault,
+        workloads: workloads(args.workload, args.tries)?,
+        seconds: args.seconds,
+        nodes: args.nodes,
+        tries: args.tries,
+        bars: true,
+    };
+    let power = place.has_power().map_err(|error| format!("{error:#}"));
+    if let Err(why) = &power {
+        println!("no power cuts: {why}");
+    }
+    let power = power.as_ref().copied().map_err(String::as_str);
+    let seed = args.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
+    let mut reports = Vec::new();
+    for number in 0..args.runs {
+        let plan = Plan::draw(seed.wrapping_add(number), &wanted, power)?;
+        let report = run(&plan, &place).await;
+        tell(&report);
+        if let Some(path) = &args.json {
+            write_json(path, &report)?;
+        }
+        reports.push(report);
+    }
+    // Only if nothing is kept there.
+    let _ = std::fs::remove_dir(&place.folder);
+    Ok(sum_up(&reports))
+}
+
+/// Tries are made by one workload, so whoever wants them wants that one.
+fn workloads(mut named: Vec<String>, tries: u64) -> Result<Vec<String>> {
+    if 0 < tries && named.is_empty() {
+        named.push("retries".to_owned());
+    }
+    if 0 < tries && !named.iter().any(|name| name == "retries") {
+        bail!("--tries are made by the workload retries, which was not asked for");
+    }
+    Ok(named)
+}
+
+fn server(named: Option<PathBuf>) -> Result<PathBuf> {
+    let from_environment =
+        || std::env::var_os("FLAREDB_BIN_DIR").map(|folder| PathBuf::from(folder).join("rdb-server"));
+    let beside = || Some(std::env::current_exe().ok()?.parent()?.join("rdb-server"));
+    let server =
+        named.or_else(from_environment).or_else(beside).context("where is rdb-server? Say --server PATH")?;
+    if !server.is_file() {
+        bail!(
+            "there is no {}; build it (cargo build --release -p rdb-server), or say --server PATH",
+            server.display()
+        );
+    }
+    Ok(std::path::absolute(server)?)
+}
+
+fn default_folder() -> PathBuf {
+    std::env::temp_dir().join(format!("flaredb-nemesis-{}", std::process::id()))
+}
+
+fn tell(report: &Report) {
+    println!("{}", report.in_a_line());
+    if report.passed() {
+        return;
+    }
+    for fault in &report.faults {
+        println!("  {:.1} s: {} ({})", fault.at_seconds, fault.what, fault.seen);
+    }
+    for problem in &report.problems {
+        println!("  problem: {problem}");
+    }
+    if let Some(folder) = &report.folder {
+        println!("  kept: {}", folder.display());
+    }
+    println!("  again: {}", report.again);
+}
+
+fn write_json(path: &PathBuf, report: &Report) -> Result<()> {
+    let file = std::fs::File::options().create(true).append(true).open(path);
+    let mut file = file.with_context(|| format!("cannot open {}", path.display()))?;
+    serde_json::to_writer(&mut file, report)?;
+    Ok(file.write_all(b"\n")?)
+}
+
+/// The last words. Returns whether all is well.
+fn sum_up(reports: &[Report]) -> bool {
+    let failed: Vec<&Report> = reports.iter().filter(|report| !report.passed()).collect();
+    let sum = |count: fn(&Report) -> u64| reports.iter().map(count).sum::<u64>();
+    println!(
+        "{} operations answered, {} in doubt, {} faults",
+        sum(|report| report.answered),
+        sum(|report| report.unknown),
+        sum(|report| report.faults.len() as u64)
+    );
+    let in_time = resumed_in_time(reports);
+    for report in &failed {
+        println!("failed: {}", report.again);
+    }
+    println!("{} passed, {} failed", reports.len() - failed.len(), failed.len());
+    failed.is_empty() && in_time
+}
+
+/// How long there was nobody to write to after leaders were lost.
+fn resumed_in_time(reports: &[Report]) -> bool {
+    let faults = reports.iter().flat_map(|report| &report.faults).filter(|fault| fault.leader_lost);
+    let mut times: Vec<u64> = faults.filter_map(|fault| fault.resumed_ms).collect();
+    times.sort_unstable();
+    let (Some(median), Some(most)) = (times.get(times.len() / 2), times.last()) else { return true };
+    println!(
+        "a leader was lost {} times: writes resumed after {median} ms (median), {most} ms (longest)",
+        times.len()
+    );
+    if RESUME_MEDIAN_MS_MAX < *median {
+        println!("the median must be {RESUME_MEDIAN_MS_MAX} ms at most");
+        return false;
+    }
+    true
+}
+
+fn check(path: &std::path::Path) -> Result<bool> {
+    let history = History::read(path)?;
+    let (looked, problems) = judge(&history);
+    for line in looked {
+        println!("ok: {line}");
+    }
+    for problem in &problems {
+        println!("problem: {problem}");
+    }
+    println!("{} passed, {} failed", CHECKS.len() - problems.len(), problems.len());
+    Ok(problems.is_empty())
+}
+
+fn list() {
+    println!("faults:");
+    for fault in FAULTS.iter().copied().flatten() {
+        println!("  {:<20} {}", fault.name, fault.about);
+    }
+    println!("workloads:");
+    for workload in WORKLOADS {
+        println!("  {:<20} {}", workload.name, workload.about);
+    }
+    println!("checks:");
+    for check in CHECKS {
+        println!("  {:<20} {}", check.name, check.about);
+    }
+}

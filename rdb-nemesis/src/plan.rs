@@ -1,0 +1,178 @@
+//! What a seed stands for.
+
+use crate::dice::Dice;
+use crate::faults::{self, Fault};
+use crate::workloads::{self, WORKLOADS, Workload};
+use anyhow::{Result, bail};
+
+/// The stream of chance that draws plans.
+const STREAM: u64 = 1;
+const SECOND_FAULT_PERCENT: u32 = 35;
+const LEASE_PERCENT: u32 = 30;
+/// With which a follower that was away for a moment needs a snapshot.
+const SHORT_LOGS: &str = "log_keep_entries = 8\nlog_bytes_max = 0\nsnapshot_bytes_per_second = 33554432\n";
+
+/// What was asked for.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// Faults by name; none: any.
+    pub faults: Vec<String>,
+    /// Workloads by name; none: any.
+    pub workloads: Vec<String>,
+    /// How long clients work, faults included.
+    pub seconds: u64,
+    /// Nodes.
+    pub nodes: u64,
+    /// Named compare-and-swaps to make at least; 0: as many as there is time for.
+    pub tries: u64,
+    /// Whether writes must be acknowledged again within a set time after a fault.
+    pub bars: bool,
+}
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self { faults: Vec::new(), workloads: Vec::new(), seconds: 20, nodes: 3, tries: 0, bars: true }
+    }
+}
+
+/// One run.
+#[derive(Clone)]
+pub struct Plan {
+    /// What it is drawn from.
+    pub seed: u64,
+    /// What is done to the nodes, in turn.
+    pub faults: Vec<&'static Fault>,
+    /// What clients do.
+    pub workloads: Vec<&'static Workload>,
+    /// Whether leaders serve reads by their lease.
+    pub lease: bool,
+    /// The rest.
+    pub wanted: Wanted,
+}
+
+impl Plan {
+    /// Draws a run. Consecutive seeds take the faults in turn, so that as many runs as there are faults meet all of them; a
+    /// run that is as long as its tries take meets all by itself.
+    /// `power` says whether disks can be cut off here.
+    ///
+    /// # Errors
+    /// There is no such fault or workload, or it cannot be done here.
+    pub fn draw(seed: u64, wanted: &Wanted, power: Result<(), &str>) -> Result<Self> {
+        let possible = possible(wanted, power)?;
+        let mut dice = Dice::new(seed, STREAM);
+        let faults = if wanted.tries == 0 { draw_faults(seed, &possible, &mut dice)? } else { possible };
+        let mut workloads = Vec::new();
+        for name in &wanted.workloads {
+            match workloads::named(name) {
+                Some(workload) => workloads.push(workload),
+                None => bail!("there is no workload '{name}'; rdb-nemesis list names all"),
+            }
+        }
+        if workloads.is_empty() {
+            workloads = vec![&WORKLOADS[0], &WORKLOADS[1 + dice.below(WORKLOADS.len() - 1)]];
+        }
+        let lease = dice.percent(LEASE_PERCENT);
+        Ok(Self { seed, faults, workloads, lease, wanted: wanted.clone() })
+    }
+
+    /// Lines for every node's configuration.
+    pub(crate) fn configuration(&self) -> String {
+        let mut lines = "cache_bytes = 16777216\n".to_owned();
+        if self.lease {
+            lines += "leader_lease = true\n";
+        }
+        if self.faults.iter().any(|fault| fault.short_logs) {
+            lines += SHORT_LOGS;
+        }
+        lines
+    }
+
+    /// Whether nodes need disks of their own.
+    pub(crate) fn disks(&self) -> bool {
+        self.faults.iter().any(|fault| fault.disks)
+    }
+
+    /// The faults and workloads in words.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        let faults: Vec<_> = self.faults.iter().map(|fault| fault.name).collect();
+        let workloads: Vec<_> = self.workloads.iter().map(|workload| workload.name).collect();
+        let lease = if self.lease { ", leases" } else { "" };
+        format!("{} on {}{lease}", faults.join(" and "), workloads.join(", "))
+    }
+
+    /// The command that does this again.
+    #[must_use]
+    pub fn again(&self) -> String {
+        let mut command =
+            format!("./x nemesis --runs 1 --seed {} --seconds {}", self.seed, self.wanted.seconds);
+        for fault in &self.wanted.faults {
+            command += &format!(" --fault {fault}");
+        }
+        for workload in &self.wanted.workloads {
+            command += &format!(" --workload {workload}");
+        }
+        if self.wanted.nodes != Wanted::default().nodes {
+            command += &format!(" --nodes {}", self.wanted.nodes);
+        }
+        if self.wanted.tries != 0 {
+            command += &format!(" --tries {}", self.wanted.tries);
+        }
+        command
+    }
+}
+
+/// One fault, and at times another with which it takes turns.
+fn draw_faults(seed: u64, possible: &[&'static Fault], dice: &mut Dice) -> Result<Vec<&'static Fault>> {
+    let first = possible[usize::try_from(seed % possible.len() as u64)?];
+    let second = dice.percent(SECOND_FAULT_PERCENT).then(|| dice.pick(possible));
+    let second = second.filter(|second| second.name != first.name);
+    Ok(std::iter::once(first).chain(second).collect())
+}
+
+fn possible(wanted: &Wanted, power: Result<(), &str>) -> Result<Vec<&'static Fault>> {
+    let mut chosen: Vec<&Fault> = Vec::new();
+    for name in &wanted.faults {
+        match faults::all().find(|fault| fault.name == *name) {
+            Some(fault) => chosen.push(fault),
+            None => bail!("there is no fault '{name}'; rdb-nemesis list names all"),
+        }
+    }
+    if let (Some(fault), Err(why)) = (chosen.iter().find(|fault| fault.disks), power) {
+        bail!("{} cannot be done here: {why}", fault.name);
+    }
+    if chosen.is_empty() {
+        chosen = faults::all().filter(|fault| !fault.disks || power.is_ok()).collect();
+    }
+    Ok(chosen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_stands_for_one_plan_and_consecutive_seeds_meet_every_fault() {
+        let mut met = std::collections::BTreeSet::new();
+        for seed in 0..faults::all().count() as u64 {
+            let plan = Plan::draw(seed, &Wanted::default(), Ok(())).unwrap();
+            let again = Plan::draw(seed, &Wanted::default(), Ok(())).unwrap();
+            assert_eq!((plan.in_words(), plan.lease), (again.in_words(), again.lease));
+            met.insert(plan.faults[0].name);
+        }
+        assert_eq!(met.len(), faults::all().count());
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_refused_or_left_out() {
+        let with = |fault: &str| Wanted { faults: vec![fault.to_owned()], ..Wanted::default() };
+        assert!(Plan::draw(0, &with("flood"), Ok(())).is_err());
+        assert!(Plan::draw(0, &with("power-cut"), Err("no root")).is_err());
+        let workloads = vec!["gardening".to_owned()];
+        assert!(Plan::draw(0, &Wanted { workloads, ..Wanted::default() }, Ok(())).is_err());
+        for seed in 0..40 {
+            let plan = Plan::draw(seed, &Wanted::default(), Err("no root")).unwrap();
+            assert!(!plan.disks(), "seed {seed}");
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! One run: start, work, strike, heal, read everything, judge.
+
+use crate::checks::FINAL;
+use crate::cluster::{Cluster, NAMESPACE, PATIENCE, Settings};
+use crate::dice::Dice;
+use crate::history::History;
+use crate::lab::{Evidence, Lab};
+use crate::plan::Plan;
+use crate::probe;
+use crate::report::{FaultReport, Report};
+use crate::verdict::{self, OPERATIONS_BEFORE_MIN};
+use crate::workloads::{Caller, Scene, Where};
+use anyhow::{Context as _, Result, bail};
+use rdb_client::{Client, Consistency, Mode, Options};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+
+/// The stream of chance that faults draw from.
+const STREAM: u64 = 2;
+/// Without faults, before the first one.
+const QUIET: Duration = Duration::from_secs(2);
+/// Keys of one read.
+const KEYS_PER_READ: usize = 200;
+/// How long workloads may take to resolve what they have in doubt.
+const RESOLVE_LIMIT: Duration = Duration::from_secs(120);
+/// How long the tries that were asked for may take.
+const TRIES_LIMIT: Duration = Duration::from_secs(3_600);
+
+/// Where runs happen.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The server's binary.
+    pub server: PathBuf,
+    /// For the runs' folders. Those of runs that failed stay.
+    pub folder: PathBuf,
+}
+
+impl Place {
+    /// Whether the power of disks can be cut here.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn has_power(&self) -> Result<()> {
+        let folder = self.folder.join("try-power");
+        let tried = crate::cluster::try_power_cut(&folder);
+        let _ = std::fs::remove_dir_all(&folder);
+        tried
+    }
+}
+
+/// Does one run. Whatever goes wrong is among the report's problems.
+pub async fn run(plan: &Plan, place: &Place) -> Report {
+    let began = Instant::now();
+    let folder = place.folder.join(format!("seed-{}", plan.seed));
+    let history = Arc::new(History::begin(plan.seed));
+    let mut report = Report::new(plan);
+    let mut faults = Vec::new();
+    // Of another run of this seed.
+    let _ = std::fs::remove_dir_all(&folder);
+    if let Err(error) = act(plan, place, &folder, &history, &mut faults).await {
+        report.problems.push(format!("{error:#}"));
+    }
+    judge(plan, &history, &faults, &mut report);
+    report.seconds = began.elapsed().as_secs_f64();
+    if report.passed() {
+        let _ = std::fs::remove_dir_all(&folder);
+    } else {
+        keep(&folder, &history, &mut report);
+    }
+    report
+}
+
+fn judge(plan: &Plan, history: &History, faults: &[Evidence], report: &mut Report) {
+    let entries = history.entries();
+    report.count(&entries);
+    report.problems.extend(verdict::vacuous(&entries, faults));
+    for fault in faults {
+        let resumed = verdict::resumed_after(&entries, fault);
+        report
+            .faults
+            .push(FaultReport::new(fault, resumed.as_ref().and_then(|resumed| resumed.clone().ok())));
+        match resumed {
+            Some(Ok(after)) if plan.wanted.bars => {
+                report.problems.extend(verdict::over_the_bar(fault, after));
+            }
+            Some(Err(why)) => report.problems.push(why),
+            Some(Ok(_)) | None => {}
+        }
+    }
+    let (looked, problems) = verdict::judge(&entries);
+    report.looked = looked;
+    report.problems.extend(problems);
+}
+
+fn keep(folder: &Path, history: &History, report: &mut Report) {
+    report.folder = Some(folder.to_owned());
+    let written = std::fs::create_dir_all(folder)
+        .map_err(anyhow::Error::from)
+        .and_then(|()| history.write(&folder.join("history.jsonl")));
+    if let Err(error) = written {
+        report.problems.push(format!("the history could not be kept: {error:#}"));
+    }
+}
+
+/// All that happens in a run. The nodes are gone when it returns.
+async fn act(
+    plan: &Plan,
+    place: &Place,
+    folder: &Path,
+    history: &Arc<History>,
+    faults: &mut Vec<Evidence>,
+) -> Result<()> {
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let settings = Settings { size: plan.wanted.nodes, options: plan.configuration(), disks: plan.disks() };
+    let cluster = Cluster::start(&place.server, folder, &settings).await?;
+    let client = connect(&cluster).await?;
+    client.create_namespace(NAMESPACE, Mode::Strong).await.context("the namespace cannot be created")?;
+    let mut lab = Lab { cluster, client, history: history.clone() };
+    lab.leader().await?;
+    let scene = Arc::new(Scene {
+        history: history.clone(),
+        addresses: lab.cluster.addresses(),
+        lease: plan.lease,
+        seed: plan.seed,
+        tries: plan.wanted.tries,
+        tried: AtomicU64::new(0),
+        leader_changes: AtomicU64::new(0),
+        stop: AtomicBool::new(false),
+    });
+    let mut clients = JoinSet::new();
+    for workload in &plan.workloads {
+        (workload.start)(&scene, &mut clients);
+    }
+    probe::start(&scene, &mut clients);
+    let struck = strike(plan, &mut lab, &scene, faults).await;
+    scene.stop.store(true, Ordering::Relaxed);
+    struck?;
+    finish(clients).await?;
+    read_everything(&lab, &scene).await?;
+    lab.cluster.is_sound()
+}
+
+async fn connect(cluster: &Cluster) -> Result<Client> {
+    let endpoints = cluster.addresses().into_values().collect();
+    let options = Options {
+        endpoints,
+        connect_patience: PATIENCE,
+        request_timeout: PATIENCE / 2,
+        ..Options::default()
+    };
+    Client::connect(options).await.context("no node answers")
+}
+
+/// Faults one after the other, with quiet between them, until the time is over.
+async fn strike(plan: &Plan, lab: &mut Lab, scene: &Scene, faults: &mut Vec<Evidence>) -> Result<()> {
+    let began = Instant::now();
+    sleep(QUIET).await;
+    while scene.history.answered() < OPERATIONS_BEFORE_MIN && began.elapsed() < PATIENCE {
+        sleep(QUIET / 20).await;
+    }
+    let mut dice = Dice::new(plan.seed, STREAM);
+    for fault in plan.faults.iter().cycle() {
+        let evidence =
+            (fault.strike)(lab, &mut dice).await.with_context(|| format!("fault {}", fault.name))?;
+        let healed_ns = evidence.ended_ns;
+        faults.push(evidence);
+        lab.cluster.is_sound()?;
+        writes_resume(scene, healed_ns).await?;
+        sleep(dice.millis(500..2_500)).await;
+        let time_is_over = plan.wanted.seconds <= began.elapsed().as_secs();
+        if time_is_over && plan.faults.len() <= faults.len() && tries_are_made(scene) {
+            break;
+        }
+        if TRIES_LIMIT < began.elapsed() {
+            bail!(
+                "of {} tries {} were made in {TRIES_LIMIT:?}",
+                scene.tries,
+                scene.tried.load(Ordering::Relaxed)
+            );
+        }
+    }
+    // So that the last write comes after all of it.
+    sleep(QUIET / 2).await;
+    Ok(())
+}
+
+fn tries_are_made(scene: &Scene) -> bool {
+    scene.tries <= scene.tried.load(Ordering::Relaxed)
+}
+
+/// Waits until more is answered than before.
+async fn writes_resume(scene: &Scene, healed_ns: u64) -> Result<()> {
+    let (before, deadline) = (scene.history.answered(), Instant::now() + PATIENCE);
+    while scene.history.answered() < before + 20 {
+        if deadline < Instant::now() {
+            let since = Duration::from_nanos(scene.history.now_ns() - healed_ns);
+            bail!("{:.0} s after everything was healed clients are still not answered", since.as_secs_f64());
+        }
+        sleep(QUIET / 100).await;
+    }
+    Ok(())
+}
+
+/// Lets clients resolve what they have in doubt.
+async fn finish(mut clients: JoinSet<Result<()>>) -> Result<()> {
+    let all = async {
+        while let Some(ended) = clients.join_next().await {
+            ended??;
+        }
+        Ok(())
+    };
+    match timeout(RESOLVE_LIMIT, all).await {
+        Ok(ended) => ended,
+        Err(_) => bail!("after {} s clients still wait for answers", RESOLVE_LIMIT.as_secs()),
+    }
+}
+
+/// Reads every key at every node: by a linearizable read, and as the node has it.
+async fn read_everything(lab: &Lab, scene: &Arc<Scene>) -> Result<()> {
+    lab.cluster.catch_up().await?;
+    let mut reader = Caller::connect(scene, FINAL).await?;
+    let keys = scene.history.keys();
+    for consistency in [Consistency::Linearizable, Consistency::Stale { max_age: None }] {
+        for node in reader.nodes() {
+            for keys in keys.values() {
+                let keys: Vec<String> = keys.iter().cloned().collect();
+                for keys in keys.chunks(KEYS_PER_READ) {
+                    read(&mut reader, keys, node, consistency).await?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn read(reader: &mut Caller, keys: &[String], node: u64, consistency: Consistency) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE / 2;
+    while reader.batch_get(keys, Where::Node(node), consistency).await.is_none() {
+        if deadline < Instant::now() {
+            bail!("node {node} does not answer reads though all is healed");
+        }
+        sleep(QUIET / 20).await;
+    }
+    Ok(())
+}

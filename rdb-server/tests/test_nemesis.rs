@@ -1,0 +1,40 @@
+//! The nemesis against the server of this build, briefly: a run with each kind of trouble that needs nothing but
+//! processes. What it is after is that the nemesis works; `./x nemesis` is what finds faults in the server.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "clippy takes only functions marked as tests for tests"
+)]
+
+use rdb_nemesis::{Place, Plan, Wanted, run};
+use tempfile::TempDir;
+
+/// Does one run. How fast an unoptimised server recovers on a busy machine is no matter here, so no bar is held.
+async fn passes(seed: u64, faults: &[&str], workloads: &[&str]) {
+    let names = |names: &[&str]| names.iter().map(ToString::to_string).collect();
+    let wanted = Wanted {
+        faults: names(faults),
+        workloads: names(workloads),
+        seconds: 6,
+        bars: false,
+        ..Wanted::default()
+    };
+    let folder = TempDir::with_prefix("flaredb-nemesis-").unwrap();
+    let place = Place { server: env!("CARGO_BIN_EXE_rdb-server").into(), folder: folder.path().to_owned() };
+    let plan = Plan::draw(seed, &wanted, Err("not in this test")).unwrap();
+    let report = run(&plan, &place).await;
+    assert!(report.passed(), "{report:#?}");
+    println!("{}", report.in_a_line());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_see_nothing_wrong_while_the_leader_is_killed() {
+    passes(1, &["kill-leader"], &["register", "set", "retries"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_see_nothing_wrong_while_the_leader_is_cut_off() {
+    passes(2, &["partition-leader"], &["register", "counter", "pairs"]).await;
+}
