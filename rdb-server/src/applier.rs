@@ -1,6 +1,11 @@
 //! The applier: committed entries in, records and answers out. One thread, the only writer of the data.
 //!
-//! It drains all that waits, applies each region's entries as one batch, answers the callers, and tells the raft loop.
+//! It drains all that waits, decides what each region's entries do, answers the callers, writes the records as one batch, and
+//! tells the raft loop. An answer says that the entry is on a majority's synced logs and what became of its commands; both
+//! are certain before the records are written, and the callers' next requests come while they are. Whoever reads what was
+//! answered finds it: a read waits for the raft loop to hear that its index is written. Reads by lease wait for nothing, so
+//! a node that serves them answers last.
+//!
 //! An entry that cannot be applied stops the node: to go on without it would make this replica differ from the others.
 
 use crate::mailbox::{Event, Mailbox};
@@ -54,6 +59,8 @@ pub(crate) struct Applier {
     pub(crate) mailbox: Mailbox,
     pub(crate) catalog: CatalogCell,
     pub(crate) metrics: Arc<Metrics>,
+    /// Whether callers are answered before the records are written, which is as soon as the answers are certain.
+    pub(crate) answer_first: bool,
 }
 
 /// Why the applier stopped.
@@ -134,11 +141,16 @@ impl Applier {
                 for entries in entries.chunks(run) {
                     let applied = machine.apply_for(entries, &view, |index| waited.contains(&index));
                     let applied = applied.map_err(|e| error(e.to_string()))?;
-                    self.write(region, open.namespace, &applied.changes)?;
+                    if !self.answer_first {
+                        self.write(region, open.namespace, &applied.changes)?;
+                    }
                     let last = entries.last().map_or(0, |entry| entry.index);
                     let later = waiters.partition_point(|(index, _)| *index <= last);
                     let later = waiters.split_off(later);
                     answer(entries, applied.answers, std::mem::replace(&mut waiters, later), Answers::Keys);
+                    if self.answer_first {
+                        self.write(region, open.namespace, &applied.changes)?;
+                    }
                 }
                 machine.state().truncate_to
             }
@@ -239,21 +251,30 @@ mod tests {
         Committed { index, term: 1, data }
     }
 
-    /// Entries that callers wait for are applied a few at a time, and answered, before the next ones are: what all of them
-    /// have found together may be more than fits into memory. Each caller gets the answer to its own.
-    #[test]
-    fn a_long_run_is_answered_in_parts() {
+    /// What a caller found when it was answered.
+    #[derive(Debug)]
+    struct Heard {
+        index: Index,
+        /// The stamp of the answer: of the caller's own entry.
+        stamp: u64,
+        /// Whether the caller's own record was written, and that of the last entry.
+        own: bool,
+        all: bool,
+    }
+
+    /// Applies entries up to `last`, for four out of five of which somebody waits.
+    fn apply(last: Index, answer_first: bool) -> Vec<Heard> {
         let (_directory, engine) = engine();
         let data = engine.data();
-        let last = 3 * ENTRIES_ANSWERED_MAX as Index;
         let heard = Arc::new(Mutex::new(Vec::new()));
         let waiters = (1..=last).filter(|index| index % 5 != 0).map(|index| {
             let (heard, data) = (heard.clone(), data.clone());
             let waiter = WriteWaiter::new(move |answered| {
                 let Ok(Answers::Keys(answers)) = answered else { panic!("no answer: {answered:?}") };
                 let [Answer::Done(version)] = answers[..] else { panic!("{answers:?}") };
-                let all = data.get(NAMESPACE, &last.to_be_bytes()).unwrap().is_some();
-                heard.lock().unwrap().push((index, version.hlc.0, all));
+                let written = |index: Index| data.get(NAMESPACE, &index.to_be_bytes()).unwrap().is_some();
+                let (own, all) = (written(index), written(last));
+                heard.lock().unwrap().push(Heard { index, stamp: version.hlc.0, own, all });
             });
             (index, vec![(waiter, 1)])
         });
@@ -262,12 +283,32 @@ mod tests {
         let mut open = Open { namespace: NAMESPACE, machine: Machine::Keys(machine) };
         let (mailbox, events) = Mailbox::new();
         let (catalog, metrics) = (CatalogCell::default(), Arc::new(Metrics::new()));
-        Applier { data: data.clone(), mailbox, catalog, metrics }.apply(REGION, &mut open, apply).unwrap();
-        let heard = heard.lock().unwrap();
-        assert_eq!(heard.len() as Index, last - last / 5);
-        assert!(heard.iter().all(|(index, stamp, _)| index == stamp), "{heard:?}");
-        let early = heard.iter().filter(|(_, _, all)| !all).count();
-        assert!(0 < early && heard.last().is_some_and(|(_, _, all)| *all), "{heard:?}");
+        let applier = Applier { data: data.clone(), mailbox, catalog, metrics, answer_first };
+        applier.apply(REGION, &mut open, apply).unwrap();
+        // Reads are released by this report: all is there by now.
         assert!(matches!(events.try_recv(), Ok(Event::Applied { index, .. }) if index == last));
+        assert!(data.get(NAMESPACE, &last.to_be_bytes()).unwrap().is_some());
+        Arc::try_unwrap(heard).ok().unwrap().into_inner().unwrap()
+    }
+
+    /// Entries that callers wait for are applied a few at a time, and answered, before the next ones are: what all of them
+    /// have found together may be more than fits into memory. Each caller gets the answer to its own.
+    #[test]
+    fn a_long_run_is_answered_in_parts() {
+        let last = 3 * ENTRIES_ANSWERED_MAX as Index;
+        for answer_first in [false, true] {
+            let heard = apply(last, answer_first);
+            assert_eq!(heard.len() as Index, last - last / 5);
+            assert!(heard.iter().all(|heard| heard.index == heard.stamp), "{heard:?}");
+            assert!(heard.iter().any(|heard| !heard.all), "{heard:?}");
+        }
+    }
+
+    /// A read by lease follows an answer at once: where there are such reads, what was answered is written.
+    #[test]
+    fn what_was_answered_is_written_already_where_reads_wait_for_nothing() {
+        let last = 3 * ENTRIES_ANSWERED_MAX as Index;
+        assert!(apply(last, false).iter().all(|heard| heard.own));
+        assert!(apply(last, true).iter().any(|heard| !heard.own), "nobody is answered first");
     }
 }

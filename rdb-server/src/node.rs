@@ -380,6 +380,7 @@ fn start_workers(
         mailbox: shared.mailbox.clone(),
         catalog: shared.catalog.clone(),
         metrics: shared.metrics.clone(),
+        answer_first: shared.config.lease().is_none(),
     };
     threads.push(spawn("applier", move || {
         if let Err(error) = applier.run(&work) {
