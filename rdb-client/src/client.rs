@@ -132,7 +132,8 @@ impl Client {
         Ok(answer.await?.namespace.unwrap_or_default().into())
     }
 
-    /// Deletes a namespace and all that it holds. There is no way back.
+    /// Deletes a namespace and all that it holds, and returns when nothing of it can be read or written any more. There is no
+    /// way back. If it ends in doubt for want of time, the deletion goes on by itself; asked again, it is waited for.
     pub async fn delete_namespace(&self, name: &str) -> Result<(), WriteError> {
         let request = v1::DeleteNamespaceRequest { name: name.into() };
         let answer = self.call(Safety::Write, request, async |channel, request| {

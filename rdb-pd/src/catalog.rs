@@ -6,12 +6,24 @@ use rdb_core::ids::{Epoch, Era, NamespaceId, NodeId, RegionId};
 use std::collections::BTreeMap;
 
 const FORMAT: u8 = 1;
+/// Of a namespace's record. Format 1 was the same without the last byte.
+const FORMAT_NAMESPACE: u8 = 2;
 
 /// How a namespace keeps its replicas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// Linearizable, through Raft.
     Strong,
+}
+
+/// Where a namespace is in its life. It goes one way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// It is there to be used.
+    Open,
+    /// It takes no requests any more, and its name is not free yet: its region is to be closed by the region's own log, and
+    /// then the namespace goes.
+    Deleting,
 }
 
 /// A named key space.
@@ -33,6 +45,8 @@ pub struct Namespace {
     pub members: Vec<NodeId>,
     /// The member that should lead it, so that leaders are spread.
     pub preferred_leader: NodeId,
+    /// Where it is in its life.
+    pub stage: Stage,
 }
 
 /// A node as it first joined. A directory with another store id under the same node id has lost the node's memory.
@@ -65,7 +79,7 @@ impl Default for Catalog {
 }
 
 impl Catalog {
-    /// The namespace of this name.
+    /// The namespace of this name, also while it is being deleted.
     pub fn namespace(&self, name: &str) -> Option<&Namespace> {
         self.namespaces.get(self.names.get(name)?)
     }
@@ -73,6 +87,11 @@ impl Catalog {
     /// All namespaces, by id.
     pub fn namespaces(&self) -> impl Iterator<Item = &Namespace> {
         self.namespaces.values()
+    }
+
+    /// The namespace of this id, if it is still there.
+    pub fn namespace_of(&self, id: NamespaceId) -> Option<&Namespace> {
+        self.namespaces.get(&id)
     }
 
     /// The node as it first joined; `None` if it never did.
@@ -119,7 +138,8 @@ impl Catalog {
         let mut at = Reader::new("a catalog key", key);
         let kind = at.u8()?;
         let mut reader = Reader::new("a catalog record", value);
-        if reader.u8()? != FORMAT {
+        let format = reader.u8()?;
+        if format != FORMAT && (kind, format) != (b'n', FORMAT_NAMESPACE) {
             return Err(reader.corrupt("its format is not known to this version of FlareDB"));
         }
         match kind {
@@ -128,7 +148,7 @@ impl Catalog {
                 self.next_region = RegionId(reader.varint()?);
             }
             b'n' => {
-                let namespace = decode_namespace(&mut reader)?;
+                let namespace = decode_namespace(&mut reader, format)?;
                 self.names.insert(namespace.name.clone(), namespace.id);
                 self.namespaces.insert(namespace.id, namespace);
             }
@@ -149,7 +169,7 @@ fn key(kind: u8, id: u64) -> Vec<u8> {
 }
 
 fn encode_namespace(namespace: &Namespace) -> Vec<u8> {
-    let mut out = vec![FORMAT];
+    let mut out = vec![FORMAT_NAMESPACE];
     put_varint(&mut out, u64::from(namespace.id.0));
     put_bytes(&mut out, namespace.name.as_bytes());
     out.push(match namespace.mode {
@@ -161,10 +181,14 @@ fn encode_namespace(namespace: &Namespace) -> Vec<u8> {
     put_varint(&mut out, namespace.preferred_leader.0);
     put_varint(&mut out, namespace.members.len() as u64);
     namespace.members.iter().for_each(|member| put_varint(&mut out, member.0));
+    out.push(match namespace.stage {
+        Stage::Open => 1,
+        Stage::Deleting => 2,
+    });
     out
 }
 
-fn decode_namespace(reader: &mut Reader<'_>) -> Result<Namespace, Corrupt> {
+fn decode_namespace(reader: &mut Reader<'_>, format: u8) -> Result<Namespace, Corrupt> {
     let id = NamespaceId(reader.varint32()?);
     let name =
         String::from_utf8(reader.bytes()?.to_vec()).map_err(|_| reader.corrupt("a name is not text"))?;
@@ -180,5 +204,13 @@ fn decode_namespace(reader: &mut Reader<'_>) -> Result<Namespace, Corrupt> {
     for _ in 0..reader.varint()? {
         members.push(NodeId(reader.varint()?));
     }
-    Ok(Namespace { id, name, mode, epoch, era, region, members, preferred_leader })
+    let stage = match format {
+        FORMAT => Stage::Open,
+        _ => match reader.u8()? {
+            1 => Stage::Open,
+            2 => Stage::Deleting,
+            _ => return Err(reader.corrupt("a namespace's stage is not known to this version of FlareDB")),
+        },
+    };
+    Ok(Namespace { id, name, mode, epoch, era, region, members, preferred_leader, stage })
 }

@@ -3,10 +3,12 @@
 use crate::catalog::{Mode, Namespace};
 use rdb_core::codec::{Corrupt, Reader, put_bytes, put_varint};
 use rdb_core::command::Encoded;
-use rdb_core::ids::NodeId;
+use rdb_core::ids::{NamespaceId, NodeId};
 
 /// The longest name of a namespace.
 pub const NAME_BYTES_MAX: usize = 64;
+
+const REMOVE_NAMESPACE: u8 = 8;
 
 /// A change to the catalog.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,10 +22,15 @@ pub enum Command {
         /// The nodes of the cluster, at least one.
         members: Vec<NodeId>,
     },
-    /// Deletes the namespace and all that it holds.
+    /// Begins to delete the namespace and all that it holds. Asked twice it is the same.
     DeleteNamespace {
         /// Which one.
         name: String,
+    },
+    /// Takes a namespace that is being deleted out of the catalog. Only who has seen its region closed may ask for it.
+    RemoveNamespace {
+        /// Which one: by now another one may have its name.
+        id: NamespaceId,
     },
     /// Names the member that should lead a namespace.
     PreferLeader {
@@ -48,9 +55,13 @@ pub enum Answer {
     Created(Namespace),
     /// One of this name is there already; nothing was changed.
     Exists(Namespace),
-    /// The namespace as it was.
-    Deleted(Namespace),
-    /// There is none of this name; nothing was changed.
+    /// The namespace, which is being deleted.
+    Deleting(Namespace),
+    /// The namespace as it was, before it left the catalog.
+    Removed(Namespace),
+    /// The namespace is not being deleted, so it cannot leave the catalog; nothing was changed.
+    StillOpen(Namespace),
+    /// There is none of this name or id; nothing was changed.
     NotFound,
     /// The namespace as it is now, with the leader that it should have.
     Preferred(Namespace),
@@ -112,6 +123,10 @@ impl Command {
                 put_bytes(&mut out, name.as_bytes());
                 put_varint(&mut out, node.0);
             }
+            Command::RemoveNamespace { id } => {
+                out.push(REMOVE_NAMESPACE);
+                put_varint(&mut out, u64::from(id.0));
+            }
         }
         let mut bytes = Vec::new();
         put_bytes(&mut bytes, &out);
@@ -136,6 +151,7 @@ impl Command {
             2 => Command::DeleteNamespace { name: read_name(&mut reader)? },
             3 => Command::RegisterNode { node: NodeId(reader.varint()?), store_id: reader.varint()? },
             4 => Command::PreferLeader { name: read_name(&mut reader)?, node: NodeId(reader.varint()?) },
+            REMOVE_NAMESPACE => Command::RemoveNamespace { id: NamespaceId(reader.varint32()?) },
             _ => return Err(reader.corrupt("it is not known to this version of FlareDB")),
         };
         reader.finish()?;
@@ -162,6 +178,7 @@ mod tests {
             Command::DeleteNamespace { name: "orders".to_owned() },
             Command::RegisterNode { node: NodeId(2), store_id: u64::MAX },
             Command::PreferLeader { name: "orders".to_owned(), node: NodeId(300) },
+            Command::RemoveNamespace { id: NamespaceId(300) },
         ];
         let bytes: Vec<u8> = commands.iter().flat_map(|command| command.encode().bytes).collect();
         let mut reader = Reader::new("test", &bytes);

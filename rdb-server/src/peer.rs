@@ -46,6 +46,8 @@ pub(crate) struct Peer {
     pub(crate) applying_bytes: usize,
     /// The log may be dropped up to here once the data is durable up to there.
     pub(crate) truncate_to: Index,
+    /// The term in which this node has put the closing entry into the region's log.
+    closing_in: Option<Term>,
     /// The node that should lead the region; `None` for the meta region, which any may lead.
     pub(crate) preferred: Option<NodeId>,
     /// Whether that was changed a moment ago: somebody waits for it.
@@ -68,12 +70,15 @@ pub(crate) struct Peer {
 
 impl Peer {
     pub(crate) fn new(
-        group: Group<RegionLog, WriteWaiter, ReadWaiter>,
+        mut group: Group<RegionLog, WriteWaiter, ReadWaiter>,
         namespace: NamespaceId,
         view: Arc<RegionView>,
-        truncate_to: Index,
+        state: &State,
         (node, preferred): (NodeId, Option<NodeId>),
     ) -> Self {
+        if state.closed {
+            group.close();
+        }
         Self {
             group,
             namespace,
@@ -81,7 +86,8 @@ impl Peer {
             writes_in_flight: 0,
             applying: std::collections::VecDeque::new(),
             applying_bytes: 0,
-            truncate_to,
+            truncate_to: state.truncate_to,
+            closing_in: None,
             preferred,
             move_asked: false,
             node,
@@ -113,12 +119,29 @@ impl Peer {
         self.ticks += 1;
     }
 
-    /// Entries up to `index` are applied.
-    pub(crate) fn applied(&mut self, index: Index) {
+    /// Entries up to `index` are applied, and whether one of them or before them has closed the region.
+    pub(crate) fn applied(&mut self, index: Index, closed: bool) {
+        if closed {
+            self.group.close();
+        }
         while let Some((_, bytes)) = self.applying.pop_front_if(|(last, _)| *last <= index) {
             self.applying_bytes -= bytes;
         }
         self.group.applied(index);
+    }
+
+    /// The region's namespace is being deleted: if this node leads the region, the region's log is to say so. To be called
+    /// again and again, since the entry may be lost with the leadership.
+    pub(crate) fn close(&mut self) {
+        let term = self.group.status().term;
+        if self.group.is_closed() || !self.group.is_leader() || self.closing_in == Some(term) {
+            return;
+        }
+        // As soon as the entry is under way others may act on it, before this node has applied it.
+        self.view.bar_lease(term);
+        if self.group.propose_close() {
+            self.closing_in = Some(term);
+        }
     }
 
     /// How far the leader may let everyone drop the log: what all members have confirmed, unless that is too far back for
@@ -205,6 +228,7 @@ impl Peer {
 
     /// Shows everyone else where the region stands.
     pub(crate) fn publish(&self) {
-        self.view.publish(&self.group.status(), self.group.first_index(), self.group.is_asleep());
+        let (asleep, closed) = (self.group.is_asleep(), self.group.is_closed());
+        self.view.publish(&self.group.status(), self.group.first_index(), asleep, closed);
     }
 }

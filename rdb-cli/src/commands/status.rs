@@ -228,6 +228,7 @@ mod tests {
                 .collect(),
             namespaces: vec![NamespaceStatus {
                 preferred_leader: 1,
+                deleting: false,
                 name: "fruit".into(),
                 id: 1,
                 mode: Mode::Strong,

@@ -71,7 +71,9 @@ impl World {
         let Some(call) = client.call.as_ref().filter(|_| client.attempt == attempt) else { return };
         match reply {
             Reply::Answer(Answer::SessionExpired) if call.in_doubt => self.end(slot, Outcome::InDoubt),
-            Reply::Answer(Answer::SessionExpired | Answer::EraMismatch) => self.end(slot, Outcome::NotDone),
+            Reply::Answer(Answer::SessionExpired | Answer::EraMismatch | Answer::Closed) => {
+                self.end(slot, Outcome::NotDone);
+            }
             Reply::Answer(answer) => {
                 self.totals.writes += 1;
                 self.progress.entry(call.region).or_default().0 += 1;
@@ -85,7 +87,7 @@ impl World {
             }
             Reply::Failed(Failure::LeaderLost) => self.doubt(slot),
             Reply::Failed(Failure::NotLeader { leader }) => self.not_done(slot, leader),
-            Reply::Failed(Failure::Busy | Failure::Superseded) => self.not_done(slot, None),
+            Reply::Failed(Failure::Busy | Failure::Superseded | Failure::Closed) => self.not_done(slot, None),
         }
     }
 
