@@ -46,8 +46,6 @@ pub(crate) struct Peer {
     pub(crate) applying_bytes: usize,
     /// The log may be dropped up to here once the data is durable up to there.
     pub(crate) truncate_to: Index,
-    /// The term in which this node has put the closing entry into the region's log.
-    closing_in: Option<Term>,
     /// The node that should lead the region; `None` for the meta region, which any may lead.
     pub(crate) preferred: Option<NodeId>,
     /// Whether that was changed a moment ago: somebody waits for it.
@@ -87,7 +85,6 @@ impl Peer {
             applying: std::collections::VecDeque::new(),
             applying_bytes: 0,
             truncate_to: state.truncate_to,
-            closing_in: None,
             preferred,
             move_asked: false,
             node,
@@ -133,14 +130,10 @@ impl Peer {
     /// The region's namespace is being deleted: if this node leads the region, the region's log is to say so. To be called
     /// again and again, since the entry may be lost with the leadership.
     pub(crate) fn close(&mut self) {
-        let term = self.group.status().term;
-        if self.group.is_closed() || !self.group.is_leader() || self.closing_in == Some(term) {
-            return;
-        }
-        // As soon as the entry is under way others may act on it, before this node has applied it.
-        self.view.bar_lease(term);
-        if self.group.propose_close() {
-            self.closing_in = Some(term);
+        if self.group.needs_closing() {
+            // As soon as the entry is under way others may act on it, before this node has applied it.
+            self.view.bar_lease(self.group.status().term);
+            self.group.propose_close();
         }
     }
 

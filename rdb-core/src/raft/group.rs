@@ -153,6 +153,8 @@ pub struct Group<L: LogRead, W, R> {
     asleep: bool,
     /// Ticks since something last happened to this group.
     idle_ticks: u64,
+    /// The term in which this replica has put the closing entry into its log.
+    closing_in: Option<Term>,
     /// Whether the applied state is a closed region's: see [`Group::close`].
     closed: bool,
     failed_writes: Failed<W>,
@@ -205,6 +207,7 @@ impl<L: LogRead, W, R> Group<L, W, R> {
             installing: None,
             asleep: false,
             idle_ticks: 0,
+            closing_in: None,
             closed: false,
             failed_writes: Vec::new(),
             failed_reads: Vec::new(),
@@ -471,18 +474,25 @@ impl<L: LogRead, W, R> Group<L, W, R> {
         }
     }
 
-    /// Closes the region by an entry of its own: no command behind it is executed. Returns whether this replica leads and has
-    /// taken the entry into its log; then another one is not needed before the term ends. A lease of the leader's must be void
-    /// by then: others may have applied the entry, and act on it, before the leader has.
-    #[must_use]
-    pub fn propose_close(&mut self) -> bool {
-        if !self.is_leader() {
-            return false;
+    /// Whether this replica, whose region's namespace is being deleted, is to close the region: it leads, and has not put the
+    /// closing entry into its log yet. What an earlier leader has put there may be lost.
+    pub fn needs_closing(&self) -> bool {
+        self.is_leader() && !self.closed && self.closing_in != Some(self.raw.raft.term)
+    }
+
+    /// Closes the region by an entry of its own: no command behind it is executed. It may be refused for now, as while the
+    /// leadership is handed over; [`Group::needs_closing`] says so. A lease of the leader's must be void by now: others may
+    /// have applied the entry, and act on it, before the leader has.
+    pub fn propose_close(&mut self) {
+        if !self.needs_closing() {
+            return;
         }
         self.busy();
         let before = self.raw.raft.raft_log.last_index();
         let proposed = self.raw.propose(Vec::new(), command::close());
-        proposed.is_ok() && before < self.raw.raft.raft_log.last_index()
+        if proposed.is_ok() && before < self.raw.raft.raft_log.last_index() {
+            self.closing_in = Some(self.raw.raft.term);
+        }
     }
 
     /// The state machine has applied the entry that closes the region, or was closed when this replica started. To be called

@@ -320,9 +320,10 @@ impl Cluster {
 
     pub(crate) fn close(&mut self, id: u64) {
         self.turn(id, |group, said| {
-            if !group.propose_close() {
-                said.push(format!("n{id} cannot close the region"));
+            if !group.needs_closing() {
+                said.push(format!("n{id} is not to close the region"));
             }
+            group.propose_close();
         });
     }
 
