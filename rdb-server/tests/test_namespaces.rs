@@ -299,7 +299,8 @@ async fn assert_nothing_is_left(cluster: &mut Cluster, client: &Client) {
             rdb_storage::Engine::open(cluster.data(id), &expected, &rdb_storage::EngineOptions::default());
         let engine = engine.unwrap();
         let (regions, records) = engine.data().present().unwrap();
-        let logs: Vec<_> = engine.log().regions().unwrap().iter().map(rdb_storage::StoredLog::region).collect();
+        let logs: Vec<_> =
+            engine.log().regions().unwrap().iter().map(rdb_storage::StoredLog::region).collect();
         let (meta, catalog) = (rdb_core::ids::RegionId::META, rdb_core::ids::NamespaceId::META);
         assert_eq!(regions, [meta, kept.0], "node {id}: the data has regions");
         assert_eq!(logs, [meta, kept.0], "node {id}: the log has regions");
