@@ -154,10 +154,12 @@ impl Client {
         Ok(answer.await?.namespace.unwrap_or_default().into())
     }
 
-    /// Deletes a namespace and all that it holds. There is no way back.
+    /// Deletes a namespace and all that it holds, and returns when nothing of it can be read or written any more. There is no
+    /// way back.
     ///
     /// What is deleted is the namespace that has the name when this is called, and never one that comes after it. So it is
-    /// tried again until it is answered or the time is over: a repetition that finds the namespace gone is done.
+    /// tried again until it is answered or the time is over: a repetition that finds the namespace gone is done. If it ends in
+    /// doubt for want of time, the deletion goes on by itself; asked again, it is waited for.
     pub async fn delete_namespace(&self, name: &str) -> Result<(), WriteError> {
         let deadline = self.deadline();
         let request = v1::DescribeNamespaceRequest { name: name.into() };

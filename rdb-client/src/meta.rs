@@ -58,6 +58,8 @@ pub struct NamespaceStatus {
     pub regions: Vec<RegionStatus>,
     /// The node that should lead it; 0: the answering node does not say.
     pub preferred_leader: u64,
+    /// Whether it is being deleted: it takes no requests any more, and its name is not free yet.
+    pub deleting: bool,
 }
 
 /// One replicated key range of a namespace, as the answering node knows it.
@@ -115,6 +117,7 @@ impl From<v1::Namespace> for NamespaceStatus {
         Self {
             mode: namespace.mode().into(),
             preferred_leader: namespace.preferred_leader,
+            deleting: namespace.deleting,
             name: namespace.name,
             id: namespace.id,
             epoch: namespace.epoch,

@@ -20,7 +20,9 @@ use crate::transaction::Outcome;
 use crate::version::{Hlc, Version};
 use batch::{Batch, Found};
 
-const FORMAT: u8 = 1;
+/// Format 1 was the same without the last byte.
+const FORMAT: u8 = 2;
+const FORMAT_WITHOUT_CLOSED: u8 = 1;
 
 /// What the machine reads: the region's records as they are before the batch that is being applied.
 pub trait View {
@@ -65,6 +67,8 @@ pub enum Answer {
     Crowded,
     /// Not applied: the region has another era than the entry.
     EraMismatch,
+    /// Not applied: the region was closed before, since its namespace is being deleted.
+    Closed,
     /// Not applied now: nothing is known of this request's session. It may have been applied by an earlier attempt.
     SessionExpired,
 }
@@ -106,11 +110,21 @@ pub struct State {
     pub chain: u64,
     /// Entries up to here may be dropped from the log.
     pub truncate_to: Index,
+    /// Whether the region's own log has closed it. It stays so: there is no entry that opens a region again.
+    pub closed: bool,
 }
 
 impl Default for State {
     fn default() -> Self {
-        Self { applied: 0, applied_term: 0, era: Era(1), highest: Hlc(0), chain: 0, truncate_to: 0 }
+        Self {
+            applied: 0,
+            applied_term: 0,
+            era: Era(1),
+            highest: Hlc(0),
+            chain: 0,
+            truncate_to: 0,
+            closed: false,
+        }
     }
 }
 
@@ -124,6 +138,7 @@ impl State {
         put_varint(&mut out, self.highest.0);
         out.extend_from_slice(&self.chain.to_be_bytes());
         put_varint(&mut out, self.truncate_to);
+        out.push(u8::from(self.closed));
         out
     }
 
@@ -133,7 +148,8 @@ impl State {
     /// The bytes are damaged, or a later FlareDB wrote them.
     pub fn decode(bytes: &[u8]) -> Result<Self, Corrupt> {
         let mut reader = Reader::new("a region's state", bytes);
-        if reader.u8()? != FORMAT {
+        let format = reader.u8()?;
+        if !matches!(format, FORMAT_WITHOUT_CLOSED | FORMAT) {
             return Err(reader.corrupt("its format is not known to this version of FlareDB"));
         }
         let state = Self {
@@ -143,6 +159,14 @@ impl State {
             highest: Hlc(reader.varint()?),
             chain: reader.u64()?,
             truncate_to: reader.varint()?,
+            closed: match format {
+                FORMAT_WITHOUT_CLOSED => false,
+                _ => match reader.u8()? {
+                    0 => false,
+                    1 => true,
+                    _ => return Err(reader.corrupt("it is neither open nor closed")),
+                },
+            },
         };
         reader.finish()?;
         Ok(state)
@@ -250,6 +274,10 @@ impl Machine {
                 self.state.truncate_to = self.state.truncate_to.max(index.min(entry.index));
                 Ok(Vec::new())
             }
+            Payload::Close => {
+                self.state.closed = true;
+                Ok(Vec::new())
+            }
             Payload::Catalog(_) => Err(corrupt(Corrupt {
                 what: "a log entry",
                 problem: "commands on the catalog in a user's region",
@@ -267,7 +295,9 @@ impl Machine {
         let mut answers = Vec::new();
         for command in commands {
             let command = command.map_err(|source| Error::Corrupt { index, source })?;
-            let answer = if stamp.era == self.state.era {
+            let answer = if self.state.closed {
+                Answer::Closed
+            } else if stamp.era == self.state.era {
                 self.apply_command(index, stamp, &command, batch)?
             } else {
                 Answer::EraMismatch
@@ -317,7 +347,7 @@ impl Machine {
                     Answer::Transaction(outcome) => Some(sessions::Answer::of_transaction(outcome)),
                     // Recorded, so that "not applied" stays true: a late copy may find less.
                     Answer::FoundTooMuch => Some(sessions::Answer::FoundTooMuch),
-                    Answer::Crowded | Answer::EraMismatch | Answer::SessionExpired => None,
+                    Answer::Crowded | Answer::EraMismatch | Answer::Closed | Answer::SessionExpired => None,
                 };
                 if let Some(record) = record {
                     self.sessions.record(request, record);
@@ -528,6 +558,46 @@ mod tests {
         all_memory.write(changes);
         assert_eq!(one, all);
         assert_eq!(one_memory.0, all_memory.0);
+    }
+
+    /// Also where the entries come in one batch, and where the session would know the answer.
+    #[test]
+    fn nothing_is_executed_after_the_closing_entry() {
+        let request = |sequence| Some(RequestId { client: 9, sequence, lowest: 0 });
+        let open = Command { request: request(0), operation: Operation::OpenSession };
+        let first = Command { request: request(1), operation: put(b"a", b"1") };
+        let before = [open.clone(), first.clone()];
+        let after = [open, first, plain(put(b"b", b"2")), plain(cas(b"a", Expect::Absent, b"3"))];
+        let close = Committed { index: 2, term: 1, data: crate::command::close() };
+        let entries = [entry(1, 10, &before), close, entry(3, 20, &after)];
+        let (mut machine, mut memory) = (machine(), Memory::default());
+        let Applied { changes, answers } = machine.apply(&entries, &memory).unwrap();
+        memory.write(changes);
+        assert!(matches!(answers[0][..], [Answer::Done(_), Answer::Done(_)]), "{answers:?}");
+        assert_eq!(answers[1], []);
+        assert_eq!(answers[2], vec![Answer::Closed; after.len()]);
+        assert_eq!(memory.0.keys().collect::<Vec<_>>(), [b"a"]);
+        // It is in the state, so also in what a start and a snapshot bring back.
+        let state = State::decode(&machine.state().encode()).unwrap();
+        assert_eq!((state, state.closed), (*machine.state(), true));
+        let mut again = Machine::new(RegionId(16), state, Sessions::default());
+        let applied = again.apply(&[entry(4, 30, &after[2..])], &memory).unwrap();
+        assert_eq!(applied.answers, [vec![Answer::Closed; 2]]);
+        assert_eq!(applied.changes.records, []);
+    }
+
+    #[test]
+    fn a_state_of_the_first_format_is_an_open_regions() {
+        let state = State { applied: 7, applied_term: 2, chain: 9, truncate_to: 3, ..State::default() };
+        let mut bytes = state.encode();
+        bytes.pop();
+        bytes[0] = FORMAT_WITHOUT_CLOSED;
+        assert_eq!(State::decode(&bytes).unwrap(), state);
+        *bytes.first_mut().unwrap() = FORMAT + 1;
+        assert!(State::decode(&bytes).is_err());
+        let mut bytes = state.encode();
+        *bytes.last_mut().unwrap() = 2;
+        assert!(State::decode(&bytes).is_err());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! ```text
 //! entry     empty: the first entry of a new leader
 //!           byte 0   format, now 1
-//!           byte 1   kind: 1 = commands on keys, 2 = commands on the catalog, 3 = log truncation
+//!           byte 1   kind: 1 = commands on keys, 2 = commands on the catalog, 3 = log truncation, 4 = the end
 //! kind 1    varint era, 8 bytes stamp (hlc), varint node that stamped, then commands up to the end
 //! command   byte: 0 = no request id | 1, then 8 bytes client, varint sequence, varint lowest
 //!           byte: 1 put     key value
@@ -16,6 +16,7 @@
 //! expectation  byte: 0 absent | 1 value | 2 version (varint era, 8 bytes hlc, varint node) | 3 present
 //! kind 2    what `rdb-pd` makes of it
 //! kind 3    varint index: entries up to it may be dropped
+//! kind 4    nothing: no command behind it is executed, since the region's namespace is being deleted
 //! ```
 //! Keys and values carry their length in front. Commands are encoded where the request is read, by many threads; the
 //! raft loop only joins the bytes.
@@ -29,6 +30,7 @@ const FORMAT: u8 = 1;
 const KIND_KEYS: u8 = 1;
 const KIND_CATALOG: u8 = 2;
 const KIND_TRUNCATE: u8 = 3;
+const KIND_CLOSE: u8 = 4;
 const TAG_TRANSACTION: u8 = 6;
 pub(crate) const TAG_DELETE_RANGE: u8 = 7;
 
@@ -264,6 +266,8 @@ pub enum Payload<'a> {
     Catalog(&'a [u8]),
     /// Entries up to this index may be dropped: every member has them.
     Truncate(Index),
+    /// The region's namespace is being deleted: no command after this one is executed.
+    Close,
 }
 
 /// Starts an entry of commands on keys; the commands' bytes follow.
@@ -285,6 +289,11 @@ pub fn truncate(index: Index) -> Vec<u8> {
     let mut out = vec![FORMAT, KIND_TRUNCATE];
     put_varint(&mut out, index);
     out
+}
+
+/// The entry that closes a region.
+pub fn close() -> Vec<u8> {
+    vec![FORMAT, KIND_CLOSE]
 }
 
 impl<'a> Payload<'a> {
@@ -314,6 +323,10 @@ impl<'a> Payload<'a> {
                 let index = reader.varint()?;
                 reader.finish()?;
                 Ok(Payload::Truncate(index))
+            }
+            KIND_CLOSE => {
+                reader.finish()?;
+                Ok(Payload::Close)
             }
             _ => Err(reader.corrupt("its kind is not known to this version of FlareDB")),
         }

@@ -12,6 +12,7 @@
 //! deliver [from=N] [to=N]   the messages under way arrive; answers to them wait for the next command
 //! drop [from=N] [to=N]      they are lost
 //! transfer NODE TO      hands over
+//! close NODE            closes the region, if it leads
 //! sleep NODE FOLLOWER...    the leader may fall asleep, and these followers hear of it
 //! wake NODE             its leader's node is silent
 //! truncate NODE INDEX   its log is dropped up to there
@@ -56,6 +57,7 @@ pub(crate) enum Verb {
         to: Option<u64>,
     },
     Transfer(u64, u64),
+    Close(u64),
     Sleep(u64, #[arg(many)] Vec<u64>),
     Wake(u64),
     Truncate(u64, u64),
@@ -88,6 +90,7 @@ impl Runner for Cluster {
                 let to = rdb_core::ids::NodeId(*to);
                 self.turn(*node, |group, _| group.transfer_leader(to));
             }
+            Verb::Close(node) => self.close(*node),
             Verb::Sleep(node, followers) => self.sleep(*node, followers),
             Verb::Wake(node) => self.turn(*node, |group, _| group.wake(true)),
             Verb::Truncate(node, index) => self.truncate(*node, *index),

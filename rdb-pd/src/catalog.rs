@@ -6,7 +6,7 @@ use rdb_core::ids::{Epoch, Era, NamespaceId, NodeId, RegionId};
 use std::collections::BTreeMap;
 
 const FORMAT: u8 = 1;
-/// Of a namespace's record. Format 1 was the same without the token.
+/// Of a namespace's record. Format 1 had neither stage nor token.
 const FORMAT_NAMESPACE: u8 = 2;
 
 /// How a namespace keeps its replicas.
@@ -14,6 +14,16 @@ const FORMAT_NAMESPACE: u8 = 2;
 pub enum Mode {
     /// Linearizable, through Raft.
     Strong,
+}
+
+/// Where a namespace is in its life. It goes one way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// It is there to be used.
+    Open,
+    /// It takes no requests any more, and its name is not free yet: its region is to be closed by the region's own log, and
+    /// then the namespace goes.
+    Deleting,
 }
 
 /// A named key space.
@@ -37,6 +47,8 @@ pub struct Namespace {
     pub preferred_leader: NodeId,
     /// Of the request that created it, by which that request is known again; 0: it had none.
     pub token: u64,
+    /// Where it is in its life.
+    pub stage: Stage,
 }
 
 /// A node as it first joined. A directory with another store id under the same node id has lost the node's memory.
@@ -69,7 +81,7 @@ impl Default for Catalog {
 }
 
 impl Catalog {
-    /// The namespace of this name.
+    /// The namespace of this name, also while it is being deleted.
     pub fn namespace(&self, name: &str) -> Option<&Namespace> {
         self.namespaces.get(self.names.get(name)?)
     }
@@ -77,6 +89,11 @@ impl Catalog {
     /// All namespaces, by id.
     pub fn namespaces(&self) -> impl Iterator<Item = &Namespace> {
         self.namespaces.values()
+    }
+
+    /// The namespace of this id, if it is still there.
+    pub fn namespace_of(&self, id: NamespaceId) -> Option<&Namespace> {
+        self.namespaces.get(&id)
     }
 
     /// The node as it first joined; `None` if it never did.
@@ -123,8 +140,8 @@ impl Catalog {
         let mut at = Reader::new("a catalog key", key);
         let kind = at.u8()?;
         let mut reader = Reader::new("a catalog record", value);
-        let known = if kind == b'n' { FORMAT_NAMESPACE } else { FORMAT };
-        if reader.u8()? != known {
+        let format = reader.u8()?;
+        if format != FORMAT && (kind, format) != (b'n', FORMAT_NAMESPACE) {
             return Err(reader.corrupt("its format is not known to this version of FlareDB"));
         }
         match kind {
@@ -133,7 +150,7 @@ impl Catalog {
                 self.next_region = RegionId(reader.varint()?);
             }
             b'n' => {
-                let namespace = decode_namespace(&mut reader)?;
+                let namespace = decode_namespace(&mut reader, format)?;
                 self.names.insert(namespace.name.clone(), namespace.id);
                 self.namespaces.insert(namespace.id, namespace);
             }
@@ -166,11 +183,15 @@ fn encode_namespace(namespace: &Namespace) -> Vec<u8> {
     put_varint(&mut out, namespace.preferred_leader.0);
     put_varint(&mut out, namespace.members.len() as u64);
     namespace.members.iter().for_each(|member| put_varint(&mut out, member.0));
+    out.push(match namespace.stage {
+        Stage::Open => 1,
+        Stage::Deleting => 2,
+    });
     out.extend_from_slice(&namespace.token.to_be_bytes());
     out
 }
 
-fn decode_namespace(reader: &mut Reader<'_>) -> Result<Namespace, Corrupt> {
+fn decode_namespace(reader: &mut Reader<'_>, format: u8) -> Result<Namespace, Corrupt> {
     let id = NamespaceId(reader.varint32()?);
     let name =
         String::from_utf8(reader.bytes()?.to_vec()).map_err(|_| reader.corrupt("a name is not text"))?;
@@ -186,6 +207,13 @@ fn decode_namespace(reader: &mut Reader<'_>) -> Result<Namespace, Corrupt> {
     for _ in 0..reader.varint()? {
         members.push(NodeId(reader.varint()?));
     }
-    let token = reader.u64()?;
-    Ok(Namespace { id, name, mode, epoch, era, region, members, preferred_leader, token })
+    let (stage, token) = match format {
+        FORMAT => (Stage::Open, 0),
+        _ => match reader.u8()? {
+            1 => (Stage::Open, reader.u64()?),
+            2 => (Stage::Deleting, reader.u64()?),
+            _ => return Err(reader.corrupt("a namespace's stage is not known to this version of FlareDB")),
+        },
+    };
+    Ok(Namespace { id, name, mode, epoch, era, region, members, preferred_leader, token, stage })
 }

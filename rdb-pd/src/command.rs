@@ -3,10 +3,12 @@
 use crate::catalog::{Mode, Namespace};
 use rdb_core::codec::{Corrupt, Reader, put_bytes, put_varint};
 use rdb_core::command::Encoded;
-use rdb_core::ids::NodeId;
+use rdb_core::ids::{NamespaceId, NodeId};
 
 /// The longest name of a namespace.
 pub const NAME_BYTES_MAX: usize = 64;
+
+const REMOVE_NAMESPACE: u8 = 8;
 
 /// A change to the catalog.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,10 +24,17 @@ pub enum Command {
         /// Drawn by whoever asks, the same in each attempt; 0: none.
         token: u64,
     },
-    /// Deletes the namespace and all that it holds.
+    /// Begins to delete the namespace and all that it holds. Asked twice it is the same.
     DeleteNamespace {
         /// Which one.
         name: String,
+        /// The id that it must have: by now another one may have the name. 0: any.
+        id: NamespaceId,
+    },
+    /// Takes a namespace that is being deleted out of the catalog. Only who has seen its region closed may ask for it.
+    RemoveNamespace {
+        /// Which one: by now another one may have its name.
+        id: NamespaceId,
     },
     /// Names the member that should lead a namespace.
     PreferLeader {
@@ -50,9 +59,13 @@ pub enum Answer {
     Created(Namespace),
     /// Another request has created one of this name; nothing was changed.
     Exists(Namespace),
-    /// The namespace as it was.
-    Deleted(Namespace),
-    /// There is none of this name; nothing was changed.
+    /// The namespace, which is being deleted.
+    Deleting(Namespace),
+    /// The namespace as it was, before it left the catalog.
+    Removed(Namespace),
+    /// The namespace is not being deleted, so it cannot leave the catalog; nothing was changed.
+    StillOpen(Namespace),
+    /// There is none of this name or id; nothing was changed.
     NotFound,
     /// The namespace as it is now, with the leader that it should have.
     Preferred(Namespace),
@@ -101,9 +114,10 @@ impl Command {
                 members.iter().for_each(|member| put_varint(&mut out, member.0));
                 out.extend_from_slice(&token.to_be_bytes());
             }
-            Command::DeleteNamespace { name } => {
+            Command::DeleteNamespace { name, id } => {
                 out.push(2);
                 put_bytes(&mut out, name.as_bytes());
+                put_varint(&mut out, u64::from(id.0));
             }
             Command::RegisterNode { node, store_id } => {
                 out.push(3);
@@ -115,10 +129,14 @@ impl Command {
                 put_bytes(&mut out, name.as_bytes());
                 put_varint(&mut out, node.0);
             }
+            Command::RemoveNamespace { id } => {
+                out.push(REMOVE_NAMESPACE);
+                put_varint(&mut out, u64::from(id.0));
+            }
         }
         let mut bytes = Vec::new();
         put_bytes(&mut bytes, &out);
-        let stores = !matches!(self, Command::DeleteNamespace { .. } | Command::PreferLeader { .. });
+        let stores = matches!(self, Command::CreateNamespace { .. } | Command::RegisterNode { .. });
         Encoded { bytes, count: 1, stores }
     }
 
@@ -137,9 +155,13 @@ impl Command {
                 }
                 Command::CreateNamespace { name, mode: Mode::Strong, members, token: reader.u64()? }
             }
-            2 => Command::DeleteNamespace { name: read_name(&mut reader)? },
+            2 => Command::DeleteNamespace {
+                name: read_name(&mut reader)?,
+                id: NamespaceId(reader.varint32()?),
+            },
             3 => Command::RegisterNode { node: NodeId(reader.varint()?), store_id: reader.varint()? },
             4 => Command::PreferLeader { name: read_name(&mut reader)?, node: NodeId(reader.varint()?) },
+            REMOVE_NAMESPACE => Command::RemoveNamespace { id: NamespaceId(reader.varint32()?) },
             _ => return Err(reader.corrupt("it is not known to this version of FlareDB")),
         };
         reader.finish()?;
@@ -164,9 +186,10 @@ mod tests {
                 members: vec![NodeId(1), NodeId(300)],
                 token: u64::MAX - 1,
             },
-            Command::DeleteNamespace { name: "orders".to_owned() },
+            Command::DeleteNamespace { name: "orders".to_owned(), id: NamespaceId(u32::MAX) },
             Command::RegisterNode { node: NodeId(2), store_id: u64::MAX },
             Command::PreferLeader { name: "orders".to_owned(), node: NodeId(300) },
+            Command::RemoveNamespace { id: NamespaceId(300) },
         ];
         let bytes: Vec<u8> = commands.iter().flat_map(|command| command.encode().bytes).collect();
         let mut reader = Reader::new("test", &bytes);

@@ -6,9 +6,11 @@
 
 mod catalog;
 mod command;
+mod lifecycle;
 mod machine;
 mod placement;
 
-pub use catalog::{Catalog, Mode, Namespace, RegisteredNode};
+pub use catalog::{Catalog, Mode, Namespace, RegisteredNode, Stage};
 pub use command::{Answer, Command, NAME_BYTES_MAX, check_name};
+pub use lifecycle::{Holding, Standing, Step};
 pub use machine::{Applied, Machine};

@@ -1,7 +1,7 @@
 //! The meta region's state machine: committed entries in, records and answers out. The same rules as for
 //! `rdb_core::apply` hold: deterministic, and what a command gets wrong is an answer.
 
-use crate::catalog::{Catalog, Namespace, RegisteredNode};
+use crate::catalog::{Catalog, Namespace, RegisteredNode, Stage};
 use crate::command::{Answer, Command};
 use crate::placement;
 use rdb_core::apply::{Changes, Committed, State};
@@ -74,6 +74,7 @@ impl Machine {
             Payload::Keys { .. } => {
                 Err(Corrupt { what: "a log entry", problem: "commands on keys in the meta region" })
             }
+            Payload::Close => Err(Corrupt { what: "a log entry", problem: "the end of the meta region" }),
         }
     }
 
@@ -81,7 +82,7 @@ impl Machine {
         match command {
             Command::CreateNamespace { name, mode, members, token } => {
                 if let Some(existing) = self.catalog.namespace(&name).cloned() {
-                    let is_own = token != 0 && existing.token == token;
+                    let is_own = token != 0 && existing.token == token && existing.stage == Stage::Open;
                     return if is_own { Answer::Created(existing) } else { Answer::Exists(existing) };
                 }
                 let Some(preferred_leader) = placement::preferred_leader(&self.catalog, &members) else {
@@ -101,6 +102,7 @@ impl Machine {
                     members,
                     preferred_leader,
                     token,
+                    stage: Stage::Open,
                 };
                 catalog.names.insert(name, id);
                 catalog.namespaces.insert(id, namespace.clone());
@@ -109,12 +111,8 @@ impl Machine {
                 records.push(catalog.namespace_record(id));
                 Answer::Created(namespace)
             }
-            Command::DeleteNamespace { name } => {
-                let Some(id) = self.catalog.names.remove(&name) else { return Answer::NotFound };
-                let Some(namespace) = self.catalog.namespaces.remove(&id) else { return Answer::NotFound };
-                records.push(self.catalog.namespace_record(id));
-                Answer::Deleted(namespace)
-            }
+            Command::DeleteNamespace { name, id } => self.begin_deletion(&name, id, records),
+            Command::RemoveNamespace { id } => self.remove(id, records),
             Command::PreferLeader { name, node } => self.prefer_leader(&name, node, records),
             Command::RegisterNode { node, store_id } => match self.catalog.nodes.get(&node) {
                 Some(known) if known.store_id == store_id => Answer::Registered,
@@ -128,11 +126,45 @@ impl Machine {
         }
     }
 
+    /// From here on nobody serves the namespace who knows of this. Its name stays taken, and its region named, until the
+    /// region's own log has closed it.
+    fn begin_deletion(&mut self, name: &str, meant: NamespaceId, records: &mut Records) -> Answer {
+        let catalog = &mut self.catalog;
+        let is_meant = |id: &NamespaceId| meant == NamespaceId::META || meant == *id;
+        let id = catalog.names.get(name).copied().filter(is_meant);
+        let namespace = id.and_then(|id| catalog.namespaces.get_mut(&id));
+        let Some(namespace) = namespace else { return Answer::NotFound };
+        if namespace.stage == Stage::Deleting {
+            return Answer::Deleting(namespace.clone());
+        }
+        namespace.stage = Stage::Deleting;
+        let changed = namespace.clone();
+        records.push(self.catalog.namespace_record(changed.id));
+        Answer::Deleting(changed)
+    }
+
+    fn remove(&mut self, id: NamespaceId, records: &mut Records) -> Answer {
+        match self.catalog.namespaces.remove(&id) {
+            None => Answer::NotFound,
+            Some(namespace) if namespace.stage == Stage::Open => {
+                self.catalog.namespaces.insert(id, namespace.clone());
+                Answer::StillOpen(namespace)
+            }
+            Some(namespace) => {
+                self.catalog.names.remove(&namespace.name);
+                records.push(self.catalog.namespace_record(id));
+                Answer::Removed(namespace)
+            }
+        }
+    }
+
     fn prefer_leader(&mut self, name: &str, node: NodeId, records: &mut Records) -> Answer {
         let catalog = &mut self.catalog;
         let id = catalog.names.get(name).copied();
         let namespace = id.and_then(|id| catalog.namespaces.get_mut(&id));
-        let Some(namespace) = namespace else { return Answer::NotFound };
+        let Some(namespace) = namespace.filter(|namespace| namespace.stage == Stage::Open) else {
+            return Answer::NotFound;
+        };
         if !namespace.members.contains(&node) {
             return Answer::NotAMember(namespace.members.clone());
         }
@@ -160,6 +192,10 @@ mod tests {
         Command::CreateNamespace { name: name.to_owned(), mode: Mode::Strong, members, token }
     }
 
+    fn delete(name: &str) -> Command {
+        Command::DeleteNamespace { name: name.to_owned(), id: NamespaceId::META }
+    }
+
     fn entry(index: u64, commands: &[Command]) -> Committed {
         let mut data = begin_catalog();
         commands.iter().for_each(|command| data.extend_from_slice(&command.encode().bytes));
@@ -169,14 +205,42 @@ mod tests {
     #[test]
     fn namespaces_get_ids_that_are_never_used_twice() {
         let mut machine = Machine::new(State::default(), Catalog::default());
-        let delete = Command::DeleteNamespace { name: "a".to_owned() };
-        let applied = machine.apply(&[entry(1, &[create("a"), create("a"), delete, create("a")])]).unwrap();
-        let [Answer::Created(first), Answer::Exists(_), Answer::Deleted(_), Answer::Created(second)] =
+        let remove = Command::RemoveNamespace { id: NamespaceId(1) };
+        let commands = [create("a"), create("a"), delete("a"), remove, create("a")];
+        let applied = machine.apply(&[entry(1, &commands)]).unwrap();
+        let [Answer::Created(first), Answer::Exists(_), _, Answer::Removed(_), Answer::Created(second)] =
             &applied.answers[0][..]
         else {
             panic!("{:?}", applied.answers);
         };
         assert!(first.id < second.id && first.region < second.region);
+    }
+
+    /// The steps may come again and late, since whoever takes them may have been overtaken by another one.
+    #[test]
+    fn a_deletion_begins_keeps_the_name_and_ends_once() {
+        let mut machine = Machine::new(State::default(), Catalog::default());
+        let remove = |id| Command::RemoveNamespace { id: NamespaceId(id) };
+        let prefer = Command::PreferLeader { name: "a".to_owned(), node: NodeId(2) };
+        let commands = [create("a"), remove(1), delete("a"), delete("a"), create("a"), prefer];
+        let applied = machine.apply(&[entry(1, &commands)]).unwrap();
+        let [_, Answer::StillOpen(open), Answer::Deleting(once), Answer::Deleting(again), exists, prefers] =
+            &applied.answers[0][..]
+        else {
+            panic!("{:?}", applied.answers);
+        };
+        assert_eq!((open.stage, once.stage), (Stage::Open, Stage::Deleting));
+        assert_eq!((again, exists, prefers), (once, &Answer::Exists(once.clone()), &Answer::NotFound));
+        // The one that comes late must not touch the next one of the name.
+        let late = Command::DeleteNamespace { name: "a".to_owned(), id: NamespaceId(1) };
+        let commands = [remove(1), create("a"), remove(1), delete("b"), late];
+        let applied = machine.apply(&[entry(2, &commands)]).unwrap();
+        let [Answer::Removed(_), Answer::Created(next), Answer::NotFound, Answer::NotFound, Answer::NotFound] =
+            &applied.answers[0][..]
+        else {
+            panic!("{:?}", applied.answers);
+        };
+        assert_eq!(machine.catalog().namespace("a"), Some(next));
     }
 
     #[test]
@@ -240,8 +304,9 @@ mod tests {
     fn the_catalog_comes_back_from_its_records() {
         let mut machine = Machine::new(State::default(), Catalog::default());
         let register = Command::RegisterNode { node: NodeId(1), store_id: 7 };
-        let delete = Command::DeleteNamespace { name: "b".to_owned() };
-        let applied = machine.apply(&[entry(1, &[create("a"), create("b"), register, delete])]).unwrap();
+        let gone = [delete("b"), Command::RemoveNamespace { id: NamespaceId(2) }];
+        let commands = [create("a"), create("b"), register, create("c"), delete("c")];
+        let applied = machine.apply(&[entry(1, &[&commands[..], &gone].concat())]).unwrap();
         let mut stored = std::collections::BTreeMap::new();
         for (key, value) in applied.changes.records {
             stored.insert(key, value);
@@ -253,5 +318,6 @@ mod tests {
             }
         }
         assert_eq!(&catalog, machine.catalog());
+        assert_eq!(catalog.namespace("c").map(|namespace| namespace.stage), Some(Stage::Deleting));
     }
 }

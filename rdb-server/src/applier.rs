@@ -13,7 +13,7 @@ use crate::metrics::Metrics;
 use crate::shared::CatalogCell;
 use crate::waiter::{Answers, WriteWaiter};
 use crossbeam_channel::{Receiver, Sender};
-use rdb_core::apply::{self, Committed};
+use rdb_core::apply::{self, Committed, State};
 use rdb_core::ids::{Index, NamespaceId, RegionId};
 use rdb_core::raft::Apply;
 use rdb_storage::Data;
@@ -94,8 +94,12 @@ impl Applier {
                         done();
                     }
                     Task::Close { region, done } => {
-                        work.remove(&region);
-                        self.close(regions.remove(&region), region)?;
+                        let mut open = regions.remove(&region);
+                        // What was committed before is answered: its callers need not stay in doubt.
+                        if let (Some(open), Some(apply)) = (&mut open, work.remove(&region)) {
+                            self.apply(region, open, apply)?;
+                        }
+                        self.close(open, region)?;
                         done();
                     }
                     Task::Stop => return self.apply_all(&mut regions, work),
@@ -131,7 +135,7 @@ impl Applier {
         let error = |message: String| ApplyError { region, message };
         let Apply { entries, waiters } = apply;
         let Some(index) = entries.last().map(|entry| entry.index) else { return Ok(()) };
-        let truncate_to = match &mut open.machine {
+        let state = match &mut open.machine {
             Machine::Keys(machine) => {
                 let view = self.data.region(region, open.namespace);
                 let waited: BTreeSet<Index> = waiters.iter().map(|(index, _)| *index).collect();
@@ -152,7 +156,7 @@ impl Applier {
                         self.write(region, open.namespace, &applied.changes)?;
                     }
                 }
-                machine.state().truncate_to
+                *machine.state()
             }
             Machine::Catalog(machine) => {
                 let applied = machine.apply(&entries).map_err(|e| error(e.to_string()))?;
@@ -167,11 +171,12 @@ impl Applier {
                 self.catalog.store(catalog.clone());
                 self.mailbox.post(Event::Catalog(catalog));
                 answer(&entries, applied.answers, waiters, Answers::Catalog);
-                machine.state().truncate_to
+                *machine.state()
             }
         };
         self.metrics.applied(entries.len(), started.elapsed());
-        self.mailbox.post(Event::Applied { region, index, truncate_to });
+        let State { truncate_to, closed, .. } = state;
+        self.mailbox.post(Event::Applied { region, index, truncate_to, closed });
         Ok(())
     }
 

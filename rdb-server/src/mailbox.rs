@@ -33,8 +33,9 @@ pub(crate) enum Event {
     Unreachable { peer: NodeId },
     /// The log write of this number is on disk.
     Persisted { region: RegionId, number: u64 },
-    /// Entries up to this one are applied; the log may be dropped up to the other once that is durable.
-    Applied { region: RegionId, index: Index, truncate_to: Index },
+    /// Entries up to this one are applied; the log may be dropped up to the other once that is durable. One of them, or one
+    /// before them, may have closed the region.
+    Applied { region: RegionId, index: Index, truncate_to: Index, closed: bool },
     /// Entries that were read for a follower that lags.
     Fetched {
         region: RegionId,

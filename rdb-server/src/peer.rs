@@ -68,20 +68,23 @@ pub(crate) struct Peer {
 
 impl Peer {
     pub(crate) fn new(
-        group: Group<RegionLog, WriteWaiter, ReadWaiter>,
+        mut group: Group<RegionLog, WriteWaiter, ReadWaiter>,
         namespace: NamespaceId,
         view: Arc<RegionView>,
         backlog: Backlog,
-        truncate_to: Index,
+        state: &State,
         (node, preferred): (NodeId, Option<NodeId>),
     ) -> Self {
+        if state.closed {
+            group.close();
+        }
         Self {
             group,
             namespace,
             view,
             writes_in_flight: 0,
             backlog,
-            truncate_to,
+            truncate_to: state.truncate_to,
             preferred,
             move_asked: false,
             node,
@@ -113,10 +116,23 @@ impl Peer {
         self.ticks += 1;
     }
 
-    /// Entries up to `index` are applied.
-    pub(crate) fn applied(&mut self, index: Index) {
+    /// Entries up to `index` are applied, and whether one of them or before them has closed the region.
+    pub(crate) fn applied(&mut self, index: Index, closed: bool) {
+        if closed {
+            self.group.close();
+        }
         self.backlog.applied(index);
         self.group.applied(index);
+    }
+
+    /// The region's namespace is being deleted: if this node leads the region, the region's log is to say so. To be called
+    /// again and again, since the entry may be lost with the leadership.
+    pub(crate) fn close(&mut self) {
+        if self.group.needs_closing() {
+            // As soon as the entry is under way others may act on it, before this node has applied it.
+            self.view.bar_lease(self.group.status().term);
+            self.group.propose_close();
+        }
     }
 
     /// How far the leader may let everyone drop the log: what all members have confirmed, unless that is too far back for
@@ -209,7 +225,8 @@ impl Peer {
 
     /// Shows everyone else where the region stands.
     pub(crate) fn publish(&self) {
-        self.view.publish(&self.group.status(), self.group.first_index(), self.group.is_asleep());
+        let (asleep, closed) = (self.group.is_asleep(), self.group.is_closed());
+        self.view.publish(&self.group.status(), self.group.first_index(), asleep, closed);
     }
 }
 
@@ -246,7 +263,7 @@ pub(crate) mod tests {
             }
             if let Some(last) = effects.apply.and_then(|apply| apply.entries.last().map(|entry| entry.index))
             {
-                peer.applied(last);
+                peer.applied(last, false);
             }
         }
     }
@@ -276,7 +293,8 @@ pub(crate) mod tests {
         let group = Group::new(Options::default(), boot, log, &logger).unwrap();
         let view = Regions::new(Budget::new(1), 1).insert(RegionId::FIRST_USER);
         let who = (NodeId(1), Some(NodeId(2)));
-        let mut peer = Peer::new(group, NamespaceId(7), view, Backlogs::new().region(), 0, who);
+        let mut peer =
+            Peer::new(group, NamespaceId(7), view, Backlogs::new().region(), &State::default(), who);
         peer.group.campaign();
         settle(&mut peer);
         hear(&mut peer, MessageType::MsgRequestPreVoteResponse, 2, 0);

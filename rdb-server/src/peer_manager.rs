@@ -24,7 +24,7 @@ use rdb_core::raft::{
     Boot, Effects, Failure, Group, HardState, LogWrite, Message, MessageType, Options, Rejected,
 };
 use rdb_core::sessions::Sessions;
-use rdb_pd::{Catalog, Namespace};
+use rdb_pd::{Catalog, Command, Holding, Namespace, Standing, Step};
 use rdb_storage::{
     AppendError, Data, Engine, LogStore, LogWriterHandle, RegionLog, StoredLog, WRITES_PER_REGION_MAX,
 };
@@ -65,11 +65,14 @@ pub(crate) struct PeerManager {
     /// The catalog as it was last heard of.
     catalog: Arc<Catalog>,
     peers: BTreeMap<RegionId, Peer>,
-    /// Regions whose log is being made, by the namespace that wants them.
-    creating: BTreeMap<RegionId, Namespace>,
-    /// Regions that the log has and the catalog did not name when this node started: the catalog was not flushed after
-    /// it took them up. What the meta group's log applies again names them, and they go on from their own logs.
-    unnamed: BTreeMap<RegionId, StoredLog>,
+    /// Regions whose log is being made.
+    creating: BTreeSet<RegionId>,
+    /// Logs that this start has found and nobody uses. After the start these are regions that the catalog does not name yet,
+    /// since it was not flushed after it took them up: what the meta group's log applies again names them, and they go on
+    /// from their own logs.
+    stored: BTreeMap<RegionId, StoredLog>,
+    /// Regions whose namespaces the catalog is deleting.
+    deleting: BTreeSet<RegionId>,
     /// Regions of which the data had something at the start. It is not asked again: this loop does not wait for a disk.
     with_data: BTreeSet<RegionId>,
     touched: BTreeSet<RegionId>,
@@ -141,8 +144,9 @@ impl PeerManager {
             backlogs: Backlogs::new(),
             catalog: Arc::new(catalog.catalog().clone()),
             peers: BTreeMap::new(),
-            creating: BTreeMap::new(),
-            unnamed: BTreeMap::new(),
+            creating: BTreeSet::new(),
+            stored: BTreeMap::new(),
+            deleting: BTreeSet::new(),
             with_data: BTreeSet::new(),
             touched: BTreeSet::new(),
             clock: Clock::default(),
@@ -150,32 +154,29 @@ impl PeerManager {
         };
         manager.remove_leftovers(catalog.catalog())?;
         manager.boot_stored(catalog)?;
-        manager.reconcile(catalog.catalog())?;
+        manager.reconcile()?;
         Ok(manager)
     }
 
-    /// Removes the data of namespaces whose deletion this node had flushed, but not yet carried out. Regions and
-    /// namespaces of later ids are only not yet named by the applied catalog.
+    /// Removes the data of namespaces whose deletion this node had flushed, but not yet carried out.
     fn remove_leftovers(&mut self, catalog: &Catalog) -> Result<(), BootError> {
         let (regions, namespaces) = self.data.present()?;
-        let kept: BTreeSet<RegionId> = catalog.namespaces().map(|namespace| namespace.region).collect();
-        let named: BTreeSet<NamespaceId> = catalog.namespaces().map(|namespace| namespace.id).collect();
         for region in regions {
-            if RegionId::META < region && region < catalog.next_region() && !kept.contains(&region) {
+            if catalog.standing(region) == Standing::Gone {
                 self.data.destroy_region(region)?;
             } else {
                 self.with_data.insert(region);
             }
         }
         for namespace in namespaces {
-            let given = NamespaceId::META < namespace && namespace < catalog.next_namespace();
-            if given && !named.contains(&namespace) {
+            if catalog.is_gone(namespace) {
                 self.data.destroy_records(namespace)?;
             }
         }
         Ok(())
     }
 
+    /// Starts the meta region; what the catalog says of the others decides about their logs.
     fn boot_stored(&mut self, catalog: &rdb_pd::Machine) -> Result<(), BootError> {
         for stored in self.logs.regions()? {
             let region = stored.region();
@@ -183,14 +184,8 @@ impl PeerManager {
                 let machine = applier::Machine::Catalog(catalog.clone());
                 let boot = stored.into_boot(catalog.state().applied, rand::random());
                 self.start(boot, NamespaceId::META, machine, *catalog.state(), None)?;
-                continue;
-            }
-            match catalog.catalog().namespaces().find(|namespace| namespace.region == region) {
-                Some(namespace) => self.start_stored(stored, namespace)?,
-                // Deleted, and the node stopped before its log was. A region of a later id is only not yet named by
-                // the applied catalog: the log's rest names it.
-                None if region < catalog.catalog().next_region() => self.destroy_log(region),
-                None => drop(self.unnamed.insert(region, stored)),
+            } else {
+                self.stored.insert(region, stored);
             }
         }
         Ok(())
@@ -224,7 +219,7 @@ impl PeerManager {
         self.applier.post(Task::Open { region, namespace, machine: Box::new(machine) });
         let view = self.regions.insert(region);
         let who = (self.config.node(), preferred);
-        let peer = Peer::new(group, namespace, view, self.backlogs.region(), state.truncate_to, who);
+        let peer = Peer::new(group, namespace, view, self.backlogs.region(), &state, who);
         peer.publish();
         self.peers.insert(region, peer);
         self.touched.insert(region);
@@ -262,6 +257,7 @@ impl PeerManager {
                 next_upkeep = now + UPKEEP_INTERVAL;
                 self.shorten_logs();
                 self.spread_leaders();
+                self.go_on_deleting();
             }
             self.hand_out();
             if upkeep {
@@ -299,10 +295,15 @@ impl PeerManager {
                 });
                 self.finish_install(region, number);
             }
-            Event::Applied { region, index, truncate_to } => self.with(region, |peer| {
-                peer.applied(index);
-                peer.truncate_to = truncate_to;
-            }),
+            Event::Applied { region, index, truncate_to, closed } => {
+                self.with(region, |peer| {
+                    peer.applied(index, closed);
+                    peer.truncate_to = truncate_to;
+                });
+                if closed {
+                    self.remove_closed(|closed| closed == region);
+                }
+            }
             Event::Fetched { region, term, low, entries, share, context } => {
                 drop(share);
                 self.with(region, |peer| {
@@ -339,7 +340,7 @@ impl PeerManager {
 
     fn adopt(&mut self, catalog: Arc<Catalog>) {
         self.catalog = catalog;
-        if let Err(error) = self.reconcile(&self.catalog.clone()) {
+        if let Err(error) = self.reconcile() {
             crate::node::die(&format!("a region cannot be started: {error}"));
         }
     }
@@ -377,6 +378,9 @@ impl PeerManager {
         };
         peer.backlog.replaced();
         peer.truncate_to = state.truncate_to;
+        if state.closed {
+            peer.group.close();
+        }
         peer.group.installed();
         let namespace = peer.namespace;
         let catalog = match &*machine {
@@ -508,6 +512,9 @@ impl PeerManager {
         let stamp = self.clock.stamp(self.now_ms());
         while let Some(region) = self.touched.pop_first() {
             let Some(peer) = self.peers.get_mut(&region) else { continue };
+            if self.deleting.contains(&region) {
+                peer.close();
+            }
             if WRITES_PER_REGION_MAX <= peer.writes_in_flight {
                 // Nothing that adds a write; but who waits in vain is told.
                 fail(&mut peer.group);
@@ -542,52 +549,86 @@ impl PeerManager {
     }
 
     /// Starts the regions that the catalog has and this node has not, and ends those that it no longer has.
-    fn reconcile(&mut self, catalog: &Catalog) -> Result<(), BootError> {
+    fn reconcile(&mut self) -> Result<(), BootError> {
+        let catalog = self.catalog.clone();
+        for (region, step) in catalog.steps(&self.holdings()) {
+            match step {
+                Step::Create(namespace) => self.create(&namespace)?,
+                Step::Start(namespace) => {
+                    if let Some(stored) = self.stored.remove(&region) {
+                        self.start_stored(stored, &namespace)?;
+                    }
+                }
+                Step::End => self.end(region),
+                Step::DestroyLog => {
+                    self.stored.remove(&region);
+                    self.destroy_log(region);
+                }
+            }
+        }
         for namespace in catalog.namespaces() {
-            let region = namespace.region;
-            if let Some(peer) = self.peers.get_mut(&region) {
+            if let Some(peer) = self.peers.get_mut(&namespace.region) {
                 let preferred = Some(namespace.preferred_leader);
                 peer.move_asked |= peer.preferred != preferred;
                 peer.preferred = preferred;
-                continue;
             }
-            if self.creating.contains_key(&region) {
-                continue;
-            }
-            if let Some(stored) = self.unnamed.remove(&region) {
-                self.start_stored(stored, namespace)?;
-                continue;
-            }
-            if self.with_data.contains(&region) {
-                return Err(BootError::LogLost { region });
-            }
-            self.creating.insert(region, namespace.clone());
-            let mailbox = self.mailbox.clone();
-            let done = move || mailbox.post(Event::RegionCreated { region });
-            self.log.create_region(region, namespace.members.clone(), done)?;
         }
-        let named: BTreeSet<RegionId> = catalog.namespaces().map(|namespace| namespace.region).collect();
-        let gone: Vec<RegionId> = self
-            .peers
-            .keys()
-            .copied()
-            .filter(|region| RegionId::FIRST_USER <= *region && !named.contains(region))
-            .collect();
-        gone.into_iter().for_each(|region| self.end(region));
-        // Made and deleted again by what the log has just repeated.
-        let passed = |region: &RegionId| *region < catalog.next_region();
-        let forgotten: Vec<RegionId> = self.unnamed.keys().copied().filter(passed).collect();
-        for region in forgotten {
-            self.unnamed.remove(&region);
-            self.destroy_log(region);
-        }
-        self.creating.retain(|region, _| named.contains(region));
+        self.deleting = catalog.deleting().map(|namespace| namespace.region).collect();
+        // Each turn with one of them looks whether it is to be closed here.
+        self.touched.extend(&self.deleting);
         Ok(())
     }
 
+    /// What this node has of users' regions.
+    fn holdings(&self) -> BTreeMap<RegionId, Holding> {
+        let mut holdings = BTreeMap::new();
+        for (region, peer) in self.peers.range(RegionId::FIRST_USER..) {
+            let installing = peer.group.is_installing();
+            holdings.insert(*region, if installing { Holding::Installing } else { Holding::Running });
+        }
+        holdings.extend(self.creating.iter().map(|region| (*region, Holding::Creating)));
+        holdings.extend(self.stored.keys().map(|region| (*region, Holding::Stored)));
+        holdings
+    }
+
+    fn create(&mut self, namespace: &Namespace) -> Result<(), BootError> {
+        let region = namespace.region;
+        if self.with_data.contains(&region) {
+            return Err(BootError::LogLost { region });
+        }
+        self.creating.insert(region);
+        let mailbox = self.mailbox.clone();
+        let done = move || mailbox.post(Event::RegionCreated { region });
+        self.log.create_region(region, namespace.members.clone(), done)?;
+        Ok(())
+    }
+
+    /// What a deletion still needs may have been lost on its way, with a leadership or by a full queue: it is asked for again.
+    fn go_on_deleting(&mut self) {
+        self.touched.extend(&self.deleting);
+        self.remove_closed(|_| true);
+    }
+
+    /// The catalog's leader lets those namespaces go whose regions its own replicas have seen closed.
+    fn remove_closed(&mut self, which: impl Fn(RegionId) -> bool) {
+        if !self.peers.get(&RegionId::META).is_some_and(|meta| meta.group.is_leader()) {
+            return;
+        }
+        let closed =
+            |region| which(region) && self.peers.get(&region).is_some_and(|peer| peer.group.is_closed());
+        let removable: Vec<NamespaceId> = self.catalog.removable(closed).collect();
+        for id in removable {
+            // Whether it was taken in shows in the catalog.
+            let waiter = WriteWaiter::new(|_| ());
+            self.write(RegionId::META, Command::RemoveNamespace { id }.encode(), waiter);
+        }
+    }
+
     fn created(&mut self, region: RegionId) {
+        self.creating.remove(&region);
+        let catalog = self.catalog.clone();
         // Deleted before its log was made.
-        let Some(namespace) = self.creating.remove(&region) else { return self.destroy_log(region) };
+        let Standing::Named(namespace) = catalog.standing(region) else { return self.destroy_log(region) };
         let boot = Boot {
             region,
             node: self.config.node(),
@@ -610,14 +651,12 @@ impl PeerManager {
     }
 
     /// Ends a region whose namespace was deleted. Its data goes first, and durably, together with the catalog that no
-    /// longer names it; then its log. The other way round, a crash in between would leave data whose log is lost.
+    /// longer names it; then its log. Who reads the data looks afterwards whether the region is still in `regions`.
     fn end(&mut self, region: RegionId) {
-        // A snapshot that is being taken in writes to the data and the log: the region ends when that is done.
-        if self.peers.get(&region).is_some_and(|peer| peer.group.is_installing()) {
-            return;
-        }
-        self.peers.remove(&region);
+        let Some(peer) = self.peers.remove(&region) else { return };
         self.regions.remove(region);
+        let (writes, reads) = peer.group.end();
+        fail_all(writes, reads);
         let log = self.log.clone();
         let done = move || destroy_log(&log, region);
         self.applier.post(Task::Close { region, done: Box::new(done) });

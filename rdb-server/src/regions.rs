@@ -25,6 +25,7 @@ pub(crate) struct RegionView {
     first: AtomicU64,
     voters_active: AtomicU64,
     asleep: AtomicBool,
+    closed: AtomicBool,
     reads: Mutex<ReadState>,
 }
 
@@ -54,6 +55,7 @@ impl RegionView {
             first: AtomicU64::default(),
             voters_active: AtomicU64::default(),
             asleep: AtomicBool::default(),
+            closed: AtomicBool::default(),
             reads: Mutex::default(),
         }
     }
@@ -64,7 +66,8 @@ impl RegionView {
     }
 
     /// The raft loop publishes.
-    pub(crate) fn publish(&self, status: &Status, first: Index, asleep: bool) {
+    pub(crate) fn publish(&self, status: &Status, first: Index, asleep: bool, closed: bool) {
+        self.closed.store(closed, Ordering::Release);
         self.asleep.store(asleep, Ordering::Relaxed);
         self.leader.store(status.leader.map_or(0, |leader| leader.0), Ordering::Relaxed);
         self.leads.store(status.role == Role::Leader, Ordering::Relaxed);
@@ -102,7 +105,7 @@ impl RegionView {
     /// How much longer this node surely leads.
     pub(crate) fn lease(&self, now: Moment) -> Option<Duration> {
         let (term, until) = self.reads.lock().lease?;
-        let leads = self.leads() && self.term() == term;
+        let leads = self.leads() && self.term() == term && !self.is_closed();
         until.after(now).filter(|_| leads)
     }
 
@@ -147,6 +150,11 @@ impl RegionView {
     /// Whether this replica sleeps, for want of anything to do.
     pub(crate) fn asleep(&self) -> bool {
         self.asleep.load(Ordering::Relaxed)
+    }
+
+    /// Whether the region's own log has closed it: nothing of it is to be served any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 
     /// Entries in the log.

@@ -45,6 +45,10 @@ pub(crate) enum Event {
     SnapshotOutcome { sender: Sender, taken: bool },
     /// A node goes on taking in a snapshot.
     Install { node: NodeId, incarnation: u64, region: RegionId, step: InstallStep },
+    /// A node goes on destroying a region's data.
+    End { node: NodeId, incarnation: u64, region: RegionId, step: EndStep },
+    /// Somebody creates or deletes a namespace.
+    Garden { attempt: u64 },
     /// A node loses power, or all do, at a moment that was chosen for what goes on there.
     Crash { node: NodeId, incarnation: u64, all: bool },
     /// A fault of this kind strikes.
@@ -66,6 +70,15 @@ pub(crate) enum InstallStep {
     Release,
     /// The data is replaced.
     Replace,
+}
+
+/// What a node does to destroy a region's data, besides its writes to the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EndStep {
+    /// The applier applies what was committed, and removes the data.
+    Remove,
+    /// All data is brought to safety.
+    Flush,
 }
 
 /// The kinds of faults.
@@ -145,6 +158,10 @@ impl Event {
                 [119, sender.node.0, sender.number, u64::from(*taken)]
             }
             Event::Isolate { leader, deaf, length } => [123, leader.0, u64::from(*deaf), *length],
+            Event::Garden { attempt } => [124, *attempt, 0, 0],
+            Event::End { node, incarnation, region, step } => {
+                [125 + *step as u64, node.0, *incarnation, region.0]
+            }
             Event::Crash { node, incarnation, all } => [120, node.0, *incarnation, u64::from(*all)],
             Event::Install { node, incarnation, region, step } => {
                 [121 + *step as u64, node.0, *incarnation, region.0]

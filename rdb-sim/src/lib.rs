@@ -2,7 +2,8 @@
 //!
 //! A [`Options::draw`] turns a seed into a cluster of three or five nodes with slow disks, lossy links and wrong
 //! clocks, and into a weather of crashes, power cuts, partitions, pauses and stalls. Its logs leave members behind that
-//! are away or slow, and these get the data by a snapshot, with a crash possible between any two steps. [`run`] lets
+//! are away or slow, and these get the data by a snapshot, with a crash possible between any two steps. In some worlds
+//! namespaces come and go, and their regions with them. [`run`] lets
 //! clients work in it: first through the storm, then with a random quorum that must make progress, then with everything
 //! repaired, when all replicas must become equal. The invariants watch every step, and in the end the checker looks at
 //! what the clients saw. The same seed gives the same world, event by event, so every failure can be watched again.
@@ -16,6 +17,7 @@ mod clients;
 mod disks;
 mod event;
 mod invariants;
+mod machine;
 mod options;
 mod run;
 mod snapshot;
@@ -24,7 +26,7 @@ mod trace;
 mod world;
 
 pub use invariants::Violation;
-pub use options::{Clocks, Congestion, Faults, Micros, Network, Options, SECOND, Snapshots, Span};
+pub use options::{Clocks, Congestion, Faults, Lifetimes, Micros, Network, Options, SECOND, Snapshots, Span};
 pub use run::{Verdict, run, run_traced};
 pub use totals::Totals;
 pub use trace::Sink;

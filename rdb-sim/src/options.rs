@@ -65,6 +65,21 @@ pub struct Options {
     pub clocks: Clocks,
     /// The options of every group.
     pub raft: raft::Options,
+    /// How namespaces come and go; `None` where the regions are there from the beginning, and no catalog.
+    pub lifetimes: Option<Lifetimes>,
+}
+
+/// How namespaces come and go: one at a time, as a catalog in a meta region has it.
+#[derive(Debug, Clone)]
+pub struct Lifetimes {
+    /// Namespaces that are there, if all goes well.
+    pub namespaces: usize,
+    /// Until the next one is created or deleted.
+    pub interval: Span,
+    /// To destroy a region's data, and to make that durable.
+    pub destroy: Span,
+    /// Chance that a node loses power while it makes or destroys a region.
+    pub crash: f64,
 }
 
 /// How messages travel.
@@ -217,6 +232,7 @@ impl Options {
             stray: *pick(rng, &[0.05, 0.3, 0.6]),
             hurry: *pick(rng, &[0.0, 0.1, 0.3]),
             readers: *pick(rng, &[0, 1, 2, 4]),
+            lifetimes: None,
         };
         // Only logs that are shortened often leave behind who is away for a moment.
         if options.snapshots.absence_max.is_some() && rng.random_bool(0.7) {
@@ -225,6 +241,8 @@ impl Options {
             let entry = 4 * options.network.delay.1 + 2 * options.sync.1 + 2 * options.apply.1;
             options.truncate = span(rng, 20 * MS + entry, &[20 * MS, 100 * MS]);
         }
+        // By the number of the seed, so that all other worlds are what they were before there were these.
+        options.lifetimes = matches!(seed % 5, 0 | 3).then(|| draw_lifetimes(rng));
         options
     }
 }
@@ -296,6 +314,15 @@ fn draw_snapshots(rng: &mut ChaCha8Rng) -> Snapshots {
         give_up: span(rng, 100 * MS, &[200 * MS, SECOND]),
         replace: span(rng, 100, &[MS, 20 * MS, 100 * MS]),
         crash: *pick(rng, &[0.0, 0.1, 0.3]),
+    }
+}
+
+fn draw_lifetimes(rng: &mut ChaCha8Rng) -> Lifetimes {
+    Lifetimes {
+        namespaces: rng.random_range(1..=3),
+        interval: span(rng, 10 * MS, &[50 * MS, 300 * MS, SECOND]),
+        destroy: span(rng, 100, &[MS, 20 * MS, 100 * MS]),
+        crash: *pick(rng, &[0.0, 0.05, 0.2]),
     }
 }
 

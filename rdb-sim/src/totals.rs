@@ -48,6 +48,16 @@ pub struct Totals {
     pub snapshot_worlds: u64,
     /// Starts that found a snapshot half taken in.
     pub snapshots_settled: u64,
+    /// Namespaces that the catalog took up.
+    pub created: u64,
+    /// Namespaces that it let go.
+    pub removed: u64,
+    /// Regions that nodes destroyed while they ran.
+    pub destroyed: u64,
+    /// Starts that found what was left of a region that is gone.
+    pub leftovers: u64,
+    /// Writes and reads that were refused since their region was closed.
+    pub refused: u64,
 }
 
 impl Totals {
@@ -74,6 +84,11 @@ impl Totals {
         self.snapshots += other.snapshots;
         self.snapshot_worlds += other.snapshot_worlds;
         self.snapshots_settled += other.snapshots_settled;
+        self.created += other.created;
+        self.removed += other.removed;
+        self.destroyed += other.destroyed;
+        self.leftovers += other.leftovers;
+        self.refused += other.refused;
     }
 }
 
@@ -95,6 +110,12 @@ impl fmt::Display for Totals {
             f,
             "{} snapshots wanted, {} taken in {} worlds, {} found half taken in by a start",
             self.snapshots_wanted, self.snapshots, self.snapshot_worlds, self.snapshots_settled
+        )?;
+        writeln!(
+            f,
+            "{} namespaces created, {} removed, {} regions destroyed, {} found half destroyed by a start, {} operations \
+             refused by closed regions",
+            self.created, self.removed, self.destroyed, self.leftovers, self.refused
         )?;
         write!(
             f,

@@ -52,6 +52,18 @@ fn planted_log_begun_anew_before_the_data_is_replaced() {
     planted_is_caught(&["a node starts from its disks"]);
 }
 
+#[cfg(feature = "bug-removal-before-closing")]
+#[test]
+fn planted_removal_before_the_region_is_closed() {
+    planted_is_caught(&["deletions are final"]);
+}
+
+#[cfg(feature = "bug-log-destroyed-before-data")]
+#[test]
+fn planted_log_destroyed_before_the_data() {
+    planted_is_caught(&["a node starts from its disks"]);
+}
+
 #[cfg(feature = "bug-truncate-past-durable")]
 #[test]
 fn planted_truncation_past_what_is_durable() {

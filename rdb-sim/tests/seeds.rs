@@ -39,6 +39,10 @@ fn fresh_seeds_hold_and_are_not_idle() {
         ("fetches", totals.fetches),
         ("truncations", totals.truncations),
         ("snapshots", totals.snapshots),
+        ("namespaces created", totals.created),
+        ("namespaces removed", totals.removed),
+        ("regions destroyed", totals.destroyed),
+        ("operations refused by closed regions", totals.refused),
     ] {
         assert!(SEEDS / 2 < count, "{what}: only {count} in {SEEDS} worlds");
     }
@@ -46,6 +50,7 @@ fn fresh_seeds_hold_and_are_not_idle() {
         0 < totals.snapshots_settled,
         "no crash came between a snapshot's note and the log's new beginning"
     );
+    assert!(0 < totals.leftovers, "no start found what was left of a region that is gone");
     assert!(20 * SEEDS < totals.checked, "only {} operations were checked", totals.checked);
 }
 

@@ -69,6 +69,8 @@ pub(super) struct NamespaceJson {
     regions: Vec<RegionJson>,
     /// Null: the answering node does not say.
     preferred_leader: Option<u64>,
+    /// Whether it is being deleted.
+    deleting: bool,
 }
 
 #[derive(Serialize)]
@@ -97,10 +99,11 @@ pub(crate) async fn run(args: &Args, command: &NsCommand) -> Result<Answer, Fail
         NsCommand::Describe { name } => {
             let namespace = args.connect().await?.describe_namespace(name).await?;
             let text = format!(
-                "{}  id {}, {}, epoch {}, era {}\n\n{}",
+                "{}  id {}, {}{}, epoch {}, era {}\n\n{}",
                 namespace.name,
                 namespace.id,
                 namespace.mode,
+                being_deleted(&namespace),
                 namespace.epoch,
                 namespace.era,
                 region_table(&namespace.regions)
@@ -125,13 +128,17 @@ pub(crate) async fn run(args: &Args, command: &NsCommand) -> Result<Answer, Fail
     }
 }
 
+fn being_deleted(namespace: &NamespaceStatus) -> &'static str {
+    if namespace.deleting { " (being deleted)" } else { "" }
+}
+
 /// One line per namespace.
 pub(super) fn namespace_table(namespaces: &[NamespaceStatus]) -> String {
     let rows = namespaces.iter().map(|namespace| {
         let leaders: Vec<_> = namespace.regions.iter().map(|region| leader(region.leader)).collect();
         [
             namespace.name.clone(),
-            namespace.mode.to_string(),
+            format!("{}{}", namespace.mode, being_deleted(namespace)),
             namespace.epoch.to_string(),
             namespace.regions.len().to_string(),
             leaders.join(","),
@@ -169,6 +176,7 @@ impl From<&NamespaceStatus> for NamespaceJson {
             era: namespace.era,
             regions: namespace.regions.iter().map(RegionJson::from).collect(),
             preferred_leader: Some(namespace.preferred_leader).filter(|node| *node != 0),
+            deleting: namespace.deleting,
         }
     }
 }

@@ -576,6 +576,7 @@ impl State {
             era: 1,
             regions: vec![region],
             preferred_leader: self.leader,
+            deleting: false,
         })
     }
 }

@@ -55,6 +55,8 @@ pub enum Failure {
     Superseded,
     /// Leadership was lost while the entry was on its way. It may be committed yet: in doubt.
     LeaderLost,
+    /// The region is closed, since its namespace is being deleted. Not done.
+    Closed,
 }
 
 /// One write to the log: all of it in one batch, before the next one of the same group.

@@ -153,6 +153,10 @@ pub struct Group<L: LogRead, W, R> {
     asleep: bool,
     /// Ticks since something last happened to this group.
     idle_ticks: u64,
+    /// The term in which this replica has put the closing entry into its log.
+    closing_in: Option<Term>,
+    /// Whether the applied state is a closed region's: see [`Group::close`].
+    closed: bool,
     failed_writes: Failed<W>,
     failed_reads: Failed<R>,
 }
@@ -203,6 +207,8 @@ impl<L: LogRead, W, R> Group<L, W, R> {
             installing: None,
             asleep: false,
             idle_ticks: 0,
+            closing_in: None,
+            closed: false,
             failed_writes: Vec::new(),
             failed_reads: Vec::new(),
         };
@@ -448,6 +454,9 @@ impl<L: LogRead, W, R> Group<L, W, R> {
     /// # Errors
     /// They are certainly not done, and the waiter comes back.
     pub fn propose(&mut self, commands: Encoded, waiter: W) -> Result<(), (W, Failure)> {
+        if self.closed {
+            return Err((waiter, Failure::Closed));
+        }
         if !self.is_leader() {
             return Err((waiter, self.not_leader()));
         }
@@ -465,12 +474,60 @@ impl<L: LogRead, W, R> Group<L, W, R> {
         }
     }
 
+    /// Whether this replica, whose region's namespace is being deleted, is to close the region: it leads, and has not put the
+    /// closing entry into its log yet. What an earlier leader has put there may be lost.
+    pub fn needs_closing(&self) -> bool {
+        self.is_leader() && !self.closed && self.closing_in != Some(self.raw.raft.term)
+    }
+
+    /// Closes the region by an entry of its own: no command behind it is executed. It may be refused for now, as while the
+    /// leadership is handed over; [`Group::needs_closing`] says so. A lease of the leader's must be void by now: others may
+    /// have applied the entry, and act on it, before the leader has.
+    pub fn propose_close(&mut self) {
+        if !self.needs_closing() {
+            return;
+        }
+        self.busy();
+        let before = self.raw.raft.raft_log.last_index();
+        let proposed = self.raw.propose(Vec::new(), command::close());
+        if proposed.is_ok() && before < self.raw.raft.raft_log.last_index() {
+            self.closing_in = Some(self.raw.raft.term);
+        }
+    }
+
+    /// The state machine has applied the entry that closes the region, or was closed when this replica started. To be called
+    /// before the [`Group::applied`] or [`Group::installed`] that covers the entry: a read whose index is behind it must not
+    /// be released. From then on nothing is proposed here and no read is served, also none that waits already.
+    pub fn close(&mut self) {
+        self.closed = true;
+    }
+
+    /// Ends this replica of a region that is gone, and gives back who waits. What was proposed behind the closing entry will
+    /// never be executed. Where this replica has not come to that entry, nobody will tell it what became of its proposals.
+    pub fn end(mut self) -> (Failed<W>, Failed<R>) {
+        let under_way = if self.closed { Failure::Closed } else { Failure::LeaderLost };
+        let queued = self.proposals.drain_queue().map(|waiter| (waiter, Failure::Closed));
+        self.failed_writes.extend(queued);
+        let proposed = self.proposals.drain_to(Index::MAX).map(|waiter| (waiter, under_way));
+        self.failed_writes.extend(proposed);
+        self.failed_reads.extend(self.reads.drain().into_iter().map(|waiter| (waiter, Failure::Closed)));
+        (self.failed_writes, self.failed_reads)
+    }
+
+    /// Whether [`Group::close`] was called.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     /// Waits for the moment when the applied state holds all that was committed before this call. A follower asks its leader
     /// what that is.
     ///
     /// # Errors
     /// This replica cannot tell; the waiter comes back.
     pub fn read(&mut self, waiter: R) -> Result<(), (R, Failure)> {
+        if self.closed {
+            return Err((waiter, Failure::Closed));
+        }
         if self.leader().is_none() {
             return Err((waiter, self.not_leader()));
         }
@@ -593,7 +650,12 @@ impl<L: LogRead, W, R> Group<L, W, R> {
         while effects.write.is_none() && self.raw.has_ready() {
             self.take_ready(&mut effects);
         }
-        effects.reads = self.reads.ready(self.raw.raft.raft_log.applied);
+        let ready = self.reads.ready(self.raw.raft.raft_log.applied);
+        if self.closed {
+            self.failed_reads.extend(ready.into_iter().map(|waiter| (waiter, Failure::Closed)));
+        } else {
+            effects.reads = ready;
+        }
         effects.fetch = self.raw.mut_store().take_wanted();
         effects.failed_writes.append(&mut self.failed_writes);
         effects.failed_reads.append(&mut self.failed_reads);

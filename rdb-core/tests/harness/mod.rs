@@ -166,13 +166,12 @@ impl Cluster {
         let options = Options { sleep_after_ticks: Some(6), ..Options::default() };
         let group = Group::new(options, boot, Reader(Rc::clone(&node.log)), &logger);
         let machine = Machine::new(REGION, state, Sessions::default());
-        node.process = Some(Process {
-            group: group.map_err(|error| error.to_string())?,
-            machine,
-            writes: VecDeque::new(),
-            applies: VecDeque::new(),
-            came: None,
-        });
+        let mut group = group.map_err(|error| error.to_string())?;
+        if state.closed {
+            group.close();
+        }
+        node.process =
+            Some(Process { group, machine, writes: VecDeque::new(), applies: VecDeque::new(), came: None });
         self.say(line);
         self.turn(id, |_, _| ());
         Ok(())
@@ -284,6 +283,9 @@ impl Cluster {
                 let process = self.process(id);
                 process.machine = Machine::new(REGION, state, Sessions::default());
                 process.applies.clear();
+                if state.closed {
+                    process.group.close();
+                }
                 process.group.installed();
             }
             self.send(write.then_send);
@@ -297,6 +299,7 @@ impl Cluster {
             let applied = process.machine.apply(&entries, data).unwrap();
             data.write(applied.changes);
             let last = entries.last().map_or(0, |entry| entry.index);
+            let closed = process.machine.state().closed;
             self.say(format!("n{id} applies up to {last}"));
             for (index, callers) in waiters {
                 let place = entries.iter().position(|entry| entry.index == index).unwrap();
@@ -306,8 +309,22 @@ impl Cluster {
                     self.say(format!("n{id} answers {name}: {}", if done { "done" } else { "not done" }));
                 }
             }
-            self.turn(id, |group, _| group.applied(last));
+            self.turn(id, |group, _| {
+                if closed {
+                    group.close();
+                }
+                group.applied(last);
+            });
         }
+    }
+
+    pub(crate) fn close(&mut self, id: u64) {
+        self.turn(id, |group, said| {
+            if !group.needs_closing() {
+                said.push(format!("n{id} is not to close the region"));
+            }
+            group.propose_close();
+        });
     }
 
     /// The leader may sleep, and these followers hear of it.

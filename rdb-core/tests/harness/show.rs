@@ -10,6 +10,7 @@ fn entry(index: u64, term: u64, data: &[u8]) -> String {
     let what = match Payload::decode(data).unwrap() {
         Payload::Empty => "noop".to_owned(),
         Payload::Truncate(index) => format!("truncate {index}"),
+        Payload::Close => "close".to_owned(),
         Payload::Catalog(_) => "catalog".to_owned(),
         Payload::Keys { commands, .. } => {
             let puts = commands.map(|command| match command.unwrap().operation {
@@ -66,6 +67,7 @@ pub(crate) fn failure(failure: Failure) -> String {
         Failure::Busy => "busy".to_owned(),
         Failure::Superseded => "superseded, not done".to_owned(),
         Failure::LeaderLost => "leader lost, in doubt".to_owned(),
+        Failure::Closed => "closed, not done".to_owned(),
     }
 }
 

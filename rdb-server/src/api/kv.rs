@@ -77,8 +77,7 @@ impl KvService {
         let _waits = admit_read(&budget, key.len() + status::REQUEST_OVERHEAD_BYTES)?;
         let wanted = Wanted::new(get.consistency, get.max_age_ms)?;
         let (target, served) = self.barrier(&get.namespace, get.epoch, wanted, timeout).await?;
-        let stored = self.0.data.get(target.namespace, &key).map_err(disk_failed)?;
-        let found = found(stored)?;
+        let found = found(read_record(&self.0, target, &key)?)?;
         let header = Some(served.mark(self.0.header(target.region, target.epoch)));
         held::read(&budget, v1::GetResponse { header, value: found.value, version: found.version })
     }
@@ -280,6 +279,7 @@ fn done(answer: &Answer) -> Result<v1::Version, v1::Error> {
     match answer {
         Answer::Done(version) => Ok(to_wire(*version)),
         Answer::EraMismatch => Err(status::era_mismatch()),
+        Answer::Closed => Err(status::namespace_gone()),
         Answer::SessionExpired => Err(status::session_expired()),
         Answer::FoundTooMuch => Err(status::found_too_much()),
         Answer::Crowded => Err(status::crowded()),
@@ -300,6 +300,13 @@ pub(super) fn disk_failed(error: rdb_storage::Error) -> v1::Error {
     )
 }
 
+/// The record of a key, as it is stored.
+pub(super) fn read_record(shared: &Shared, target: Target, key: &[u8]) -> Result<Option<Vec<u8>>, v1::Error> {
+    let stored = shared.data.get(target.namespace, key).map_err(disk_failed)?;
+    shared.still_here(target)?;
+    Ok(stored)
+}
+
 /// Those of the keys that are there, in the order asked.
 pub(super) fn read_records(
     shared: &Shared,
@@ -308,6 +315,7 @@ pub(super) fn read_records(
 ) -> Result<Vec<v1::Record>, v1::Error> {
     let most = limits::BATCH_BYTES_MAX;
     let stored = shared.data.multi_get(target.namespace, &keys, most).map_err(disk_failed)?;
+    shared.still_here(target)?;
     let stored = stored.ok_or_else(|| {
         status::invalid(format!("the records found have more than {most} bytes, the limit of a batch"))
     })?;

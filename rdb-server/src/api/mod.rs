@@ -28,6 +28,7 @@ use crate::waiter::{Answers, WriteWaiter};
 use rdb_core::command::Encoded;
 use rdb_core::ids::{Epoch, NamespaceId, RegionId};
 use rdb_core::raft::Failure;
+use rdb_pd::Stage;
 use rdb_proto::v1;
 use status::{fail, not_done};
 use std::time::{Duration, Instant};
@@ -67,8 +68,16 @@ impl Shared {
 
     fn find(&self, name: &str) -> Option<Target> {
         let catalog = self.catalog.load();
-        let namespace = catalog.namespace(name)?;
+        // One that is being deleted is gone for who asks now; its name may soon be another one's.
+        let namespace = catalog.namespace(name).filter(|namespace| namespace.stage == Stage::Open)?;
         Some(Target { namespace: namespace.id, region: namespace.region, epoch: namespace.epoch })
+    }
+
+    /// Whether this node's data of the namespace may be shown, after it was read: a region that has left in the meantime takes
+    /// its data with it, and what was read may be half of it.
+    fn still_here(&self, target: Target) -> Result<(), v1::Error> {
+        let view = self.regions.get(target.region).filter(|view| !view.is_closed());
+        view.map(|_| ()).ok_or_else(status::namespace_gone)
     }
 
     /// Who answers, and under which rules.
@@ -164,6 +173,7 @@ impl Shared {
             Failure::Busy => {
                 status::overloaded("bytes of one namespace's writes that wait to be stored", 64 << 20)
             }
+            Failure::Closed => status::namespace_gone(),
             Failure::Superseded => fail(
                 v1::Code::Superseded,
                 v1::Outcome::NotDone,
@@ -186,6 +196,7 @@ impl Shared {
             Failure::Busy => {
                 status::overloaded("waiting reads", rdb_core::raft::Options::default().reads_max)
             }
+            Failure::Closed => status::namespace_gone(),
             Failure::Superseded | Failure::LeaderLost => not_done(
                 v1::Code::NoLeader,
                 "this node lost the leadership while the read waited".to_owned(),

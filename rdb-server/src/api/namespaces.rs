@@ -6,7 +6,7 @@ use crate::shared::Shared;
 use crate::transport::SILENCE_MAX;
 use crate::waiter::Answers;
 use rdb_core::ids::{Epoch, NamespaceId, NodeId, RegionId};
-use rdb_pd::{Answer, Command, Mode, Namespace, check_name};
+use rdb_pd::{Answer, Command, Mode, Namespace, Stage, check_name};
 use rdb_proto::v1;
 use rdb_proto::v1::namespaces_server::Namespaces;
 use std::time::{Duration, Instant};
@@ -53,6 +53,9 @@ impl NamespaceService {
                 let header = Some(self.0.header(namespace.region, namespace.epoch));
                 Ok(v1::CreateNamespaceResponse { header, namespace: Some(describe(&self.0, &namespace)) })
             }
+            Answer::Exists(namespace) if namespace.stage == Stage::Deleting => {
+                Err(status::namespace_being_deleted(&namespace.name))
+            }
             Answer::Exists(namespace) => Err(status::namespace_exists(&namespace.name)),
             other => Err(status::internal(format!("unexpected answer: {other:?}"))),
         }
@@ -74,22 +77,21 @@ impl NamespaceService {
         delete: v1::DeleteNamespaceRequest,
         timeout: Duration,
     ) -> Result<v1::DeleteNamespaceResponse, v1::Error> {
-        if delete.id != 0 {
-            self.check_id(&delete.name, NamespaceId(delete.id), timeout).await?;
+        let deadline = Instant::now() + timeout;
+        let command = Command::DeleteNamespace { name: delete.name.clone(), id: NamespaceId(delete.id) };
+        let namespace = match self.propose(&command, timeout).await? {
+            Answer::Deleting(namespace) => namespace,
+            Answer::NotFound => return Err(status::namespace_not_found(&delete.name)),
+            other => return Err(status::internal(format!("unexpected answer: {other:?}"))),
+        };
+        // From here on it goes on without this call, and whichever node leads the catalog; this node hears of its end.
+        while self.0.catalog.load().namespace_of(namespace.id).is_some() {
+            if self.0.stopping.is_set() || deadline <= Instant::now() + LOOK_INTERVAL {
+                return Err(status::deletion_goes_on(&delete.name, timeout));
+            }
+            tokio::time::sleep(LOOK_INTERVAL).await;
         }
-        let command = Command::DeleteNamespace { name: delete.name.clone() };
-        match self.propose(&command, timeout).await? {
-            Answer::Deleted(_) => Ok(v1::DeleteNamespaceResponse { header: Some(catalog_header(&self.0)) }),
-            Answer::NotFound => Err(status::namespace_not_found(&delete.name)),
-            other => Err(status::internal(format!("unexpected answer: {other:?}"))),
-        }
-    }
-
-    /// Another namespace may have got the name since the caller looked.
-    async fn check_id(&self, name: &str, id: NamespaceId, timeout: Duration) -> Result<(), v1::Error> {
-        self.0.read_barrier(RegionId::META, timeout).await?;
-        let is_meant = self.0.catalog.load().namespace(name).is_some_and(|namespace| namespace.id == id);
-        if is_meant { Ok(()) } else { Err(status::namespace_not_found(name)) }
+        Ok(v1::DeleteNamespaceResponse { header: Some(catalog_header(&self.0)) })
     }
 
     async fn move_leader(
@@ -222,5 +224,6 @@ fn describe(shared: &Shared, namespace: &Namespace) -> v1::Namespace {
         era: namespace.era.0,
         regions: vec![region],
         preferred_leader: namespace.preferred_leader.0,
+        deleting: namespace.stage == Stage::Deleting,
     }
 }

@@ -8,7 +8,7 @@
 //! A client that does not read its answers is not read from either: the task waits with them, for as long as a request
 //! may take. Then the pipe ends and gives back what its answers have taken of the node's memory.
 
-use super::kv::{disk_failed, read_records};
+use super::kv::{read_record, read_records};
 use super::reads::{Served, Wanted};
 use super::request::{self, error_result, found, write_result};
 use super::{Target, admit_read, answers, limits, status, transaction};
@@ -23,6 +23,7 @@ use prost::Message as _;
 use rdb_core::command::{Encoded, RequestId};
 use rdb_core::ids::{Epoch, NamespaceId, RegionId};
 use rdb_core::raft::Failure;
+use rdb_pd::Stage;
 use rdb_proto::v1;
 use rdb_proto::v1::pipe_operation::Operation as WireOperation;
 use rdb_proto::v1::pipe_result::Result as WireResult;
@@ -438,15 +439,17 @@ impl Pipe {
     ) -> Result<(), Gone> {
         // The namespace may have been deleted or have changed its rules while the reads waited.
         let catalog = self.shared.catalog.load();
-        let unchanged = catalog
-            .namespaces()
-            .any(|namespace| namespace.region == target.region && namespace.epoch == target.epoch);
-        if !unchanged {
-            let error = status::not_done(
+        let error = match catalog.namespace_of(target.namespace) {
+            Some(namespace) if namespace.stage == Stage::Deleting => Some(status::namespace_gone()),
+            Some(namespace) if namespace.epoch == target.epoch => None,
+            Some(_) => Some(status::not_done(
                 v1::Code::EpochMismatch,
-                "the namespace was deleted or changed its mode while the read waited".to_owned(),
+                "the namespace changed its mode while the read waited".to_owned(),
                 "ask again",
-            );
+            )),
+            None => Some(status::namespace_gone()),
+        };
+        if let Some(error) = error {
             return self.refuse_reads(target, reads, &error, began).await;
         }
         let (count, budget) = (reads.len() as u64, self.shared.regions.budget(target.region));
@@ -464,7 +467,7 @@ impl Pipe {
     }
 
     fn read_one(&self, target: Target, key: &[u8]) -> Result<WireResult, v1::Error> {
-        let found = found(self.shared.data.get(target.namespace, key).map_err(disk_failed)?)?;
+        let found = found(read_record(&self.shared, target, key)?)?;
         Ok(WireResult::Found(v1::Found { value: found.value, version: found.version }))
     }
 

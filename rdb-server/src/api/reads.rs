@@ -89,6 +89,10 @@ impl Shared {
 
     /// Whether the read can be served at once, and how.
     pub(super) fn serve_now(&self, region: RegionId, wanted: Wanted) -> Option<Served> {
+        // The round that it then asks for is refused.
+        if self.regions.get(region).is_some_and(|view| view.is_closed()) {
+            return None;
+        }
         match wanted.consistency {
             Consistency::Lease => self.by_lease(region),
             Consistency::Stale => self.as_it_is(region, wanted.max_age),

@@ -123,6 +123,7 @@ pub(super) fn write_result(answer: Answer) -> v1::pipe_result::Result {
         Answer::FoundTooMuch => Wire::NotDone(status::found_too_much()),
         Answer::Crowded => Wire::NotDone(status::crowded()),
         Answer::EraMismatch => Wire::NotDone(status::era_mismatch()),
+        Answer::Closed => Wire::NotDone(status::namespace_gone()),
         Answer::SessionExpired => Wire::InDoubt(status::session_expired()),
     }
 }

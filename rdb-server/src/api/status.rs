@@ -56,6 +56,36 @@ pub(crate) fn namespace_exists(name: &str) -> v1::Error {
     )
 }
 
+/// Of a request that was under way when its region was closed. The catalog may name another namespace like it by now, so
+/// clients may ask again; the catalog itself then says whether there is one.
+pub(crate) fn namespace_gone() -> v1::Error {
+    not_done(
+        v1::Code::NamespaceNotFound,
+        "the namespace was deleted before this request came to its turn; nothing was applied".to_owned(),
+        "ask again only if it was created anew under the same name: see rdb ns list",
+    )
+}
+
+pub(crate) fn namespace_being_deleted(name: &str) -> v1::Error {
+    not_done(
+        v1::Code::NamespaceExists,
+        format!("the namespace '{name}' is being deleted, and its name is not free yet"),
+        "try again shortly, or choose another name; rdb ns list shows it until it is gone",
+    )
+}
+
+pub(crate) fn deletion_goes_on(name: &str, timeout: Duration) -> v1::Error {
+    fail(
+        v1::Code::DeadlineExceeded,
+        v1::Outcome::InDoubt,
+        format!(
+            "the deletion of '{name}' has begun and did not end within {} ms: a majority of its replicas must confirm it",
+            timeout.as_millis()
+        ),
+        "it takes no requests any more and the deletion goes on by itself; see rdb ns list, or ask again to wait for it",
+    )
+}
+
 pub(crate) fn epoch_mismatch(name: &str, wanted: u64, epoch: Epoch) -> v1::Error {
     fail(
         v1::Code::EpochMismatch,

@@ -59,7 +59,18 @@ pub(crate) enum Reply {
     Read(Option<(Version, Vec<u8>)>),
     /// Why there is no answer.
     Failed(Failure),
+    /// The catalog's answer.
+    Catalog(rdb_pd::Answer),
+    /// A namespace that was to be deleted is gone.
+    Gone,
 }
+
+/// Under this number whoever creates and deletes namespaces asks.
+pub(crate) const GARDENER: usize = usize::MAX;
+/// What is asked under this number nobody waits for.
+pub(crate) const NOBODY: usize = usize::MAX - 1;
+/// The region of a client that has none yet.
+pub(crate) const NOWHERE: RegionId = RegionId(0);
 
 /// One client.
 #[derive(Debug)]
@@ -116,12 +127,13 @@ impl Clients {
     pub(crate) fn new(options: &Options, regions: &[RegionId], rng: &mut ChaCha8Rng) -> Self {
         let mut clients =
             Self { pool: Vec::new(), history: Vec::new(), moments: 0, clients: 0, attempts: 0, values: 0 };
+        let home = |slot: usize| *regions.get(slot % regions.len().max(1)).unwrap_or(&NOWHERE);
         for slot in 0..options.clients.max(regions.len()) {
-            let client = clients.newcomer(regions[slot % regions.len()], rng);
+            let client = clients.newcomer(home(slot), rng);
             clients.pool.push(client);
         }
         for slot in 0..options.readers {
-            let client = clients.newcomer(regions[slot % regions.len()], rng);
+            let client = clients.newcomer(home(slot), rng);
             clients.pool.push(Client { only_reads: true, session: None, ..client });
         }
         clients
@@ -139,6 +151,19 @@ impl Clients {
             only_reads: false,
             known: BTreeMap::new(),
         }
+    }
+
+    /// A new client takes the place of an idle one, and uses this region.
+    pub(crate) fn move_to(&mut self, slot: usize, region: RegionId, rng: &mut ChaCha8Rng) {
+        let Client { only_reads, attempt, .. } = self.pool[slot];
+        let newcomer = self.newcomer(region, rng);
+        let session = newcomer.session.filter(|_| !only_reads);
+        self.pool[slot] = Client { only_reads, session, attempt, ..newcomer };
+    }
+
+    /// What happens now comes after all that was called before.
+    pub(crate) fn moment(&self) -> u64 {
+        self.moments
     }
 
     pub(crate) fn next_attempt(&mut self) -> u64 {

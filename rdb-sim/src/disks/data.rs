@@ -1,13 +1,17 @@
-//! A node's data disk for one region: applied batches in memory, and what a flush has brought to safety.
+//! A node's data disk: applied batches in memory, and what a flush has brought to safety.
 //!
 //! There is no log for the data: a crash loses all that was not flushed, and the Raft log brings it back. A flush may
-//! end between any two batches, so whatever must stay together must be one batch. A snapshot replaces all of it at once:
-//! what was in memory is gone with what was on disk, and the new data is there for good.
+//! end between any two batches, so whatever must stay together must be one batch. A snapshot replaces all that there is of a
+//! region at once: what was in memory is gone with what was on disk, and the new data is there for good.
+//!
+//! All regions share one disk. Where regions come and go, a flush brings to safety what was written first, of whatever
+//! region, as one database does: that a region was destroyed and that the catalog no longer names it must not part. Elsewhere
+//! each region is flushed for itself, which asks more of them: they must not rely on each other.
 
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
 use rdb_core::apply::{Changes, State, View};
-use rdb_core::ids::Index;
+use rdb_core::ids::{Index, RegionId};
 use rdb_core::record;
 use rdb_core::sessions::Sessions;
 use rdb_core::version::Version;
@@ -25,28 +29,83 @@ pub(crate) struct Stored {
     digest: u64,
 }
 
-/// One region's data on one node.
-#[derive(Debug, Default)]
-pub(crate) struct DataDisk {
-    current: Stored,
-    flushed: Stored,
-    unflushed: VecDeque<Changes>,
+/// What was written of one region.
+#[derive(Debug)]
+enum Change {
+    Batch(Changes),
+    /// All that there was is gone.
+    Destroyed,
 }
 
+/// The data of one node.
+#[derive(Debug)]
+pub(crate) struct DataDisk {
+    current: Regions,
+    flushed: Regions,
+    unflushed: VecDeque<(RegionId, Change)>,
+    /// Whether a flush takes what comes first of all regions, and not of each.
+    in_order: bool,
+}
+
+type Regions = BTreeMap<RegionId, Stored>;
+
+/// A region of which there is nothing.
+static NOTHING: Stored =
+    Stored { records: BTreeMap::new(), sessions: BTreeMap::new(), state: Vec::new(), digest: 0 };
+
 impl DataDisk {
+    /// A disk on which these regions are always there; without any, regions come and go.
+    pub(crate) fn new(regions: &[RegionId]) -> Self {
+        let empty: Regions = regions.iter().map(|region| (*region, Stored::default())).collect();
+        let in_order = regions.is_empty();
+        Self { current: empty.clone(), flushed: empty, unflushed: VecDeque::new(), in_order }
+    }
+
     /// Writes what was applied.
-    pub(crate) fn write(&mut self, changes: Changes) {
+    pub(crate) fn write(&mut self, region: RegionId, changes: Changes) {
         for batch in batches(changes) {
-            self.current.write(&batch);
-            self.unflushed.push_back(batch);
+            self.unflushed.push_back((region, Change::Batch(batch)));
+            if let Some((_, change)) = self.unflushed.back() {
+                write(&mut self.current, region, change);
+            }
         }
+    }
+
+    /// Removes all that there is of a region.
+    pub(crate) fn destroy(&mut self, region: RegionId) {
+        self.current.remove(&region);
+        self.unflushed.push_back((region, Change::Destroyed));
     }
 
     /// Brings a part of what is in memory to safety, the oldest first.
     pub(crate) fn flush(&mut self, rng: &mut ChaCha8Rng) {
-        let count = rng.random_range(0..=self.unflushed.len());
-        for batch in self.unflushed.drain(..count) {
-            self.flushed.write(&batch);
+        if self.in_order {
+            let count = rng.random_range(0..=self.unflushed.len());
+            return self.flush_first(count);
+        }
+        let regions: Vec<RegionId> = self.current.keys().copied().collect();
+        for region in regions {
+            let waiting = self.unflushed.iter().filter(|(of, _)| *of == region).count();
+            let mut count = rng.random_range(0..=waiting);
+            for (of, change) in std::mem::take(&mut self.unflushed) {
+                if of == region && 0 < count {
+                    count -= 1;
+                    write(&mut self.flushed, region, &change);
+                } else {
+                    self.unflushed.push_back((of, change));
+                }
+            }
+        }
+    }
+
+    /// Brings all to safety.
+    pub(crate) fn flush_all(&mut self) {
+        self.flush_first(self.unflushed.len());
+    }
+
+    fn flush_first(&mut self, count: usize) {
+        for (region, change) in self.unflushed.drain(..count) {
+            write(&mut self.flushed, region, &change);
         }
     }
 
@@ -56,20 +115,36 @@ impl DataDisk {
         self.current = self.flushed.clone();
     }
 
-    /// Everything here goes, in memory and on disk, and `stored` takes its place: all of it at once, and for good.
-    pub(crate) fn replace(&mut self, stored: Stored) {
-        self.unflushed.clear();
-        self.flushed = stored.clone();
-        self.current = stored;
+    /// Everything here of a region goes, in memory and on disk, and `stored` takes its place: all of it at once, and for good.
+    pub(crate) fn replace(&mut self, region: RegionId, stored: Stored) {
+        if self.in_order {
+            self.flush_all();
+        }
+        self.unflushed.retain(|(of, _)| *of != region);
+        self.flushed.insert(region, stored.clone());
+        self.current.insert(region, stored);
     }
 
-    /// The last entry that a crash would not lose.
-    pub(crate) fn durable_applied(&self) -> Index {
-        self.flushed.state().map_or(0, |state| state.applied)
+    /// The last entry of a region that a crash would not lose.
+    pub(crate) fn durable_applied(&self, region: RegionId) -> Index {
+        self.flushed.get(&region).and_then(|stored| stored.state().ok()).map_or(0, |state| state.applied)
     }
 
-    pub(crate) fn current(&self) -> &Stored {
-        &self.current
+    /// What there is of a region.
+    pub(crate) fn of(&self, region: RegionId) -> &Stored {
+        self.current.get(&region).unwrap_or(&NOTHING)
+    }
+
+    /// The regions of which there is anything.
+    pub(crate) fn present(&self) -> impl Iterator<Item = RegionId> {
+        self.current.keys().copied()
+    }
+}
+
+fn write(regions: &mut Regions, region: RegionId, change: &Change) {
+    match change {
+        Change::Batch(changes) => regions.entry(region).or_default().write(changes),
+        Change::Destroyed => drop(regions.remove(&region)),
     }
 }
 

@@ -5,6 +5,8 @@
 //!
 //! Before a snapshot replaces the data, a note of it is synced here; after that one batch begins the log anew and drops the
 //! note. A start that finds a note finishes that if the data is the snapshot's, and forgets the note if it is not.
+//!
+//! Regions come and go by batches too: one that was made is there once that is synced, one that was destroyed is gone.
 
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
@@ -12,7 +14,7 @@ use rdb_core::ids::{Index, RegionId, Term};
 use rdb_core::raft::disk::{self, Terms};
 use rdb_core::raft::{Entry, HardState, LogRead, LogWrite, SnapshotPlace};
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 /// One region's part of the log, as it lies on disk.
@@ -43,6 +45,15 @@ pub(crate) struct Batch {
     hard_state: Option<Vec<u8>>,
     terms: Option<Vec<u8>>,
     note: Option<Note>,
+    /// Whether the region begins or ends with this.
+    life: Option<Life>,
+}
+
+/// What becomes of a region.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    Made,
+    Destroyed,
 }
 
 impl Batch {
@@ -56,6 +67,7 @@ impl Batch {
             hard_state: write.hard_state.take(),
             terms: write.terms.take(),
             note: None,
+            life: None,
         }
     }
 
@@ -64,6 +76,16 @@ impl Batch {
         let hard_state = write.hard_state.clone().unwrap_or_default();
         let note = write.snapshot.map(|place| Note { place, hard_state });
         Self { region, note, ..Self::default() }
+    }
+
+    /// The making of a region.
+    pub(crate) fn of_creation(region: RegionId) -> Self {
+        Self { region, life: Some(Life::Made), ..Self::default() }
+    }
+
+    /// The end of a region.
+    pub(crate) fn of_destruction(region: RegionId) -> Self {
+        Self { region, life: Some(Life::Destroyed), ..Self::default() }
     }
 
     /// The removal of all entries below `first`.
@@ -78,6 +100,8 @@ pub(crate) struct LogDisk {
     written: BTreeMap<RegionId, Rc<RefCell<Files>>>,
     synced: BTreeMap<RegionId, Files>,
     unsynced: Vec<Batch>,
+    /// Regions whose end is synced.
+    destroyed: BTreeSet<RegionId>,
 }
 
 /// What a start finds of one region.
@@ -93,12 +117,27 @@ impl LogDisk {
             written: regions.iter().map(|region| (*region, Rc::default())).collect(),
             synced: regions.iter().map(|region| (*region, Files::default())).collect(),
             unsynced: Vec::new(),
+            destroyed: BTreeSet::new(),
         }
     }
 
     /// Writes a batch into the page cache.
     pub(crate) fn write(&mut self, batch: Batch) {
-        self.written[&batch.region].borrow_mut().write(&batch);
+        match batch.life {
+            // Whoever still reads the old files finds nothing in them.
+            Some(Life::Destroyed) => {
+                if let Some(files) = self.written.remove(&batch.region) {
+                    *files.borrow_mut() = Files::default();
+                }
+            }
+            Some(Life::Made) => drop(self.written.entry(batch.region).or_default()),
+            // What comes behind the end of its region is of no use.
+            None => {
+                if let Some(files) = self.written.get(&batch.region) {
+                    files.borrow_mut().write(&batch);
+                }
+            }
+        }
         self.unsynced.push(batch);
     }
 
@@ -113,6 +152,7 @@ impl LogDisk {
         let kept = rng.random_range(0..=self.unsynced.len());
         self.keep(kept);
         self.unsynced.clear();
+        self.written.retain(|region, _| self.synced.contains_key(region));
         for (region, files) in &self.synced {
             self.written.insert(*region, Rc::new(RefCell::new(files.clone())));
         }
@@ -120,8 +160,17 @@ impl LogDisk {
 
     fn keep(&mut self, batches: usize) {
         for batch in self.unsynced.drain(..batches) {
-            if let Some(files) = self.synced.get_mut(&batch.region) {
-                files.write(&batch);
+            match batch.life {
+                Some(Life::Made) => drop(self.synced.entry(batch.region).or_default()),
+                Some(Life::Destroyed) => {
+                    self.synced.remove(&batch.region);
+                    self.destroyed.insert(batch.region);
+                }
+                None => {
+                    if let Some(files) = self.synced.get_mut(&batch.region) {
+                        files.write(&batch);
+                    }
+                }
             }
         }
     }
@@ -129,7 +178,8 @@ impl LogDisk {
     /// Finishes or forgets what a crash has interrupted, as a start does before anything else: if the data has taken
     /// in the snapshot of a note, the log follows. Returns whether there was a note.
     pub(crate) fn settle(&mut self, region: RegionId, applied: Index) -> Result<bool, String> {
-        let Some(Note { place, hard_state }) = self.synced(region).note.clone() else { return Ok(false) };
+        let note = self.synced(region).and_then(|files| files.note.clone());
+        let Some(Note { place, hard_state }) = note else { return Ok(false) };
         let mut batch = Batch { region, ..Batch::default() };
         if place.index <= applied {
             let state = disk::decode_hard_state(&hard_state).map_err(|error| error.to_string())?;
@@ -157,12 +207,22 @@ impl LogDisk {
 
     /// For reading entries later.
     pub(crate) fn reader(&self, region: RegionId) -> Reader {
-        Reader(Rc::clone(&self.written[&region]))
+        Reader(self.written.get(&region).map(Rc::clone).unwrap_or_default())
     }
 
-    /// What a power cut would leave of a region now.
-    pub(crate) fn synced(&self, region: RegionId) -> &Files {
-        &self.synced[&region]
+    /// What a power cut would leave of a region now, if it is there at all.
+    pub(crate) fn synced(&self, region: RegionId) -> Option<&Files> {
+        self.synced.get(&region)
+    }
+
+    /// Whether the region was here and never comes back.
+    pub(crate) fn has_destroyed(&self, region: RegionId) -> bool {
+        self.destroyed.contains(&region)
+    }
+
+    /// The regions that are here.
+    pub(crate) fn regions(&self) -> Vec<RegionId> {
+        self.written.keys().copied().collect()
     }
 }
 

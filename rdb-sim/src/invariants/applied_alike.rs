@@ -5,10 +5,11 @@
 
 use super::{Violation, holds};
 use crate::disks::data::{DataDisk, Stored};
-use rdb_core::apply::{Answer, Changes, Committed, Machine, State};
+use crate::machine::{Answer, Machine};
+use rdb_core::apply::{Changes, Committed};
 use rdb_core::ids::{Index, NodeId, RegionId};
-use rdb_core::sessions::Sessions;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 #[derive(Debug, Default)]
 pub(crate) struct AppliedAlike {
@@ -30,20 +31,21 @@ impl AppliedAlike {
         region: RegionId,
         entry: &Committed,
     ) -> Result<(Changes, Vec<Answer>), Violation> {
-        let model = self.models.entry(region).or_insert_with(|| Model {
-            machine: Machine::new(region, State::default(), Sessions::default()),
-            stored: Stored::default(),
-            steps: Vec::new(),
-        });
+        let cannot = |what| Violation { invariant: "every entry can be applied", what };
+        let model = match self.models.entry(region) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(vacant) => {
+                let stored = Stored::default();
+                let machine = Machine::load(region, &stored).map_err(cannot)?;
+                vacant.insert(Model { machine, stored, steps: Vec::new() })
+            }
+        };
         let applied = model.machine.apply(std::slice::from_ref(entry), &model.stored);
-        let applied = applied.map_err(|error| Violation {
-            invariant: "every entry can be applied",
-            what: error.to_string(),
-        })?;
-        model.stored.write(&applied.changes);
-        let answers = applied.answers.into_iter().flatten().collect::<Vec<_>>();
+        let (changes, answers) = applied.map_err(cannot)?;
+        model.stored.write(&changes);
+        let answers = answers.into_iter().flatten().collect::<Vec<_>>();
         model.steps.push((model.stored.digest(), answers.clone()));
-        Ok((applied.changes, answers))
+        Ok((changes, answers))
     }
 
     /// A replica has applied up to `index`, and now holds `data`.
@@ -55,7 +57,7 @@ impl AppliedAlike {
         data: &DataDisk,
     ) -> Result<(), Violation> {
         let expected = self.step(region, index).map(|(digest, _)| *digest);
-        holds("replicas apply alike", expected == Some(data.current().digest()), || {
+        holds("replicas apply alike", expected == Some(data.of(region).digest()), || {
             format!("region {region} node {node}: its data after entry {index} differs")
         })
     }
@@ -92,14 +94,14 @@ impl AppliedAlike {
         self.models.get(&region)?.steps.get(usize::try_from(index).ok()?.checked_sub(1)?)
     }
 
-    /// The last entry committed anywhere.
-    pub(crate) fn last(&self, region: RegionId) -> Index {
-        self.models.get(&region).map_or(0, |model| model.steps.len() as Index)
+    /// Whether a replica's machine is where all must arrive.
+    pub(crate) fn is_final(&self, region: RegionId, machine: &Machine) -> bool {
+        self.models.get(&region).is_none_or(|model| model.machine == *machine)
     }
 
-    /// Whether a replica's machine is where all must arrive.
-    pub(crate) fn is_final(&self, machine: &Machine) -> bool {
-        self.models.get(&machine.region()).is_none_or(|model| model.machine == *machine)
+    /// Entries of the longest log.
+    pub(crate) fn longest(&self) -> Index {
+        self.models.values().map(|model| model.steps.len() as Index).max().unwrap_or(0)
     }
 
     /// The value of a key after all that was committed.

@@ -14,9 +14,12 @@ pub(crate) fn answer_is_durable<'a>(
 ) -> Result<(), Violation> {
     let members = disks.len();
     let holding = disks
-        .map(|disk| disk.synced(region))
-        // What was dropped from a log's front was applied and flushed before.
-        .filter(|log| log.term(index) == Some(term) || index < log.terms().first_index())
+        .filter(|disk| match disk.synced(region) {
+            // What was dropped from a log's front was applied and flushed before.
+            Some(log) => log.term(index) == Some(term) || index < log.terms().first_index(),
+            // The region has ended there, which it does when a majority has synced all that came before its end.
+            None => disk.has_destroyed(region),
+        })
         .count();
     holds("answers are durable", members / 2 < holding, || {
         format!("region {region}: entry {index} is answered, but synced on {holding} of {members} nodes only")

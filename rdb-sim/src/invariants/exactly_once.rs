@@ -4,7 +4,8 @@
 //! recognises it. So whatever is executed twice was either called "not done" wrongly, or not recognised.
 
 use super::{Violation, holds};
-use rdb_core::apply::{Answer, Committed};
+use crate::machine::Answer;
+use rdb_core::apply::{self, Committed};
 use rdb_core::command::{Command, Operation, Payload};
 use rdb_core::ids::RegionId;
 use rdb_core::version::Version;
@@ -49,7 +50,9 @@ impl ExactlyOnce {
     ) -> Result<(), Violation> {
         let Ok(Payload::Keys { commands, .. }) = Payload::decode(&entry.data) else { return Ok(()) };
         for (command, answer) in commands.zip(answers) {
-            let (Ok(command), Answer::Done(version)) = (command, answer) else { continue };
+            let (Ok(command), Answer::Keys(apply::Answer::Done(version))) = (command, answer) else {
+                continue;
+            };
             // A session may be opened again and again.
             let Some(name) = Name::of(&command).filter(|_| command.operation != Operation::OpenSession)
             else {

@@ -2,6 +2,7 @@
 
 mod applied_alike;
 mod committed_for_ever;
+mod deletions_are_final;
 mod durable_answers;
 mod exactly_once;
 mod kept_promises;
@@ -10,10 +11,12 @@ mod log_matching;
 mod nothing_lost;
 mod one_leader;
 mod one_vote;
+mod regions_never_return;
 mod versions_grow;
 
 pub(crate) use applied_alike::AppliedAlike;
 pub(crate) use committed_for_ever::CommittedForEver;
+pub(crate) use deletions_are_final::DeletionsAreFinal;
 pub(crate) use durable_answers::answer_is_durable;
 pub(crate) use exactly_once::{ExactlyOnce, Name};
 pub(crate) use kept_promises::promise_is_kept;
@@ -22,6 +25,7 @@ pub(crate) use log_matching::LogMatching;
 pub(crate) use nothing_lost::acknowledged_writes_are_there;
 pub(crate) use one_leader::OneLeader;
 pub(crate) use one_vote::OneVote;
+pub(crate) use regions_never_return::{RegionsNeverReturn, holds_the_catalogs_regions};
 pub(crate) use versions_grow::VersionsGrow;
 
 use std::fmt;
@@ -60,4 +64,6 @@ pub(crate) struct Invariants {
     pub(crate) applied: AppliedAlike,
     pub(crate) versions: VersionsGrow,
     pub(crate) once: ExactlyOnce,
+    pub(crate) deletions: DeletionsAreFinal,
+    pub(crate) lives: RegionsNeverReturn,
 }

@@ -78,12 +78,17 @@ impl World {
         self.totals.crashes += 1;
         node.stalled_until = 0;
         node.log.crash(&mut self.rng);
-        node.data.values_mut().for_each(crate::disks::data::DataDisk::crash);
+        node.data.crash();
     }
 
     /// Chance alone seldom strikes in the short time in which a snapshot is sent or taken in.
     pub(super) fn aim_at(&mut self, node: NodeId, duration: Micros) {
-        if self.calm.is_some() || !self.rng.random_bool(self.options.snapshots.crash) {
+        self.aim_with(self.options.snapshots.crash, node, duration);
+    }
+
+    /// The same, with this chance.
+    pub(super) fn aim_with(&mut self, chance: f64, node: NodeId, duration: Micros) {
+        if self.calm.is_some() || !self.rng.random_bool(chance) {
             return;
         }
         let at = self.now + self.rng.random_range(0..duration);

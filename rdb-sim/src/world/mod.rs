@@ -1,10 +1,12 @@
 //! A cluster, its clients and its faults, made from a seed. The core in it is the real one.
 //!
 //! One request's way: `talk` brings it to a node, `turn` gives it to the region's group and does what the group wants,
-//! `threads` syncs and applies, and every step is an event in one queue. `faults` strikes between the events, and
+//! `threads` syncs and applies, and every step is an event in one queue. Where namespaces come and go, `lifetimes` makes
+//! and destroys their regions. `faults` strikes between the events, and
 //! `phases` tells the whole story from the storm to the last comparison.
 
 mod faults;
+mod lifetimes;
 mod network;
 mod node;
 mod phases;
@@ -19,14 +21,15 @@ use crate::disks::data::DataDisk;
 use crate::disks::log::LogDisk;
 use crate::event::{Event, Fault, Queue};
 use crate::invariants::{Invariants, Violation};
+use crate::machine::Machine;
 use crate::options::{Micros, Options};
 use crate::totals::Totals;
 use crate::trace::Trace;
+use lifetimes::Gardener;
 use network::Network;
 use node::{Input, Node, Process, Replica, Wall, Writer};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
-use rdb_core::apply::Machine;
 use rdb_core::hlc::Clock;
 use rdb_core::ids::{NodeId, RegionId};
 use rdb_core::raft::{Boot, Fetch, Group, LogRead as _};
@@ -40,7 +43,9 @@ pub(crate) struct World {
     now: Micros,
     queue: Queue,
     rng: ChaCha8Rng,
+    /// Regions that are there from the beginning; none where namespaces come and go.
     regions: Vec<RegionId>,
+    gardener: Gardener,
     nodes: Vec<Node>,
     network: Network,
     clients: Clients,
@@ -60,7 +65,8 @@ impl World {
     pub(crate) fn new(options: Options, trace: Trace) -> Self {
         // Not the stream that the options were drawn from.
         let mut rng = ChaCha8Rng::seed_from_u64(!options.seed);
-        let regions: Vec<_> = (0..options.regions).map(|n| RegionId(RegionId::FIRST_USER.0 + n)).collect();
+        let fixed = if options.lifetimes.is_some() { 0 } else { options.regions };
+        let regions: Vec<_> = (0..fixed).map(|n| RegionId(RegionId::FIRST_USER.0 + n)).collect();
         let nodes =
             (1..=options.nodes).map(|id| new_node(NodeId(id), &regions, &options, &mut rng)).collect();
         let clients = Clients::new(&options, &regions, &mut rng);
@@ -70,6 +76,7 @@ impl World {
             now: 0,
             queue: Queue::default(),
             regions,
+            gardener: Gardener::default(),
             nodes,
             network: Network::default(),
             clients,
@@ -113,7 +120,11 @@ impl World {
     /// A replica of a node that has power.
     fn replica_mut(&mut self, id: NodeId, region: RegionId) -> &mut Replica {
         let process = self.node_mut(id).process.as_mut().expect("only nodes with power are asked");
-        process.replicas.get_mut(&region).expect("every node has every region")
+        process.replicas.get_mut(&region).expect("who asks has looked")
+    }
+
+    fn has_replica(&self, id: NodeId, region: RegionId) -> bool {
+        self.node(id).process.as_ref().is_some_and(|process| process.replicas.contains_key(&region))
     }
 
     fn stays_down(&self, id: NodeId) -> bool {
@@ -128,13 +139,16 @@ impl World {
             self.wake_later(slot, attempt);
         }
         Fault::ALL.into_iter().for_each(|fault| self.fault_later(fault));
+        if self.options.lifetimes.is_some() {
+            self.garden_later();
+        }
         Ok(())
     }
 
     /// Starts a node from its disks.
     fn boot(&mut self, id: NodeId) -> Result<(), Violation> {
-        let regions = self.regions.clone();
         self.node_mut(id).incarnation += 1;
+        let (regions, lives) = self.look_at_disks(id)?;
         let mut replicas = BTreeMap::new();
         let mut clock = Clock::default();
         for region in regions {
@@ -153,7 +167,13 @@ impl World {
             outgoing: BTreeMap::new(),
             heard: BTreeMap::new(),
             stopped: None,
+            lives,
         });
+        let catalog = self.node(id).process.as_ref().and_then(|process| process.lives.as_ref());
+        if let Some(catalog) = catalog.map(|lives| lives.catalog.clone()) {
+            self.live_on(id, &[], Some(catalog), false)?;
+            self.start_sync(id);
+        }
         let node = id;
         for (span, event) in [
             ((0, self.options.tick), Event::Tick { node, incarnation }),
@@ -174,12 +194,13 @@ impl World {
             invariant: "a node starts from its disks",
             what: format!("region {region} node {id}: {what}"),
         };
-        let stored = node.data[&region].current();
+        let stored = node.data.of(region);
         let state = stored.state().map_err(lost)?;
         self.invariants.applied.is_whole(region, id, stored)?;
         let settled = node.log.settle(region, state.applied).map_err(lost)?;
         self.totals.snapshots_settled += u64::from(settled);
         let found = node.log.boot(region).map_err(lost)?;
+        self.invariants.lives.starts(region, id)?;
         self.invariants.one_vote.starts(region, id, &found.hard_state)?;
         let terms = (found.terms.first_index() - 1..=found.last)
             .filter_map(|index| found.terms.term(index).map(|term| (index, term)))
@@ -196,9 +217,13 @@ impl World {
             seed,
         };
         let group = Group::new(self.options.raft.clone(), boot, node.log.reader(region), &self.logger);
+        let mut group = group.map_err(|error| lost(error.to_string()))?;
+        if state.closed {
+            group.close();
+        }
         Ok(Replica {
-            group: group.map_err(|error| lost(error.to_string()))?,
-            machine: Machine::new(region, state, stored.sessions().map_err(lost)?),
+            group,
+            machine: Machine::load(region, stored).map_err(lost)?,
             tasks: VecDeque::new(),
             applying: false,
             terms,
@@ -222,6 +247,7 @@ impl World {
             | Event::SnapshotRead { node, .. }
             | Event::SnapshotLook { node, .. }
             | Event::Install { node, .. }
+            | Event::End { node, .. }
             | Event::Shorten { node, .. } => *node,
             _ => return Some(event),
         };
@@ -256,18 +282,14 @@ impl World {
             return;
         }
         let place = Self::place(id);
-        for data in self.nodes[place].data.values_mut() {
-            data.flush(&mut self.rng);
-        }
+        self.nodes[place].data.flush(&mut self.rng);
         let at = self.now + self.draw(self.options.flush);
         self.queue.push(at, Event::Flush { node: id, incarnation });
     }
 
     fn shorten(&mut self, node: NodeId, incarnation: u64) {
-        if self.node_mut(node).running(incarnation).is_none() {
-            return;
-        }
-        for region in self.regions.clone() {
+        let Some(process) = self.node_mut(node).running(incarnation) else { return };
+        for region in process.replicas.keys().copied().collect::<Vec<_>>() {
             self.input(node, Input::Shorten(region));
         }
         let at = self.now + self.draw(self.options.truncate);
@@ -285,7 +307,7 @@ fn new_node(id: NodeId, regions: &[RegionId], options: &Options, rng: &mut ChaCh
         id,
         incarnation: 0,
         log: LogDisk::new(regions),
-        data: regions.iter().map(|region| (*region, DataDisk::default())).collect(),
+        data: DataDisk::new(regions),
         wall: Wall { offset_ms: signed(clocks.offset_ms, rng), drift_ppm: signed(clocks.drift_ppm, rng) },
         stalled_until: 0,
         process: None,

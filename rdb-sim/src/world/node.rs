@@ -4,14 +4,16 @@ use crate::clients::{Caller, Reading};
 use crate::disks::data::{DataDisk, Stored};
 use crate::disks::log::{Batch, LogDisk, Reader};
 use crate::event::Event;
+use crate::machine::Machine;
 use crate::options::Micros;
 use crate::snapshot::{Parcel, Sender};
-use rdb_core::apply::Machine;
 use rdb_core::command::Encoded;
 use rdb_core::hlc::Clock;
-use rdb_core::ids::{Index, NodeId, RegionId, Term};
+use rdb_core::ids::{Index, NamespaceId, NodeId, RegionId, Term};
 use rdb_core::raft::{Apply, Entry, Fetch, Group, LogWrite, Message};
-use std::collections::{BTreeMap, VecDeque};
+use rdb_pd::Catalog;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 /// A node.
 pub(crate) struct Node {
@@ -19,7 +21,7 @@ pub(crate) struct Node {
     /// Starts so far.
     pub(crate) incarnation: u64,
     pub(crate) log: LogDisk,
-    pub(crate) data: BTreeMap<RegionId, DataDisk>,
+    pub(crate) data: DataDisk,
     pub(crate) wall: Wall,
     /// Until when the log disk hangs.
     pub(crate) stalled_until: Micros,
@@ -43,6 +45,31 @@ pub(crate) struct Process {
     pub(crate) heard: BTreeMap<NodeId, Micros>,
     /// What waits for a stopped process to go on; `None` while it runs.
     pub(crate) stopped: Option<Vec<Event>>,
+    /// Where regions come and go.
+    pub(crate) lives: Option<Lives>,
+}
+
+/// What a node knows of regions that come and go.
+#[derive(Default)]
+pub(crate) struct Lives {
+    /// The catalog as the applier has left it: requests are looked up here.
+    pub(crate) applied: Arc<Catalog>,
+    /// As the raft loop has last heard of it.
+    pub(crate) catalog: Arc<Catalog>,
+    /// Regions whose log is being made.
+    pub(crate) creating: BTreeSet<RegionId>,
+    /// Logs that the start has found and nobody uses.
+    pub(crate) stored: BTreeSet<RegionId>,
+    /// Regions that have ended, until their data is destroyed.
+    pub(crate) ending: BTreeMap<RegionId, Ending>,
+    /// Who waits until a namespace is gone.
+    pub(crate) waiting: Vec<(NamespaceId, Caller)>,
+}
+
+/// A region that has ended: what was committed before is applied yet.
+pub(crate) struct Ending {
+    pub(crate) machine: Machine,
+    pub(crate) tasks: VecDeque<Apply<Caller>>,
 }
 
 /// What a node's raft loop hears of.
@@ -50,7 +77,12 @@ pub(crate) enum Input {
     Message(RegionId, Box<Message>),
     Tick,
     Persisted(RegionId, u64),
-    Applied(RegionId, Index),
+    /// Entries up to this one are applied, and whether the region is closed by then.
+    Applied(RegionId, Index, bool),
+    /// The catalog has changed.
+    Catalog(Arc<Catalog>),
+    /// A region's log is made.
+    Created(RegionId),
     Fetched(RegionId, Box<Fetch>, Vec<Entry>),
     Propose(RegionId, Encoded, Caller),
     Read(RegionId, Reading),
@@ -127,6 +159,9 @@ pub(crate) enum Report {
     Shortened,
     /// The note of a snapshot: the data may be replaced.
     Noted,
+    /// A region is made, or is gone.
+    Made,
+    Destroyed,
 }
 
 /// A wall clock: wrong, and wrong by more every day.
@@ -151,5 +186,24 @@ impl Node {
     /// The process that was started as `incarnation`, if it still has power.
     pub(crate) fn running(&mut self, incarnation: u64) -> Option<&mut Process> {
         self.process.as_mut().filter(|_| self.incarnation == incarnation)
+    }
+}
+
+impl Process {
+    /// The machine of a region that is here, or has ended and is not destroyed yet.
+    pub(crate) fn machine_mut(&mut self, region: RegionId) -> Option<&mut Machine> {
+        if let Some(replica) = self.replicas.get_mut(&region) {
+            return Some(&mut replica.machine);
+        }
+        let ending = self.lives.as_mut()?.ending.get_mut(&region)?;
+        Some(&mut ending.machine)
+    }
+}
+
+impl Lives {
+    /// Whether nothing is under way.
+    pub(crate) fn are_settled(&self) -> bool {
+        let idle = self.creating.is_empty() && self.stored.is_empty() && self.ending.is_empty();
+        idle && self.applied == self.catalog && self.catalog.deleting().next().is_none()
     }
 }

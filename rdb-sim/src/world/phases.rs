@@ -1,12 +1,13 @@
 //! The life of a world: a storm; then a quorum that must make progress; then everything works and must converge.
 
 use super::World;
+use super::node::{Lives, Replica};
 use crate::event::Event;
 use crate::invariants::{Violation, acknowledged_writes_are_there, history_is_linearizable, holds};
 use crate::options::{Micros, Options};
 use crate::totals::Totals;
 use rand::RngExt as _;
-use rdb_core::ids::NodeId;
+use rdb_core::ids::{NodeId, RegionId};
 use std::collections::BTreeSet;
 
 /// Election timeouts within which a healed quorum must write and read.
@@ -39,8 +40,7 @@ impl World {
         if 1_000 < raft.append_bytes_max {
             return 0;
         }
-        let entries = self.regions.iter().map(|region| self.invariants.applied.last(*region)).max();
-        entries.unwrap_or(0) * (2 * network.delay.1 + fetch.1 + sync.1)
+        self.invariants.applied.longest() * (2 * network.delay.1 + fetch.1 + sync.1)
     }
 
     /// How long it takes to bring members that were left behind back, when nothing fails any more.
@@ -96,20 +96,24 @@ impl World {
 
     fn makes_progress(&mut self) -> Result<(), Violation> {
         self.progress.clear();
-        let limit = self.patience_of_elections(PROGRESS_TIMEOUTS)
-            + self.patience_of_snapshots()
-            + 12 * self.options.patience;
-        let regions = self.regions.len();
-        self.run_until(self.now + limit, |world| {
-            let done = world.progress.values().filter(|(writes, reads)| 0 < *writes && 0 < *reads).count();
-            done == regions
-        })?;
-        let progress = &self.progress;
-        let all =
-            self.regions.iter().all(|region| progress.get(region).is_some_and(|(w, r)| 0 < *w && 0 < *r));
-        holds("a quorum makes progress", all, || {
-            format!("writes and reads by region within {limit} µs: {progress:?}; {:?}", self.statuses())
+        // Where namespaces come and go, one may have to be created first.
+        let rounds = if self.options.lifetimes.is_some() { 3 } else { 1 };
+        let limit = rounds * self.patience_of_elections(PROGRESS_TIMEOUTS)
+            + rounds * self.patience_of_snapshots()
+            + rounds * 12 * self.options.patience;
+        self.run_until(self.now + limit, World::has_progressed)?;
+        holds("a quorum makes progress", self.has_progressed(), || {
+            let (progress, gardener) = (&self.progress, &self.gardener);
+            let statuses = self.statuses();
+            format!("writes and reads by region within {limit} µs: {progress:?}; {gardener:?}; {statuses:?}")
         })
+    }
+
+    /// Whether each region that is to be there has answered a write and a read.
+    fn has_progressed(&self) -> bool {
+        let regions = self.open_regions();
+        let answered = |region| self.progress.get(region).is_some_and(|(w, r)| 0 < *w && 0 < *r);
+        !regions.is_empty() && regions.iter().all(answered)
     }
 
     fn heal_everything(&mut self) -> Result<(), Violation> {
@@ -138,19 +142,24 @@ impl World {
         let limit = self.now
             + self.patience_of_elections(CONVERGENCE_TIMEOUTS)
             + self.patience_of_snapshots()
-            + self.patience_of_small_appends();
+            + self.patience_of_small_appends()
+            + self.patience_of_deletions();
         self.run_until(limit, World::is_converged)?;
         holds("replicas converge", self.is_converged(), || {
-            let last = self.regions.iter().map(|region| self.invariants.applied.last(*region));
-            format!("committed {:?}; {:?}", last.collect::<Vec<_>>(), self.statuses())
-        })
+            format!("{:?}; {:?}", self.statuses(), self.lives_of_all())
+        })?;
+        self.holds_exactly_the_catalog()
     }
 
     fn is_converged(&self) -> bool {
         self.nodes.iter().all(|node| {
             let Some(process) = &node.process else { return false };
-            process.replicas.values().all(|replica| self.invariants.applied.is_final(&replica.machine))
-        })
+            let mut replicas = process.replicas.iter();
+            let is_final = |(region, replica): (&RegionId, &Replica)| {
+                self.invariants.applied.is_final(*region, &replica.machine)
+            };
+            replicas.all(is_final) && process.lives.as_ref().is_none_or(Lives::are_settled)
+        }) && self.holds_exactly_the_catalog().is_ok()
     }
 
     fn statuses(&self) -> Vec<String> {
@@ -204,7 +213,7 @@ impl World {
                 self.fetched(node, incarnation, region, fetch);
             }
             Event::Request { node, request } => self.request(node, *request),
-            Event::Reply { client, attempt, reply } => self.replied(client, attempt, reply),
+            Event::Reply { client, attempt, reply } => self.replied(client, attempt, reply)?,
             Event::Impatient { client, attempt } => self.impatient(client, attempt),
             Event::Wake { client, attempt } => self.wake(client, attempt),
             Event::Flush { node, incarnation } => self.flush(node, incarnation),
@@ -220,6 +229,10 @@ impl World {
             Event::Install { node, incarnation, region, step } => {
                 self.install(node, incarnation, region, step)?;
             }
+            Event::End { node, incarnation, region, step } => {
+                self.go_on_ending(node, incarnation, region, step)?;
+            }
+            Event::Garden { attempt } => self.garden(attempt),
             Event::Crash { node, incarnation, all } => self.aimed_crash(node, incarnation, all),
             Event::Fault(fault) => self.strike(fault),
             Event::Isolate { leader, deaf, length } => self.isolate(leader, deaf, true, length),

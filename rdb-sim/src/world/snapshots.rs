@@ -11,12 +11,14 @@ use crate::clients::Reply;
 use crate::disks::log::Batch;
 use crate::event::{Event, InstallStep};
 use crate::invariants::{Violation, holds};
+use crate::machine::Machine;
 use crate::options::{Options, Span};
 use crate::snapshot::{Parcel, Sender};
 use rand::RngExt as _;
-use rdb_core::apply::Machine;
 use rdb_core::ids::{NodeId, RegionId};
 use rdb_core::raft::{Failure, LogWrite, SendSnapshot, SnapshotPlace, snapshot_message};
+use rdb_pd::Catalog;
+use std::sync::Arc;
 
 /// Between looks whether a snapshot is still wanted.
 const LOOK: Span = (5_000, 100_000);
@@ -58,8 +60,11 @@ impl World {
         let now = self.now;
         let Some(process) = self.node_mut(id).running(incarnation) else { return };
         let Some(outgoing) = process.outgoing.get(&number) else { return };
-        let group = &process.replicas[&outgoing.region].group;
-        let wanted = group.is_leader() && group.status().term == outgoing.term && now < outgoing.until;
+        let leads = process
+            .replicas
+            .get(&outgoing.region)
+            .is_some_and(|replica| replica.group.is_leader() && replica.group.status().term == outgoing.term);
+        let wanted = leads && now < outgoing.until;
         if wanted {
             return self.look_later(id, incarnation, number);
         }
@@ -79,7 +84,11 @@ impl World {
         let Some(region) = process.outgoing.get(&number).map(|outgoing| outgoing.region) else {
             return Ok(());
         };
-        let data = self.node(id).data[&region].current().clone();
+        if !self.has_replica(id, region) {
+            self.snapshot_outcome(Sender { node: id, incarnation, number }, false);
+            return Ok(());
+        }
+        let data = self.node(id).data.of(region).clone();
         let state = data.state().map_err(|what| Violation { invariant: "records can be read", what })?;
         holds("a snapshot reflects what was asked for", wanted.index <= state.applied, || {
             format!("region {region} node {id}: {} was asked for, {} is here", wanted.index, state.applied)
@@ -186,7 +195,7 @@ impl World {
         region: RegionId,
         step: InstallStep,
     ) -> Result<(), Violation> {
-        if self.node_mut(id).running(incarnation).is_none() {
+        if self.node_mut(id).running(incarnation).is_none() || !self.has_replica(id, region) {
             return Ok(());
         }
         match step {
@@ -220,14 +229,14 @@ impl World {
         let unreadable = |what| Violation { invariant: "a snapshot can be read", what };
         let Some(installing) = self.replica_mut(id, region).installing.as_mut() else { return Ok(()) };
         let (number, Some(data)) = (installing.number, installing.data.take()) else { return Ok(()) };
-        let (state, sessions) = (data.state().map_err(unreadable)?, data.sessions().map_err(unreadable)?);
-        if let Some(disk) = self.node_mut(id).data.get_mut(&region) {
-            disk.replace(data);
+        let machine = Box::new(Machine::load(region, &data).map_err(unreadable)?);
+        self.node_mut(id).data.replace(region, data);
+        if let Some(catalog) = machine.catalog().cloned() {
+            self.see_catalog(id, &Arc::new(catalog));
         }
-        self.invariants.applied.is_whole(region, id, self.node(id).data[&region].current())?;
+        self.invariants.applied.is_whole(region, id, self.node(id).data.of(region))?;
         self.totals.snapshots += 1;
         // The loop hears of it before it hears that the log has followed.
-        let machine = Box::new(Machine::new(region, state, sessions));
         self.input(id, Input::Replaced(region, number, machine));
         if LOG_FIRST {
             self.input(id, Input::Persisted(region, number));
@@ -271,6 +280,7 @@ pub(super) fn data_replaced(replica: &mut Replica, number: u64, machine: Box<Mac
 pub(super) fn finish_install(
     replica: &mut Replica,
     number: u64,
+    catalog: &mut Option<Arc<Catalog>>,
 ) -> Result<Option<(Sender, bool)>, Violation> {
     let Some(done) = replica.installing.take_if(|now| now.number == number) else { return Ok(None) };
     let Installing { sender, machine: Some(machine), .. } = done else {
@@ -280,6 +290,12 @@ pub(super) fn finish_install(
         });
     };
     replica.machine = *machine;
+    if replica.machine.state().closed {
+        replica.group.close();
+    }
+    if let Some(taken_in) = replica.machine.catalog() {
+        *catalog = Some(Arc::new(taken_in.clone()));
+    }
     replica.group.installed();
     let (applied, first) = (replica.machine.state().applied, replica.group.first_index());
     holds("the log follows the data", first == applied + 1, || {

@@ -2,8 +2,9 @@
 
 use super::World;
 use super::node::Input;
-use crate::clients::{Caller, Outcome, Reading, Reply, Request, Wish, value_of};
+use crate::clients::{Caller, GARDENER, NOBODY, NOWHERE, Outcome, Reading, Reply, Request, Wish, value_of};
 use crate::event::Event;
+use crate::invariants::Violation;
 use crate::options::Span;
 use rand::RngExt as _;
 use rdb_core::apply::Answer;
@@ -24,6 +25,10 @@ impl World {
     pub(super) fn wake(&mut self, slot: usize, attempt: u64) {
         if self.clients.pool[slot].attempt != attempt || self.clients_rest {
             return;
+        }
+        self.move_client(slot);
+        if self.clients.pool[slot].region == NOWHERE {
+            return self.wake_later(slot, attempt);
         }
         self.clients.begin(slot, &self.options, &mut self.rng);
         let nodes = self.options.nodes;
@@ -52,6 +57,9 @@ impl World {
         if self.node(node).process.is_none() {
             return self.reply(caller, Reply::Failed(Failure::NotLeader { leader: None }));
         }
+        if let Some(failure) = self.is_unknown(node, region) {
+            return self.reply(caller, Reply::Failed(failure));
+        }
         match wish {
             Wish::Write(commands) => self.input(node, Input::Propose(region, commands, caller)),
             Wish::Read(key) => self.input(node, Input::Read(region, Reading { caller, key })),
@@ -60,18 +68,33 @@ impl World {
 
     /// A node answers.
     pub(super) fn reply(&mut self, caller: Caller, reply: Reply) {
-        let at = self.now + self.rng.random_range(WAY.0..WAY.1);
         let Caller { client, attempt } = caller;
+        if client == NOBODY {
+            return;
+        }
+        let at = self.now + self.rng.random_range(WAY.0..WAY.1);
         self.queue.push(at, Event::Reply { client, attempt, reply });
     }
 
     /// An answer reaches its client, who may have stopped waiting for it.
-    pub(super) fn replied(&mut self, slot: usize, attempt: u64, reply: Reply) {
+    pub(super) fn replied(&mut self, slot: usize, attempt: u64, reply: Reply) -> Result<(), Violation> {
+        if slot == GARDENER {
+            self.gardener_replied(attempt, reply);
+            return Ok(());
+        }
         let client = &self.clients.pool[slot];
-        let Some(call) = client.call.as_ref().filter(|_| client.attempt == attempt) else { return };
+        let Some(call) = client.call.as_ref().filter(|_| client.attempt == attempt) else { return Ok(()) };
+        if let Reply::Answer(Answer::Done(_) | Answer::Mismatch { .. }) | Reply::Read(_) = &reply {
+            self.invariants.deletions.succeeded(call.region, call.moment)?;
+        }
         match reply {
             Reply::Answer(Answer::SessionExpired) if call.in_doubt => self.end(slot, Outcome::InDoubt),
             Reply::Answer(Answer::SessionExpired | Answer::EraMismatch) => self.end(slot, Outcome::NotDone),
+            Reply::Answer(Answer::Closed) | Reply::Failed(Failure::Closed) => {
+                self.totals.refused += 1;
+                // That this attempt is not done says nothing of one before it.
+                self.end(slot, if call.in_doubt { Outcome::InDoubt } else { Outcome::NotDone });
+            }
             Reply::Answer(answer) => {
                 self.totals.writes += 1;
                 self.progress.entry(call.region).or_default().0 += 1;
@@ -86,7 +109,9 @@ impl World {
             Reply::Failed(Failure::LeaderLost) => self.doubt(slot),
             Reply::Failed(Failure::NotLeader { leader }) => self.not_done(slot, leader),
             Reply::Failed(Failure::Busy | Failure::Superseded) => self.not_done(slot, None),
+            Reply::Catalog(_) | Reply::Gone => {}
         }
+        Ok(())
     }
 
     /// This attempt is not done, and never will be.
@@ -146,6 +171,9 @@ impl World {
 
     /// A client has waited long enough for an answer.
     pub(super) fn impatient(&mut self, slot: usize, attempt: u64) {
+        if slot == GARDENER {
+            return self.gardener_is_impatient(attempt);
+        }
         let client = &self.clients.pool[slot];
         if client.attempt == attempt && client.call.is_some() {
             self.doubt(slot);

@@ -5,10 +5,12 @@ use super::node::{Input, Job, Report};
 use crate::clients::{Caller, Reply};
 use crate::event::Event;
 use crate::invariants::{Violation, answer_is_durable};
+use crate::machine::Answer;
 use rand::RngExt as _;
-use rdb_core::apply::{Answer, Committed};
+use rdb_core::apply::Committed;
 use rdb_core::ids::{Index, NodeId, RegionId};
 use rdb_core::raft::Apply;
+use std::sync::Arc;
 
 impl World {
     /// The log writer takes all that waits, unless it is busy.
@@ -49,6 +51,8 @@ impl World {
                 Report::Persisted(number) => self.input(id, Input::Persisted(region, number)),
                 Report::Shortened => self.totals.truncations += 1,
                 Report::Noted => self.replace_later(id, region),
+                Report::Made => self.input(id, Input::Created(region)),
+                Report::Destroyed => self.log_is_destroyed(id, region),
             }
             self.send(id, region, then_send)?;
         }
@@ -75,10 +79,9 @@ impl World {
         incarnation: u64,
         region: RegionId,
     ) -> Result<(), Violation> {
-        if self.node_mut(id).running(incarnation).is_none() {
-            return Ok(());
-        }
-        let replica = self.replica_mut(id, region);
+        let Some(process) = self.node_mut(id).running(incarnation) else { return Ok(()) };
+        // Ended meanwhile.
+        let Some(replica) = process.replicas.get_mut(&region) else { return Ok(()) };
         let waiting = replica.tasks.len();
         if waiting == 0 {
             // A snapshot has made them needless.
@@ -88,44 +91,48 @@ impl World {
         let count = self.rng.random_range(1..=waiting);
         let replica = self.replica_mut(id, region);
         replica.applying = false;
-        let mut batch = Apply { entries: Vec::new(), waiters: Vec::new() };
-        for mut task in replica.tasks.drain(..count) {
-            batch.entries.append(&mut task.entries);
-            batch.waiters.append(&mut task.waiters);
-        }
+        let batch = merge(replica.tasks.drain(..count));
         self.apply_batch(id, region, batch)?;
         self.start_apply(id, region);
         Ok(())
     }
 
-    fn apply_batch(&mut self, id: NodeId, region: RegionId, batch: Apply<Caller>) -> Result<(), Violation> {
+    pub(super) fn apply_batch(
+        &mut self,
+        id: NodeId,
+        region: RegionId,
+        batch: Apply<Caller>,
+    ) -> Result<(), Violation> {
         let Apply { entries, waiters } = batch;
         let Some(last) = entries.last().map(|entry| entry.index) else { return Ok(()) };
         let node = self.node_mut(id);
         let (data, Some(process)) = (&mut node.data, &mut node.process) else { return Ok(()) };
-        let (Some(data), Some(replica)) = (data.get_mut(&region), process.replicas.get_mut(&region)) else {
-            return Ok(());
-        };
-        let applied = replica.machine.apply(&entries, data.current());
-        let applied = applied.map_err(|error| Violation {
-            invariant: "every entry can be applied",
-            what: error.to_string(),
-        })?;
-        data.write(applied.changes);
-        // What is applied is never overruled: only the terms of later entries are asked for again.
-        replica.terms = replica.terms.split_off(&last);
-        self.invariants.applied.applied(region, id, last, &self.nodes[Self::place(id)].data[&region])?;
-        for (entry, answers) in entries.iter().zip(&applied.answers) {
+        let Some(machine) = process.machine_mut(region) else { return Ok(()) };
+        let applied = machine.apply(&entries, data.of(region));
+        let cannot = |what| Violation { invariant: "every entry can be applied", what };
+        let (changes, answered) = applied.map_err(cannot)?;
+        let (closed, catalog) = (machine.state().closed, machine.catalog().cloned().map(Arc::new));
+        data.write(region, changes);
+        if let Some(replica) = process.replicas.get_mut(&region) {
+            // What is applied is never overruled: only the terms of later entries are asked for again.
+            replica.terms = replica.terms.split_off(&last);
+        }
+        self.invariants.applied.applied(region, id, last, &self.nodes[Self::place(id)].data)?;
+        for (entry, answers) in entries.iter().zip(&answered) {
             self.invariants.applied.answers(region, id, entry.index, answers)?;
         }
-        self.answer(region, &entries, &applied.answers, waiters)?;
-        self.input(id, Input::Applied(region, last));
+        if let Some(catalog) = catalog {
+            self.catalog_applied(id, catalog);
+        }
+        self.answer(id, region, &entries, &answered, waiters)?;
+        self.input(id, Input::Applied(region, last, closed));
         Ok(())
     }
 
     /// Tells the callers of each entry what became of their commands.
     fn answer(
         &mut self,
+        id: NodeId,
         region: RegionId,
         entries: &[Committed],
         answers: &[Vec<Answer>],
@@ -139,10 +146,23 @@ impl World {
             for (caller, count) in callers {
                 // Clients here send one command at a time.
                 for answer in answers.by_ref().take(count) {
-                    self.reply(caller, Reply::Answer(answer.clone()));
+                    match answer {
+                        Answer::Keys(answer) => self.reply(caller, Reply::Answer(answer.clone())),
+                        Answer::Catalog(answer) => self.answer_gardener(id, caller, answer.clone()),
+                    }
                 }
             }
         }
         Ok(())
     }
+}
+
+/// One batch of several tasks.
+pub(super) fn merge(tasks: impl Iterator<Item = Apply<Caller>>) -> Apply<Caller> {
+    let mut batch = Apply { entries: Vec::new(), waiters: Vec::new() };
+    for mut task in tasks {
+        batch.entries.append(&mut task.entries);
+        batch.waiters.append(&mut task.waiters);
+    }
+    batch
 }

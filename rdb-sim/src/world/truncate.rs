@@ -46,10 +46,11 @@ fn droppable(replica: &Replica, limits: &Snapshots, silence: impl Fn(NodeId) -> 
 
 /// Drops what the region's state allows and this replica has brought to safety.
 pub(super) fn shorten(replica: &mut Replica, data: &DataDisk) -> Option<Job> {
-    let state = data.current().state().ok()?;
     let group = &mut replica.group;
-    let (dropped, terms) = group.truncate(truncation_target(state.truncate_to, data.durable_applied()))?;
     let region = group.region();
+    let state = data.of(region).state().ok()?;
+    let target = truncation_target(state.truncate_to, data.durable_applied(region));
+    let (dropped, terms) = group.truncate(target)?;
     let batch = Batch::of_truncation(region, dropped + 1, terms);
     Some(Job { region, batch, sync: false, report: Report::Shortened, then_send: Vec::new() })
 }

@@ -17,7 +17,9 @@ use rdb_core::ids::{NodeId, RegionId};
 use rdb_core::raft::disk::decode_entry;
 use rdb_core::raft::{Apply, Effects, Failure, LogWrite, Rejected};
 use rdb_core::version::Hlc;
+use rdb_pd::Catalog;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// What came of a turn's inputs.
 #[derive(Default)]
@@ -28,6 +30,11 @@ struct Heard {
     refused: Vec<(Caller, Failure)>,
     /// What became of snapshots that others sent.
     outcomes: Vec<(Sender, bool)>,
+    /// Regions whose logs are made, and the catalog that came last.
+    created: Vec<RegionId>,
+    catalog: Option<Arc<Catalog>>,
+    /// Whether this is the time to look what deletions still need.
+    looks: bool,
 }
 
 impl World {
@@ -54,14 +61,20 @@ impl World {
         }
         process.turn_due = false;
         let stamp = process.clock.stamp(wall_ms);
-        let Heard { touched, refused, outcomes } = listen(process, data, &limits, now)?;
+        let Heard { mut touched, refused, outcomes, created, catalog, looks } =
+            listen(process, data, &limits, now)?;
         for (caller, failure) in refused {
             self.reply(caller, Reply::Failed(failure));
         }
         for (sender, taken) in outcomes {
             self.snapshot_outcome_later(id, sender, taken);
         }
+        touched.extend(self.live_on(id, &created, catalog, looks)?);
         for region in touched {
+            if !self.has_replica(id, region) {
+                continue;
+            }
+            self.close_here(id, region);
             self.take_effects(id, region, stamp)?;
             self.look_at_leader(id, region)?;
         }
@@ -108,7 +121,7 @@ impl World {
             self.apply_later(id, region, apply)?;
         }
         for reading in reads {
-            let found = self.node(id).data[&region].current().read(&reading.key);
+            let found = self.node(id).data.of(region).read(&reading.key);
             let found = found.map_err(|what| Violation { invariant: "records can be read", what })?;
             self.reply(reading.caller, Reply::Read(found));
         }
@@ -200,6 +213,10 @@ impl World {
     fn first_commit(&mut self, region: RegionId, entry: &Committed) -> Result<(), Violation> {
         self.totals.entries += 1;
         let (changes, answers) = self.invariants.applied.model(region, entry)?;
+        self.first_commit_of_lives(region, entry, &answers)?;
+        if region == RegionId::META {
+            return Ok(());
+        }
         self.invariants.versions.changed(region, entry.index, &changes)?;
         self.invariants.once.executed(region, entry, &answers)
     }
@@ -208,7 +225,7 @@ impl World {
 /// Gives all that came in to the groups.
 fn listen(
     process: &mut Process,
-    data: &BTreeMap<RegionId, DataDisk>,
+    data: &DataDisk,
     limits: &Snapshots,
     now: Micros,
 ) -> Result<Heard, Violation> {
@@ -220,9 +237,17 @@ fn listen(
                 heard.touched.extend(process.replicas.keys());
                 continue;
             }
+            Input::Catalog(catalog) => {
+                heard.catalog = Some(catalog.clone());
+                continue;
+            }
+            Input::Created(region) => {
+                heard.created.push(*region);
+                continue;
+            }
             Input::Message(region, _)
             | Input::Persisted(region, _)
-            | Input::Applied(region, _)
+            | Input::Applied(region, _, _)
             | Input::Fetched(region, _, _)
             | Input::Propose(region, _, _)
             | Input::Read(region, _)
@@ -234,7 +259,10 @@ fn listen(
             Input::Snapshot(parcel) => parcel.region,
         };
         heard.touched.insert(region);
-        let Some(replica) = process.replicas.get_mut(&region) else { continue };
+        let Some(replica) = process.replicas.get_mut(&region) else {
+            refuse(input, &mut heard);
+            continue;
+        };
         match input {
             Input::Shorten(_) => {
                 let silence = |node| match process.heard.get(&node) {
@@ -242,7 +270,8 @@ fn listen(
                     heard => heard.map(|heard| now - heard),
                 };
                 propose_truncation(replica, limits, silence);
-                process.writer.waiting.extend(shorten(replica, &data[&region]));
+                process.writer.waiting.extend(shorten(replica, data));
+                heard.looks = true;
             }
             input => tell(replica, input, &mut heard)?,
         }
@@ -252,14 +281,20 @@ fn listen(
 
 fn tell(replica: &mut Replica, input: Input, heard: &mut Heard) -> Result<(), Violation> {
     let group = &mut replica.group;
-    let Heard { refused, outcomes, .. } = heard;
+    let Heard { refused, outcomes, catalog, looks, .. } = heard;
     match input {
         Input::Message(_, message) => honest(group.step(*message))?,
         Input::Persisted(_, number) => {
             group.persisted(number);
-            outcomes.extend(finish_install(replica, number)?);
+            outcomes.extend(finish_install(replica, number, catalog)?);
         }
-        Input::Applied(_, index) => group.applied(index),
+        Input::Applied(_, index, closed) => {
+            if closed {
+                group.close();
+                *looks = true;
+            }
+            group.applied(index);
+        }
         Input::Fetched(_, fetch, entries) => {
             let fetch = *fetch;
             group.fetched(fetch.low, entries, fetch.context);
@@ -276,9 +311,20 @@ fn tell(replica: &mut Replica, input: Input, heard: &mut Heard) -> Result<(), Vi
             replica.sending.remove(&peer);
             group.snapshot_sent(peer, taken);
         }
-        Input::Tick | Input::Shorten(_) => {}
+        Input::Tick | Input::Shorten(_) | Input::Catalog(_) | Input::Created(_) => {}
     }
     Ok(())
+}
+
+/// The region is not here: not yet, or no longer. Who waits is told so; all else comes again, or is of no use.
+fn refuse(input: Input, heard: &mut Heard) {
+    let failure = Failure::NotLeader { leader: None };
+    match input {
+        Input::Propose(_, _, caller) => heard.refused.push((caller, failure)),
+        Input::Read(_, reading) => heard.refused.push((reading.caller, failure)),
+        Input::Snapshot(parcel) => heard.outcomes.push((parcel.sender, false)),
+        _ => {}
+    }
 }
 
 /// All peers here are honest: a message that cannot come from an honest one is refused wrongly, or shows lost data.

@@ -33,6 +33,7 @@ fn answer(by: u64, hears: &[bool], leader: u64) -> ClusterStatus {
         disk_available_bytes: 1 << 30,
         nodes: (1..).zip(hears).map(node).collect(),
         namespaces: vec![NamespaceStatus {
+            deleting: false,
             preferred_leader: 1,
             name: "fruit".into(),
             id: 1,

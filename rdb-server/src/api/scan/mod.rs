@@ -239,7 +239,7 @@ impl Reader {
             return Err(status::scan_too_old(FROZEN_AGE_MAX));
         }
         // A region that has left this node has taken its records with it, perhaps before they could be frozen.
-        let here = self.shared.regions.get(self.target.region).is_some();
+        let here = self.shared.still_here(self.target).is_ok();
         let now = self.shared.find(&self.namespace).filter(|_| here);
         match now.filter(|now| now.namespace == self.target.namespace) {
             None => Err(status::deleted_while_scanned(&self.namespace)),
