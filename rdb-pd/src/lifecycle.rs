@@ -134,6 +134,7 @@ mod tests {
             name: name.to_owned(),
             mode: Mode::Strong,
             members: members.clone(),
+            token: 0,
         };
         let delete = |name: &str| Command::DeleteNamespace { name: name.to_owned(), id: NamespaceId::META };
         let remove = Command::RemoveNamespace { id: NamespaceId(3) };
