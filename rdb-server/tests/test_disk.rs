@@ -25,6 +25,8 @@ const TIMEOUT_MS: u64 = 5_000;
 /// Long enough that a cluster that could answer would.
 const HOPELESS_MS: u64 = 3_000;
 const MIB: u64 = 1 << 20;
+/// Of a small disk. A node takes 140 MiB of it for its write-ahead log ahead of time.
+const DISK_MIB: u64 = 384;
 /// The first mark of nodes on small disks, as they are configured, and the second one.
 const RESERVE: &str = "disk_reserve_bytes = 33554432";
 const SECOND_MARK: &str = "8388608";
@@ -103,7 +105,7 @@ async fn below_the_reserve_writes_are_refused_and_reads_go_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_fills_up_refuses_writes_and_recovers_by_itself() {
-    let Some(mut disk) = Disk::mount(192) else { return };
+    let Some(mut disk) = Disk::mount(DISK_MIB) else { return };
     let mut cluster = alone_on(&disk, "disk_reserve_bytes = 33554432").await;
     cluster.restart(1).await;
     let client = cluster.client().await;
@@ -128,7 +130,7 @@ async fn a_disk_that_fills_up_refuses_writes_and_recovers_by_itself() {
 /// started with room again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_without_a_byte_left_stops_the_node_and_loses_nothing() {
-    let Some(mut disk) = Disk::mount(192) else { return };
+    let Some(mut disk) = Disk::mount(DISK_MIB) else { return };
     let mut cluster = alone_on(&disk, "disk_reserve_bytes = 0").await;
     cluster.expect_in_log("it cannot keep its promises");
     cluster.restart(1).await;
@@ -218,7 +220,7 @@ async fn nothing_is_stored(cluster: &Cluster, raw: &Raw) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn deletes_go_on_where_nothing_is_stored_any_more() {
-    let Some(mut disk) = Disk::mount(192) else { return };
+    let Some(mut disk) = Disk::mount(DISK_MIB) else { return };
     let mut cluster = alone_on(&disk, RESERVE).await;
     cluster.launch_all().await;
     let client = cluster.client().await;
@@ -256,7 +258,7 @@ async fn deletes_go_on_where_nothing_is_stored_any_more() {
 /// A node that must refuse writes is no good leader while others need not.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_on_a_full_disk_hands_over_to_one_that_has_room() {
-    let Some(mut disk) = Disk::mount(192) else { return };
+    let Some(mut disk) = Disk::mount(DISK_MIB) else { return };
     let mut cluster = cluster_on(3, &[(1, &disk)], RESERVE).await;
     cluster.launch_all().await;
     let client = cluster.client().await;
@@ -283,7 +285,7 @@ async fn write_much(raw: &Raw, name: &str) {
 /// the leader refuses what could not be committed, rather than let it wait.
 #[tokio::test(flavor = "multi_thread")]
 async fn followers_on_full_disks_stop_at_the_mark_and_catch_up_by_themselves() {
-    let (Some(mut disk), Some(mut other)) = (Disk::mount(192), Disk::mount(192)) else { return };
+    let (Some(mut disk), Some(mut other)) = (Disk::mount(DISK_MIB), Disk::mount(DISK_MIB)) else { return };
     let mut cluster = cluster_on(3, &[(2, &disk), (3, &other)], RESERVE).await;
     cluster.launch_all().await;
     let client = cluster.client().await;
