@@ -26,6 +26,10 @@ const ENTRIES_ANSWERED_MAX: usize = 16;
 /// Tasks that are merged into one turn.
 const TASKS_PER_TURN_MAX: usize = 64;
 
+/// How much the applier yields to others where processors are scarce: to the threads on whose way an answer is. Nobody waits
+/// for its writing but reads, and what it may fall behind is bounded (`backlog.rs`).
+const NICENESS: i32 = 5;
+
 /// What the applier is asked to do.
 pub(crate) enum Task {
     /// A region is here: its machine, as stored.
@@ -77,6 +81,8 @@ impl Applier {
     /// # Errors
     /// An entry cannot be applied. The node must stop.
     pub(crate) fn run(self, tasks: &Receiver<Task>) -> Result<(), ApplyError> {
+        // On Linux this is of the thread. A system that will not have it so loses nothing but a little speed.
+        let _ = rustix::process::nice(NICENESS);
         let mut regions: BTreeMap<RegionId, Open> = BTreeMap::new();
         while let Ok(first) = tasks.recv() {
             let mut work: BTreeMap<RegionId, Apply<WriteWaiter>> = BTreeMap::new();
