@@ -57,6 +57,13 @@ struct Open {
     machine: Machine,
 }
 
+/// Regions whose data is to be destroyed, and whom to tell that it is.
+#[derive(Default)]
+struct Gone {
+    regions: Vec<(RegionId, NamespaceId)>,
+    done: Vec<Box<dyn FnOnce() + Send>>,
+}
+
 /// The applier's state.
 pub(crate) struct Applier {
     pub(crate) data: Data,
@@ -86,6 +93,7 @@ impl Applier {
         let mut regions: BTreeMap<RegionId, Open> = BTreeMap::new();
         while let Ok(first) = tasks.recv() {
             let mut work: BTreeMap<RegionId, Apply<WriteWaiter>> = BTreeMap::new();
+            let (mut gone, mut stops) = (Gone::default(), false);
             let more = tasks.try_iter().take(TASKS_PER_TURN_MAX);
             for task in std::iter::once(first).chain(more) {
                 match task {
@@ -105,22 +113,33 @@ impl Applier {
                         if let (Some(open), Some(apply)) = (&mut open, work.remove(&region)) {
                             self.apply(region, open, apply)?;
                         }
-                        self.close(open, region)?;
-                        done();
+                        gone.regions.extend(open.map(|open| (region, open.namespace)));
+                        gone.done.push(done);
                     }
-                    Task::Stop => return self.apply_all(&mut regions, work),
+                    Task::Stop => {
+                        stops = true;
+                        break;
+                    }
                 }
             }
+            self.destroy(gone)?;
             self.apply_all(&mut regions, work)?;
+            if stops {
+                break;
+            }
         }
         Ok(())
     }
 
-    fn close(&self, open: Option<Open>, region: RegionId) -> Result<(), ApplyError> {
-        let Some(open) = open else { return Ok(()) };
-        self.data
-            .destroy(region, open.namespace)
-            .map_err(|error| ApplyError { region, message: error.to_string() })
+    /// One flush for all of a turn's: with one for each, whoever deletes many namespaces would hold up all others.
+    fn destroy(&self, gone: Gone) -> Result<(), ApplyError> {
+        if let Some((region, _)) = gone.regions.first() {
+            let failed =
+                |error: rdb_storage::Error| ApplyError { region: *region, message: error.to_string() };
+            self.data.destroy(&gone.regions).map_err(failed)?;
+        }
+        gone.done.into_iter().for_each(|done| done());
+        Ok(())
     }
 
     fn apply_all(

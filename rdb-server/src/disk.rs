@@ -19,7 +19,9 @@ use std::time::Duration;
 
 /// Between looks.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
-/// The second mark is so many times lower than the first. By default it is 64 MiB: a full memtable of the log.
+/// The second mark is so many times lower than the first. By default it is 320 MiB: what a node that takes nothing in any more
+/// may have to write yet. A full memtable of the log is 128 MiB, the room that is taken ahead of time for the write-ahead log
+/// after it is 141 MiB, and the rest is for the data.
 const SECOND_MARK_PART: u64 = 4;
 
 /// How much room a disk has, or the disks of a majority have.
@@ -91,19 +93,27 @@ impl Disk {
     }
 
     pub(crate) fn look(&self, engine: &Engine, config: &Config, peers: &Peers) {
-        let Ok(space) = engine.disk_space() else { return };
-        self.0.available_bytes.store(space.available_bytes, Ordering::Relaxed);
-        let before = self.room();
-        let here = room(space.available_bytes, config.disk_reserve_bytes, before);
-        if here != before {
-            let (available_bytes, reserve_bytes) = (space.available_bytes, config.disk_reserve_bytes);
-            tracing::warn!(room = ?here, available_bytes, reserve_bytes, "disk space");
-            self.0.here.store(here as u8, Ordering::Relaxed);
+        match engine.disk_space() {
+            Ok(space) => self.judge(space.available_bytes, config.disk_reserve_bytes),
+            // What was known last is the best guess. A disk that fails shows where it is written.
+            Err(error) => tracing::debug!(%error, "the disk does not say how full it is"),
         }
-        let majority = majority(config, peers, here);
+        let majority = majority(config, peers, self.room());
         if Room::load(&self.0.majority) != majority {
             tracing::warn!(room = ?majority, "disk space of a majority of the nodes");
             self.0.majority.store(majority as u8, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Disk {
+    fn judge(&self, available_bytes: u64, reserve_bytes: u64) {
+        self.0.available_bytes.store(available_bytes, Ordering::Relaxed);
+        let before = self.room();
+        let here = room(available_bytes, reserve_bytes, before);
+        if here != before {
+            tracing::warn!(room = ?here, available_bytes, reserve_bytes, "disk space");
+            self.0.here.store(here as u8, Ordering::Relaxed);
         }
     }
 }

@@ -255,15 +255,17 @@ impl Data {
         Ok((regions, namespaces))
     }
 
-    /// Removes all that the data has of a region, and the records of its namespace, for good: it is flushed, and so is
-    /// the catalog that no longer names them. The log goes after that: see
+    /// Removes all that the data has of some regions, and the records of their namespaces, for good: it is flushed, once for
+    /// all of them, and so is the catalog that no longer names them. The logs go after that: see
     /// [`LogWriterHandle::destroy_region`](crate::LogWriterHandle::destroy_region).
     ///
     /// # Errors
     /// It could not be written. The node must stop.
-    pub fn destroy(&self, region: RegionId, namespace: NamespaceId) -> Result<()> {
-        self.remove(&[keys::region(region), keys::records(namespace)])?;
-        self.positions().remove(&region);
+    pub fn destroy(&self, gone: &[(RegionId, NamespaceId)]) -> Result<()> {
+        for (region, namespace) in gone {
+            self.remove(&[keys::region(*region), keys::records(*namespace)])?;
+            self.positions().remove(region);
+        }
         self.flush()
     }
 

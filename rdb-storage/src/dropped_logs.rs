@@ -48,20 +48,19 @@ impl DroppedLogs {
             Removal::Step => STEP_BYTES_MIN.max(total / STEPS),
             Removal::Everything => u64::MAX,
         };
-        let mut left = total;
+        let (mut left, mut failed) = (total, None);
         for (path, bytes) in files {
-            if bytes <= to_remove {
-                std::fs::remove_file(&path).map_err(Error::io("remove", &path))?;
-                to_remove -= bytes;
-                left -= bytes;
-                continue;
+            if to_remove == 0 {
+                break;
             }
-            let cut =
-                OpenOptions::new().write(true).open(&path).and_then(|file| file.set_len(bytes - to_remove));
-            cut.map_err(Error::io("cut shorter", &path))?;
-            return Ok(left - to_remove);
+            let removed = bytes.min(to_remove);
+            match remove(&path, bytes, removed) {
+                Ok(()) => (to_remove, left) = (to_remove - removed, left - removed),
+                // One that cannot be removed must not keep the others.
+                Err(error) => failed = failed.or(Some(Error::io("remove a part of", &path)(error))),
+            }
         }
-        Ok(left)
+        failed.map_or(Ok(left), Err)
     }
 
     /// The oldest first. RocksDB makes the folder when it has something to put there.
@@ -69,11 +68,20 @@ impl DroppedLogs {
         if !self.folder.exists() {
             return Ok(Vec::new());
         }
-        let paths = directory::names(&self.folder)?.into_iter().map(|name| self.folder.join(name));
+        let names = directory::names(&self.folder)?.into_iter().filter(|name| name.ends_with(".log"));
+        let paths = names.map(|name| self.folder.join(name));
         let length = |path: PathBuf| {
             let bytes = path.metadata().map_err(Error::io("look at", &path))?.len();
             Ok((path, bytes))
         };
         paths.map(length).collect()
     }
+}
+
+/// Cuts so many of a file's bytes off its end, or removes it if none are left.
+fn remove(path: &Path, bytes: u64, removed: u64) -> std::io::Result<()> {
+    if removed == bytes {
+        return std::fs::remove_file(path);
+    }
+    OpenOptions::new().write(true).open(path)?.set_len(bytes - removed)
 }

@@ -2,7 +2,7 @@
 
 use crate::data::Data;
 use crate::directory::{self, DATA, DiskSpace, IDENTITY, LOG};
-use crate::dropped_logs::DroppedLogs;
+use crate::dropped_logs::{DroppedLogs, Removal};
 use crate::error::{Error, Result};
 use crate::identity::{Expected, Identity};
 use crate::initialise::{self, Found};
@@ -50,6 +50,10 @@ impl Engine {
         let watermark = Watermark::open(path, &identity)?;
         if directory::has_database(&path.join(LOG)) {
             wal::repair(&path.join(LOG), watermark.position(), &path.join(SAVED))?;
+        }
+        // Its space may be what opening the log needs. Nobody waits yet for a disk that this keeps busy.
+        if let Err(error) = DroppedLogs::of(&path.join(LOG)).remove(Removal::Everything) {
+            tracing::warn!(%error, "logs that are no longer needed stay on the disk");
         }
         let log = rocks::open_existing_log(path, options)?;
         identity.check_marker(&path.join(LOG), get(&log, keys::LOG_IDENTITY)?.as_deref())?;

@@ -206,7 +206,7 @@ impl Default for Config {
             log_bytes_max: 256 << 20,
             log_keep_seconds: 3_600,
             snapshot_bytes_per_second: 64 << 20,
-            disk_reserve_bytes: 256 << 20,
+            disk_reserve_bytes: 1280 << 20,
             fault_calls: false,
             log: "info".to_owned(),
             log_format: LogFormat::Text,

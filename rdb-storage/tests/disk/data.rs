@@ -197,7 +197,7 @@ fn a_destroyed_region_is_gone_for_good_and_its_neighbours_stay() {
     data.apply(REGION, NAMESPACE, &changes(1, 0)).unwrap();
     data.apply(neighbour.0, neighbour.1, &changes(1, 0)).unwrap();
     data.flush().unwrap();
-    data.destroy(REGION, NAMESPACE).unwrap();
+    data.destroy(&[(REGION, NAMESPACE)]).unwrap();
     copy(&path, &parent.path().join("crashed"));
     let data = open(&parent.path().join("crashed")).unwrap().data();
     assert!(data.load(REGION).unwrap().is_none());

@@ -30,9 +30,15 @@ fn what_a_start_no_longer_needs_is_put_aside_and_never_missed() {
         assert_eq!(put_aside(directory.path()), [0; 0]);
         node.close();
     }
-    // A start makes the log before it a table file, and needs its write-ahead log no longer.
+    // A start makes the log before it a table file, and needs its write-ahead log no longer. The next start removes it at once:
+    // it may be the space that it needs.
+    Node::open(directory.path()).close();
+    let left: Vec<_> = std::fs::read_dir(directory.path().join("log/archive")).unwrap().collect();
+    assert_ne!(left.len(), 0, "nothing was put aside: this test shows nothing");
+    let stray = directory.path().join("log/archive/000000.log");
+    File::create(&stray).unwrap().set_len(MIB).unwrap();
     let node = Node::open(directory.path());
-    assert_ne!(put_aside(directory.path()), [0; 0], "nothing was put aside: this test shows nothing");
+    assert!(!stray.exists());
     assert_eq!(node.engine.dropped_logs().remove(Removal::Everything).unwrap(), 0);
     assert_eq!(put_aside(directory.path()), [0; 0]);
     node.close();
@@ -63,5 +69,10 @@ fn they_go_a_little_at_a_time_the_oldest_first_and_faster_where_there_is_more() 
     make("000003.log", 1024 * MIB);
     assert_eq!(dropped.remove(Removal::Step).unwrap(), (1024 - 32) * MIB);
     assert_eq!(dropped.remove(Removal::Everything).unwrap(), 0);
+    // What cannot be removed does not keep the rest, and is told.
+    std::fs::create_dir(archive.join("000004.log")).unwrap();
+    make("000005.log", MIB);
+    assert!(dropped.remove(Removal::Everything).unwrap_err().to_string().contains("000004.log"));
+    assert!(!archive.join("000005.log").exists());
     node.close();
 }
