@@ -144,11 +144,12 @@ impl Client {
         Ok(answer.namespace.unwrap_or_default().into())
     }
 
-    /// Names the node that should lead a namespace, now and whenever it can, and waits until it does.
+    /// Names the node that should lead a namespace, now and whenever it can, and waits until it does. Where it does not lead in
+    /// time this is in doubt: it is named, and may lead yet.
     pub async fn move_leader(&self, name: &str, to: u64) -> Result<NamespaceStatus, WriteError> {
         let request = v1::MoveLeaderRequest { name: name.into(), to };
         // Asked twice it is the same.
-        let answer = self.call(Safety::Read, request, async |channel, request| {
+        let answer = self.call(Safety::NamedWrite, request, async |channel, request| {
             NamespacesClient::new(channel).move_leader(request).await
         });
         Ok(answer.await?.namespace.unwrap_or_default().into())

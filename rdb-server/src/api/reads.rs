@@ -81,7 +81,10 @@ impl Shared {
         self.read_barrier(target.region, timeout).await?;
         // The namespace may have been deleted or have changed its rules while the read waited.
         let after = self.target(namespace, epoch).await?;
-        if after.region != target.region || after.epoch != target.epoch {
+        if after.region != target.region {
+            return Err(status::namespace_gone());
+        }
+        if after.epoch != target.epoch {
             return Err(status::epoch_mismatch(namespace, target.epoch.0, after.epoch));
         }
         Ok(Served::LINEARIZABLE)

@@ -89,7 +89,9 @@ pub(super) fn merge(answers: Vec<ClusterStatus>, silent: &[(String, String)]) ->
         || own.iter().filter(|(id, _)| heard.contains(id)).filter_map(|(_, own)| own.as_ref().ok());
     for namespace in &mut cluster.namespaces {
         for region in &mut namespace.regions {
-            let newest = counting().filter_map(|answer| find(answer, region.id)).max_by_key(|view| view.term);
+            let views = counting().filter_map(|answer| find(answer, region.id));
+            // Of one term, a node that has not heard of its leader knows less than one that has.
+            let newest = views.max_by_key(|view| (view.term, view.leader != 0));
             let Some(newest) = newest else { continue };
             (region.leader, region.term) = (newest.leader, newest.term);
             region.commit_index = region.commit_index.max(newest.commit_index);

@@ -110,6 +110,14 @@ fn a_node_that_was_never_heard_has_no_time() {
 }
 
 #[test]
+fn a_node_that_has_not_heard_of_the_leader_does_not_hide_it() {
+    let hears = [true; 3];
+    // Node 3 has just started: of the same term, and without a leader. It answers last.
+    let text = words(vec![answer(1, &hears, 1), answer(2, &hears, 1), answer(3, &hears, 0)]);
+    assert_eq!(text, "healthy: may lose 1 of 3 nodes\n");
+}
+
+#[test]
 fn no_quorum() {
     let text = words(in_demo(vec![answer(1, &[true, false, false], 0)]));
     let expected = "no quorum: no more than 1 of 3 nodes hear each other, and it takes 2; nothing can be written, and only \
