@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use rdb_proto::v1;
 use rdb_proto::v1::kv_client::KvClient;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::time::{Instant, timeout_at};
 
 pub(crate) struct Route {
@@ -32,6 +33,8 @@ pub(crate) struct Route {
     session: ArcSwapOption<Session>,
     /// Held by the caller that opens a session; the others wait for it.
     session_opening: tokio::sync::Mutex<()>,
+    /// The namespace is eventual: it has no sessions.
+    nameless: AtomicBool,
 }
 
 impl Route {
@@ -45,6 +48,7 @@ impl Route {
             opening: tokio::sync::Mutex::new(()),
             session: ArcSwapOption::empty(),
             session_opening: tokio::sync::Mutex::new(()),
+            nameless: AtomicBool::new(false),
         }
     }
 
@@ -113,10 +117,17 @@ impl Route {
     }
 
     /// A name for a write, from the session that is open, or from a new one. One caller opens it, and the others wait, each
-    /// for as long as it has time.
-    pub(crate) async fn name(&self, started: Instant, deadline: Instant) -> Result<Named, WriteError> {
+    /// for as long as it has time. `None`: the namespace is eventual, where a repetition is a write of its own.
+    pub(crate) async fn name(
+        &self,
+        started: Instant,
+        deadline: Instant,
+    ) -> Result<Option<Named>, WriteError> {
+        if self.nameless.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
         if let Some(named) = self.name_now() {
-            return Ok(named);
+            return Ok(Some(named));
         }
         let Ok(_one_at_a_time) = timeout_at(deadline, self.session_opening.lock()).await else {
             let attempted = Attempted { tries: 0, waited: started.elapsed() };
@@ -125,18 +136,21 @@ impl Route {
             return Err(WriteError::NotDone(Error::TimedOut { node, before, attempted }));
         };
         if let Some(named) = self.name_now() {
-            return Ok(named);
+            return Ok(Some(named));
         }
-        let first = self.open_session(deadline).await?;
+        let Some(first) = self.open_session(deadline).await? else {
+            self.nameless.store(true, Ordering::Relaxed);
+            return Ok(None);
+        };
         self.session.store(Some(first.session.clone()));
-        Ok(first)
+        Ok(Some(first))
     }
 
     fn name_now(&self) -> Option<Named> {
         self.session.load().as_ref()?.name()
     }
 
-    async fn open_session(&self, deadline: Instant) -> Result<Named, WriteError> {
+    async fn open_session(&self, deadline: Instant) -> Result<Option<Named>, WriteError> {
         let request = v1::OpenSessionRequest { namespace: self.namespace.clone(), epoch: 0 };
         // One that is opened and then not used is forgotten in time: it may be asked for at will.
         let answer = unary::ask(self, Safety::Read, request, deadline, async |channel, request| {
@@ -144,7 +158,7 @@ impl Route {
         });
         let answer = answer.await.map_err(|error| WriteError::NotDone(error.into_error()))?;
         let epoch = answer.header.map_or(0, |header| header.epoch);
-        Ok(Session::open(answer.client, epoch))
+        Ok((answer.client != 0).then(|| Session::open(answer.client, epoch)))
     }
 
     /// The cluster knows the session no more, or is in another epoch.
