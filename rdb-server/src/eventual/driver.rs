@@ -137,10 +137,10 @@ impl Driver {
             }
             Event::Reports { from, reports } => {
                 let now_ms = millis(self.started.elapsed());
-                for (region, report) in reports {
-                    if let Some(replica) = self.replicas.get_mut(&region) {
-                        replica.heard(from, &report, now_ms);
-                        self.touched.insert(region);
+                for said in reports {
+                    if let Some(replica) = self.replicas.get_mut(&said.region) {
+                        replica.heard(from, &said, now_ms);
+                        self.touched.insert(said.region);
                     }
                 }
             }

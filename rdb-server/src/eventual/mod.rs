@@ -30,7 +30,6 @@ use crate::waiter::WriteWaiter;
 use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, Sender};
 use rdb_core::command::Encoded;
-use rdb_core::eventual::peers::Report;
 use rdb_core::eventual::run::Run;
 use rdb_core::ids::{Era, NamespaceId, NodeId, RegionId};
 use rdb_core::version::Hlc;
@@ -48,7 +47,7 @@ pub(crate) enum Event {
     /// Runs of another node, with the share of its budget that they take.
     Runs { region: RegionId, runs: Vec<Run>, share: Share },
     /// What another node says that it has.
-    Reports { from: NodeId, reports: Vec<(RegionId, Report)> },
+    Reports { from: NodeId, reports: Vec<wire::Said> },
     /// What was sent to a node lately may be lost.
     Lost { peer: NodeId },
     /// The oldest log write of a region that is under way is synced, and with it the clock's mark that it carried.

@@ -2,7 +2,7 @@
 
 use super::recent::Recent;
 use super::view::Shown;
-use super::wire;
+use super::wire::{self, Said};
 use crate::budget::Share;
 use crate::transport::Transport;
 use crate::waiter::{Answers, WriteWaiter};
@@ -80,6 +80,8 @@ struct UnderWay {
 #[derive(Default)]
 struct Told {
     report: Option<Report>,
+    /// Whether the peer is to answer the next report.
+    asks: bool,
     /// What the peer had synced when it last moved, and when that was.
     stood: (Vector, u64),
 }
@@ -290,11 +292,13 @@ impl Replica {
     }
 
     /// Takes note of what a peer says.
-    pub(super) fn heard(&mut self, node: NodeId, report: &Report, now_ms: u64) {
+    pub(super) fn heard(&mut self, node: NodeId, Said { report, ask, .. }: &Said, now_ms: u64) {
         self.peers.heard(node, report, now_ms);
-        if let Some(told) = self.told.get_mut(&node)
-            && !told.stood.0.covers(&report.synced)
-        {
+        let Some(told) = self.told.get_mut(&node) else { return };
+        if *ask {
+            told.report = None;
+        }
+        if !told.stood.0.covers(&report.synced) {
             told.stood = (report.synced.clone(), now_ms);
         }
     }
@@ -382,7 +386,9 @@ impl Replica {
                 |before: &Report| (&before.synced, &before.applied) != (&report.synced, &report.applied);
             if told.report.as_ref().is_none_or(changed) {
                 told.report = Some(report.clone());
-                due.push((*node, wire::report_to_wire(self.region, &report)));
+                // Who knows nothing of the peer can send it nothing; what it said may have been lost.
+                due.push((*node, wire::report_to_wire(self.region, &report, known.is_none() || told.asks)));
+                told.asks = false;
             }
             let lacks = known.is_none_or(|known| !known.covers(&report.synced));
             if !lacks {
@@ -392,8 +398,10 @@ impl Replica {
                 stuck.push(*node);
             }
         }
-        // Without a report of the peer nothing is sent to it, and its report may have been lost: so it is told anew, and tells.
-        stuck.into_iter().for_each(|node| self.lost(node));
+        for node in stuck {
+            self.lost(node);
+            self.told.entry(node).or_default().asks = true;
+        }
         self.show(now_ms, physical_ms);
         due
     }

@@ -8,7 +8,7 @@ use rdb_core::ids::{Era, RegionId};
 use rdb_core::version::Hlc;
 use rdb_proto::internal::v1 as wire;
 
-pub(super) fn report_to_wire(region: RegionId, report: &Report) -> wire::OriginReport {
+pub(super) fn report_to_wire(region: RegionId, report: &Report, ask: bool) -> wire::OriginReport {
     wire::OriginReport {
         region: region.0,
         era: report.era.0,
@@ -16,14 +16,23 @@ pub(super) fn report_to_wire(region: RegionId, report: &Report) -> wire::OriginR
         applied: vector_to_wire(&report.applied),
         shown: vector_to_wire(&report.shown),
         promise: report.promise.0,
+        ask,
     }
+}
+
+/// What a node says of a region.
+pub(crate) struct Said {
+    pub(crate) region: RegionId,
+    pub(crate) report: Report,
+    /// Whether it wants to be told the same of this node.
+    pub(crate) ask: bool,
 }
 
 /// Reads a report.
 ///
 /// # Errors
 /// A vector in it is none.
-pub(crate) fn report_from_wire(report: &wire::OriginReport) -> Result<(RegionId, Report), Corrupt> {
+pub(crate) fn report_from_wire(report: &wire::OriginReport) -> Result<Said, Corrupt> {
     let report_of = Report {
         era: Era(report.era),
         synced: vector_from_wire(&report.synced)?,
@@ -31,7 +40,7 @@ pub(crate) fn report_from_wire(report: &wire::OriginReport) -> Result<(RegionId,
         shown: vector_from_wire(&report.shown)?,
         promise: Hlc(report.promise),
     };
-    Ok((RegionId(report.region), report_of))
+    Ok(Said { region: RegionId(report.region), report: report_of, ask: report.ask })
 }
 
 fn vector_to_wire(vector: &Vector) -> Bytes {
