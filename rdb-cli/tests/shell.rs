@@ -191,10 +191,14 @@ impl Demo {
         let service = FaultsServer::new(Node(node.into(), told));
         self.runtime.spawn(tonic::transport::Server::builder().add_service(service).serve(faults));
         let http = std::net::TcpListener::bind(("127.0.0.1", self.base + 200 + node)).unwrap();
+        let pid = self.folder.join(format!("node-{node}.pid"));
         std::thread::spawn(move || {
             for mut stream in http.incoming().flatten() {
                 let _ = stream.read(&mut [0; 1024]);
-                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nready\n");
+                // No node is ready while its process still becomes what it is to be: it then has no command line to be known by.
+                let status = if name_of(&pid) == "tail" { "200 OK" } else { "503 Service Unavailable" };
+                let _ =
+                    stream.write_all(format!("HTTP/1.1 {status}\r\nConnection: close\r\n\r\n").as_bytes());
             }
         });
         while std::net::TcpStream::connect(faults).is_err() {
@@ -225,6 +229,12 @@ impl Drop for Demo {
         self.shell("\\kill 1\n\\kill 2\n");
         let _ = std::fs::remove_dir_all(&self.folder);
     }
+}
+
+/// The name of the process that a file names.
+fn name_of(pid: &Path) -> String {
+    let pid = std::fs::read_to_string(pid).unwrap_or_default();
+    std::fs::read_to_string(format!("/proc/{}/comm", pid.trim())).unwrap_or_default().trim().to_owned()
 }
 
 fn state(pid: i32) -> Option<char> {
