@@ -12,6 +12,7 @@
 
 mod checks;
 mod cluster;
+mod demand;
 mod dice;
 mod faults;
 mod history;
@@ -25,7 +26,7 @@ mod workloads;
 
 pub use checks::{CHECKS, Check, Finding};
 pub use faults::{FAULTS, Fault};
-pub use history::{Entry, History, Line};
+pub use history::{Entry, History, Line, Request};
 pub use plan::{Plan, Wanted};
 pub use report::Report;
 pub use run::{Place, run};
