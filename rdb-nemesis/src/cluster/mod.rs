@@ -2,11 +2,13 @@
 //! wires that can be cut. Clients reach the nodes directly.
 
 mod disk;
+mod page;
 mod process;
 mod raw;
 mod wire;
 
 pub(crate) use disk::try_one as try_power_cut;
+pub(crate) use process::Usage;
 pub(crate) use raw::{Raw, error_in, timed};
 pub(crate) use wire::Wire;
 
@@ -350,6 +352,28 @@ impl Cluster {
             }
             sleep(LOOK_INTERVAL).await;
         }
+    }
+
+    /// Which node leads each namespace, as this node knows it.
+    pub(crate) async fn leaders(&self, id: u64) -> Result<BTreeMap<String, u64>> {
+        let status = self.node(id).raw.status(PATIENCE).await?;
+        let leader =
+            |namespace: &rdb_proto::v1::Namespace| namespace.regions.first().map(|region| region.leader);
+        let leaders = status.namespaces.iter();
+        Ok(leaders.filter_map(|namespace| Some((namespace.name.clone(), leader(namespace)?))).collect())
+    }
+
+    /// A number among a node's metrics that has no labels.
+    pub(crate) async fn metric(&self, id: u64, name: &str) -> Result<u64> {
+        let page = page::get(self.node(id).http_port, "/metrics").await?;
+        let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let value = value.with_context(|| format!("node {id} has no metric {name}"))?;
+        value.parse().with_context(|| format!("{name} of node {id} is {value}"))
+    }
+
+    /// What a node's process has used so far.
+    pub(crate) fn usage(&mut self, id: u64) -> Result<Usage> {
+        self.process(id)?.usage()
     }
 
     /// Waits until every node has applied all that the leader has now.
