@@ -31,6 +31,8 @@ const STARTS_MAX: usize = 5;
 /// For anything that should happen at all.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// Until a process that was sent SIGSTOP has stopped.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
 const STATUS_LIMIT: Duration = Duration::from_millis(500);
 /// What no log must have, whatever was done to the node.
 const NEVER_LOGGED: [&str; 3] = ["panicked at", "it cannot keep its promises", "contradicts this node's log"];
@@ -269,6 +271,9 @@ impl Cluster {
         for id in self.ids() {
             self.pause(id)?;
         }
+        for id in self.ids() {
+            self.wait_until_stopped(id)?;
+        }
         for node in self.nodes.values() {
             node.disk.as_ref().context("a node has no disk of its own")?.cut_power()?;
         }
@@ -277,6 +282,18 @@ impl Cluster {
         }
         for node in self.nodes.values_mut() {
             node.disk.as_mut().context("a node has no disk of its own")?.remount()?;
+        }
+        Ok(())
+    }
+
+    /// The signal is only on its way when it has been sent: until one of the process's threads has taken it, all go on.
+    fn wait_until_stopped(&mut self, id: u64) -> Result<()> {
+        let deadline = Instant::now() + STOP_LIMIT;
+        while !self.is_stopped(id)? {
+            if deadline < Instant::now() {
+                bail!("node {id} still runs {} s after SIGSTOP", STOP_LIMIT.as_secs());
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
         Ok(())
     }
