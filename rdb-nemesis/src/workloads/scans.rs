@@ -46,7 +46,7 @@ async fn write(scene: Arc<Scene>, number: u64) -> Result<()> {
         match dice.below(20) {
             0..10 => {
                 let at = dice.below(KEYS);
-                put(&mut caller, &keys[at], value, at % LARGE_EVERY == 0).await;
+                put(&mut caller, &keys[at], value, at.is_multiple_of(LARGE_EVERY)).await;
             }
             10..16 => {
                 let first = 1 + dice.below(LARGE_EVERY - 1);
