@@ -536,6 +536,7 @@ impl PeerManager {
                     }
                     break;
                 };
+                peer.publish_commit();
                 hands.carry_out(region, peer, effects);
             }
             peer.publish();

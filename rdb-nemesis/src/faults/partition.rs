@@ -61,7 +61,7 @@ async fn halves(lab: &mut Lab, dice: &mut Dice) -> Result<Evidence> {
     let (first, size) = (dice.below(ids.len()), (ids.len() - 1) / 2);
     let minority: Vec<u64> = (0..size).map(|step| ids[(first + step) % ids.len()]).collect();
     let what = format!("{} cut off from the others", named(&minority, leader.node));
-    let bar = if minority.contains(&leader.node) { Bar::LeaderLost } else { Bar::None };
+    let bar = if minority.contains(&leader.node) { Bar::LeaderLost } else { Bar::LeaderStays };
     cut(lab, dice, leader, around(lab, &minority), bar, what).await
 }
 
