@@ -55,7 +55,7 @@ pub struct Changes {
     pub state: Vec<u8>,
 }
 
-/// Why something could not be done. Nothing was, and nothing may be written; the machine is spent.
+/// Why something could not be done. Nothing was, and nothing may be written; unless it says otherwise, the machine is spent.
 #[derive(Debug, thiserror::Error)]
 pub enum Error<E> {
     /// What is stored is not what this version of FlareDB writes.
@@ -274,6 +274,9 @@ impl Machine {
         if applied < run.after {
             return Err(Error::Gap { origin, after: run.after, applied });
         }
+        if run.last() <= applied {
+            return Ok(());
+        }
         for entry in run.entries.iter().filter(|entry| applied < entry.seq) {
             self.apply_entry(entry, origin, batch)?;
         }
@@ -409,27 +412,32 @@ impl Machine {
         Ok(batch.finish(&self.state))
     }
 
-    /// Purges tombstones: `found` are all of the namespace's that are stamped up to `to`. All members purge up to the same
-    /// places. By then every write stamped so early must be everywhere, `stable` being what all members have synced: a node to
-    /// which the deletion is yet to come would bring back what was deleted.
+    /// Purges tombstones: `found` are all of the namespace's that are stamped up to `to`, which must not be past the frontier. All
+    /// members purge up to the same places, each when `settled`, which [`conflicts::Settling`] gave out, has all of them. Then they are
+    /// everywhere: a node to which the deletion is yet to come would bring back what was deleted. And so are all
+    /// writes whose writers did not know of them: one that is yet to come would displace the deletion elsewhere, which
+    /// would be lost there and not here.
     ///
     /// # Errors
     /// One of them must not be purged; nothing was.
     pub fn purge<V: View>(
         &mut self,
         to: Hlc,
-        stable: &Vector,
+        settled: &Vector,
         found: &[(Vec<u8>, Vec<u8>)],
         view: &V,
     ) -> Result<Changes, Error<V::Error>> {
+        for (_, stored) in found {
+            let tombstone = record::decode(stored)?;
+            let certain =
+                tombstone.version.era < self.state.era || tombstone.id.is_some_and(|id| settled.has(id));
+            if tombstone.value.is_some() || to < tombstone.version.hlc || !certain {
+                return Err(Error::NotPurgeable { to });
+            }
+        }
         let mut batch = Batch::new(view);
         for (key, stored) in found {
             let tombstone = record::decode(stored)?;
-            let everywhere =
-                tombstone.version.era < self.state.era || tombstone.id.is_some_and(|id| stable.has(id));
-            if tombstone.value.is_some() || to < tombstone.version.hlc || !everywhere {
-                return Err(Error::NotPurgeable { to });
-            }
             self.buckets.change(key, Some(tombstone.version), None);
             batch.remove_record(key);
         }
