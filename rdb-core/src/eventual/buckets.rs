@@ -1,9 +1,10 @@
-//! Hashes of a replica's records, kept as they change: two replicas at one version vector hold the same records if and only if
-//! these are equal.
+//! Hashes of a replica's records, kept as they change: two replicas at one version vector hold the same records if and
+//! only if these are equal.
 //!
-//! Keys fall into buckets, so that a difference is looked for in a few hundredths of the records. A bucket is the sum of the
-//! hashes of its (key, version): what goes is subtracted and what comes is added, in any order. A sum and not an exclusive or,
-//! under which what is there twice would cancel out. The version stands for the value: no two writes share one.
+//! Keys fall into buckets, so that a difference is looked for in a few hundredths of the records. A bucket is the sum
+//! of the hashes of its (key, version): what goes is subtracted and what comes is added, in any order. A sum and not an
+//! exclusive or, under which what is there twice would cancel out. The version stands for the value: no two writes
+//! share one.
 //!
 //! They verify; replicas converge by their logs. They are rebuilt by a scan at a start.
 

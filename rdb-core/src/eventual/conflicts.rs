@@ -160,8 +160,8 @@ pub struct Settling {
 
 impl Settling {
     /// Looks at what the members, all of them, have last said: what each showed to the writers of all that it had not
-    /// applied then ([`super::machine::Machine::shown`]), and what it had applied. The answer is the vector up to which losses
-    /// are settled, when a round has ended.
+    /// applied then ([`super::machine::Machine::shown`]), and what it had applied. The answer is the vector up to which
+    /// losses are settled, when a round has ended.
     pub fn look<'a>(
         &mut self,
         members: impl Iterator<Item = (&'a Vector, &'a Vector)> + Clone,

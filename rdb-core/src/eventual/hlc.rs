@@ -127,8 +127,8 @@ impl DurableClock {
     }
 
     /// Takes note of a version that another node acknowledged: later readings lie above it. It is taken as it is,
-    /// whatever it says, since it was acknowledged. The answer is how far it lies ahead of this node's clock where that is
-    /// more than a client may show: for an alarm.
+    /// whatever it says, since it was acknowledged. The answer is how far it lies ahead of this node's clock where that
+    /// is more than a client may show: for an alarm.
     pub fn saw(&mut self, version: Hlc, monotonic_ms: u64) -> Option<u64> {
         self.clock.saw(version);
         let ahead_ms = version.millis().saturating_sub(self.physical_ms(monotonic_ms));
@@ -149,8 +149,8 @@ impl DurableClock {
         Ok(())
     }
 
-    /// A reading that this node has passed for good: every later one lies above it, also after a restart. What a client or
-    /// another node has shown may be higher, and is forgotten by a crash before the next mark.
+    /// A reading that this node has passed for good: every later one lies above it, also after a restart. What a client
+    /// or another node has shown may be higher, and is forgotten by a crash before the next mark.
     pub fn passed(&self) -> Hlc {
         self.clock.highest().min(self.mark)
     }

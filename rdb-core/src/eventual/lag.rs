@@ -1,9 +1,9 @@
 //! How far replicas are behind each other: the convergence lag and the convergence frontier, as one node can tell.
 //!
-//! The lag is the largest, over each peer and each origin, age of the oldest write that the peer has not applied. A node tells
-//! it for the writes that it has itself; the largest of what all nodes tell is the lag of the namespace. It is honest rather than
-//! small: reports are a little old, and a peer may have come further since; and a peer that is silent counts as *unknown, at
-//! least its silence*, never as 0.
+//! The lag is the largest, over each peer and each origin, age of the oldest write that the peer has not applied. A
+//! node tells it for the writes that it has itself; the largest of what all nodes tell is the lag of the namespace. It
+//! is honest rather than small: reports are a little old, and a peer may have come further since; and a peer that is
+//! silent counts as *unknown, at least its silence*, never as 0.
 //!
 //! The frontier is a stamp: every write stamped up to it is on every node.
 
@@ -80,8 +80,8 @@ pub fn lag<'a>(
     Lag { known, ..lag }
 }
 
-/// The frontier, from what all members last said, this node included; `None` where nothing new can be told. It never goes back,
-/// so the caller keeps the highest.
+/// The frontier, from what all members last said, this node included; `None` where nothing new can be told. It never
+/// goes back, so the caller keeps the highest.
 pub fn frontier<'a>(
     era: Era,
     members: impl Iterator<Item = Option<&'a Report>> + Clone,
@@ -97,7 +97,8 @@ pub fn frontier<'a>(
     reports.iter().for_each(|report| somewhere.merge(&report.synced));
     let mut frontier = promised;
     for (origin, has, _) in everywhere.behind(&somewhere) {
-        // Where this node has not got it: an origin's stamps never go back, so it lies no lower than the last one that is here.
+        // Where this node has not got it: an origin's stamps never go back, so it lies no lower than the last one that
+        // is here.
         let missing = writes.stamp_after(origin, has).or_else(|| writes.last_stamp(origin))?;
         frontier = frontier.min(Hlc(missing.0.saturating_sub(1)));
     }

@@ -55,7 +55,8 @@ pub struct Changes {
     pub state: Vec<u8>,
 }
 
-/// Why something could not be done. Nothing was, and nothing may be written; unless it says otherwise, the machine is spent.
+/// Why something could not be done. Nothing was, and nothing may be written; unless it says otherwise, the machine is
+/// spent.
 #[derive(Debug, thiserror::Error)]
 pub enum Error<E> {
     /// What is stored is not what this version of FlareDB writes.
@@ -122,7 +123,8 @@ impl State {
         Self { era, applied, highest, purged, lost: 0, settled: 0, earlier: 0, awaited: 0 }
     }
 
-    /// How many writes were lost for certain, in this era and before. It only grows, and comes to the same on every member.
+    /// How many writes were lost for certain, in this era and before. It only grows, and comes to the same on every
+    /// member.
     pub fn lost_for_certain(&self) -> u64 {
         self.earlier + self.settled
     }
@@ -172,7 +174,8 @@ pub struct Machine {
     keep_lost: bool,
     /// The last of this node's own writes to each key that are not applied yet.
     pending: BTreeMap<Vec<u8>, (Version, WriteId)>,
-    /// This node's runs that are not applied yet: their last write, their stamp, and what was applied when they were written.
+    /// This node's runs that are not applied yet: their last write, their stamp, and what was applied when they were
+    /// written.
     unapplied: VecDeque<(WriteId, Hlc, Vector)>,
     /// The highest stamp written, applied or not.
     written: Hlc,
@@ -190,14 +193,14 @@ impl Machine {
         &self.state
     }
 
-    /// What was applied here when the oldest of this node's writes was accepted that is not applied yet: every later write
-    /// of this node had at least that in front of it.
+    /// What was applied here when the oldest of this node's writes was accepted that is not applied yet: every later
+    /// write of this node had at least that in front of it.
     pub fn shown(&self) -> &Vector {
         self.unapplied.front().map_or(&self.state.applied, |(.., shown)| shown)
     }
 
-    /// All writes of this node that are not applied yet, or yet to come, are stamped above this; `clock` is the highest reading
-    /// that the node's clock has passed.
+    /// All writes of this node that are not applied yet, or yet to come, are stamped above this; `clock` is the highest
+    /// reading that the node's clock has passed.
     pub fn promise(&self, clock: Hlc) -> Hlc {
         self.unapplied.front().map_or(clock, |(_, hlc, _)| Hlc(hlc.0.saturating_sub(1)).min(clock))
     }
@@ -209,7 +212,8 @@ impl Machine {
     }
 
     /// Makes a run of writes that this node accepts together, as `origin`, which has written up to `after`. All get one
-    /// version: the stamp, or the next one behind all that this region has, if that is higher; the clock must then be told.
+    /// version: the stamp, or the next one behind all that this region has, if that is higher; the clock must then be
+    /// told. The view must show all that was applied.
     ///
     /// # Errors
     /// A record could not be read. No run was made.
@@ -244,7 +248,8 @@ impl Machine {
         Ok(run)
     }
 
-    /// What a writer has in front of him: what is stored, or this node's own last write on its way there, if that is greater.
+    /// What a writer has in front of him: what is stored, or this node's own last write on its way there, if that is
+    /// greater.
     fn in_front<V: View>(&self, key: &[u8], view: &V) -> Result<Replaced, Error<V::Error>> {
         let stored = view.get(key).map_err(Error::View)?;
         let stored = stored.as_deref().map(record::decode).transpose()?;
@@ -254,7 +259,8 @@ impl Machine {
         Ok(greatest.map_or(Replaced::Nothing(self.state.purged), |(_, id)| Replaced::Write(id)))
     }
 
-    /// Applies runs that were synced, each following what is applied of its origin. What is applied already is passed over.
+    /// Applies runs that were synced, each following what is applied of its origin. What is applied already is passed
+    /// over.
     ///
     /// # Errors
     /// See [`Error`].
@@ -321,7 +327,8 @@ impl Machine {
         Ok(())
     }
 
-    /// What the writer had in front of him is not lost, even if it was taken for lost; nor will it be, if it is yet to come.
+    /// What the writer had in front of him is not lost, even if it was taken for lost; nor will it be, if it is yet to
+    /// come.
     fn find_replaced<V: View>(
         &mut self,
         entry: &Entry,
@@ -387,8 +394,8 @@ impl Machine {
         }
     }
 
-    /// Settles the losses that are certain at `settled`, which [`conflicts::Settling`] gave out, among `notes`, some or all of the era's
-    /// lost writes. Where lost writes are not kept, they need no note any more.
+    /// Settles the losses that are certain at `settled`, which [`conflicts::Settling`] gave out, among `notes`, some or
+    /// all of the era's lost writes. Where lost writes are not kept, they need no note any more.
     ///
     /// # Errors
     /// A note is damaged.
@@ -412,11 +419,11 @@ impl Machine {
         Ok(batch.finish(&self.state))
     }
 
-    /// Purges tombstones: `found` are all of the namespace's that are stamped up to `to`, which must not be past the frontier. All
-    /// members purge up to the same places, each when `settled`, which [`conflicts::Settling`] gave out, has all of them. Then they are
-    /// everywhere: a node to which the deletion is yet to come would bring back what was deleted. And so are all
-    /// writes whose writers did not know of them: one that is yet to come would displace the deletion elsewhere, which
-    /// would be lost there and not here.
+    /// Purges tombstones: `found` are all of the namespace's that are stamped up to `to`, which must not be past the
+    /// frontier. All members purge up to the same places, each when `settled`, which [`conflicts::Settling`] gave out,
+    /// has all of them. Then they are everywhere: a node to which the deletion is yet to come would bring back what was
+    /// deleted. And so are all writes whose writers did not know of them: one that is yet to come would displace the
+    /// deletion elsewhere, which would be lost there and not here.
     ///
     /// # Errors
     /// One of them must not be purged; nothing was.
@@ -445,8 +452,8 @@ impl Machine {
         Ok(batch.finish(&self.state))
     }
 
-    /// Begins another era, in which this region is eventual again, or for the first time. What was lost in the one before is
-    /// settled: the switch between them had all of its writes on all members.
+    /// Begins another era, in which this region is eventual again, or for the first time. What was lost in the one
+    /// before is settled: the switch between them had all of its writes on all members.
     pub fn begin_era(&mut self, era: Era, highest: Hlc) {
         let earlier = self.state.earlier + self.state.lost;
         let highest = self.state.highest.max(highest);

@@ -3,20 +3,20 @@
 //!
 //! # What "lost" means, exactly
 //!
-//! A write is lost if it is not the one that stays and nobody replaced it: no write names it as what its node showed under
-//! the key when it was accepted. The writes of a key form a tree, each below the one that it replaced. Its leaves are
-//! the last word of somebody; one of them stays, and the others are lost.
+//! A write is lost if it is not the one that stays and nobody replaced it: no write names it as what its node showed
+//! under the key when it was accepted. The writes of a key form a tree, each below the one that it replaced. Its leaves
+//! are the last word of somebody; one of them stays, and the others are lost.
 //!
-//! So the lost writes are a function of the *set* of writes that a node has applied. Two nodes at one version vector have
-//! lost the same, in whatever order the writes came, and each write counts once. It may also be *found* again: one that
-//! lost here to a write from elsewhere may yet turn out to have been replaced where it was accepted, when that
-//! node's next write arrives. Once all members have seen both it and what displaced it, and all that they wrote until then has
-//! arrived, no such write can come any more, and the loss is settled.
+//! So the lost writes are a function of the *set* of writes that a node has applied. Two nodes at one version vector
+//! have lost the same, in whatever order the writes came, and each write counts once. It may also be *found* again: one
+//! that lost here to a write from elsewhere may yet turn out to have been replaced where it was accepted, when that
+//! node's next write arrives. Once all members have seen both it and what displaced it, and all that they wrote until
+//! then has arrived, no such write can come any more, and the loss is settled.
 //!
-//! To compare the winner's version vector with the loser as they meet would be simpler, and is not the same: what it counts
-//! depends on who meets whom, and so on the order in which writes arrive. A test below shows such an order. It would
-//! also need the vector of every stored record for ever. The vector is used where all of it is at hand: at the origin, when it
-//! accepts a write. Of what the vector has, the node shows the greatest, and the entry names that.
+//! To compare the winner's version vector with the loser as they meet would be simpler, and is not the same: what it
+//! counts depends on who meets whom, and so on the order in which writes arrive. A test below shows such an order. It
+//! would also need the vector of every stored record for ever. The vector is used where all of it is at hand: at the
+//! origin, when it accepts a write. Of what the vector has, the node shows the greatest, and the entry names that.
 
 use super::run::{Entry, Replaced};
 use super::vector::Origin;
@@ -48,7 +48,8 @@ pub fn merge<'a>(a: Record<'a>, b: Record<'a>) -> Merged<'a> {
     }
 }
 
-/// Whether the writer of `entry`, or of one that was left out for it, had `other`, a record of the same key, in front of him.
+/// Whether the writer of `entry`, or of one that was left out for it, had `other`, a record of the same key, in front
+/// of him.
 pub fn replaced(entry: &Entry, era: Era, origin: Origin, other: &Record<'_>) -> bool {
     let Some(id) = other.id.filter(|_| other.version.era == era) else {
         // What the era began with was in front of everybody: a switch of mode ends with one base on all members.
@@ -113,8 +114,8 @@ mod tests {
         }
     }
 
-    /// Node 1 writes 10 and then 30 over it. Node 2 writes 20, and knows of neither. One of the three was lost: 20, the last
-    /// word of node 2. Compared pair by pair as they arrive, by what the winner's node had applied, there are two
+    /// Node 1 writes 10 and then 30 over it. Node 2 writes 20, and knows of neither. One of the three was lost: 20, the
+    /// last word of node 2. Compared pair by pair as they arrive, by what the winner's node had applied, there are two
     /// in one order and one in another.
     #[test]
     fn to_compare_vectors_as_records_meet_would_count_by_the_order_of_arrival() {

@@ -1,9 +1,9 @@
 //! The origin logs of one region on one node: which writes of which origin it has logged and synced, which runs it may
 //! take, and what it may drop.
 //!
-//! The runs themselves lie on disk, under the region, the origin and the run's last place. This is what must be known of
-//! them without reading. A run is logged when it has been handed to the log writer, and synced when the log writer says so;
-//! only then may it be applied, or sent on.
+//! The runs themselves lie on disk, under the region, the origin and the run's last place. This is what must be known
+//! of them without reading. A run is logged when it has been handed to the log writer, and synced when the log writer
+//! says so; only then may it be applied, or sent on.
 
 use super::run::Run;
 use super::vector::{Origin, Seq, Vector};
@@ -177,8 +177,8 @@ impl OriginLogs {
         Self { era, me, open: true, logs: BTreeMap::new(), fences: BTreeMap::new() }
     }
 
-    /// The logs as a start finds them: `applied` is what the data has, and `runs` are those on disk, of each origin in order.
-    /// What is behind `applied` is to be applied again.
+    /// The logs as a start finds them: `applied` is what the data has, and `runs` are those on disk, of each origin in
+    /// order. What is behind `applied` is to be applied again.
     ///
     /// # Errors
     /// There is a hole between the two, or in the log.
@@ -322,8 +322,8 @@ impl OriginLogs {
         self.fences.clear();
     }
 
-    /// What this node has synced beyond a cut, with the places before the first and of the last: what a node that a switch left
-    /// out puts into quarantine.
+    /// What this node has synced beyond a cut, with the places before the first and of the last: what a node that a
+    /// switch left out puts into quarantine.
     pub fn beyond(&self, cut: &Vector) -> Vec<(Origin, Seq, Seq)> {
         cut.behind(&self.synced_vector()).collect()
     }

@@ -1,7 +1,8 @@
 //! What the other members of a region have said that they have, and what is to be sent to them.
 //!
-//! Each node sends its own writes to each peer, in order. What a peer lacks of a third node's writes is sent on by whoever
-//! has it, if that node is not heard, or the peer does not come forward with it: so the survivors have all that one of them has.
+//! Each node sends its own writes to each peer, in order. What a peer lacks of a third node's writes is sent on by
+//! whoever has it, if that node is not heard, or the peer does not come forward with it: so the survivors have all that
+//! one of them has.
 
 use super::origin_log::OriginLogs;
 use super::vector::{Origin, Seq, Vector};
@@ -9,7 +10,8 @@ use crate::ids::{Era, NodeId};
 use crate::version::Hlc;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// How long a peer may stay where it is with a third node's writes before they are sent on to it, although that node is heard.
+/// How long a peer may stay where it is with a third node's writes before they are sent on to it, although that node is
+/// heard.
 pub const FORWARD_AFTER_MS: u64 = 500;
 
 /// How much may be under way to a peer: enough for a disk that syncs slowly, and little enough for many peers.
@@ -176,8 +178,8 @@ impl Peers {
         )
     }
 
-    /// Makes the logs fit into `cap` bytes again: while what is kept for peers takes more, the one that holds back most is to
-    /// get a full sync, and is no longer waited for. Which ones became so now.
+    /// Makes the logs fit into `cap` bytes again: while what is kept for peers takes more, the one that holds back most
+    /// is to get a full sync, and is no longer waited for. Which ones became so now.
     pub fn keep_below(&mut self, cap: u64, logs: &OriginLogs) -> Vec<NodeId> {
         let nothing = Vector::default();
         let mut given_up = Vec::new();

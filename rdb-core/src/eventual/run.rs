@@ -127,8 +127,8 @@ impl Run {
         Ok(Self { era, origin, after, entries })
     }
 
-    /// The run without the writes up to `known`, which the reader has. What was left out for a write that stays is left out
-    /// still.
+    /// The run without the writes up to `known`, which the reader has. What was left out for a write that stays is left
+    /// out still.
     #[must_use]
     pub fn without(mut self, known: Seq) -> Self {
         self.entries.retain(|entry| known < entry.seq);

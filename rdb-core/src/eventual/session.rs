@@ -89,9 +89,9 @@ impl SessionToken {
         Ok(token)
     }
 
-    /// Whether a node that stands at `vector` in `era` shows what was seen. A switch of mode ends an era with a base that
-    /// has all of its acknowledged writes, so an earlier era's token is satisfied by any later one; a later era's cannot be
-    /// compared with this one's vector at all.
+    /// Whether a node that stands at `vector` in `era` shows what was seen. A switch of mode ends an era with a base
+    /// that has all of its acknowledged writes, so an earlier era's token is satisfied by any later one; a later era's
+    /// cannot be compared with this one's vector at all.
     pub fn seen_at(&self, era: Era, vector: &Vector) -> Seen {
         if self.era < era || (self.era == era && vector.covers(&self.vector)) {
             Seen::Satisfied

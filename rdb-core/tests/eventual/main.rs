@@ -1,10 +1,11 @@
-//! Several nodes in eventual mode, driven together: the logs, the merge, the clock, what is sent to whom, what is dropped,
-//! purged and settled; in memory, from a seed, without time and threads.
+//! Several nodes in eventual mode, driven together: the logs, the merge, the clock, what is sent to whom, what is
+//! dropped, purged and settled; in memory, from a seed, without time and threads.
 //!
-//! A world takes random steps: clients write through every node, runs and reports travel and are lost, doubled and overtaken,
-//! links are cut in one direction or both, disks sync and flush late, nodes crash and start again with another wall clock.
-//! While it goes on, any two nodes at the same vector must hold the same and have lost the same, and a session token
-//! that a node takes for satisfied must be. Then all is mended, and the nodes must come to what the truth says: see `truth.rs`.
+//! A world takes random steps: clients write through every node, runs and reports travel and are lost, doubled and
+//! overtaken, links are cut in one direction or both, disks sync and flush late, nodes crash and start again with
+//! another wall clock. While it goes on, any two nodes at the same vector must hold the same and have lost the same,
+//! and a session token that a node takes for satisfied must be. Then all is mended, and the nodes must come to what the
+//! truth says: see `truth.rs`.
 #![allow(clippy::unwrap_used, reason = "the helpers of a test are not seen as tests")]
 
 mod node;

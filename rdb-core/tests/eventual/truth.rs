@@ -1,7 +1,7 @@
 //! What really happened: every write, and what its node had applied when it accepted it.
 //!
-//! From that alone follows what the replicas must come to. Of a key, the greatest write stays. A write was replaced if some
-//! write's node had it applied, and nothing greater of that key; all that neither stay nor were replaced are lost.
+//! From that alone follows what the replicas must come to. Of a key, the greatest write stays. A write was replaced if
+//! some write's node had it applied, and nothing greater of that key; all that neither stay nor were replaced are lost.
 
 use rdb_core::eventual::vector::{Vector, WriteId};
 use rdb_core::ids::Era;
