@@ -42,6 +42,7 @@ pub const CATCHES: &[Catch] = &[
     caught(Wrong::NoReviewAfterEra, "round-back", Promise::Ends),
     caught(Wrong::AnswersInEpochOfAppend, "strong-abort-crash", Promise::DurablyInstalled),
     caught(Wrong::MarkerOfAnyEra, "back", Promise::NothingLost),
+    caught(Wrong::MarkerEmptiesLogs, "round-unflushed", Promise::NothingLost),
     caught(Wrong::PutByEpoch, "back-abort", Promise::OneBase),
     caught(Wrong::PutOfAnyEra, "round-back", Promise::OneBase),
     caught(Wrong::MergesNewerEra, "round", Promise::OneBase),

@@ -3,6 +3,7 @@
 use crate::configuration::Configuration;
 use crate::promises::Broken;
 use rdb_core::ids::{Epoch, Era, NodeId};
+use rdb_core::switch::planted::{Wrong, wrong};
 use rdb_core::switch::{
     Change, Control, Descriptor, Marker, Mode, Origin, Peer, Progress, Region, Report, Vector, stream,
 };
@@ -436,7 +437,8 @@ impl Node {
             self.shelf.sort_by_key(|(era, _)| *era);
         }
         if let Some(at) = self.shelf.iter().position(|(era, _)| *era == self.region.era()) {
-            self.logs = self.shelf.remove(at).1;
+            let (_, logs) = self.shelf.remove(at);
+            self.logs = if wrong(Wrong::MarkerEmptiesLogs) { OriginLogs::new() } else { logs };
         }
     }
 

@@ -17,11 +17,13 @@
 //! | `stream` | which of another node's eventual writes are taken in, which of one's own are sent and shown |
 //! | `service` | which requests are served, and how |
 //! | `quarantine` | what a node sets aside that the cluster has gone on without |
+//! | `codec` | nothing: the bytes of what outlives a process |
 //!
 //! The crate `rdb-model` runs these very functions through every order of steps, crashes and late messages within its
 //! bounds, and `docs/mode-switch.md` tells the protocol as a story. Wrong variants, each of which looks reasonable and
 //! loses something, are planted behind the feature `bug-switch`.
 
+mod codec;
 pub mod controller;
 mod descriptor;
 mod peer;

@@ -49,6 +49,8 @@ pub enum Wrong {
     AnswersInEpochOfAppend,
     /// A marker is applied whenever it comes, a second time too.
     MarkerOfAnyEra,
+    /// A marker that is found again empties the logs of its era, which are in use by then.
+    MarkerEmptiesLogs,
     /// A put is applied unless the node knows of a newer epoch.
     PutByEpoch,
     /// A put is applied whenever the region is strong.
@@ -109,6 +111,7 @@ impl Wrong {
         Wrong::NoReviewAfterEra,
         Wrong::AnswersInEpochOfAppend,
         Wrong::MarkerOfAnyEra,
+        Wrong::MarkerEmptiesLogs,
         Wrong::PutByEpoch,
         Wrong::PutOfAnyEra,
         Wrong::MergesNewerEra,

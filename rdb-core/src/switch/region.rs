@@ -82,6 +82,15 @@ impl Region {
         Self { era: Era(1), mode, epoch: Epoch(1), boundaries: Arc::default() }
     }
 
+    /// A region as it was stored.
+    pub(super) fn restore(era: Era, mode: Mode, epoch: Epoch, boundaries: BTreeMap<Era, Boundary>) -> Self {
+        Self { era, mode, epoch, boundaries: Arc::new(boundaries) }
+    }
+
+    pub(super) fn boundaries(&self) -> &BTreeMap<Era, Boundary> {
+        &self.boundaries
+    }
+
     /// The era that it is in.
     pub fn era(&self) -> Era {
         self.era
