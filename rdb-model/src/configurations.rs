@@ -291,65 +291,74 @@ pub fn small() -> Vec<Configuration> {
     ]
 }
 
-/// Larger ones: seconds to minutes each.
+/// Larger ones: up to a few minutes each.
 pub fn large() -> Vec<Configuration> {
     vec![
         Configuration {
-            name: "large-strong",
-            about: "to strong, called off once, with writes at two nodes",
-            switches: &[TO_STRONG, TO_STRONG],
+            name: "large-crash",
+            about: "to strong, called off, with two writes and a crash between any two steps of a node",
+            switches: &[TO_STRONG],
             eventual_writes: 2,
-            eventual_writers: &[0, 1],
-            strong_writes: 1,
-            strong_writers: &[1],
             aborts: 1,
-            goals: &[Goal::StrongAfterSwitch, Goal::EventualAfterAbort],
+            crashes: 1,
+            crashing: &[0],
+            pace: Pace::Fine,
+            goals: &[Goal::EventualAfterAbort, Goal::SealedAfterCrash],
             ..NOTHING
         },
         Configuration {
-            name: "large-crash",
-            about: "to strong, with two writes, a read, and a crash between any two steps of a node",
-            switches: &[TO_STRONG],
-            eventual_writes: 2,
-            eventual_writers: &[0, 1],
-            local_reads: 1,
-            strong_writes: 1,
-            strong_writers: &[1],
-            crashes: 1,
-            pace: Pace::Fine,
-            goals: &[Goal::StrongAfterSwitch, Goal::SealedAfterCrash, Goal::ReadThenStrong],
+            name: "large-news",
+            about: "two switches to strong, the first called off, news that come one by one, a step that comes late",
+            switches: &[TO_STRONG, TO_STRONG],
+            prepares: true,
+            eventual_writes: 1,
+            aborts: 1,
+            late_changes: 1,
+            slow_news: true,
+            goals: &[Goal::LateChangeMovedOn, Goal::EventualAfterAbort],
             ..NOTHING
         },
         Configuration {
             name: "large-partition",
-            about: "to strong, called off once, while a node is cut off that takes writes",
-            switches: &[TO_STRONG, TO_STRONG],
+            about: "to strong, while either of two nodes is cut off that take writes",
+            switches: &[TO_STRONG],
             eventual_writes: 2,
             eventual_writers: &[0, 2],
-            aborts: 1,
+            strong_writes: 1,
             partitions: 1,
-            isolated: &[2],
-            goals: &[Goal::BothSidesWrite, Goal::DoneAfterPartition, Goal::EventualAfterAbort],
+            isolated: &[0, 2],
+            goals: &[Goal::BothSidesWrite, Goal::BlockedByPartition, Goal::DoneAfterPartition],
             ..NOTHING
         },
         Configuration {
             name: "large-exclude",
-            about: "to strong without a node that is cut off and goes on writing, read from, and late",
+            about: "to strong without a node that goes on writing and being read, one of its writes comes late",
             switches: &[WITHOUT_2],
             eventual_writes: 2,
-            eventual_writers: &[0, 2],
+            eventual_writers: &[2],
             strong_writes: 1,
             local_reads: 1,
             late_deliveries: 1,
-            partitions: 1,
-            isolated: &[2],
             snapshots: true,
             goals: &[
                 Goal::Quarantined,
                 Goal::ExcludedWithinCut,
                 Goal::LateFromOlderEra,
-                Goal::BothSidesWrite,
+                Goal::ReadThenStrong,
             ],
+            ..NOTHING
+        },
+        Configuration {
+            name: "large-clocks",
+            about: "to strong on one key, by nodes whose clocks are far apart, each of which writes",
+            switches: &[TO_STRONG],
+            keys: &[0],
+            eventual_writes: 2,
+            eventual_writers: &[0, 1],
+            strong_writes: 2,
+            strong_writers: &[1, 2],
+            walls_ms: [9, 0, 4],
+            goals: &[Goal::StrongAfterSwitch],
             ..NOTHING
         },
         Configuration {
@@ -368,13 +377,25 @@ pub fn large() -> Vec<Configuration> {
         },
         Configuration {
             name: "large-round",
-            about: "to strong and back, with strong writes, snapshots and a write that comes late",
+            about: "to strong and back, with snapshots and a write that comes late",
             switches: &[TO_STRONG, TO_EVENTUAL],
             eventual_writes: 2,
-            strong_writes: 1,
             late_deliveries: 1,
             snapshots: true,
             goals: &[Goal::ThereAndBack, Goal::LateFromOlderEra, Goal::EventualAfterSwitch],
+            ..NOTHING
+        },
+        Configuration {
+            name: "large-unflushed",
+            about: "to strong, back, and to strong, with strong writes and reads, and a crash that leaves only logs",
+            switches: &[TO_STRONG, TO_EVENTUAL, TO_STRONG],
+            eventual_writes: 1,
+            strong_writes: 1,
+            strong_reads: 1,
+            crashes: 1,
+            crashing: &[0],
+            unflushed: true,
+            goals: &[Goal::ThereAndBack, Goal::SealedAfterCrash, Goal::StrongAfterSwitch],
             ..NOTHING
         },
         Configuration {
@@ -383,7 +404,6 @@ pub fn large() -> Vec<Configuration> {
             switches: &[WITHOUT_2, TO_EVENTUAL],
             eventual_writes: 2,
             eventual_writers: &[1, 2],
-            strong_writes: 1,
             snapshots: true,
             goals: &[Goal::ThereAndBack, Goal::Quarantined, Goal::EventualAfterSwitch],
             ..NOTHING
