@@ -19,5 +19,6 @@ pub mod range;
 pub mod record;
 pub mod scan;
 pub mod sessions;
+pub mod switch;
 pub mod transaction;
 pub mod version;
