@@ -2,7 +2,7 @@
 
 use crate::configuration::Configuration;
 use crate::promises::Broken;
-use rdb_core::ids::{Epoch, Era, NodeId};
+use rdb_core::ids::{Epoch, Era, Incarnation, NodeId};
 use rdb_core::switch::planted::{Wrong, wrong};
 use rdb_core::switch::{
     Change, Control, Descriptor, Marker, Mode, Origin, Peer, Progress, Region, Report, Vector, stream,
@@ -444,7 +444,7 @@ impl Node {
 
     /// Who numbers what this node accepts now.
     pub(crate) fn origin(&self) -> Origin {
-        Origin { node: self.peer.node(), incarnation: self.incarnation }
+        Origin { node: self.peer.node(), incarnation: Incarnation(self.incarnation) }
     }
 }
 

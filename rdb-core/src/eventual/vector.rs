@@ -49,7 +49,7 @@ impl fmt::Debug for WriteId {
 }
 
 /// Of each origin, up to which write. An origin that is not in it stands at 0.
-#[derive(Clone, PartialEq, Eq, Default, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
 pub struct Vector(BTreeMap<Origin, Seq>);
 
 impl fmt::Debug for Vector {

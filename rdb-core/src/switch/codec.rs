@@ -8,7 +8,7 @@
 //! region      format 1, era, mode, epoch, how many boundaries, for each its strong era and the boundary
 //!
 //! boundary    cut, excluded
-//! vector      how many origins, for each in order: node, incarnation, seq
+//! vector      crate::eventual::vector
 //! nodes       how many, then each in order
 //! mode        1 = strong, 2 = eventual
 //! phase       1 = settled, 2 = preparing, 3 = sealing, 4 = draining, 5 = flipping
@@ -16,7 +16,7 @@
 //!
 //! Numbers are varints. What is not in order, or names a zero, is refused: equal values have equal bytes.
 
-use super::{Boundary, Control, Descriptor, Marker, Mode, Origin, Phase, Region, Seal, SwitchId, Vector};
+use super::{Boundary, Control, Descriptor, Marker, Mode, Phase, Region, Seal, SwitchId, Vector};
 use crate::codec::{Corrupt, Reader, put_varint};
 use crate::ids::{Epoch, Era, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,7 +36,7 @@ impl Descriptor {
         put_varint(&mut out, self.switch.0);
         put_nodes(&mut out, &self.roster);
         put_nodes(&mut out, &self.excluded);
-        put_vector(&mut out, &self.cut);
+        self.cut.put(&mut out);
         put_varint(&mut out, self.deadline_ms);
         out
     }
@@ -55,7 +55,7 @@ impl Descriptor {
             switch: SwitchId(reader.varint()?),
             roster: read_nodes(&mut reader)?,
             excluded: read_nodes(&mut reader)?,
-            cut: read_vector(&mut reader)?,
+            cut: Vector::read(&mut reader)?,
             deadline_ms: reader.varint()?,
         };
         reader.finish()?;
@@ -233,40 +233,20 @@ fn read_nodes(reader: &mut Reader<'_>) -> Result<BTreeSet<NodeId>, Corrupt> {
     Ok(nodes)
 }
 
-fn put_vector(out: &mut Vec<u8>, vector: &Vector) {
-    put_varint(out, vector.iter().count() as u64);
-    for (origin, seq) in vector.iter() {
-        put_varint(out, origin.node.0);
-        put_varint(out, origin.incarnation);
-        put_varint(out, seq);
-    }
-}
-
-fn read_vector(reader: &mut Reader<'_>) -> Result<Vector, Corrupt> {
-    let mut pairs: Vec<(Origin, u64)> = Vec::new();
-    for _ in 0..reader.varint()? {
-        let origin = Origin { node: NodeId(reader.varint()?), incarnation: reader.varint()? };
-        let seq = reader.varint()?;
-        if seq == 0 || pairs.last().is_some_and(|(last, _)| origin <= *last) {
-            return Err(reader.corrupt("its origins are not in order, or one has written nothing"));
-        }
-        pairs.push((origin, seq));
-    }
-    Ok(pairs.into_iter().collect())
-}
-
 fn put_boundary(out: &mut Vec<u8>, boundary: &Boundary) {
-    put_vector(out, &boundary.cut);
+    boundary.cut.put(out);
     put_nodes(out, &boundary.excluded);
 }
 
 fn read_boundary(reader: &mut Reader<'_>) -> Result<Boundary, Corrupt> {
-    Ok(Boundary { cut: read_vector(reader)?, excluded: read_nodes(reader)? })
+    Ok(Boundary { cut: Vector::read(reader)?, excluded: read_nodes(reader)? })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::Incarnation;
+    use crate::switch::Origin;
     use proptest::prelude::*;
 
     fn nodes() -> impl Strategy<Value = BTreeSet<NodeId>> {
@@ -275,8 +255,9 @@ mod tests {
 
     fn vectors() -> impl Strategy<Value = Vector> {
         let pair = (any::<u64>(), any::<u64>(), any::<u64>());
-        let pair =
-            pair.prop_map(|(node, incarnation, seq)| (Origin { node: NodeId(node), incarnation }, seq));
+        let pair = pair.prop_map(|(node, incarnation, seq)| {
+            (Origin { node: NodeId(node), incarnation: Incarnation(incarnation) }, seq)
+        });
         proptest::collection::vec(pair, 0..4).prop_map(|pairs| pairs.into_iter().collect())
     }
 

@@ -52,7 +52,7 @@ fn cut(descriptor: &Descriptor, reports: &[Report]) -> Option<Vector> {
     for node in &descriptor.roster {
         for (origin, seq) in sealed.get(node)?.iter() {
             if counts(descriptor, *node, origin) {
-                cut.advance(origin, seq);
+                cut.raise(origin, seq);
             }
         }
     }
@@ -82,10 +82,11 @@ fn is_drained(descriptor: &Descriptor, reports: &[Report]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::Incarnation;
     use crate::switch::SwitchId;
 
     fn origin(node: u64, incarnation: u64) -> Origin {
-        Origin { node: NodeId(node), incarnation }
+        Origin { node: NodeId(node), incarnation: Incarnation(incarnation) }
     }
 
     fn sealed(switch: u64, node: u64, synced: &[(Origin, u64)]) -> Report {

@@ -28,16 +28,17 @@ pub mod controller;
 mod descriptor;
 mod peer;
 pub mod planted;
+mod progress;
 pub mod quarantine;
 mod region;
 pub mod service;
 pub mod stream;
-mod vector;
 
+pub use crate::eventual::vector::{Origin, Vector};
 pub use descriptor::{Change, Descriptor, Phase, Refused, Step, SwitchId};
 pub use peer::{Control, Gate, Peer, Report, Seal};
+pub use progress::Progress;
 pub use region::{BOUNDARIES_MAX, Boundary, Marker, Region, Verdict};
-pub use vector::{Origin, Progress, Vector};
 
 /// How a namespace keeps its replicas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

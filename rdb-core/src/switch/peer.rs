@@ -290,6 +290,7 @@ impl Seal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::Incarnation;
     use crate::switch::{Boundary, Marker, Origin, Step};
 
     const NODE: NodeId = NodeId(1);
@@ -324,7 +325,7 @@ mod tests {
     }
 
     fn progress(seq: u64) -> Progress {
-        let vector = Vector::from_iter([(Origin { node: NODE, incarnation: 1 }, seq)]);
+        let vector = Vector::from_iter([(Origin { node: NODE, incarnation: Incarnation(1) }, seq)]);
         Progress { appended: vector.clone(), synced: vector }
     }
 

@@ -35,11 +35,11 @@ pub fn tails(region: &Region, appended: &Vector, offered: &Region) -> Vec<Tail> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::{Epoch, NodeId};
+    use crate::ids::{Epoch, Incarnation, NodeId};
     use crate::switch::{Boundary, Marker, SwitchId};
 
     fn origin(node: u64) -> Origin {
-        Origin { node: NodeId(node), incarnation: 1 }
+        Origin { node: NodeId(node), incarnation: Incarnation(1) }
     }
 
     fn enter(region: &mut Region, cut: Vector) {

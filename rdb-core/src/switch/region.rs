@@ -158,10 +158,11 @@ impl Region {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::Incarnation;
     use crate::switch::{Origin, Step};
 
     fn vector(seq: u64) -> Vector {
-        Vector::from_iter([(Origin { node: NodeId(1), incarnation: 1 }, seq)])
+        Vector::from_iter([(Origin { node: NodeId(1), incarnation: Incarnation(1) }, seq)])
     }
 
     fn marker(era: u32, mode: Mode, cut: u64, excluded: &[u64]) -> Marker {

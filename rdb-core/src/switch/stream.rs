@@ -81,12 +81,12 @@ pub fn visible(progress: &Progress) -> &Vector {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::NodeId;
+    use crate::ids::{Incarnation, NodeId};
     use crate::switch::{Descriptor, Step};
     use std::sync::Arc;
 
     fn origin(node: u64) -> Origin {
-        Origin { node: NodeId(node), incarnation: 1 }
+        Origin { node: NodeId(node), incarnation: Incarnation(1) }
     }
 
     fn offer(node: u64, seq: u64) -> Offer {
