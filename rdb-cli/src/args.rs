@@ -73,7 +73,7 @@ pub(crate) enum Command {
     Txn(txn::TxnArgs),
     /// Read many keys in order, or count them
     Scan(scan::ScanArgs),
-    /// Namespaces: create, list, describe, delete
+    /// Namespaces: create, list, describe, delete, and move their leaders
     #[command(subcommand)]
     Ns(ns::NsCommand),
     /// How the cluster is, what it may still lose, and what to do

@@ -111,10 +111,18 @@ impl From<WriteError> for Failure {
             WriteError::InDoubt(error) => Failure {
                 class: Class::InDoubt,
                 message: format!("in doubt, it may have been done: {error}"),
-                hint: Some("look at what is stored before doing it again".into()),
+                hint: Some(hint_in_doubt(&error)),
                 code: error.code(),
             },
         }
+    }
+}
+
+/// A node that answered knows what is in doubt: a record, a deletion that goes on, or a leader that is yet to come.
+fn hint_in_doubt(error: &Error) -> String {
+    match error {
+        Error::Refused(refusal) if !refusal.hint.is_empty() => refusal.hint.clone(),
+        _ => "look at what is stored before doing it again".into(),
     }
 }
 

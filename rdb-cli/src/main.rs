@@ -21,15 +21,22 @@ mod commands;
 mod exit;
 mod output;
 mod shell;
+mod usage;
 
-use args::{Args, Command};
+use args::{Args, Command, Format};
 use clap::Parser;
 use std::process::ExitCode;
 
 const SHELL_THREADS: usize = 2;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            let format = usage::wanted(std::env::args_os()).unwrap_or(Format::Table);
+            return ExitCode::from(usage::report(&error, format, None));
+        }
+    };
     let format = args.output;
     // The benchmark says how many threads it wants; a shell is busy while it waits for a line; everything else waits for
     // one answer.

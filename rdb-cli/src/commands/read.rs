@@ -1,9 +1,11 @@
 //! What the commands that read have in common: from whom, and how well.
 
-use crate::args::parse_duration;
+use crate::args::{Format, parse_duration};
 use crate::exit::Failure;
+use crate::output::{complain, to_json_line};
 use clap::ValueEnum;
 use rdb_client::{Client, Consistency, Namespace, Served};
+use serde::Serialize;
 use std::time::Duration;
 
 #[derive(Debug, Clone, clap::Args)]
@@ -51,12 +53,23 @@ impl ReadArgs {
     }
 }
 
-/// What a stale read may miss.
-pub(super) fn age(served: Served) -> String {
-    match served.age {
-        Some(age) => {
-            format!("node {} may miss what was written in the last {} ms", served.node, age.as_millis())
+/// Says on stderr what a stale read may miss.
+pub(super) fn tell_age(served: Served, format: Format) {
+    let age_ms = served.age.map(|age| age.as_millis());
+    let text = match (format, age_ms) {
+        (Format::Json, age_ms) => to_json_line(&AgeJson { node: served.node, served: "stale", age_ms }),
+        (Format::Table, Some(age_ms)) => {
+            format!("stale: node {} may miss what was written in the last {age_ms} ms\n", served.node)
         }
-        None => format!("node {} does not know how old its data is", served.node),
-    }
+        (Format::Table, None) => format!("stale: node {} does not know how old its data is\n", served.node),
+    };
+    complain(&text);
+}
+
+#[derive(Serialize)]
+struct AgeJson {
+    node: u64,
+    served: &'static str,
+    /// Null: unknown.
+    age_ms: Option<u128>,
 }
