@@ -140,3 +140,29 @@ fn hint(error: &Error) -> String {
         Error::Refused(_) => error.hint(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rdb_client::{Attempted, Refusal};
+
+    #[test]
+    fn what_is_in_doubt_is_looked_at_where_the_node_says() {
+        let refused = |hint: &str| {
+            WriteError::InDoubt(Error::Refused(Box::new(Refusal {
+                code: Code::DeadlineExceeded,
+                message: "it has begun".into(),
+                hint: hint.into(),
+                node: "host:1".into(),
+                attempted: Attempted::default(),
+            })))
+        };
+        let deletion = Failure::from(refused("it goes on by itself"));
+        assert_eq!(
+            (deletion.class, deletion.hint.as_deref()),
+            (Class::InDoubt, Some("it goes on by itself"))
+        );
+        let unsaid = Failure::from(refused(""));
+        assert_eq!(unsaid.hint.as_deref(), Some("look at what is stored before doing it again"));
+    }
+}

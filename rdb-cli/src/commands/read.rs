@@ -55,15 +55,18 @@ impl ReadArgs {
 
 /// Says on stderr what a stale read may miss.
 pub(super) fn tell_age(served: Served, format: Format) {
+    complain(&age(served, format));
+}
+
+fn age(served: Served, format: Format) -> String {
     let age_ms = served.age.map(|age| age.as_millis());
-    let text = match (format, age_ms) {
+    match (format, age_ms) {
         (Format::Json, age_ms) => to_json_line(&AgeJson { node: served.node, served: "stale", age_ms }),
         (Format::Table, Some(age_ms)) => {
             format!("stale: node {} may miss what was written in the last {age_ms} ms\n", served.node)
         }
         (Format::Table, None) => format!("stale: node {} does not know how old its data is\n", served.node),
-    };
-    complain(&text);
+    }
 }
 
 #[derive(Serialize)]
@@ -72,4 +75,19 @@ struct AgeJson {
     served: &'static str,
     /// Null: unknown.
     age_ms: Option<u128>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_age_of_a_stale_read_is_json_where_that_is_asked_for() {
+        let known = Served { node: 2, by: None, age: Some(Duration::from_millis(30)) };
+        let words = "stale: node 2 may miss what was written in the last 30 ms\n";
+        assert_eq!(age(known, Format::Table), words);
+        assert_eq!(age(known, Format::Json), "{\"node\":2,\"served\":\"stale\",\"age_ms\":30}\n");
+        let unknown = age(Served { age: None, ..known }, Format::Json);
+        assert_eq!(unknown, "{\"node\":2,\"served\":\"stale\",\"age_ms\":null}\n");
+    }
 }
