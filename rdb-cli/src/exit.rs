@@ -130,7 +130,7 @@ fn hint(error: &Error) -> String {
     match error {
         Error::Options(_) => "name them as in --endpoints 127.0.0.1:7101,127.0.0.1:7102".into(),
         Error::Unreachable { .. } => "is it running? ./x demo starts three nodes on this machine; \
-             --endpoints or FLAREDB_ENDPOINTS names others"
+             --endpoints or FLAREDB_ENDPOINTS names others; rdb status  asks each node that is known"
             .into(),
         Error::Lost { .. } => "rdb status  says how the cluster is".into(),
         Error::TimedOut { .. } => "rdb status  says how the cluster is; --timeout allows more time".into(),

@@ -66,6 +66,8 @@ fn keys_and_values() {
     let senseless = rdb(&cluster, "get test apple --max-age 1s");
     assert_eq!(senseless.code, 2);
     assert!(senseless.stderr.contains("--consistency stale"), "{}", senseless.stderr);
+    let nowhere = rdb(&cluster, "get test apple --at nonsense");
+    assert_eq!(nowhere.code, 2, "{}", nowhere.stderr);
     let stale = rdb(&cluster, "get test apple --consistency stale --max-age 1s");
     assert_eq!((stale.code, stale.stdout.as_str()), (0, "red\n"));
 
@@ -394,6 +396,13 @@ fn a_wrong_command_line_is_json_too_where_that_is_asked_for() {
         assert_eq!(said(wrong)["class"], "usage", "{wrong}");
     }
     assert!(rdb(&cluster, "put test").stderr.starts_with("error: the following"), "in words where it is not");
+    for alone in ["", "ns"] {
+        let words: Vec<_> = alone.split_whitespace().map(OsStr::new).collect();
+        let helped = rdb_with(&cluster, &words, b"");
+        assert!(helped.code == 2 && helped.stderr.contains("\nCommands:\n"), "{}", helped.stderr);
+    }
+    let usage = rdb(&cluster, "put test").stderr;
+    assert!(!usage.contains("--endpoints"), "the variable is not a word of the line: {usage}");
     let help = rdb(&cluster, "-o json --help");
     assert!(help.code == 0 && help.stdout.contains("Usage: rdb"), "{}", help.stdout);
 }

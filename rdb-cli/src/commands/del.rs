@@ -17,7 +17,11 @@ const EXAMPLES: &str = "Examples:
   rdb del fruit --range m ''            the keys from m on";
 
 #[derive(Debug, Clone, clap::Args)]
-#[command(after_help = EXAMPLES, group(clap::ArgGroup::new("what").required(true)))]
+#[command(
+    override_usage = "rdb del [OPTIONS] <NS> <KEY|--prefix PREFIX|--range FROM TO>",
+    after_help = EXAMPLES,
+    group(clap::ArgGroup::new("what").required(true))
+)]
 pub(crate) struct DelArgs {
     /// The namespace
     #[arg(value_name = "NS")]

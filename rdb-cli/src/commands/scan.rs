@@ -146,7 +146,9 @@ impl ScanArgs {
         }
         if let Some(token) = &self.token {
             let token = BASE64.decode(token);
-            let token = token.map_err(|error| Failure::usage(format!("that is no token: {error}")))?;
+            let token = token.map_err(|_| {
+                Failure::usage("that is no token").hint("pass on, as it is, what an earlier scan printed")
+            })?;
             options = options.after(token);
         }
         Ok(options)
