@@ -46,7 +46,8 @@ fn main() -> ExitCode {
         _ => 1,
     };
     let code = match runtime(threads) {
-        Ok(runtime) => run(args, &runtime),
+        // A shell's thread that asks who leads ends with the process: without the runtime under it, it would panic.
+        Ok(runtime) => run(args, Box::leak(Box::new(runtime))),
         Err(error) => exit::Failure::usage(format!("cannot start: {error}")).report(format),
     };
     ExitCode::from(code)

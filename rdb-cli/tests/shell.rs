@@ -122,7 +122,7 @@ fn stdin_is_for_lines_alone() {
     assert_eq!(shell(&cluster, &[], "ns delete test\n").code, 2, "nobody is there to confirm");
 }
 
-/// `rdb` with stdin and stderr at a terminal, and stdout in a pipe.
+/// `rdb` with stdin and stderr at a terminal, and stdout in a pipe, or there as well.
 struct AtTerminal {
     child: Child,
     terminal: File,
@@ -131,6 +131,10 @@ struct AtTerminal {
 
 impl AtTerminal {
     fn new(cluster: &Cluster, args: &[&str]) -> Self {
+        Self::with(&cluster.endpoints().join(","), args, false)
+    }
+
+    fn with(endpoints: &str, args: &[&str], is_stdout: bool) -> Self {
         use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
         let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&terminal).unwrap();
@@ -139,10 +143,12 @@ impl AtTerminal {
         let end = File::options().read(true).write(true).open(name).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_rdb"))
             .args(args)
-            .env("FLAREDB_ENDPOINTS", cluster.endpoints().join(","))
+            .env("FLAREDB_ENDPOINTS", endpoints)
             .env("NO_COLOR", "1")
+            .env("TERM", "xterm")
+            .env("XDG_STATE_HOME", env!("CARGO_TARGET_TMPDIR"))
             .stdin(end.try_clone().unwrap())
-            .stdout(Stdio::piped())
+            .stdout(if is_stdout { end.try_clone().unwrap().into() } else { Stdio::piped() })
             .stderr(end)
             .spawn()
             .unwrap();
@@ -190,6 +196,27 @@ fn a_question_is_answered_where_stdin_is_a_terminal_and_stdout_is_none() {
     shell.type_in(&format!("test\n{END}"));
     assert_eq!(shell.end(), (Some(0), "ok  version 1.1.1\ndeleted  test\n".into()));
     assert_eq!(cluster.namespace_id("test"), None);
+}
+
+#[test]
+fn the_prompt_is_left_without_a_word_while_nodes_are_asked() {
+    let mut cluster = Cluster::start(1);
+    let endpoints = cluster.endpoints().join(",");
+    cluster.kill(1);
+    // The leaders' thread asks nodes that do not answer, nearly all the time, and again before a status has failed.
+    for _ in 0..3 {
+        let mut shell = AtTerminal::with(&endpoints, &["shell"], true);
+        shell.until("leaders  no node answers");
+        shell.type_in("status\n");
+        shell.until("hint: is it running?");
+        shell.type_in(END);
+        let mut rest = Vec::new();
+        // It fails when the last end of the terminal is closed.
+        let _ = shell.terminal.read_to_end(&mut rest);
+        let rest = String::from_utf8_lossy(&rest).into_owned();
+        assert!(!rest.contains("panicked"), "{rest}");
+        assert_eq!(shell.end(), (Some(0), String::new()), "{rest}");
+    }
 }
 
 #[test]
