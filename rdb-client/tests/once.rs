@@ -233,4 +233,15 @@ async fn the_namespace_that_is_deleted_is_the_one_that_was_there() {
     cluster.fault(1, Fault::BreakAfterApplyAnd(Meanwhile::Replacement), 1);
     client.delete_namespace("a").await.unwrap();
     assert!(before < cluster.namespace_id("a"), "the newer one is left alone");
+    // The same before the first attempt, for who has looked before.
+    let looked = client.describe_namespace("a").await.unwrap();
+    cluster.replace_namespace("a");
+    let error = client.delete_namespace_of_id("a", looked.id).await.unwrap_err();
+    let WriteError::NotDone(error) = error else { panic!("{error:?}") };
+    assert_eq!(error.code(), Some(Code::NamespaceNotFound));
+    let newer = cluster.namespace_id("a").unwrap();
+    assert!(looked.id < newer, "the newer one is left alone");
+    assert!(client.delete_namespace_of_id("a", 0).await.is_err(), "0 would be any");
+    client.delete_namespace_of_id("a", newer).await.unwrap();
+    assert_eq!(cluster.namespace_id("a"), None);
 }

@@ -567,6 +567,7 @@ impl State {
             commit_index: self.clock,
             applied_index: self.clock,
             members: self.addresses.keys().copied().collect(),
+            absent: false,
         };
         Some(v1::Namespace {
             name: name.into(),

@@ -2,6 +2,7 @@
 
 use super::status::{self, Answered, answered};
 use crate::metrics::Operation;
+use crate::regions::Regions;
 use crate::shared::Shared;
 use crate::transport::SILENCE_MAX;
 use crate::waiter::Answers;
@@ -205,17 +206,7 @@ pub(super) fn describe_all(shared: &Shared) -> Vec<v1::Namespace> {
 }
 
 fn describe(shared: &Shared, namespace: &Namespace) -> v1::Namespace {
-    let mut region = v1::Region {
-        id: namespace.region.0,
-        members: namespace.members.iter().map(|member| member.0).collect(),
-        ..v1::Region::default()
-    };
-    if let Some(view) = shared.regions.get(namespace.region) {
-        region.leader = view.leader().map_or(0, |leader| leader.0);
-        region.term = view.term();
-        region.commit_index = view.commit();
-        region.applied_index = view.applied();
-    }
+    let region = describe_region(&shared.regions, namespace.region, &namespace.members);
     v1::Namespace {
         name: namespace.name.clone(),
         id: namespace.id.0,
@@ -227,5 +218,39 @@ fn describe(shared: &Shared, namespace: &Namespace) -> v1::Namespace {
         regions: vec![region],
         preferred_leader: namespace.preferred_leader.0,
         deleting: namespace.stage == Stage::Deleting,
+    }
+}
+
+/// A region, as this node knows it. Where it has no replica it says so: to have applied nothing is another thing.
+pub(super) fn describe_region(regions: &Regions, region: RegionId, members: &[NodeId]) -> v1::Region {
+    let members = members.iter().map(|member| member.0).collect();
+    let Some(view) = regions.get(region) else {
+        return v1::Region { id: region.0, members, absent: true, ..v1::Region::default() };
+    };
+    v1::Region {
+        id: region.0,
+        leader: view.leader().map_or(0, |leader| leader.0),
+        term: view.term(),
+        commit_index: view.commit(),
+        applied_index: view.applied(),
+        members,
+        absent: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::Budget;
+
+    #[test]
+    fn a_replica_that_is_not_there_is_not_an_empty_one() {
+        let regions = Regions::new(Budget::new(1 << 20), 1 << 20);
+        let members = [NodeId(1), NodeId(2)];
+        let missing = describe_region(&regions, RegionId(7), &members);
+        assert_eq!((missing.id, missing.absent, &missing.members[..]), (7, true, &[1, 2][..]));
+        regions.insert(RegionId(7));
+        let empty = describe_region(&regions, RegionId(7), &members);
+        assert_eq!((empty.id, empty.absent, empty.applied_index), (7, false, 0));
     }
 }
