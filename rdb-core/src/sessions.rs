@@ -26,6 +26,17 @@ pub const ANSWERS_MAX: usize = 4096;
 pub const RESULTS_BYTES_MAX: usize = 1 << 10;
 /// The same for a session as a whole.
 pub const SESSION_RESULTS_BYTES_MAX: usize = 64 << 10;
+/// What all answers of a region's sessions may count for, on each replica: enough for its share of each session, and for
+/// dozens of clients that wait for as many answers as they may. Past it, of the sessions with more than their share the one
+/// that wrote longest ago keeps no more than that.
+///
+/// All replicas must draw this line alike: a change of it is a change of the format of entries.
+pub const SESSIONS_BYTES_MAX: usize = 16 << 20;
+/// What a session has whatever the others do: some forty answers that are no runs, or forty runs of thousands.
+pub const SESSION_SHARE_BYTES: usize = 4 << 10;
+
+/// So there is always a session to cut while the region is past its limit.
+const _: () = assert!(SESSIONS_MAX * SESSION_SHARE_BYTES <= SESSIONS_BYTES_MAX);
 
 /// 2: runs of answers.
 const FORMAT: u8 = 2;
@@ -48,13 +59,6 @@ impl Answer {
     pub(crate) fn of_transaction(outcome: &Outcome) -> Self {
         Answer::Transaction(outcome.within(RESULTS_BYTES_MAX))
     }
-
-    fn results_bytes(&self) -> usize {
-        match self {
-            Answer::Transaction(outcome) => outcome.results_bytes(),
-            Answer::Done(_) | Answer::Mismatch(_) | Answer::FoundTooMuch => 0,
-        }
-    }
 }
 
 /// What to do with a named write.
@@ -75,63 +79,121 @@ struct Session {
     answers: Answers,
 }
 
+impl Session {
+    /// Forgets the oldest answer. Neither its write nor an earlier one is executed any more.
+    fn forget_first(&mut self) {
+        if let Some(forgotten) = self.answers.forget_first() {
+            self.lowest = self.lowest.max(forgotten.saturating_add(1));
+        }
+    }
+
+    fn is_large(&self) -> bool {
+        SESSION_SHARE_BYTES < self.answers.bytes()
+    }
+}
+
 /// The sessions of one region.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Sessions {
     sessions: BTreeMap<u64, Session>,
     /// Orders sessions by last use, to find the one to forget: (last used, client).
     by_use: BTreeSet<(Index, u64)>,
+    /// In the same order those of them that have more than their share.
+    large: BTreeSet<(Index, u64)>,
+    /// What the answers of all sessions count for.
+    bytes: usize,
 }
 
 impl Sessions {
     /// Opens a session at log position `index`, or keeps an open one open. Returns the session forgotten to make room.
     pub fn open(&mut self, client: u64, index: Index) -> Option<u64> {
-        let session = self.sessions.entry(client).or_default();
-        self.by_use.insert((session.last_used, client));
-        self.touch(client, index);
+        if !self.sessions.contains_key(&client) {
+            self.insert(client, Session::default());
+        }
+        self.change(client, |session| session.last_used = index);
         if self.sessions.len() <= SESSIONS_MAX {
             return None;
         }
-        let (_, oldest) = self.by_use.pop_first()?;
-        self.sessions.remove(&oldest);
+        let (last_used, oldest) = self.by_use.pop_first()?;
+        self.large.remove(&(last_used, oldest));
+        if let Some(session) = self.sessions.remove(&oldest) {
+            self.bytes -= session.answers.bytes();
+        }
         Some(oldest)
     }
 
-    fn touch(&mut self, client: u64, index: Index) {
-        // Of the writes in one entry only the first one changes something.
-        if let Some(session) = self.sessions.get_mut(&client).filter(|session| session.last_used != index) {
-            self.by_use.remove(&(session.last_used, client));
-            session.last_used = index;
-            self.by_use.insert((index, client));
+    fn insert(&mut self, client: u64, session: Session) {
+        let place = (session.last_used, client);
+        self.by_use.insert(place);
+        if session.is_large() {
+            self.large.insert(place);
+        }
+        self.bytes += session.answers.bytes();
+        self.sessions.insert(client, session);
+    }
+
+    /// Changes a session, and with it what is known of all of them.
+    fn change(&mut self, client: u64, change: impl FnOnce(&mut Session)) {
+        let Some(session) = self.sessions.get_mut(&client) else { return };
+        let (before, was_large) = ((session.last_used, client), session.is_large());
+        self.bytes -= session.answers.bytes();
+        change(session);
+        self.bytes += session.answers.bytes();
+        let (after, is_large) = ((session.last_used, client), session.is_large());
+        // Of the writes in one entry only the first one is a new use.
+        let moved = before != after;
+        if moved {
+            self.by_use.remove(&before);
+            self.by_use.insert(after);
+        }
+        if was_large && (moved || !is_large) {
+            self.large.remove(&before);
+        }
+        if is_large && (moved || !was_large) {
+            self.large.insert(after);
         }
     }
 
     /// Decides about the write that `request` names, at log position `index`.
     pub fn judge(&mut self, request: RequestId, index: Index) -> Verdict {
-        let Some(session) = self.sessions.get_mut(&request.client) else { return Verdict::Expired };
+        let Some(session) = self.sessions.get(&request.client) else { return Verdict::Expired };
         if let Some(answer) = session.answers.get(request.sequence) {
             return Verdict::Answered(answer);
         }
         if request.sequence < session.lowest {
             return Verdict::Expired;
         }
-        if request.lowest > session.lowest {
-            session.lowest = request.lowest;
-            session.answers.forget(request.lowest);
-        }
-        self.touch(request.client, index);
+        self.change(request.client, |session| {
+            session.last_used = index;
+            if request.lowest > session.lowest {
+                session.lowest = request.lowest;
+                session.answers.forget(request.lowest);
+            }
+        });
         Verdict::Execute
     }
 
-    /// Records the answer to a write that [`Sessions::judge`] let through.
-    pub fn record(&mut self, request: RequestId, answer: Answer) {
-        let Some(session) = self.sessions.get_mut(&request.client) else { return };
-        session.answers.keep(request.sequence, answer);
-        if session.answers.len() > ANSWERS_MAX
-            && let Some(forgotten) = session.answers.forget_first()
+    /// Records the answer to a write that [`Sessions::judge`] let through. Returns the sessions whose oldest answers made
+    /// room for it, if the region was past its limit.
+    pub fn record(&mut self, request: RequestId, answer: Answer) -> Vec<u64> {
+        self.change(request.client, |session| {
+            session.answers.keep(request.sequence, answer);
+            if session.answers.len() > ANSWERS_MAX {
+                session.forget_first();
+            }
+        });
+        let mut cut = Vec::new();
+        while SESSIONS_BYTES_MAX < self.bytes
+            && let Some((_, client)) = self.large.first().copied()
         {
-            session.lowest = session.lowest.max(forgotten.saturating_add(1));
+            self.change(client, |session| {
+                while session.is_large() {
+                    session.forget_first();
+                }
+            });
+            cut.push(client);
         }
+        cut
     }
 
     /// How many sessions are open.
@@ -164,9 +226,7 @@ impl Sessions {
             return Err(reader.corrupt("its format is not known to this version of FlareDB"));
         }
         let (last_used, lowest) = (reader.varint()?, reader.varint()?);
-        let session = Session { last_used, lowest, answers: Answers::read(&mut reader)? };
-        self.by_use.insert((session.last_used, client));
-        self.sessions.insert(client, session);
+        self.insert(client, Session { last_used, lowest, answers: Answers::read(&mut reader)? });
         Ok(())
     }
 }
@@ -312,6 +372,96 @@ mod tests {
         assert_eq!(sessions.judge(request(2, 1), 7), Verdict::Expired);
         assert_eq!(sessions.judge(request(3, 1), 7), Verdict::Answered(done(3)));
         assert_eq!(sessions.judge(request(1, 1), 7), Verdict::Expired, "never executed, and not now either");
+    }
+
+    /// A client that lets so many failed comparisons wait as it may.
+    fn fill(sessions: &mut Sessions, client: u64, index: Index) {
+        sessions.open(client, index);
+        for sequence in 1..=ANSWERS_MAX as u64 {
+            let request = RequestId { client, sequence, lowest: 1 };
+            assert_eq!(sessions.judge(request, index), Verdict::Execute);
+            sessions.record(request, Answer::Mismatch(Some(version(sequence))));
+        }
+    }
+
+    fn encoded_bytes(sessions: &Sessions) -> usize {
+        sessions.sessions.keys().map(|client| sessions.encode(*client).unwrap().len()).sum()
+    }
+
+    fn loaded(sessions: &Sessions) -> Sessions {
+        let mut loaded = Sessions::default();
+        for client in sessions.sessions.keys() {
+            loaded.load(*client, &sessions.encode(*client).unwrap()).unwrap();
+        }
+        loaded
+    }
+
+    #[test]
+    fn the_largest_sessions_make_room_for_each_other_and_not_the_small_ones() {
+        let mut sessions = Sessions::default();
+        let small = RequestId { client: 1_000, sequence: 1, lowest: 1 };
+        sessions.open(small.client, 1);
+        assert_eq!(sessions.judge(small, 2), Verdict::Execute);
+        sessions.record(small, done(7));
+        // As many as there is room for, and more.
+        let full = SESSIONS_BYTES_MAX / (ANSWERS_MAX * 96);
+        for client in 1..=full as u64 {
+            fill(&mut sessions, client, 10 + client);
+        }
+        let oldest = |client| RequestId { client, sequence: 1, lowest: 1 };
+        let newest = |client| RequestId { client, sequence: ANSWERS_MAX as u64, lowest: 1 };
+        let found = |request: RequestId| Verdict::Answered(Answer::Mismatch(Some(version(request.sequence))));
+        for client in 1..=full as u64 {
+            assert_eq!(sessions.judge(oldest(client), 100), found(oldest(client)), "{client}: there is room");
+        }
+        for client in 1_001..1_101 {
+            fill(&mut sessions, client, client);
+            assert!(sessions.bytes <= SESSIONS_BYTES_MAX, "{} bytes", sessions.bytes);
+        }
+        assert!(
+            encoded_bytes(&sessions) <= sessions.bytes,
+            "the record of an answer takes less than it counts for"
+        );
+        assert_eq!(sessions.judge(small, 9_999), Verdict::Answered(done(7)), "it has less than its share");
+        assert_eq!(sessions.judge(oldest(1), 9_999), Verdict::Expired, "not executed a second time");
+        assert_eq!(sessions.judge(newest(1), 9_999), found(newest(1)), "each keeps its share");
+        assert_eq!(sessions.judge(oldest(1_100), 9_999), found(oldest(1_100)), "it wrote last");
+        let next = RequestId { client: 1, sequence: ANSWERS_MAX as u64 + 1, lowest: 1 };
+        assert_eq!(sessions.judge(next, 9_999), Verdict::Execute, "its session goes on");
+    }
+
+    /// After a start and after a snapshot a replica must forget as the others do.
+    #[test]
+    fn sessions_from_disk_make_room_as_those_in_memory_do() {
+        let mut sessions = Sessions::default();
+        for client in 1..=60 {
+            fill(&mut sessions, client, 10 + client);
+        }
+        let mut again = loaded(&sessions);
+        let mut cut = 0;
+        for step in 0..20_000 {
+            let (client, sequence) = (1 + step % 7 * 8, 5_000 + step);
+            let request = RequestId { client, sequence, lowest: 1 };
+            for sessions in [&mut sessions, &mut again] {
+                assert_eq!(sessions.judge(request, 100 + step), Verdict::Execute);
+            }
+            let made_room = sessions.record(request, Answer::Mismatch(None));
+            assert_eq!(again.record(request, Answer::Mismatch(None)), made_room);
+            cut += made_room.len();
+        }
+        assert!(0 < cut, "nothing had to make room");
+        // Not `assert_eq`, which would show megabytes.
+        assert!(sessions == again, "they differ");
+    }
+
+    #[test]
+    fn a_forgotten_session_takes_its_bytes_along() {
+        let mut sessions = Sessions::default();
+        fill(&mut sessions, 1, 1);
+        for client in 2..=SESSIONS_MAX as u64 + 1 {
+            sessions.open(client, client);
+        }
+        assert_eq!((sessions.bytes, sessions.large.len(), sessions.len()), (0, 0, SESSIONS_MAX));
     }
 
     /// What a session is to be, without runs.
