@@ -69,6 +69,11 @@ pub enum Answer {
     EraMismatch,
     /// Not applied: the region was closed before, since its namespace is being deleted.
     Closed,
+    /// A session that an earlier opening with the same token has opened.
+    OpenedBefore {
+        /// What its client is to call itself.
+        client: u64,
+    },
     /// Not applied now: nothing is known of this request's session. It may have been applied by an earlier attempt.
     SessionExpired,
 }
@@ -316,11 +321,14 @@ impl Machine {
     ) -> Result<Answer, Error<V::Error>> {
         let Some(request) = command.request else { return self.execute(stamp, &command.operation, batch) };
         if command.operation == Operation::OpenSession {
-            if let Some(forgotten) = self.sessions.open(request.client, index) {
-                batch.sessions.insert(forgotten);
-            }
-            batch.sessions.insert(request.client);
-            return Ok(Answer::Done(self.next_version(stamp)));
+            let opened = self.sessions.open(request.client, request.sequence, index);
+            batch.sessions.extend(opened.forgotten);
+            batch.sessions.insert(opened.client);
+            let version = self.next_version(stamp);
+            return Ok(match opened.client {
+                client if client == request.client => Answer::Done(version),
+                client => Answer::OpenedBefore { client },
+            });
         }
         match self.sessions.judge(request, index) {
             Verdict::Expired => Ok(Answer::SessionExpired),
@@ -347,7 +355,11 @@ impl Machine {
                     Answer::Transaction(outcome) => Some(sessions::Answer::of_transaction(outcome)),
                     // Recorded, so that "not applied" stays true: a late copy may find less.
                     Answer::FoundTooMuch => Some(sessions::Answer::FoundTooMuch),
-                    Answer::Crowded | Answer::EraMismatch | Answer::Closed | Answer::SessionExpired => None,
+                    Answer::Crowded
+                    | Answer::EraMismatch
+                    | Answer::Closed
+                    | Answer::OpenedBefore { .. }
+                    | Answer::SessionExpired => None,
                 };
                 if let Some(record) = record {
                     batch.sessions.extend(self.sessions.record(request, record));

@@ -38,8 +38,9 @@ pub const SESSION_SHARE_BYTES: usize = 4 << 10;
 /// So there is always a session to cut while the region is past its limit.
 const _: () = assert!(SESSIONS_MAX * SESSION_SHARE_BYTES <= SESSIONS_BYTES_MAX);
 
-/// 2: runs of answers.
-const FORMAT: u8 = 2;
+/// 2: runs of answers. 3: the same with a token.
+const FORMAT: u8 = 3;
+const FORMAT_WITHOUT_TOKEN: u8 = 2;
 
 /// The answer to a write that was executed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +75,8 @@ pub enum Verdict {
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Session {
+    /// What its opening is known by when it comes again; 0: by nothing.
+    token: u64,
     last_used: Index,
     lowest: u64,
     answers: Answers,
@@ -92,10 +95,21 @@ impl Session {
     }
 }
 
+/// What came of opening a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opened {
+    /// Which one is open.
+    pub client: u64,
+    /// The session that was forgotten to make room.
+    pub forgotten: Option<u64>,
+}
+
 /// The sessions of one region.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Sessions {
     sessions: BTreeMap<u64, Session>,
+    /// By their tokens, those that have one.
+    by_token: BTreeMap<u64, u64>,
     /// Orders sessions by last use, to find the one to forget: (last used, client).
     by_use: BTreeSet<(Index, u64)>,
     /// In the same order those of them that have more than their share.
@@ -105,19 +119,26 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    /// Opens a session at log position `index`, or keeps an open one open. Returns the session forgotten to make room.
-    pub fn open(&mut self, client: u64, index: Index) -> Option<u64> {
+    /// Opens the session `client` at log position `index`, or keeps an open one open. An opening with a token that is not 0
+    /// is known when it comes again: the session that it has opened is told, whatever `client` says now. An outage, in which
+    /// clients ask again and again, must not make others' sessions be forgotten.
+    pub fn open(&mut self, client: u64, token: u64, index: Index) -> Opened {
+        let known = self.by_token.get(&token).copied();
+        let client = known.unwrap_or(client);
         if !self.sessions.contains_key(&client) {
-            self.insert(client, Session::default());
+            self.insert(client, Session { token, ..Session::default() });
         }
         self.change(client, |session| session.last_used = index);
-        if self.sessions.len() <= SESSIONS_MAX {
-            return None;
-        }
+        let forgotten = if SESSIONS_MAX < self.sessions.len() { self.forget_oldest() } else { None };
+        Opened { client, forgotten }
+    }
+
+    fn forget_oldest(&mut self) -> Option<u64> {
         let (last_used, oldest) = self.by_use.pop_first()?;
         self.large.remove(&(last_used, oldest));
         if let Some(session) = self.sessions.remove(&oldest) {
             self.bytes -= session.answers.bytes();
+            self.by_token.remove(&session.token);
         }
         Some(oldest)
     }
@@ -127,6 +148,9 @@ impl Sessions {
         self.by_use.insert(place);
         if session.is_large() {
             self.large.insert(place);
+        }
+        if session.token != 0 {
+            self.by_token.insert(session.token, client);
         }
         self.bytes += session.answers.bytes();
         self.sessions.insert(client, session);
@@ -209,7 +233,13 @@ impl Sessions {
     /// One session as it goes to disk; `None` if it is not open.
     pub fn encode(&self, client: u64) -> Option<Vec<u8>> {
         let session = self.sessions.get(&client)?;
-        let mut out = vec![FORMAT];
+        let mut out = Vec::new();
+        if session.token == 0 {
+            out.push(FORMAT_WITHOUT_TOKEN);
+        } else {
+            out.push(FORMAT);
+            out.extend_from_slice(&session.token.to_be_bytes());
+        }
         put_varint(&mut out, session.last_used);
         put_varint(&mut out, session.lowest);
         session.answers.put(&mut out);
@@ -222,11 +252,13 @@ impl Sessions {
     /// The bytes are damaged, or a later FlareDB wrote them.
     pub fn load(&mut self, client: u64, bytes: &[u8]) -> Result<(), Corrupt> {
         let mut reader = Reader::new("a client session", bytes);
-        if reader.u8()? != FORMAT {
-            return Err(reader.corrupt("its format is not known to this version of FlareDB"));
-        }
+        let token = match reader.u8()? {
+            FORMAT_WITHOUT_TOKEN => 0,
+            FORMAT => reader.u64()?,
+            _ => return Err(reader.corrupt("its format is not known to this version of FlareDB")),
+        };
         let (last_used, lowest) = (reader.varint()?, reader.varint()?);
-        self.insert(client, Session { last_used, lowest, answers: Answers::read(&mut reader)? });
+        self.insert(client, Session { token, last_used, lowest, answers: Answers::read(&mut reader)? });
         Ok(())
     }
 }
@@ -255,7 +287,7 @@ mod tests {
     fn a_retry_is_answered_and_a_forgotten_one_refused() {
         let mut sessions = Sessions::default();
         assert_eq!(sessions.judge(request(1, 1), 5), Verdict::Expired, "never opened");
-        sessions.open(1, 5);
+        sessions.open(1, 0, 5);
         assert_eq!(sessions.judge(request(1, 1), 6), Verdict::Execute);
         sessions.record(request(1, 1), done(10));
         assert_eq!(sessions.judge(request(1, 1), 7), Verdict::Answered(done(10)));
@@ -268,12 +300,49 @@ mod tests {
     fn the_session_that_wrote_longest_ago_is_forgotten() {
         let mut sessions = Sessions::default();
         for client in 0..SESSIONS_MAX as u64 {
-            assert_eq!(sessions.open(client, client + 1), None);
+            assert_eq!(sessions.open(client, 0, client + 1).forgotten, None);
         }
         let write = RequestId { client: 0, sequence: 1, lowest: 1 };
         assert_eq!(sessions.judge(write, 10_000), Verdict::Execute);
-        assert_eq!(sessions.open(999_999, 10_001), Some(1));
+        assert_eq!(sessions.open(999_999, 0, 10_001).forgotten, Some(1));
         assert_eq!(sessions.len(), SESSIONS_MAX);
+    }
+
+    /// Its answer was lost: the client asks again, of another node, which draws another id.
+    #[test]
+    fn an_opening_that_comes_again_finds_its_session() {
+        let mut sessions = Sessions::default();
+        let opened = |client| Opened { client, forgotten: None };
+        assert_eq!(sessions.open(1, 77, 5), opened(1));
+        assert_eq!(sessions.judge(request(1, 1), 6), Verdict::Execute);
+        sessions.record(request(1, 1), done(10));
+        let mut again = loaded(&sessions);
+        assert_eq!(again, sessions, "also after a start");
+        for sessions in [&mut sessions, &mut again] {
+            assert_eq!(sessions.open(2, 77, 7), opened(1));
+            assert_eq!(sessions.judge(request(1, 1), 8), Verdict::Answered(done(10)), "it is left as it is");
+            assert_eq!(
+                (sessions.open(2, 78, 9), sessions.open(3, 0, 9), sessions.open(4, 0, 9)),
+                (opened(2), opened(3), opened(4))
+            );
+            assert_eq!(sessions.len(), 4);
+        }
+        // One that is forgotten is not opened again under its id: its writes could come again, too.
+        for client in 1_000..1_000 + SESSIONS_MAX as u64 {
+            sessions.open(client, 0, client);
+        }
+        assert_eq!(sessions.open(5, 77, 9_999).client, 5);
+        assert_eq!((sessions.by_token.len(), sessions.len()), (1, SESSIONS_MAX));
+    }
+
+    #[test]
+    fn a_session_without_a_token_is_one_of_the_format_before() {
+        let mut sessions = Sessions::default();
+        sessions.open(1, 0, 5);
+        assert_eq!(sessions.encode(1).unwrap(), [FORMAT_WITHOUT_TOKEN, 5, 0]);
+        sessions.open(2, 3, 6);
+        assert_eq!(sessions.encode(2).unwrap(), [FORMAT, 0, 0, 0, 0, 0, 0, 0, 3, 6, 0]);
+        assert_eq!(loaded(&sessions), sessions);
     }
 
     /// A transaction whose one get has found this many bytes.
@@ -294,7 +363,7 @@ mod tests {
     #[test]
     fn what_a_transaction_found_is_kept_if_it_is_little() {
         let mut sessions = Sessions::default();
-        sessions.open(1, 5);
+        sessions.open(1, 0, 5);
         let small = transaction(RESULTS_BYTES_MAX - 34);
         assert_eq!(recorded(&mut sessions, 1, 1, small.clone()), small);
         let large = recorded(&mut sessions, 2, 1, transaction(RESULTS_BYTES_MAX - 34 + 1));
@@ -312,7 +381,7 @@ mod tests {
     #[test]
     fn sessions_come_back_from_disk() {
         let mut sessions = Sessions::default();
-        sessions.open(1, 5);
+        sessions.open(1, 0, 5);
         let failed = Outcome { held: false, version: None, results: Some(vec![]) };
         let answers = [
             done(1),
@@ -341,7 +410,7 @@ mod tests {
     #[test]
     fn many_answers_make_a_small_record() {
         let mut sessions = Sessions::default();
-        sessions.open(1, 5);
+        sessions.open(1, 0, 5);
         for sequence in 1..=4000 {
             // A mismatch ends a run, and so does what others have written in between.
             let answer = match sequence % 1000 {
@@ -362,7 +431,7 @@ mod tests {
     #[test]
     fn the_oldest_answer_makes_room() {
         let mut sessions = Sessions::default();
-        sessions.open(1, 5);
+        sessions.open(1, 0, 5);
         let most = ANSWERS_MAX as u64;
         for sequence in 2..=most + 1 {
             recorded(&mut sessions, sequence, 1, done(sequence));
@@ -376,7 +445,7 @@ mod tests {
 
     /// A client that lets so many failed comparisons wait as it may.
     fn fill(sessions: &mut Sessions, client: u64, index: Index) {
-        sessions.open(client, index);
+        sessions.open(client, 0, index);
         for sequence in 1..=ANSWERS_MAX as u64 {
             let request = RequestId { client, sequence, lowest: 1 };
             assert_eq!(sessions.judge(request, index), Verdict::Execute);
@@ -400,7 +469,7 @@ mod tests {
     fn the_largest_sessions_make_room_for_each_other_and_not_the_small_ones() {
         let mut sessions = Sessions::default();
         let small = RequestId { client: 1_000, sequence: 1, lowest: 1 };
-        sessions.open(small.client, 1);
+        sessions.open(small.client, 0, 1);
         assert_eq!(sessions.judge(small, 2), Verdict::Execute);
         sessions.record(small, done(7));
         // As many as there is room for, and more.
@@ -459,7 +528,7 @@ mod tests {
         let mut sessions = Sessions::default();
         fill(&mut sessions, 1, 1);
         for client in 2..=SESSIONS_MAX as u64 + 1 {
-            sessions.open(client, client);
+            sessions.open(client, 0, client);
         }
         assert_eq!((sessions.bytes, sessions.large.len(), sessions.len()), (0, 0, SESSIONS_MAX));
     }
@@ -494,7 +563,7 @@ mod tests {
             steps in prop::collection::vec((0..6u64, 0..8u64, 1..3u64, 0..8u8), 1..200)
         ) {
             let (mut sessions, mut model) = (Sessions::default(), Model::default());
-            sessions.open(1, 1);
+            sessions.open(1, 0, 1);
             let (mut next, mut hlc) = (1, 100);
             for (index, (back, lag, step, kind)) in (2..).zip(steps) {
                 let sequence = next - back.min(next);

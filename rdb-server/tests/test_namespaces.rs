@@ -415,7 +415,7 @@ async fn a_namespace_of_the_same_name_has_nothing_of_the_one_before() {
             let refused = raw.put_as(NAMESPACE, "key", "old", name, 3000).await.unwrap_err();
             assert_eq!(refused.code, Code::SessionExpired, "{refused:?}");
         }
-        let open = v1::OpenSessionRequest { namespace: NAMESPACE.to_owned(), epoch: 0 };
+        let open = v1::OpenSessionRequest { namespace: NAMESPACE.to_owned(), epoch: 0, token: 0 };
         let session = raw.kv.clone().open_session(timed(open, 3000)).await.unwrap().into_inner().client;
         let name = Some(v1::RequestId { client: session, sequence: 1, lowest: 1 });
         raw.put_as(NAMESPACE, "key", &format!("round {round}"), name, 3000).await.unwrap();
