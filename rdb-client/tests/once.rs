@@ -53,6 +53,20 @@ async fn a_write_whose_answer_is_lost_is_repeated_and_applied_once() {
     }
 }
 
+/// A call that is cancelled and whose time is not over was ended by the node, or by whoever is in between: the caller has the
+/// time to hear what became of it.
+#[tokio::test]
+async fn a_call_that_the_node_has_ended_is_repeated() {
+    let cluster = Cluster::start(1);
+    let test = namespace(&cluster, Transport::Unary).await;
+    cluster.world.cancels.store(true, Ordering::Relaxed);
+    cluster.fault(1, Fault::BreakAfterApply, 3);
+    test.put("a", "1").await.unwrap();
+    assert_eq!((cluster.writes_applied(), cluster.sessions_opened()), (1, 1));
+    cluster.fault(1, Fault::BreakBeforeApply, 3);
+    assert!(test.get("a").await.unwrap().is_some());
+}
+
 #[tokio::test]
 async fn a_write_that_was_never_sent_takes_another_session() {
     for transport in TRANSPORTS {

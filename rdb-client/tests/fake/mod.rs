@@ -86,6 +86,8 @@ pub struct World {
     pub delay_ms: AtomicU64,
     /// Acknowledges writes without applying them.
     pub forgetful: AtomicBool,
+    /// A call of its own that breaks is cancelled, as by a connection that is reset.
+    pub cancels: AtomicBool,
     /// Puts of this key are answered "busy" for as long as it is set.
     pub stuck: Mutex<Option<Bytes>>,
 }
@@ -721,6 +723,7 @@ impl Service {
         match state.execute(self.id, namespace, name, operation, forget) {
             Ok(PipeResult::NotDone(error) | PipeResult::InDoubt(error)) => Err(to_status(&error)),
             Ok(result) => Ok((Some(state.header(self.id)), result)),
+            Err(Broken) if self.world.cancels.load(Ordering::Relaxed) => Err(Status::cancelled("broken")),
             Err(Broken) => Err(Status::unavailable("broken")),
         }
     }
