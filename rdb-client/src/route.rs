@@ -30,8 +30,9 @@ pub(crate) struct Route {
     opening: tokio::sync::Mutex<()>,
     /// Opened by the first write, if writes are to be named.
     session: ArcSwapOption<Session>,
-    /// Held by the caller that opens a session; the others wait for it.
-    session_opening: tokio::sync::Mutex<()>,
+    /// Held by the caller that opens a session; the others wait for it. The token of a session that was asked for and of
+    /// which nothing is known yet, 0 where there is none: whoever asks next asks for the same one.
+    session_opening: tokio::sync::Mutex<u64>,
 }
 
 impl Route {
@@ -44,7 +45,7 @@ impl Route {
             pipe: ArcSwapOption::empty(),
             opening: tokio::sync::Mutex::new(()),
             session: ArcSwapOption::empty(),
-            session_opening: tokio::sync::Mutex::new(()),
+            session_opening: tokio::sync::Mutex::new(0),
         }
     }
 
@@ -118,7 +119,7 @@ impl Route {
         if let Some(named) = self.name_now() {
             return Ok(named);
         }
-        let Ok(_one_at_a_time) = timeout_at(deadline, self.session_opening.lock()).await else {
+        let Ok(mut token) = timeout_at(deadline, self.session_opening.lock()).await else {
             let attempted = Attempted { tries: 0, waited: started.elapsed() };
             let before = Some("it waited for a session, which another caller could not open".to_string());
             let node = self.target().to_string();
@@ -127,7 +128,11 @@ impl Route {
         if let Some(named) = self.name_now() {
             return Ok(named);
         }
-        let first = self.open_session(deadline).await?;
+        if *token == 0 {
+            *token = rand::random_range(1..=u64::MAX);
+        }
+        let first = self.open_session(*token, deadline).await?;
+        *token = 0;
         self.session.store(Some(first.session.clone()));
         Ok(first)
     }
@@ -136,9 +141,9 @@ impl Route {
         self.session.load().as_ref()?.name()
     }
 
-    async fn open_session(&self, deadline: Instant) -> Result<Named, WriteError> {
-        let request = v1::OpenSessionRequest { namespace: self.namespace.clone(), epoch: 0 };
-        // One that is opened and then not used is forgotten in time: it may be asked for at will.
+    async fn open_session(&self, token: u64, deadline: Instant) -> Result<Named, WriteError> {
+        let request = v1::OpenSessionRequest { namespace: self.namespace.clone(), epoch: 0, token };
+        // However often it is asked for, one session is opened; and one that is then not used is forgotten in time.
         let answer = unary::ask(self, Safety::Read, request, deadline, async |channel, request| {
             KvClient::new(channel).open_session(request).await
         });

@@ -10,7 +10,7 @@
 //!                 2 delete  key
 //!                 3 compare-and-swap  key, expectation, byte 0 delete | 1 put value
 //!                 4 batch   varint count, then puts and deletes
-//!                 5 open the session of the request id
+//!                 5 open the session of the request id, whose sequence is the opening's token; 0: it has none
 //!                 6 transaction   see crate::transaction
 //!                 7 delete range  from, to: keys from the one up to and without the other; `to` empty: to the end
 //! expectation  byte: 0 absent | 1 value | 2 version (varint era, 8 bytes hlc, varint node) | 3 present
@@ -81,7 +81,8 @@ pub enum Operation<'a> {
     },
     /// Writes all of these, in order, under one version.
     Batch(Vec<Write<'a>>),
-    /// Opens the session that the request id names.
+    /// Opens the session that the request id names. Its sequence is a token by which the opening is known when it comes
+    /// again; 0: it has none.
     OpenSession,
     /// Looks at some keys, and does one list of things or another.
     Transaction(Transaction<'a>),

@@ -33,7 +33,7 @@ use tonic::Streaming;
 use tonic::transport::Endpoint;
 
 /// The version of what nodes say to each other.
-pub(crate) const PROTOCOL: u32 = 2;
+pub(crate) const PROTOCOL: u32 = 3;
 /// A connection silent for this long is dead.
 pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(1);
 /// Between pings.

@@ -138,7 +138,7 @@ impl Client {
         let deadline = Instant::now() + RESOLVE_LIMIT;
         while Instant::now() < deadline {
             let node = self.led_by();
-            let request = v1::OpenSessionRequest { namespace: NAMESPACE.to_owned(), epoch: 0 };
+            let request = v1::OpenSessionRequest { namespace: NAMESPACE.to_owned(), epoch: 0, token: 0 };
             let mut kv = self.nodes[&node].kv();
             match timeout(CALL_LIMIT, kv.open_session(timed(request, CALL_LIMIT))).await {
                 Ok(Ok(answer)) => {

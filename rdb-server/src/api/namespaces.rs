@@ -39,6 +39,7 @@ impl NamespaceService {
         create: v1::CreateNamespaceRequest,
         timeout: Duration,
     ) -> Result<v1::CreateNamespaceResponse, v1::Error> {
+        let deadline = answer_by(timeout);
         check_name(&create.name).map_err(status::invalid)?;
         match create.mode() {
             v1::Mode::Unspecified | v1::Mode::Strong => {}
@@ -52,7 +53,7 @@ impl NamespaceService {
         let command = Command::CreateNamespace { name, mode: Mode::Strong, members, token };
         match self.propose(&command, timeout).await? {
             Answer::Created(namespace) => {
-                self.await_leader(&namespace).await;
+                self.await_leader(&namespace, deadline).await;
                 let header = Some(self.0.header(namespace.region, namespace.epoch));
                 Ok(v1::CreateNamespaceResponse { header, namespace: Some(describe(&self.0, &namespace)) })
             }
@@ -64,9 +65,9 @@ impl NamespaceService {
         }
     }
 
-    /// Who has created a namespace will use it at once.
-    async fn await_leader(&self, namespace: &Namespace) {
-        let deadline = Instant::now() + LEADER_WAIT;
+    /// Who has created a namespace will use it at once. But before that it is to hear that it is created.
+    async fn await_leader(&self, namespace: &Namespace, deadline: Instant) {
+        let deadline = deadline.min(Instant::now() + LEADER_WAIT);
         while Instant::now() < deadline {
             if self.0.regions.get(namespace.region).is_some_and(|view| view.leader().is_some()) {
                 return;
@@ -80,7 +81,7 @@ impl NamespaceService {
         delete: v1::DeleteNamespaceRequest,
         timeout: Duration,
     ) -> Result<v1::DeleteNamespaceResponse, v1::Error> {
-        let deadline = Instant::now() + timeout - ANSWER_MARGIN.min(timeout / 4);
+        let deadline = answer_by(timeout);
         let command = Command::DeleteNamespace { name: delete.name.clone(), id: NamespaceId(delete.id) };
         let namespace = match self.propose(&command, timeout).await? {
             Answer::Deleting(namespace) => namespace,
@@ -193,6 +194,11 @@ impl Namespaces for NamespaceService {
         let timeout = self.0.timeout(&request);
         answered(NamespaceService::move_leader(self, request.into_inner(), timeout).await)
     }
+}
+
+/// When a call that begins now and may take so long is to be answered, so that the answer still comes.
+fn answer_by(timeout: Duration) -> Instant {
+    Instant::now() + timeout - ANSWER_MARGIN.min(timeout / 4)
 }
 
 /// The header of what the catalog itself answers. Its epoch is its own: there is no switch of its mode.
