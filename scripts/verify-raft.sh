@@ -16,16 +16,6 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$ROOT"
 export HOME=${HOME:-~}
 
-# shellcheck source=scripts/lib/say.sh
-source scripts/lib/say.sh
-# shellcheck source=scripts/lib/tools.sh
-source scripts/lib/tools.sh
-# shellcheck source=scripts/lib/rocksdb.sh
-source scripts/lib/rocksdb.sh
-# shellcheck source=scripts/lib/cluster.sh
-source scripts/lib/cluster.sh
-# shellcheck source=scripts/lib/demo.sh
-source scripts/lib/demo.sh
 # shellcheck source=scripts/lib/verify.sh
 source scripts/lib/verify.sh
 
@@ -39,16 +29,6 @@ readonly MISSED_WRITES=100000
 # A round of a kill, or of a power cut, takes no longer than this on a machine that can be measured on at all.
 readonly KILL_SECONDS=7
 readonly CUT_SECONDS=12
-
-# cluster.sh calls it where there are no programs yet.
-setup() {
-  setup_tools
-  setup_rocksdb
-}
-
-create_namespace() {
-  within "$ANSWER_SECONDS_MAX" has_namespace bench
-}
 
 # Measures at 64 callers, half of it reads, and holds p99 of both against a bar.
 measure_p99() {
@@ -225,21 +205,19 @@ case_retries() {
 }
 
 main() {
-  local kills=5 cuts=3 retries=3000 only="" reason
+  local kills=5 cuts=3 retries=3000 reason
   while (($# > 0)); do
     case "$1" in
       --kills) kills=${2:?--kills needs a number} ;;
       --cuts) cuts=${2:?--cuts needs a number} ;;
       --retries) retries=${2:?--retries needs a number} ;;
-      --only) only=${2:?--only needs a case} ;;
+      --only) want_only "${2:?--only needs a case}" single three minority kills cuts rejoin retries ;;
       *) die "verify-raft.sh does not know '$1'" "scripts/verify-raft.sh [--kills N] [--cuts N] [--retries N] [--only CASE]" ;;
     esac
     shift 2
   done
   cluster_programs
-  trap end_case EXIT
-  trap 'exit 130' INT TERM HUP
-  wants() { [[ -z $only || $only == "$1" ]]; }
+  begin_cases
   if wants single; then run_case "one node" case_single; fi
   if wants three; then run_case "three nodes" case_three; fi
   if wants minority; then run_case "minority" case_minority; fi

@@ -12,27 +12,45 @@ use tokio::sync::OnceCell;
 
 use crate::exit::Failure;
 
+const EXIT_CODES: &str = "Exit status:
+  0  done
+  1  there is no such key, the comparison failed, the cluster is degraded, or the benchmark found wrong data
+  2  the command line is wrong
+  3  not done: nothing was changed; of status, some of the cluster does not serve
+  4  in doubt: a write may have been applied, or may be yet
+  5  no node could be reached";
+
+/// Above the options that every command has: a command's own come first, in a list of their own.
+const GLOBAL: &str = "Options of every command";
+
 /// FlareDB's command line.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "rdb", version, max_term_width = 110)]
+#[command(name = "rdb", version, max_term_width = 110, after_help = EXIT_CODES)]
 pub(crate) struct Args {
-    /// Some of the cluster's nodes; the others are learned from them
+    /// Some of the cluster's nodes; the others are learned from them. FLAREDB_ENDPOINTS names them, too
     #[arg(
         long,
         global = true,
-        env = "FLAREDB_ENDPOINTS",
+        help_heading = GLOBAL,
         value_delimiter = ',',
         value_name = "HOST:PORT,...",
-        default_value = "127.0.0.1:7101,127.0.0.1:7102,127.0.0.1:7103"
+        default_values_t = default_endpoints()
     )]
     pub(crate) endpoints: Vec<String>,
 
     /// For people, or for programs
-    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    #[arg(short, long, global = true, help_heading = GLOBAL, value_enum, default_value_t = Format::Table)]
     pub(crate) output: Format,
 
     /// How long a request may take, all its attempts included
-    #[arg(long, global = true, default_value = "5s", value_parser = parse_duration, value_name = "TIME")]
+    #[arg(
+        long,
+        global = true,
+        help_heading = GLOBAL,
+        default_value = "5s",
+        value_parser = parse_duration,
+        value_name = "TIME"
+    )]
     pub(crate) timeout: Duration,
 
     /// Shared by all that a shell runs
@@ -41,6 +59,14 @@ pub(crate) struct Args {
 
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// Clap would take the variable for something that was typed: then it shows the option in the usage of every other mistake, and
+/// no help to who types `rdb` alone.
+fn default_endpoints() -> Vec<String> {
+    let named = std::env::var("FLAREDB_ENDPOINTS").ok().filter(|named| !named.is_empty());
+    let named = named.unwrap_or_else(|| "127.0.0.1:7101,127.0.0.1:7102,127.0.0.1:7103".to_owned());
+    named.split(',').map(str::to_owned).collect()
 }
 
 /// A connection that is made when it is first needed, and then kept.
@@ -73,7 +99,7 @@ pub(crate) enum Command {
     Txn(txn::TxnArgs),
     /// Read many keys in order, or count them
     Scan(scan::ScanArgs),
-    /// Namespaces: create, list, describe, delete
+    /// Namespaces: create, list, describe, delete, and move their leaders
     #[command(subcommand)]
     Ns(ns::NsCommand),
     /// How the cluster is, what it may still lose, and what to do

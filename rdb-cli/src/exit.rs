@@ -111,10 +111,18 @@ impl From<WriteError> for Failure {
             WriteError::InDoubt(error) => Failure {
                 class: Class::InDoubt,
                 message: format!("in doubt, it may have been done: {error}"),
-                hint: Some("look at what is stored before doing it again".into()),
+                hint: Some(hint_in_doubt(&error)),
                 code: error.code(),
             },
         }
+    }
+}
+
+/// A node that answered knows what is in doubt: a record, a deletion that goes on, or a leader that is yet to come.
+fn hint_in_doubt(error: &Error) -> String {
+    match error {
+        Error::Refused(refusal) if !refusal.hint.is_empty() => refusal.hint.clone(),
+        _ => "look at what is stored before doing it again".into(),
     }
 }
 
@@ -122,7 +130,7 @@ fn hint(error: &Error) -> String {
     match error {
         Error::Options(_) => "name them as in --endpoints 127.0.0.1:7101,127.0.0.1:7102".into(),
         Error::Unreachable { .. } => "is it running? ./x demo starts three nodes on this machine; \
-             --endpoints or FLAREDB_ENDPOINTS names others"
+             --endpoints or FLAREDB_ENDPOINTS names others; rdb status  asks each node that is known"
             .into(),
         Error::Lost { .. } => "rdb status  says how the cluster is".into(),
         Error::TimedOut { .. } => "rdb status  says how the cluster is; --timeout allows more time".into(),
@@ -130,5 +138,31 @@ fn hint(error: &Error) -> String {
             "rdb ns list  shows those there are, rdb ns create NAME  makes one".into()
         }
         Error::Refused(_) => error.hint(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rdb_client::{Attempted, Refusal};
+
+    #[test]
+    fn what_is_in_doubt_is_looked_at_where_the_node_says() {
+        let refused = |hint: &str| {
+            WriteError::InDoubt(Error::Refused(Box::new(Refusal {
+                code: Code::DeadlineExceeded,
+                message: "it has begun".into(),
+                hint: hint.into(),
+                node: "host:1".into(),
+                attempted: Attempted::default(),
+            })))
+        };
+        let deletion = Failure::from(refused("it goes on by itself"));
+        assert_eq!(
+            (deletion.class, deletion.hint.as_deref()),
+            (Class::InDoubt, Some("it goes on by itself"))
+        );
+        let unsaid = Failure::from(refused(""));
+        assert_eq!(unsaid.hint.as_deref(), Some("look at what is stored before doing it again"));
     }
 }

@@ -21,15 +21,22 @@ mod commands;
 mod exit;
 mod output;
 mod shell;
+mod usage;
 
-use args::{Args, Command};
+use args::{Args, Command, Format};
 use clap::Parser;
 use std::process::ExitCode;
 
 const SHELL_THREADS: usize = 2;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            let format = usage::wanted(std::env::args_os()).unwrap_or(Format::Table);
+            return ExitCode::from(usage::report(&error, format, None));
+        }
+    };
     let format = args.output;
     // The benchmark says how many threads it wants; a shell is busy while it waits for a line; everything else waits for
     // one answer.
@@ -39,7 +46,8 @@ fn main() -> ExitCode {
         _ => 1,
     };
     let code = match runtime(threads) {
-        Ok(runtime) => run(args, &runtime),
+        // A shell's thread that asks who leads ends with the process: without the runtime under it, it would panic.
+        Ok(runtime) => run(args, Box::leak(Box::new(runtime))),
         Err(error) => exit::Failure::usage(format!("cannot start: {error}")).report(format),
     };
     ExitCode::from(code)

@@ -10,19 +10,19 @@ use std::io::{IsTerminal, Write};
 /// What a command answers, in both forms.
 pub(crate) struct Answer {
     text: Vec<u8>,
-    json: String,
+    json: Vec<u8>,
     code: u8,
 }
 
 impl Answer {
     /// A text for people, which ends with its own line end, and a value for programs.
     pub(crate) fn new(text: impl Into<Vec<u8>>, json: &impl Serialize) -> Self {
-        Self { text: text.into(), json: to_json(json), code: 0 }
+        Self { text: text.into(), json: to_json(json).into(), code: 0 }
     }
 
     /// The same bytes in both forms.
     pub(crate) fn raw(bytes: Vec<u8>) -> Self {
-        Self { json: String::from_utf8_lossy(&bytes).into_owned(), text: bytes, code: 0 }
+        Self { json: bytes.clone(), text: bytes, code: 0 }
     }
 
     /// An answer that is not the one hoped for.
@@ -34,8 +34,8 @@ impl Answer {
     /// Returns the exit code.
     pub(crate) fn print(&self, format: Format) -> u8 {
         let bytes = match format {
-            Format::Table => &self.text[..],
-            Format::Json => self.json.as_bytes(),
+            Format::Table => &self.text,
+            Format::Json => &self.json,
         };
         say(bytes);
         self.code

@@ -66,6 +66,8 @@ fn keys_and_values() {
     let senseless = rdb(&cluster, "get test apple --max-age 1s");
     assert_eq!(senseless.code, 2);
     assert!(senseless.stderr.contains("--consistency stale"), "{}", senseless.stderr);
+    let nowhere = rdb(&cluster, "get test apple --at nonsense");
+    assert_eq!(nowhere.code, 2, "{}", nowhere.stderr);
     let stale = rdb(&cluster, "get test apple --consistency stale --max-age 1s");
     assert_eq!((stale.code, stale.stdout.as_str()), (0, "red\n"));
 
@@ -85,6 +87,8 @@ fn any_bytes_pass_unchanged() {
     assert_eq!(put.code, 0, "{}", put.stderr);
     let get = ["get".as_ref(), "test".as_ref(), key];
     assert_eq!(rdb_with(&cluster, &[&get[..], &["--raw".as_ref()]].concat(), b"").bytes, value);
+    let raw_json = [&["-o".as_ref(), "json".as_ref()], &get[..], &["--raw".as_ref()]].concat();
+    assert_eq!(rdb_with(&cluster, &raw_json, b"").bytes, value, "raw is raw");
     let shown = rdb_with(&cluster, &get, b"").stdout;
     assert!(shown.starts_with("\\x00\\x01") && shown.is_ascii(), "{shown}");
     let value = json(&rdb_with(&cluster, &[&["-o".as_ref(), "json".as_ref()], &get[..]].concat(), b""));
@@ -371,6 +375,36 @@ fn failures_have_their_own_codes() {
     assert_eq!(json["class"], "unreachable");
     assert_eq!(rdb(&cluster, "put test").code, 2);
     assert_eq!(rdb(&cluster, "--endpoints nonsense get test a").code, 2);
+}
+
+#[test]
+fn a_wrong_command_line_is_json_too_where_that_is_asked_for() {
+    let cluster = Cluster::start(0);
+    let said = |line| {
+        let refused = rdb(&cluster, line);
+        assert_eq!((refused.code, refused.stdout.as_str()), (2, ""), "{line}");
+        serde_json::from_str::<serde_json::Value>(&refused.stderr).unwrap()
+    };
+    let missing = said("-o json put test");
+    assert_eq!((&missing["class"], &missing["code"]), (&"usage".into(), &serde_json::Value::Null));
+    assert_eq!(missing["error"], "the following required arguments were not provided: <KEY> <VALUE>");
+    let hint = missing["hint"].as_str().unwrap();
+    assert!(hint.starts_with("Usage: rdb put ") && hint.contains("<NS> <KEY>"), "{hint}");
+    let slip = said("--output=json statos");
+    assert!(slip["hint"].as_str().unwrap().contains("a similar subcommand exists: 'status'"), "{slip}");
+    for wrong in ["-o json", "-o json ns", "put test a 1 -o json --timeout never"] {
+        assert_eq!(said(wrong)["class"], "usage", "{wrong}");
+    }
+    assert!(rdb(&cluster, "put test").stderr.starts_with("error: the following"), "in words where it is not");
+    for alone in ["", "ns"] {
+        let words: Vec<_> = alone.split_whitespace().map(OsStr::new).collect();
+        let helped = rdb_with(&cluster, &words, b"");
+        assert!(helped.code == 2 && helped.stderr.contains("\nCommands:\n"), "{}", helped.stderr);
+    }
+    let usage = rdb(&cluster, "put test").stderr;
+    assert!(!usage.contains("--endpoints"), "the variable is not a word of the line: {usage}");
+    let help = rdb(&cluster, "-o json --help");
+    assert!(help.code == 0 && help.stdout.contains("Usage: rdb"), "{}", help.stdout);
 }
 
 #[test]

@@ -9,12 +9,14 @@ mod fake;
 use fake::Cluster;
 use rdb_proto::internal::v1::faults_server::{Faults, FaultsServer};
 use rdb_proto::internal::v1::{CutRequest, CutResponse};
+use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 struct Output {
     code: i32,
@@ -120,6 +122,167 @@ fn stdin_is_for_lines_alone() {
     assert_eq!(shell(&cluster, &[], "ns delete test\n").code, 2, "nobody is there to confirm");
 }
 
+/// `rdb` with stdin and stderr at a terminal, and stdout in a pipe, or there as well.
+struct AtTerminal {
+    child: Child,
+    terminal: File,
+    seen: String,
+}
+
+impl AtTerminal {
+    fn new(cluster: &Cluster, args: &[&str]) -> Self {
+        Self::with(&cluster.endpoints().join(","), args, false)
+    }
+
+    fn with(endpoints: &str, args: &[&str], is_stdout: bool) -> Self {
+        use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+        let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&terminal).unwrap();
+        unlockpt(&terminal).unwrap();
+        let name = ptsname(&terminal, Vec::new()).unwrap().into_string().unwrap();
+        let end = File::options().read(true).write(true).open(name).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_rdb"))
+            .args(args)
+            .env("FLAREDB_ENDPOINTS", endpoints)
+            .env("NO_COLOR", "1")
+            .env("TERM", "xterm")
+            .env("XDG_STATE_HOME", env!("CARGO_TARGET_TMPDIR"))
+            .stdin(end.try_clone().unwrap())
+            .stdout(if is_stdout { end.try_clone().unwrap().into() } else { Stdio::piped() })
+            .stderr(end)
+            .spawn()
+            .unwrap();
+        Self { child, terminal: terminal.into(), seen: String::new() }
+    }
+
+    fn type_in(&mut self, text: &str) {
+        self.terminal.write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Reads what is on the screen until `text` is.
+    fn until(&mut self, text: &str) {
+        while !self.seen.contains(text) {
+            let mut buffer = [0; 1024];
+            let length = self.terminal.read(&mut buffer).unwrap_or_else(|_| panic!("ended: {}", self.seen));
+            self.seen += &String::from_utf8_lossy(&buffer[..length]);
+        }
+    }
+
+    /// How it ended, and what it wrote to stdout. One that waits for what never comes is killed, and has no exit code.
+    fn end(mut self) -> (Option<i32>, String) {
+        let deadline = Instant::now() + HANGS_AFTER;
+        while self.child.try_wait().unwrap().is_none() {
+            if deadline <= Instant::now() {
+                self.child.kill().unwrap();
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let output = self.child.wait_with_output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+}
+
+/// Far longer than anything here takes.
+const HANGS_AFTER: Duration = Duration::from_secs(30);
+/// Ctrl-D at the beginning of a line.
+const END: &str = "\x04";
+
+#[test]
+fn a_question_is_answered_where_stdin_is_a_terminal_and_stdout_is_none() {
+    let cluster = Cluster::start(1);
+    let mut shell = AtTerminal::new(&cluster, &["shell"]);
+    shell.type_in("put test a 1\nns delete test\n");
+    shell.until("Type test to go on: ");
+    shell.type_in(&format!("test\n{END}"));
+    assert_eq!(shell.end(), (Some(0), "ok  version 1.1.1\ndeleted  test\n".into()));
+    assert_eq!(cluster.namespace_id("test"), None);
+}
+
+#[test]
+fn the_prompt_is_left_without_a_word_while_nodes_are_asked() {
+    let mut cluster = Cluster::start(1);
+    let endpoints = cluster.endpoints().join(",");
+    cluster.kill(1);
+    // The leaders' thread asks nodes that do not answer, nearly all the time, and again before a status has failed.
+    for _ in 0..3 {
+        let mut shell = AtTerminal::with(&endpoints, &["shell"], true);
+        shell.until("leaders  no node answers");
+        shell.type_in("status\n");
+        shell.until("hint: is it running?");
+        shell.type_in(END);
+        let mut rest = Vec::new();
+        // It fails when the last end of the terminal is closed.
+        let _ = shell.terminal.read_to_end(&mut rest);
+        let rest = String::from_utf8_lossy(&rest).into_owned();
+        assert!(!rest.contains("panicked"), "{rest}");
+        assert_eq!(shell.end(), (Some(0), String::new()), "{rest}");
+    }
+}
+
+#[test]
+fn what_is_unknown_is_not_asked_about() {
+    let cluster = Cluster::start(1);
+    for unknown in ["ns delete nowhere", "del nowhere --prefix a", "del nowhere --range a b"] {
+        let args: Vec<_> = unknown.split(' ').collect();
+        let mut rdb = AtTerminal::new(&cluster, &args);
+        // Nobody waits for the answer.
+        rdb.type_in("no\n");
+        rdb.until("there is no namespace 'nowhere'");
+        assert!(!rdb.seen.contains("go on"), "{}", rdb.seen);
+        assert_eq!(rdb.end(), (Some(3), String::new()), "{unknown}");
+    }
+}
+
+#[test]
+fn a_namespace_that_came_after_the_question_is_not_deleted() {
+    let cluster = Cluster::start(1);
+    let before = cluster.namespace_id("test");
+    let mut rdb = AtTerminal::new(&cluster, &["ns", "delete", "test"]);
+    rdb.until("Type test to go on: ");
+    cluster.replace_namespace("test");
+    rdb.type_in("test\n");
+    rdb.until("error: the namespace 'test' was deleted while you were asked; nothing was deleted now");
+    assert_eq!(rdb.end(), (Some(3), String::new()));
+    assert!(cluster.namespace_id("test").is_some_and(|now| Some(now) != before), "the new one is there");
+}
+
+#[test]
+fn stdin_that_cannot_be_read_ends_it() {
+    let cluster = Cluster::start(1);
+    let folder = File::open(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_rdb"))
+        .args(["shell", "--keep-going"])
+        .env("FLAREDB_ENDPOINTS", cluster.endpoints().join(","))
+        .stdin(folder)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    // One that goes on says it again and again, and is listened to no longer.
+    child.stderr.take().unwrap().take(200).read_to_string(&mut said).unwrap();
+    let times = said.matches("error: cannot read stdin").count();
+    if times != 1 {
+        child.kill().unwrap();
+    }
+    assert_eq!((times, child.wait().unwrap().code()), (1, Some(2)), "{said}");
+}
+
+#[test]
+fn a_line_that_is_no_text_fails_and_no_other() {
+    let cluster = Cluster::start(1);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_rdb"))
+        .args(["shell", "--keep-going"])
+        .env("FLAREDB_ENDPOINTS", cluster.endpoints().join(","))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"put test a \xff\nput test b 1\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), &output.stdout[..]), (Some(2), &b"ok  version 1.1.1\n"[..]));
+}
+
 #[test]
 fn the_demos_words_need_a_demo() {
     let cluster = Cluster::start(1);
@@ -191,10 +354,14 @@ impl Demo {
         let service = FaultsServer::new(Node(node.into(), told));
         self.runtime.spawn(tonic::transport::Server::builder().add_service(service).serve(faults));
         let http = std::net::TcpListener::bind(("127.0.0.1", self.base + 200 + node)).unwrap();
+        let pid = self.folder.join(format!("node-{node}.pid"));
         std::thread::spawn(move || {
             for mut stream in http.incoming().flatten() {
                 let _ = stream.read(&mut [0; 1024]);
-                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nready\n");
+                // No node is ready while its process still becomes what it is to be: it then has no command line to be known by.
+                let status = if name_of(&pid) == "tail" { "200 OK" } else { "503 Service Unavailable" };
+                let _ =
+                    stream.write_all(format!("HTTP/1.1 {status}\r\nConnection: close\r\n\r\n").as_bytes());
             }
         });
         while std::net::TcpStream::connect(faults).is_err() {
@@ -225,6 +392,12 @@ impl Drop for Demo {
         self.shell("\\kill 1\n\\kill 2\n");
         let _ = std::fs::remove_dir_all(&self.folder);
     }
+}
+
+/// The name of the process that a file names.
+fn name_of(pid: &Path) -> String {
+    let pid = std::fs::read_to_string(pid).unwrap_or_default();
+    std::fs::read_to_string(format!("/proc/{}/comm", pid.trim())).unwrap_or_default().trim().to_owned()
 }
 
 fn state(pid: i32) -> Option<char> {

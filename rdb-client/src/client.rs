@@ -170,6 +170,20 @@ impl Client {
         });
         let described = described.await.map_err(|error| WriteError::NotDone(error.into_error()))?;
         let id = described.namespace.unwrap_or_default().id;
+        self.delete_until(deadline, name, id).await
+    }
+
+    /// The same for the namespace of this name and this id, and no other: for who has looked at it before. If it is gone, or
+    /// another one has its name by now, nothing is deleted, and the answer is that it is not found.
+    pub async fn delete_namespace_of_id(&self, name: &str, id: u32) -> Result<(), WriteError> {
+        if id == 0 {
+            let what = "0 is no namespace's id: delete_namespace deletes whichever has the name".to_owned();
+            return Err(WriteError::NotDone(Error::Options(what)));
+        }
+        self.delete_until(self.deadline(), name, id).await
+    }
+
+    async fn delete_until(&self, deadline: Instant, name: &str, id: u32) -> Result<(), WriteError> {
         let request = v1::DeleteNamespaceRequest { name: name.into(), id };
         let answer = self.call_until(deadline, Safety::NamedWrite, request, async |channel, request| {
             NamespacesClient::new(channel).delete(request).await

@@ -18,6 +18,8 @@ pub struct ClusterStatus {
     pub disk_full: bool,
     /// Free bytes on the answering node's disk; 0: it does not say.
     pub disk_available_bytes: u64,
+    /// The meta group, which holds the catalog; `None`: the answering node does not say.
+    pub catalog: Option<RegionStatus>,
     /// All nodes, by id.
     pub nodes: Vec<NodeStatus>,
     /// All namespaces, by name.
@@ -62,7 +64,7 @@ pub struct NamespaceStatus {
     pub deleting: bool,
 }
 
-/// One replicated key range of a namespace, as the answering node knows it.
+/// One replicated key range of a namespace, or the catalog's, as the answering node knows it.
 #[derive(Debug, Clone)]
 pub struct RegionStatus {
     /// Its number.
@@ -77,6 +79,8 @@ pub struct RegionStatus {
     pub applied_index: u64,
     /// The nodes that hold it.
     pub members: Vec<u64>,
+    /// Whether the answering node has no replica of it, or not yet: its indexes are then 0.
+    pub absent: bool,
 }
 
 impl From<v1::StatusResponse> for ClusterStatus {
@@ -93,6 +97,7 @@ impl From<v1::StatusResponse> for ClusterStatus {
             meta_leader: status.meta_leader,
             disk_full: status.disk_full,
             disk_available_bytes: status.disk_available_bytes,
+            catalog: status.catalog.map(RegionStatus::from),
             nodes,
             namespaces,
         }
@@ -136,6 +141,7 @@ impl From<v1::Region> for RegionStatus {
             commit_index: region.commit_index,
             applied_index: region.applied_index,
             members: region.members,
+            absent: region.absent,
         }
     }
 }

@@ -37,8 +37,7 @@ impl Nodes {
         let nodes = Self { options, known: Mutex::default() };
         for endpoint in &nodes.options.endpoints {
             let address = endpoint.trim().trim_start_matches("http://").trim_end_matches('/');
-            let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
-            if port.is_none() || nodes.endpoint(address).is_none() {
+            if nodes.endpoint(address).is_none() {
                 return Err(Error::Options(format!("'{endpoint}' is not an address like 127.0.0.1:7101")));
             }
             nodes.learn(address);
@@ -94,7 +93,10 @@ impl Nodes {
         known.leaders.get(namespace).unwrap_or(&known.order[0]).clone()
     }
 
+    /// Without a port it would be a name to look up, again and again.
     fn endpoint(&self, address: &str) -> Option<Endpoint> {
+        let (_, port) = address.rsplit_once(':')?;
+        port.parse::<u16>().ok()?;
         Some(
             Endpoint::from_shared(format!("http://{address}"))
                 .ok()?

@@ -31,8 +31,9 @@ pub(crate) struct Route {
     opening: tokio::sync::Mutex<()>,
     /// Opened by the first write, if writes are to be named.
     session: ArcSwapOption<Session>,
-    /// Held by the caller that opens a session; the others wait for it.
-    session_opening: tokio::sync::Mutex<()>,
+    /// Held by the caller that opens a session; the others wait for it. The token of a session that was asked for and of
+    /// which nothing is known yet, 0 where there is none: whoever asks next asks for the same one.
+    session_opening: tokio::sync::Mutex<u64>,
     /// The namespace is eventual: it has no sessions.
     nameless: AtomicBool,
 }
@@ -47,7 +48,7 @@ impl Route {
             pipe: ArcSwapOption::empty(),
             opening: tokio::sync::Mutex::new(()),
             session: ArcSwapOption::empty(),
-            session_opening: tokio::sync::Mutex::new(()),
+            session_opening: tokio::sync::Mutex::new(0),
             nameless: AtomicBool::new(false),
         }
     }
@@ -129,7 +130,7 @@ impl Route {
         if let Some(named) = self.name_now() {
             return Ok(Some(named));
         }
-        let Ok(_one_at_a_time) = timeout_at(deadline, self.session_opening.lock()).await else {
+        let Ok(mut token) = timeout_at(deadline, self.session_opening.lock()).await else {
             let attempted = Attempted { tries: 0, waited: started.elapsed() };
             let before = Some("it waited for a session, which another caller could not open".to_string());
             let node = self.target().to_string();
@@ -138,7 +139,12 @@ impl Route {
         if let Some(named) = self.name_now() {
             return Ok(Some(named));
         }
-        let Some(first) = self.open_session(deadline).await? else {
+        if *token == 0 {
+            *token = rand::random_range(1..=u64::MAX);
+        }
+        let opened = self.open_session(*token, deadline).await?;
+        *token = 0;
+        let Some(first) = opened else {
             self.nameless.store(true, Ordering::Relaxed);
             return Ok(None);
         };
@@ -150,9 +156,9 @@ impl Route {
         self.session.load().as_ref()?.name()
     }
 
-    async fn open_session(&self, deadline: Instant) -> Result<Option<Named>, WriteError> {
-        let request = v1::OpenSessionRequest { namespace: self.namespace.clone(), epoch: 0 };
-        // One that is opened and then not used is forgotten in time: it may be asked for at will.
+    async fn open_session(&self, token: u64, deadline: Instant) -> Result<Option<Named>, WriteError> {
+        let request = v1::OpenSessionRequest { namespace: self.namespace.clone(), epoch: 0, token };
+        // However often it is asked for, one session is opened; and one that is then not used is forgotten in time.
         let answer = unary::ask(self, Safety::Read, request, deadline, async |channel, request| {
             KvClient::new(channel).open_session(request).await
         });

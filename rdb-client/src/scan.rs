@@ -10,7 +10,7 @@ use crate::nodes::Address;
 use crate::pipe::ANSWER_BYTES_MAX;
 use crate::route::Route;
 use crate::status::{Failed, describe};
-use crate::unary::attempt_limit;
+use crate::unary::{attempt_limit, ended};
 use crate::values::{Consistency, Record, Served};
 use bytes::Bytes;
 use rdb_proto::v1;
@@ -289,13 +289,7 @@ impl Scan {
         request.set_timeout(attempt_limit(nodes, Safety::Read, deadline));
         match KvClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX).scan(request).await {
             Ok(answer) => Ok(Open { node, pages: answer.into_inner(), fresh: true }),
-            Err(status) => Err(match Failed::from_status(&node, &status) {
-                // Another node may answer while there is time.
-                Failed::Deadline { address, .. } if Instant::now() < deadline => {
-                    Failed::Lost(address, "no answer".into())
-                }
-                failed => failed,
-            }),
+            Err(status) => Err(ended(Failed::from_status(&node, &status), deadline)),
         }
     }
 }

@@ -41,7 +41,18 @@ pub(crate) async fn call(
             let leader = elsewhere.then(|| header.leader_address.as_str().into());
             Ok(Answer { result, epoch: header.epoch, served: Served::from(&header), leader })
         }
-        Err(status) => Err(Failed::from_status(&address, &status)),
+        Err(status) => Err(ended(Failed::from_status(&address, &status), deadline)),
+    }
+}
+
+/// Why a call has ended. One that the caller's time does not explain was ended by the node, or on the way to it, or has had
+/// its share of that time: the answer is lost, and there is time to ask again.
+pub(crate) fn ended(failed: Failed, deadline: Instant) -> Failed {
+    match failed {
+        Failed::Deadline { address, sent: true } if Instant::now() < deadline => {
+            Failed::Lost(address, "no answer".into())
+        }
+        failed => failed,
     }
 }
 
@@ -163,16 +174,9 @@ pub(crate) async fn ask<Q: Clone, A>(
                 request.set_timeout(attempt_limit(route.nodes(), safety, deadline));
                 match ask(channel, request).await {
                     Ok(answer) => return Ok(answer.into_inner()),
-                    Err(status) => Failed::from_status(&address, &status),
+                    Err(status) => ended(Failed::from_status(&address, &status), deadline),
                 }
             }
-        };
-        let failed = match failed {
-            // A read whose node is silent goes to another one while there is time.
-            Failed::Deadline { address, .. } if safety == Safety::Read && Instant::now() < deadline => {
-                Failed::Lost(address, "no answer".into())
-            }
-            failed => failed,
         };
         attempts.after(failed).await?;
     }

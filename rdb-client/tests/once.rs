@@ -53,6 +53,20 @@ async fn a_write_whose_answer_is_lost_is_repeated_and_applied_once() {
     }
 }
 
+/// A call that is cancelled and whose time is not over was ended by the node, or by whoever is in between: the caller has the
+/// time to hear what became of it.
+#[tokio::test]
+async fn a_call_that_the_node_has_ended_is_repeated() {
+    let cluster = Cluster::start(1);
+    let test = namespace(&cluster, Transport::Unary).await;
+    cluster.world.cancels.store(true, Ordering::Relaxed);
+    cluster.fault(1, Fault::BreakAfterApply, 3);
+    test.put("a", "1").await.unwrap();
+    assert_eq!((cluster.writes_applied(), cluster.sessions_opened()), (1, 1));
+    cluster.fault(1, Fault::BreakBeforeApply, 3);
+    assert!(test.get("a").await.unwrap().is_some());
+}
+
 #[tokio::test]
 async fn a_write_that_was_never_sent_takes_another_session() {
     for transport in TRANSPORTS {
@@ -110,6 +124,29 @@ async fn one_caller_opens_the_session_and_the_rest_wait() {
         assert_eq!(cluster.sessions_opened(), 2);
         assert_eq!(cluster.writes_applied(), 2 * CALLERS as u64);
     }
+}
+
+/// In an outage a session is asked for again and again. Were each answer that is lost a session more, clients would push out
+/// each other's, and with these what they wait for.
+#[tokio::test]
+async fn openings_whose_answers_are_lost_open_one_session() {
+    let cluster = Cluster::start(1);
+    let test = namespace(&cluster, Transport::Pipe).await;
+    cluster.lose_openings(3);
+    test.put("a", "1").await.unwrap();
+    assert_eq!(cluster.sessions_opened(), 1);
+    // It is asked for by whoever comes, where the one before had no time any more.
+    cluster.expire_sessions();
+    cluster.lose_openings(u64::MAX);
+    let error = test.clone().with_timeout(Duration::from_millis(100)).put("a", "2").await.unwrap_err();
+    assert!(matches!(error, WriteError::NotDone(_)), "{error:?}");
+    cluster.lose_openings(1);
+    test.put("a", "3").await.unwrap();
+    assert_eq!((cluster.sessions_opened(), cluster.writes_applied()), (2, 2));
+    // The next one that is needed is another one.
+    cluster.expire_sessions();
+    test.put("a", "4").await.unwrap();
+    assert_eq!(cluster.sessions_opened(), 3);
 }
 
 /// The one who opens it may have little time, or go: it must not take the others with it.
@@ -233,4 +270,15 @@ async fn the_namespace_that_is_deleted_is_the_one_that_was_there() {
     cluster.fault(1, Fault::BreakAfterApplyAnd(Meanwhile::Replacement), 1);
     client.delete_namespace("a").await.unwrap();
     assert!(before < cluster.namespace_id("a"), "the newer one is left alone");
+    // The same before the first attempt, for who has looked before.
+    let looked = client.describe_namespace("a").await.unwrap();
+    cluster.replace_namespace("a");
+    let error = client.delete_namespace_of_id("a", looked.id).await.unwrap_err();
+    let WriteError::NotDone(error) = error else { panic!("{error:?}") };
+    assert_eq!(error.code(), Some(Code::NamespaceNotFound));
+    let newer = cluster.namespace_id("a").unwrap();
+    assert!(looked.id < newer, "the newer one is left alone");
+    assert!(client.delete_namespace_of_id("a", 0).await.is_err(), "0 would be any");
+    client.delete_namespace_of_id("a", newer).await.unwrap();
+    assert_eq!(cluster.namespace_id("a"), None);
 }

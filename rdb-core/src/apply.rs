@@ -69,6 +69,11 @@ pub enum Answer {
     EraMismatch,
     /// Not applied: the region was closed before, since its namespace is being deleted.
     Closed,
+    /// A session that an earlier opening with the same token has opened.
+    OpenedBefore {
+        /// What its client is to call itself.
+        client: u64,
+    },
     /// Not applied now: nothing is known of this request's session. It may have been applied by an earlier attempt.
     SessionExpired,
 }
@@ -316,11 +321,14 @@ impl Machine {
     ) -> Result<Answer, Error<V::Error>> {
         let Some(request) = command.request else { return self.execute(stamp, &command.operation, batch) };
         if command.operation == Operation::OpenSession {
-            if let Some(forgotten) = self.sessions.open(request.client, index) {
-                batch.sessions.insert(forgotten);
-            }
-            batch.sessions.insert(request.client);
-            return Ok(Answer::Done(self.next_version(stamp)));
+            let opened = self.sessions.open(request.client, request.sequence, index);
+            batch.sessions.extend(opened.forgotten);
+            batch.sessions.insert(opened.client);
+            let version = self.next_version(stamp);
+            return Ok(match opened.client {
+                client if client == request.client => Answer::Done(version),
+                client => Answer::OpenedBefore { client },
+            });
         }
         match self.sessions.judge(request, index) {
             Verdict::Expired => Ok(Answer::SessionExpired),
@@ -347,10 +355,14 @@ impl Machine {
                     Answer::Transaction(outcome) => Some(sessions::Answer::of_transaction(outcome)),
                     // Recorded, so that "not applied" stays true: a late copy may find less.
                     Answer::FoundTooMuch => Some(sessions::Answer::FoundTooMuch),
-                    Answer::Crowded | Answer::EraMismatch | Answer::Closed | Answer::SessionExpired => None,
+                    Answer::Crowded
+                    | Answer::EraMismatch
+                    | Answer::Closed
+                    | Answer::OpenedBefore { .. }
+                    | Answer::SessionExpired => None,
                 };
                 if let Some(record) = record {
-                    self.sessions.record(request, record);
+                    batch.sessions.extend(self.sessions.record(request, record));
                 }
                 batch.sessions.insert(request.client);
                 Ok(answer)
@@ -533,6 +545,37 @@ mod tests {
         let Applied { changes, answers: again } = machine.apply(&[entry(2, 20, &[swap])], &memory).unwrap();
         assert_eq!(first[0][1], again[0][0]);
         assert!(changes.records.is_empty(), "nothing is written twice");
+    }
+
+    /// Clients that let thousands of failed comparisons wait take answers from each other. All that changes so is in the batch:
+    /// what a start finds is what the machine had.
+    #[test]
+    fn sessions_that_make_room_for_others_are_written_too() {
+        let request = |client, sequence| Some(RequestId { client, sequence, lowest: 1 });
+        let (mut machine, memory, mut stored) = (machine(), Memory::default(), BTreeMap::new());
+        for client in 1..=48u64 {
+            let open = Command { request: request(client, 0), operation: Operation::OpenSession };
+            let fails = |sequence| Command {
+                request: request(client, sequence),
+                operation: cas(b"k", Expect::Present, b"1"),
+            };
+            let commands: Vec<_> = std::iter::once(open).chain((1..=4096).map(fails)).collect();
+            let applied = machine.apply(&[entry(client, client, &commands)], &memory).unwrap();
+            stored.extend(applied.changes.sessions);
+        }
+        let mut sessions = Sessions::default();
+        for (client, session) in &stored {
+            sessions.load(*client, session.as_deref().unwrap()).unwrap();
+        }
+        // Not `assert_eq`, which would show megabytes.
+        assert!(machine == Machine::new(RegionId(16), *machine.state(), sessions), "not all was written");
+        // The first client's oldest answer made room: a repetition is not executed, though it would succeed now.
+        let commands = [
+            plain(put(b"k", b"0")),
+            Command { request: request(1, 1), operation: cas(b"k", Expect::Present, b"1") },
+        ];
+        let applied = machine.apply(&[entry(49, 49, &commands)], &memory).unwrap();
+        assert_eq!(applied.answers[0][1], Answer::SessionExpired);
     }
 
     #[test]

@@ -10,7 +10,7 @@
 //!                 2 delete  key
 //!                 3 compare-and-swap  key, expectation, byte 0 delete | 1 put value
 //!                 4 batch   varint count, then puts and deletes
-//!                 5 open the session of the request id
+//!                 5 open the session of the request id, whose sequence is the opening's token; 0: it has none
 //!                 6 transaction   see crate::transaction
 //!                 7 delete range  from, to: keys from the one up to and without the other; `to` empty: to the end
 //! expectation  byte: 0 absent | 1 value | 2 version (varint era, 8 bytes hlc, varint node) | 3 present
@@ -81,7 +81,8 @@ pub enum Operation<'a> {
     },
     /// Writes all of these, in order, under one version.
     Batch(Vec<Write<'a>>),
-    /// Opens the session that the request id names.
+    /// Opens the session that the request id names. Its sequence is a token by which the opening is known when it comes
+    /// again; 0: it has none.
     OpenSession,
     /// Looks at some keys, and does one list of things or another.
     Transaction(Transaction<'a>),
@@ -124,6 +125,8 @@ pub struct Encoded {
     pub count: usize,
     /// Whether one of them stores something. The others only remove, and are let through where a disk is nearly full.
     pub stores: bool,
+    /// Whether one of them looks before it writes, or must not be done twice: what only one order of all writes can give.
+    pub strong_only: bool,
 }
 
 impl Encoded {
@@ -132,12 +135,14 @@ impl Encoded {
         self.bytes.extend_from_slice(&other.bytes);
         self.count += other.count;
         self.stores |= other.stores;
+        self.strong_only |= other.strong_only;
     }
 
     /// Appends `command`.
     pub fn push(&mut self, command: &Command<'_>) {
         self.count += 1;
         self.stores |= command.operation.stores();
+        self.strong_only |= !matches!(command.operation, Operation::Write(_) | Operation::Batch(_));
         let out = &mut self.bytes;
         match command.request {
             None => out.push(0),

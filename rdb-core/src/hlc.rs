@@ -19,7 +19,17 @@ impl Clock {
 
     /// A reading above all earlier ones, at `now_ms` of Unix time or later.
     pub fn stamp(&mut self, now_ms: u64) -> Hlc {
-        self.highest = Hlc::from_millis(now_ms).max(self.highest.next());
+        self.highest = self.next(now_ms);
+        self.highest
+    }
+
+    /// What [`Self::stamp`] would give out.
+    pub fn next(&self, now_ms: u64) -> Hlc {
+        Hlc::from_millis(now_ms).max(self.highest.next())
+    }
+
+    /// The highest reading given out or seen.
+    pub fn highest(&self) -> Hlc {
         self.highest
     }
 

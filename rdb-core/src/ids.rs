@@ -43,6 +43,10 @@ id!(
     Epoch(u64)
 );
 id!(
+    /// Grows at every start of a node, synced before that start's first write: what a node numbers, it numbers once.
+    Incarnation(u64)
+);
+id!(
     /// Grows only when a switch of mode completes; first component of every version. The first era is 1.
     Era(u32)
 );

@@ -11,6 +11,7 @@
 pub mod apply;
 pub mod codec;
 pub mod command;
+pub mod eventual;
 pub mod hlc;
 pub mod ids;
 pub mod raft;
@@ -18,5 +19,6 @@ pub mod range;
 pub mod record;
 pub mod scan;
 pub mod sessions;
+pub mod switch;
 pub mod transaction;
 pub mod version;

@@ -149,8 +149,58 @@ impl Outcome {
     }
 
     /// What the results take when they are kept.
-    pub(crate) fn results_bytes(&self) -> usize {
+    fn results_bytes(&self) -> usize {
         self.results.iter().flatten().map(OperationResult::kept_bytes).sum()
+    }
+
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, Corrupt> {
+        let flags = reader.u8()?;
+        if flags & !(HELD | HAS_VERSION | HAS_RESULTS) != 0 {
+            return Err(reader.corrupt("a transaction's outcome has unknown flags"));
+        }
+        let version = if flags & HAS_VERSION == 0 { None } else { Some(read_version(reader)?) };
+        let results = if flags & HAS_RESULTS == 0 { None } else { Some(read_results(reader)?) };
+        Ok(Self { held: flags & HELD != 0, version, results })
+    }
+}
+
+/// An [`Outcome`] as a session keeps it: with encoded results, since a hundred of a byte each would take kilobytes otherwise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct KeptOutcome {
+    held: bool,
+    version: Option<Version>,
+    results: Option<Box<[u8]>>,
+    results_bytes: usize,
+}
+
+impl KeptOutcome {
+    /// Without the results, where these take more than `bytes_max`.
+    pub(crate) fn new(outcome: &Outcome, bytes_max: usize) -> Self {
+        let Outcome { held, version, results } = outcome.within(bytes_max);
+        let results_bytes = results.iter().flatten().map(OperationResult::kept_bytes).sum();
+        let results = results.map(|results| {
+            let mut encoded = Vec::new();
+            put_varint(&mut encoded, results.len() as u64);
+            results.iter().for_each(|result| result.put(&mut encoded));
+            encoded.into_boxed_slice()
+        });
+        Self { held, version, results, results_bytes }
+    }
+
+    /// What the results take of a session's room for results.
+    pub(crate) fn results_bytes(&self) -> usize {
+        self.results_bytes
+    }
+
+    /// What the results take encoded.
+    pub(crate) fn encoded_bytes(&self) -> usize {
+        self.results.as_ref().map_or(0, |results| results.len())
+    }
+
+    pub(crate) fn outcome(&self) -> Outcome {
+        // They were encoded above. Should they not be readable, to say that they are forgotten is true.
+        let read = |results: &[u8]| read_results(&mut Reader::new("a transaction's results", results)).ok();
+        Outcome { held: self.held, version: self.version, results: self.results.as_deref().and_then(read) }
     }
 
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
@@ -164,19 +214,8 @@ impl Outcome {
             put_version(out, version);
         }
         if let Some(results) = &self.results {
-            put_varint(out, results.len() as u64);
-            results.iter().for_each(|result| result.put(out));
+            out.extend_from_slice(results);
         }
-    }
-
-    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, Corrupt> {
-        let flags = reader.u8()?;
-        if flags & !(HELD | HAS_VERSION | HAS_RESULTS) != 0 {
-            return Err(reader.corrupt("a transaction's outcome has unknown flags"));
-        }
-        let version = if flags & HAS_VERSION == 0 { None } else { Some(read_version(reader)?) };
-        let results = if flags & HAS_RESULTS == 0 { None } else { Some(read_results(reader)?) };
-        Ok(Self { held: flags & HELD != 0, version, results })
     }
 }
 

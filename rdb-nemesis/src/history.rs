@@ -46,6 +46,30 @@ impl From<rdb_proto::v1::Version> for Stamp {
     }
 }
 
+/// By which request a call was made. One request may be many calls, one for each key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// A read of a key.
+    Get,
+    /// A read of some keys at one moment.
+    BatchGet,
+    /// A read of all keys of a range, page by page, at one moment.
+    Scan,
+    /// A write of a key.
+    Put,
+    /// A removal of a key.
+    Delete,
+    /// A removal of all keys of a range.
+    DeleteRange,
+    /// A write of a key that wants to find something first.
+    CompareAndSwap,
+    /// Writes of some keys at one moment.
+    BatchWrite,
+    /// Compares, and what follows from them.
+    Transaction,
+}
+
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "f", content = "arg", rename_all = "snake_case")]
@@ -111,6 +135,11 @@ pub enum Outcome {
         /// Why.
         why: String,
     },
+    /// Not applied now, but nobody knows whether an earlier copy of it was: the record of its session is gone.
+    Expired {
+        /// In whose words.
+        why: String,
+    },
     /// Nobody knows.
     Unknown {
         /// Why.
@@ -136,6 +165,9 @@ pub struct Entry {
     pub workload: String,
     /// The key.
     pub key: String,
+    /// By which request; none in histories that do not tell it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<Request>,
     /// What was asked for.
     #[serde(flatten)]
     pub call: Call,
@@ -165,6 +197,18 @@ impl Entry {
     #[must_use]
     pub fn is_acknowledged_write(&self) -> bool {
         matches!(self.outcome, Outcome::Done { .. })
+    }
+
+    /// Whether it was answered, if only by saying that its comparison failed.
+    #[must_use]
+    pub fn is_answered(&self) -> bool {
+        matches!(self.outcome, Outcome::Found { .. } | Outcome::Done { .. } | Outcome::Mismatch { .. })
+    }
+
+    /// Whether it did what it was there for: a write that was applied, or a read that was answered.
+    #[must_use]
+    pub fn has_succeeded(&self) -> bool {
+        matches!(self.outcome, Outcome::Found { .. } | Outcome::Done { .. })
     }
 
     /// Whether nobody knows what became of it.
@@ -204,6 +248,8 @@ pub struct History {
     clients: AtomicU64,
     /// Acknowledged writes and answered reads.
     answered: AtomicU64,
+    /// When each workload last made each request that succeeded.
+    succeeded: Mutex<BTreeMap<(String, Request), u64>>,
 }
 
 impl History {
@@ -216,6 +262,7 @@ impl History {
             lines: Mutex::default(),
             clients: AtomicU64::new(1),
             answered: AtomicU64::new(0),
+            succeeded: Mutex::default(),
         }
     }
 
@@ -232,8 +279,13 @@ impl History {
 
     /// Adds an operation that has ended, well or not.
     pub fn record(&self, entry: Entry) {
-        if matches!(entry.outcome, Outcome::Found { .. } | Outcome::Done { .. } | Outcome::Mismatch { .. }) {
+        if entry.is_answered() {
             self.answered.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(request) = entry.request.filter(|_| entry.has_succeeded()) {
+            let mut succeeded = self.succeeded.lock();
+            let at_ns = succeeded.entry((entry.workload.clone(), request)).or_default();
+            *at_ns = entry.call_ns.max(*at_ns);
         }
         self.lines.lock().push(Line::Entry(Box::new(entry)));
     }
@@ -247,6 +299,12 @@ impl History {
     /// How many operations were answered so far.
     pub(crate) fn answered(&self) -> u64 {
         self.answered.load(Ordering::Relaxed)
+    }
+
+    /// Whether a workload has made such a request since then, and it has succeeded.
+    pub(crate) fn has_succeeded_since(&self, at_ns: u64, workload: &str, request: Request) -> bool {
+        let last = self.succeeded.lock().get(&(workload.to_owned(), request)).copied();
+        last.is_some_and(|last| at_ns <= last)
     }
 
     /// All operations so far.

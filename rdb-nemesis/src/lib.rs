@@ -4,6 +4,8 @@
 //! workloads' clients work and be recorded, strikes, heals, reads everything at every node, and judges: the checks look at
 //! the history, and a run in which nothing happened fails like one that lost data.
 //!
+//! [`idle`] is no such run: it measures what many idle namespaces cost.
+//!
 //! Three tables are there to be added to, one file each and one line in its table: `faults`, `workloads` and `checks`.
 //!
 //! Unlike a simulated world, a run is not the same twice: the seed repeats what is done, not when the machine does it.
@@ -12,9 +14,11 @@
 
 mod checks;
 mod cluster;
+mod demand;
 mod dice;
 mod faults;
 mod history;
+mod idle;
 mod lab;
 mod plan;
 mod probe;
@@ -25,7 +29,8 @@ mod workloads;
 
 pub use checks::{CHECKS, Check, Finding};
 pub use faults::{FAULTS, Fault};
-pub use history::{Entry, History, Line};
+pub use history::{Entry, History, Line, Request};
+pub use idle::{Idle, NodeCost, idle};
 pub use plan::{Plan, Wanted};
 pub use report::Report;
 pub use run::{Place, run};

@@ -3,7 +3,7 @@
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Parser, Subcommand};
-use rdb_nemesis::{CHECKS, FAULTS, History, Place, Plan, Report, WORKLOADS, Wanted, judge, run};
+use rdb_nemesis::{CHECKS, FAULTS, History, Place, Plan, Report, WORKLOADS, Wanted, idle, judge, run};
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -30,6 +30,36 @@ enum Command {
     },
     /// Name the faults, workloads and checks
     List,
+    /// Measure what idle namespaces cost three nodes, and how soon they serve writes after a node's death; prints JSON
+    Idle(IdleArgs),
+}
+
+#[derive(Args)]
+struct IdleArgs {
+    /// How many namespaces
+    #[arg(long, default_value_t = 1000)]
+    namespaces: usize,
+    /// How long to watch the nodes while nobody asks anything
+    #[arg(long, default_value_t = 30)]
+    seconds: u64,
+    #[command(flatten)]
+    place: PlaceArgs,
+}
+
+#[derive(Args)]
+struct PlaceArgs {
+    /// Where logs, history and data of what failed are left (default: a folder in the temporary one)
+    #[arg(long)]
+    keep: Option<PathBuf>,
+    /// The server to run (default: rdb-server in FLAREDB_BIN_DIR, or beside this program)
+    #[arg(long)]
+    server: Option<PathBuf>,
+}
+
+impl PlaceArgs {
+    fn place(self) -> Result<Place> {
+        Ok(Place { server: server(self.server)?, folder: self.keep.unwrap_or_else(default_folder) })
+    }
 }
 
 #[derive(Args)]
@@ -58,18 +88,15 @@ struct RunArgs {
     /// Write the reports there, one JSON object a line
     #[arg(long)]
     json: Option<PathBuf>,
-    /// Where runs that failed leave logs, history and data (default: a folder in the temporary one)
-    #[arg(long)]
-    keep: Option<PathBuf>,
-    /// The server to run (default: rdb-server in FLAREDB_BIN_DIR, or beside this program)
-    #[arg(long)]
-    server: Option<PathBuf>,
+    #[command(flatten)]
+    place: PlaceArgs,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let ended = match Cli::parse().command {
-        Command::Run(args) => run_until_interrupted(args).await,
+        Command::Run(args) => until_interrupted(run_all(args)).await,
+        Command::Idle(args) => until_interrupted(measure_idle(args)).await,
         Command::Check { history } => check(&history),
         Command::List => {
             list();
@@ -87,11 +114,11 @@ async fn main() -> ExitCode {
 }
 
 /// Ends early, with all nodes, when somebody presses Ctrl-C.
-async fn run_until_interrupted(args: RunArgs) -> Result<bool> {
+async fn until_interrupted(work: impl Future<Output = Result<bool>>) -> Result<bool> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminated = signal(SignalKind::terminate())?;
     tokio::select! {
-        ended = run_all(args) => ended,
+        ended = work => ended,
         _ = tokio::signal::ctrl_c() => bail!("interrupted"),
         _ = terminated.recv() => bail!("terminated"),
     }
@@ -101,7 +128,7 @@ async fn run_all(args: RunArgs) -> Result<bool> {
     if ![3, 5].contains(&args.nodes) {
         bail!("--nodes is 3 or 5, not {}", args.nodes);
     }
-    let place = Place { server: server(args.server)?, folder: args.keep.unwrap_or_else(default_folder) };
+    let place = args.place.place()?;
     let wanted = Wanted {
         faults: args.fault,
         workloads: workloads(args.workload, args.tries)?,
@@ -129,6 +156,19 @@ async fn run_all(args: RunArgs) -> Result<bool> {
     // Only if nothing is kept there.
     let _ = std::fs::remove_dir(&place.folder);
     Ok(sum_up(&reports))
+}
+
+/// The figures are for whoever asks to judge.
+async fn measure_idle(args: IdleArgs) -> Result<bool> {
+    if args.namespaces == 0 || args.seconds == 0 {
+        bail!("--namespaces and --seconds are at least 1");
+    }
+    let place = args.place.place()?;
+    let measured = idle(&place, args.namespaces, args.seconds).await?;
+    // Only if nothing is kept there.
+    let _ = std::fs::remove_dir(&place.folder);
+    println!("{}", serde_json::to_string_pretty(&measured)?);
+    Ok(true)
 }
 
 /// Tries are made by one workload, so whoever wants them wants that one.

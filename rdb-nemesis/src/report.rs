@@ -82,7 +82,7 @@ impl Report {
     pub(crate) fn count(&mut self, history: &[Entry]) {
         for entry in history {
             match entry.outcome {
-                Outcome::NotDone { .. } => self.not_done += 1,
+                Outcome::NotDone { .. } | Outcome::Expired { .. } => self.not_done += 1,
                 Outcome::Unknown { .. } => self.unknown += 1,
                 Outcome::Found { .. } | Outcome::Done { .. } | Outcome::Mismatch { .. } => self.answered += 1,
             }

@@ -2,6 +2,7 @@
 
 use crate::checks::FINAL;
 use crate::cluster::{Cluster, NAMESPACE, PATIENCE, Settings};
+use crate::demand::Demand;
 use crate::dice::Dice;
 use crate::history::History;
 use crate::lab::{Evidence, Lab};
@@ -9,7 +10,7 @@ use crate::plan::Plan;
 use crate::probe;
 use crate::report::{FaultReport, Report};
 use crate::verdict::{self, OPERATIONS_BEFORE_MIN};
-use crate::workloads::{Caller, Scene, Where};
+use crate::workloads::{Caller, Extent, Scene, Where};
 use anyhow::{Context as _, Result, bail};
 use rdb_client::{Client, Consistency, Mode, Options};
 use std::path::{Path, PathBuf};
@@ -25,6 +26,8 @@ const STREAM: u64 = 2;
 const QUIET: Duration = Duration::from_secs(2);
 /// Keys of one read.
 const KEYS_PER_READ: usize = 200;
+/// How long a fault that leaves a majority waits for clients to be answered: twice the longest that writes may take.
+const ANSWERS_LIMIT: Duration = Duration::from_secs(10);
 /// How long workloads may take to resolve what they have in doubt.
 const RESOLVE_LIMIT: Duration = Duration::from_secs(120);
 /// How long the tries that were asked for may take.
@@ -78,6 +81,10 @@ fn judge(plan: &Plan, history: &History, faults: &[Evidence], report: &mut Repor
     let entries = history.entries();
     report.count(&entries);
     report.problems.extend(verdict::vacuous(&entries, faults));
+    report.problems.extend(Demand::of(&plan.workloads).vacuous(&entries, faults));
+    if plan.lease {
+        report.problems.extend(verdict::reads_by_lease(&entries));
+    }
     for fault in faults {
         let resumed = verdict::resumed_after(&entries, fault);
         report
@@ -117,9 +124,12 @@ async fn act(
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let settings = Settings { size: plan.wanted.nodes, options: plan.configuration(), disks: plan.disks() };
     let cluster = Cluster::start(&place.server, folder, &settings).await?;
-    let client = connect(&cluster).await?;
+    let options = Options { request_timeout: PATIENCE / 2, ..Options::default() };
+    let client = connect(&cluster, options).await?;
     client.create_namespace(NAMESPACE, Mode::Strong).await.context("the namespace cannot be created")?;
-    let mut lab = Lab { cluster, client, history: history.clone() };
+    let demand = Demand::of(&plan.workloads);
+    let answers_limit = if plan.wanted.bars { ANSWERS_LIMIT } else { PATIENCE };
+    let mut lab = Lab { cluster, client, history: history.clone(), demand, answers_limit };
     lab.leader().await?;
     let scene = Arc::new(Scene {
         history: history.clone(),
@@ -138,20 +148,21 @@ async fn act(
     probe::start(&scene, &mut clients);
     let struck = strike(plan, &mut lab, &scene, faults).await;
     scene.stop.store(true, Ordering::Relaxed);
-    struck?;
+    if let Err(error) = struck {
+        return Err(match first_failure(&mut clients) {
+            Some(failure) => failure.context(format!("{error:#}")),
+            None => error,
+        });
+    }
     finish(clients).await?;
     read_everything(&lab, &scene).await?;
     lab.cluster.is_sound()
 }
 
-async fn connect(cluster: &Cluster) -> Result<Client> {
+/// A client of all nodes.
+pub(crate) async fn connect(cluster: &Cluster, options: Options) -> Result<Client> {
     let endpoints = cluster.addresses().into_values().collect();
-    let options = Options {
-        endpoints,
-        connect_patience: PATIENCE,
-        request_timeout: PATIENCE / 2,
-        ..Options::default()
-    };
+    let options = Options { endpoints, connect_patience: PATIENCE, ..options };
     Client::connect(options).await.context("no node answers")
 }
 
@@ -162,6 +173,7 @@ async fn strike(plan: &Plan, lab: &mut Lab, scene: &Scene, faults: &mut Vec<Evid
     while scene.history.answered() < OPERATIONS_BEFORE_MIN && began.elapsed() < PATIENCE {
         sleep(QUIET / 20).await;
     }
+    clients_succeed(lab, 0).await.context("before the first fault")?;
     let mut dice = Dice::new(plan.seed, STREAM);
     for fault in plan.faults.iter().cycle() {
         let evidence =
@@ -169,7 +181,7 @@ async fn strike(plan: &Plan, lab: &mut Lab, scene: &Scene, faults: &mut Vec<Evid
         let healed_ns = evidence.ended_ns;
         faults.push(evidence);
         lab.cluster.is_sound()?;
-        writes_resume(scene, healed_ns).await?;
+        clients_succeed(lab, healed_ns).await.with_context(|| format!("after {}", fault.name))?;
         sleep(dice.millis(500..2_500)).await;
         let time_is_over = plan.wanted.seconds <= began.elapsed().as_secs();
         if time_is_over && plan.faults.len() <= faults.len() && tries_are_made(scene) {
@@ -192,17 +204,22 @@ fn tries_are_made(scene: &Scene) -> bool {
     scene.tries <= scene.tried.load(Ordering::Relaxed)
 }
 
-/// Waits until more is answered than before.
-async fn writes_resume(scene: &Scene, healed_ns: u64) -> Result<()> {
-    let (before, deadline) = (scene.history.answered(), Instant::now() + PATIENCE);
-    while scene.history.answered() < before + 20 {
+/// Waits until all that clients do has succeeded since then.
+async fn clients_succeed(lab: &Lab, since_ns: u64) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    while let Some(missing) = lab.demand.missing_since(&lab.history, since_ns) {
         if deadline < Instant::now() {
-            let since = Duration::from_nanos(scene.history.now_ns() - healed_ns);
-            bail!("{:.0} s after everything was healed clients are still not answered", since.as_secs_f64());
+            bail!("vacuous: for {} s none of these succeeded: {missing}", PATIENCE.as_secs());
         }
         sleep(QUIET / 100).await;
     }
     Ok(())
+}
+
+/// Why a client has ended early, if one has: what went wrong may follow from it.
+fn first_failure(clients: &mut JoinSet<Result<()>>) -> Option<anyhow::Error> {
+    std::iter::from_fn(|| clients.try_join_next())
+        .find_map(|ended| ended.map_err(anyhow::Error::from).and_then(|ended| ended).err())
 }
 
 /// Lets clients resolve what they have in doubt.
@@ -219,18 +236,19 @@ async fn finish(mut clients: JoinSet<Result<()>>) -> Result<()> {
     }
 }
 
-/// Reads every key at every node: by a linearizable read, and as the node has it.
+/// Reads every key at every node, by its name and by a scan: by a linearizable read, and as the node has it.
 async fn read_everything(lab: &Lab, scene: &Arc<Scene>) -> Result<()> {
     lab.cluster.catch_up().await?;
     let mut reader = Caller::connect(scene, FINAL).await?;
     let keys = scene.history.keys();
     for consistency in [Consistency::Linearizable, Consistency::Stale { max_age: None }] {
         for node in reader.nodes() {
-            for keys in keys.values() {
+            for (workload, keys) in &keys {
                 let keys: Vec<String> = keys.iter().cloned().collect();
                 for keys in keys.chunks(KEYS_PER_READ) {
                     read(&mut reader, keys, node, consistency).await?;
                 }
+                scan(&mut reader, &Extent::prefix(format!("{workload}/"), keys), node, consistency).await?;
             }
         }
     }
@@ -242,6 +260,17 @@ async fn read(reader: &mut Caller, keys: &[String], node: u64, consistency: Cons
     while reader.batch_get(keys, Where::Node(node), consistency).await.is_none() {
         if deadline < Instant::now() {
             bail!("node {node} does not answer reads though all is healed");
+        }
+        sleep(QUIET / 20).await;
+    }
+    Ok(())
+}
+
+async fn scan(reader: &mut Caller, extent: &Extent, node: u64, consistency: Consistency) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE / 2;
+    while !reader.scan(extent, Where::Node(node), consistency).await? {
+        if deadline < Instant::now() {
+            bail!("node {node} does not answer scans though all is healed");
         }
         sleep(QUIET / 20).await;
     }

@@ -32,7 +32,7 @@ pub fn judge(history: &[Entry]) -> (Vec<String>, Vec<String>) {
 /// After which time a write was acknowledged that was made after a fault; `None` for faults that are not judged by it.
 pub(crate) fn resumed_after(history: &[Entry], evidence: &Evidence) -> Option<Result<Duration, String>> {
     let from = match evidence.bar {
-        Bar::None => return None,
+        Bar::None | Bar::LeaderStays => return None,
         Bar::LeaderLost | Bar::HandedOver => evidence.began_ns,
         Bar::AllLost => evidence.ended_ns,
     };
@@ -44,12 +44,15 @@ pub(crate) fn resumed_after(history: &[Entry], evidence: &Evidence) -> Option<Re
     })
 }
 
-/// Whether a fault took too long to be overcome.
+/// Whether a fault took too long to be overcome, or was not overcome but healed.
 pub(crate) fn over_the_bar(evidence: &Evidence, after: Duration) -> Option<String> {
     let most = if evidence.bar == Bar::AllLost { ALL_LOST_MAX } else { LEADER_LOST_MAX };
-    (most < after).then(|| {
+    let lasted = Duration::from_nanos(evidence.healing_ns - evidence.began_ns);
+    let healed = evidence.bar.leaves_a_majority() && lasted < after;
+    (most < after || healed).then(|| {
+        let healed = if healed { ", when it had been healed" } else { "" };
         format!(
-            "availability: writes resumed {:.1} s after {}, and must within {} s",
+            "availability: writes resumed {:.1} s after {}{healed}, and must within {} s, while it lasts",
             after.as_secs_f64(),
             evidence.what,
             most.as_secs()
@@ -64,7 +67,7 @@ pub(crate) fn vacuous(history: &[Entry], faults: &[Evidence]) -> Vec<String> {
         return vec!["vacuous: there was no fault".to_owned()];
     };
     let work = || history.iter().filter(|entry| entry.workload != FINAL && entry.workload != probe::NAME);
-    let before = work().filter(|entry| is_answered(entry) && entry.call_ns < first.began_ns).count() as u64;
+    let before = work().filter(|entry| entry.is_answered() && entry.call_ns < first.began_ns).count() as u64;
     if before < OPERATIONS_BEFORE_MIN {
         missing
             .push(format!("vacuous: {before} operations before the first fault, of {OPERATIONS_BEFORE_MIN}"));
@@ -77,8 +80,8 @@ pub(crate) fn vacuous(history: &[Entry], faults: &[Evidence]) -> Vec<String> {
             fault.began_ns <= entry.return_ns.unwrap_or(entry.call_ns)
                 && entry.call_ns <= fault.ended_ns + AFTERMATH_NS
         };
-        if fault.disturbs && !fault.leader_changed && !work().filter(during).any(|entry| !is_answered(entry))
-        {
+        let disturbed = || work().filter(during).any(|entry| !entry.is_answered());
+        if fault.bar.disturbs() && !fault.leader_changed && !disturbed() {
             missing.push(format!("vacuous: {} disturbed nobody, and the leader is the same", fault.what));
         }
     }
@@ -101,8 +104,12 @@ fn reads_everywhere(history: &[Entry]) -> Option<String> {
         .then(|| format!("vacuous: reads of the register were answered by these nodes alone: {nodes:?}"))
 }
 
-fn is_answered(entry: &Entry) -> bool {
-    matches!(entry.outcome, Outcome::Found { .. } | Outcome::Done { .. } | Outcome::Mismatch { .. })
+/// Where leaders serve reads by lease, some of the register's were served so.
+pub(crate) fn reads_by_lease(history: &[Entry]) -> Option<String> {
+    let register = || history.iter().filter(|entry| entry.workload == "register" && entry.call == Call::Get);
+    let by_lease = |entry: &Entry| entry.served.as_deref() == Some("lease");
+    (register().next().is_some() && !register().any(by_lease))
+        .then(|| "vacuous: no read of the register was served by a lease".to_owned())
 }
 
 #[cfg(test)]
@@ -116,6 +123,7 @@ mod tests {
             client: call_ns,
             workload: workload.to_owned(),
             key: "key".to_owned(),
+            request: None,
             call: Call::Put(call_ns.to_string()),
             call_ns,
             return_ns: Some(call_ns + 5),
@@ -139,9 +147,9 @@ mod tests {
         Evidence {
             what: "a fault".to_owned(),
             began_ns: 1_000_000,
+            healing_ns: 1_900_000,
             ended_ns: 2_000_000,
             seen: Ok(String::new()),
-            disturbs: true,
             leader_changed: false,
             bar: Bar::LeaderLost,
         }
@@ -163,10 +171,10 @@ mod tests {
         fails(&busy(), &[], "no fault");
         fails(&busy()[1..], &[fault()], "before the first fault");
         fails(&busy(), &[Evidence { seen: Err("idle".to_owned()), ..fault() }], "not seen");
-        let undisturbed: Vec<Entry> = busy().into_iter().filter(is_answered).collect();
+        let undisturbed: Vec<Entry> = busy().into_iter().filter(Entry::is_answered).collect();
         fails(&undisturbed, &[fault()], "disturbed nobody");
         assert!(vacuous(&undisturbed, &[Evidence { leader_changed: true, ..fault() }]).is_empty());
-        assert!(vacuous(&undisturbed, &[Evidence { disturbs: false, ..fault() }]).is_empty());
+        assert!(vacuous(&undisturbed, &[Evidence { bar: Bar::LeaderStays, ..fault() }]).is_empty());
         let last = busy().len() - 1;
         fails(&busy()[..last], &[fault()], "after the last fault");
     }
@@ -181,6 +189,9 @@ mod tests {
         assert!(reads_everywhere(&[]).is_none());
         assert!(reads_everywhere(&[read(1), read(1)]).is_some());
         assert!(reads_everywhere(&[read(1), read(2)]).is_none());
+        assert!(reads_by_lease(&[]).is_none());
+        assert!(reads_by_lease(&[read(1)]).is_some());
+        assert!(reads_by_lease(&[read(1), Entry { served: Some("lease".to_owned()), ..read(2) }]).is_none());
     }
 
     #[test]
@@ -192,7 +203,17 @@ mod tests {
         assert_eq!(resumed(&Evidence { bar: Bar::None, ..fault() }), None);
         let never = Evidence { began_ns: 9_000_000, ..fault() };
         assert!(resumed_after(&busy(), &never).is_some_and(|resumed| resumed.is_err()));
-        assert!(over_the_bar(&fault(), Duration::from_millis(5_001)).is_some());
-        assert!(over_the_bar(&fault(), Duration::from_millis(4_999)).is_none());
+        let long = Evidence { healing_ns: u64::MAX, ended_ns: u64::MAX, ..fault() };
+        assert!(over_the_bar(&long, Duration::from_millis(5_001)).is_some());
+        assert!(over_the_bar(&long, Duration::from_millis(4_999)).is_none());
+    }
+
+    #[test]
+    fn what_the_healing_brought_back_has_not_resumed() {
+        let lasted = Duration::from_nanos(fault().healing_ns - fault().began_ns);
+        let later = lasted + Duration::from_nanos(1);
+        assert!(over_the_bar(&fault(), lasted).is_none());
+        assert!(over_the_bar(&fault(), later).is_some_and(|why| why.contains("healed")));
+        assert!(over_the_bar(&Evidence { bar: Bar::AllLost, ..fault() }, later).is_none());
     }
 }

@@ -304,12 +304,13 @@ impl Node {
         self.shared.eventual.post(eventual::Event::Stop);
         self.applier.post(Task::Stop);
         self.peers.shutdown_timeout(Duration::from_millis(500));
-        if let Some(Err(error)) = self.log.take().map(LogWriter::shutdown) {
-            tracing::error!(%error, "the log was not closed well");
-        }
         for thread in self.threads {
             // A thread that panicked has said so; with panics that abort it never gets here.
             let _ = thread.join();
+        }
+        // Behind all threads: the last thing that one of them does may be to have a region's log removed.
+        if let Some(Err(error)) = self.log.take().map(LogWriter::shutdown) {
+            tracing::error!(%error, "the log was not closed well");
         }
         if let Err(error) = self.shared.data.flush() {
             tracing::error!(%error, "the data was not flushed; the next start replays the log instead");

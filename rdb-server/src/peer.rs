@@ -223,6 +223,11 @@ impl Peer {
         others.max_by_key(|(_, matched, _)| *matched).map(|(node, ..)| *node)
     }
 
+    /// Shows what is committed, before messages leave by which another node could show it to its readers.
+    pub(crate) fn publish_commit(&self) {
+        self.view.publish_commit(self.group.commit());
+    }
+
     /// Shows everyone else where the region stands.
     pub(crate) fn publish(&self) {
         let (asleep, closed) = (self.group.is_asleep(), self.group.is_closed());

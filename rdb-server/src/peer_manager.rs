@@ -69,6 +69,8 @@ pub(crate) struct PeerManager {
     peers: BTreeMap<RegionId, Peer>,
     /// Regions whose log is being made.
     creating: BTreeSet<RegionId>,
+    /// There are regions whose log is yet to be made, since the log writer had too much to do.
+    creations_wait: bool,
     /// Logs that this start has found and nobody uses. After the start these are regions that the catalog does not name yet,
     /// since it was not flushed after it took them up: what the meta group's log applies again names them, and they go on
     /// from their own logs.
@@ -149,6 +151,7 @@ impl PeerManager {
             catalog: Arc::new(catalog.catalog().clone()),
             peers: BTreeMap::new(),
             creating: BTreeSet::new(),
+            creations_wait: false,
             stored: BTreeMap::new(),
             deleting: BTreeSet::new(),
             with_data: BTreeSet::new(),
@@ -277,6 +280,7 @@ impl PeerManager {
                 self.shorten_logs();
                 self.spread_leaders();
                 self.go_on_deleting();
+                self.go_on_creating();
             }
             self.hand_out();
             if upkeep {
@@ -555,6 +559,7 @@ impl PeerManager {
                     }
                     break;
                 };
+                peer.publish_commit();
                 hands.carry_out(region, peer, effects);
             }
             peer.publish();
@@ -615,11 +620,21 @@ impl PeerManager {
         if self.with_data.contains(&region) {
             return Err(BootError::LogLost { region });
         }
-        self.creating.insert(region);
         let mailbox = self.mailbox.clone();
         let done = move || mailbox.post(Event::RegionCreated { region });
-        self.log.create_region(region, namespace.members.clone(), done)?;
+        if ask_for_log(&self.log, region, &namespace.members, done)? {
+            self.creating.insert(region);
+        } else {
+            self.creations_wait = true;
+        }
         Ok(())
+    }
+
+    /// The catalog names what is missing here; it is looked at again.
+    fn go_on_creating(&mut self) {
+        if std::mem::take(&mut self.creations_wait) {
+            self.adopt(self.catalog.clone());
+        }
     }
 
     /// What a deletion still needs may have been lost on its way, with a leadership or by a full queue: it is asked for again.
@@ -717,6 +732,10 @@ impl PeerManager {
     /// Drops what the state machines allow, as far as the data is durable.
     fn drop_entries(&mut self) {
         for (region, peer) in &mut self.peers {
+            // It comes to this again within a second, and the queue must have room for what cannot wait.
+            if self.log.is_crowded() {
+                return;
+            }
             let target = self.data.truncation_target(*region);
             if let Some((dropped, terms)) = peer.group.truncate(target)
                 && let Err(error) = self.log.truncate(*region, dropped, terms)
@@ -856,6 +875,25 @@ fn fail_all(writes: Vec<(WriteWaiter, Failure)>, reads: Vec<(ReadWaiter, Failure
     }
 }
 
+/// Has a region's log made, unless the log writer has too much to do: many namespaces may be created, or learned of, at a
+/// time, while the disk stands still.
+fn ask_for_log(
+    log: &LogWriterHandle,
+    region: RegionId,
+    members: &[NodeId],
+    done: impl FnOnce() + Send + 'static,
+) -> Result<bool, rdb_storage::Error> {
+    if log.is_crowded() {
+        return Ok(false);
+    }
+    match log.create_region(region, members.to_vec(), done) {
+        Ok(()) => Ok(true),
+        // Nothing was taken, so nothing is lost.
+        Err(rdb_storage::Error::LogQueueFull) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 fn destroy_log(log: &LogWriterHandle, region: RegionId) {
     if let Err(error) = log.destroy_region(region, || {}) {
         // The next start finds a log that no namespace names, and removes it.
@@ -866,6 +904,47 @@ fn destroy_log(log: &LogWriterHandle, region: RegionId) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crossbeam_channel::bounded;
+    use rdb_storage::{LogSink, LogWriter, LogWriterOptions};
+
+    /// Nobody's sink: what is made here has no writes to report.
+    struct Silent;
+
+    impl LogSink for Silent {
+        fn persisted(&mut self, _: RegionId, _: u64) {}
+        fn send(&mut self, _: RegionId, _: Vec<Message>) {}
+        fn failed(&mut self, error: rdb_storage::Error) {
+            panic!("{error}");
+        }
+    }
+
+    /// More regions than a log writer that stands still can be told of: none of them is a failure, the queue keeps room for
+    /// others, and all are made in the end.
+    #[test]
+    fn regions_whose_log_finds_no_place_are_asked_for_again() {
+        let (_directory, engine) = crate::peer::tests::engine();
+        let options = LogWriterOptions { queue_changes_max: 8, ..LogWriterOptions::default() };
+        let writer = LogWriter::spawn(&engine, &options, Silent).unwrap();
+        let log = writer.handle();
+        let ((entered, enters), (release, released)) = (bounded(0), bounded::<()>(0));
+        let stand_still = move || {
+            let _ = entered.send(());
+            let _ = released.recv();
+        };
+        let mut missing: BTreeSet<_> =
+            (0..20).map(|offset| RegionId(RegionId::FIRST_USER.0 + offset)).collect();
+        let first = missing.pop_first().unwrap();
+        assert!(ask_for_log(&log, first, &[NodeId(1)], stand_still).unwrap());
+        enters.recv().unwrap();
+        missing.retain(|region| !ask_for_log(&log, *region, &[NodeId(1)], || ()).unwrap());
+        assert!(!missing.is_empty() && log.queued() <= 4, "{} wait, {missing:?}", log.queued());
+        drop(release);
+        while !missing.is_empty() {
+            missing.retain(|region| !ask_for_log(&log, *region, &[NodeId(1)], || ()).unwrap());
+        }
+        writer.shutdown().unwrap();
+        assert_eq!(engine.log().regions().unwrap().len(), 20);
+    }
 
     #[test]
     fn leaderships_go_to_a_node_that_is_there_and_not_right_after_a_change() {

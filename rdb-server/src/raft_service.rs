@@ -1,6 +1,6 @@
 //! Messages from other nodes: the handshake, then frames into the mailbox.
 
-use crate::budget::Budget;
+use crate::budget::{Budget, Share};
 use crate::disk::Room;
 use crate::eventual::{self, Eventual};
 use crate::faults::Cuts;
@@ -207,13 +207,13 @@ impl Incoming {
         replies: &mpsc::Sender<Result<PeerReply, Status>>,
     ) -> Result<(), Status> {
         let mut answered = Instant::now();
-        let (mut parts, mut run_parts, mut seen) = (Vec::new(), Vec::new(), 0);
+        let (mut joining, mut run_parts, mut seen) = (Joining::default(), Vec::new(), 0);
         while let Some(frame) = self.next(frames).await? {
             self.peers.recheck(self.from, &self.catalog, &mut seen).map_err(Status::failed_precondition)?;
             self.peers.heard(self.from);
             match frame {
                 Frame::Raft(batch) => self.post(batch)?,
-                Frame::Part(part) => self.join(&part, &mut parts)?,
+                Frame::Part(part) => self.join(&part, &mut joining)?,
                 Frame::Sleep(sleep) => self.sleep(&sleep),
                 Frame::Runs(OriginRuns { region, runs }) => self.runs(region, &runs)?,
                 Frame::RunPart(part) => self.join_run(part, &mut run_parts)?,
@@ -244,16 +244,18 @@ impl Incoming {
     }
 
     /// Puts a long message together from its parts, which follow each other.
-    fn join(&self, part: &RaftPart, parts: &mut Vec<u8>) -> Result<(), Status> {
-        if MESSAGE_BYTES_MAX < parts.len() + part.bytes.len() {
-            return Err(Status::resource_exhausted("a Raft message is too long"));
+    fn join(&self, part: &RaftPart, joining: &mut Joining) -> Result<(), Status> {
+        match joining.add(part, &self.budget)? {
+            Joined::NotYet => Ok(()),
+            Joined::Whole(message) => {
+                let message = RaftMessage { region: part.region, message: message.into() };
+                self.post(RaftBatch { messages: vec![message] })
+            }
+            Joined::Dropped => {
+                self.metrics.messages_dropped(1);
+                Ok(())
+            }
         }
-        parts.extend_from_slice(&part.bytes);
-        if !part.last {
-            return Ok(());
-        }
-        let message = RaftMessage { region: part.region, message: std::mem::take(parts).into() };
-        self.post(RaftBatch { messages: vec![message] })
     }
 
     /// Lost, it does no harm: who does not sleep finds its leader silent, and wakes it.
@@ -309,5 +311,96 @@ impl Incoming {
         }
         self.mailbox.post(Event::Messages { from: self.from, messages, share });
         Ok(())
+    }
+}
+
+/// What a part takes besides its bytes.
+const PART_OVERHEAD_BYTES: usize = 64;
+
+/// A long message of which not all parts have come. They take of their sender's budget as those messages do that wait for
+/// the raft loop, over all connections: a sender that never comes to an end must not fill this node's memory.
+#[derive(Default)]
+struct Joining {
+    bytes: Vec<u8>,
+    shares: Vec<Share>,
+    /// There was no room for a part of it: what comes of it yet is passed over.
+    dropped: bool,
+}
+
+/// What came of one more part.
+#[derive(Debug, PartialEq, Eq)]
+enum Joined {
+    NotYet,
+    Whole(Vec<u8>),
+    /// It was the last part of a message for which there was no room.
+    Dropped,
+}
+
+impl Joining {
+    fn add(&mut self, part: &RaftPart, budget: &Budget) -> Result<Joined, Status> {
+        if MESSAGE_BYTES_MAX < self.bytes.len() + part.bytes.len() {
+            return Err(Status::resource_exhausted("a Raft message is too long"));
+        }
+        if !self.dropped {
+            match budget.take(part.bytes.len() + PART_OVERHEAD_BYTES) {
+                Ok(share) => {
+                    self.shares.push(share);
+                    self.bytes.extend_from_slice(&part.bytes);
+                }
+                Err(_) => *self = Self { dropped: true, ..Self::default() },
+            }
+        }
+        if !part.last {
+            return Ok(Joined::NotYet);
+        }
+        // The shares are given back here: as a message it takes another one.
+        let Self { bytes, dropped, .. } = std::mem::take(self);
+        Ok(if dropped { Joined::Dropped } else { Joined::Whole(bytes) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(length: usize, last: bool) -> RaftPart {
+        RaftPart { region: 16, bytes: vec![7; length].into(), last }
+    }
+
+    #[test]
+    fn parts_count_until_the_message_is_whole_or_its_connection_ends() {
+        let budget = Budget::new(1000);
+        let (mut one, mut other) = (Joining::default(), Joining::default());
+        assert_eq!(one.add(&part(300, false), &budget).unwrap(), Joined::NotYet);
+        assert_eq!(other.add(&part(100, false), &budget).unwrap(), Joined::NotYet);
+        assert_eq!(budget.used(), 400 + 2 * PART_OVERHEAD_BYTES);
+        assert_eq!(one.add(&part(200, true), &budget).unwrap(), Joined::Whole(vec![7; 500]));
+        assert_eq!(budget.used(), 100 + PART_OVERHEAD_BYTES);
+        drop(other);
+        assert_eq!(budget.used(), 0);
+    }
+
+    /// However many connections a sender has, and however short its parts are.
+    #[test]
+    fn a_message_without_an_end_finds_no_room() {
+        let budget = Budget::new(1000);
+        let mut connections: Vec<Joining> = (0..100).map(|_| Joining::default()).collect();
+        for length in [0, 400] {
+            for joining in &mut connections {
+                for _ in 0..10 {
+                    assert_eq!(joining.add(&part(length, false), &budget).unwrap(), Joined::NotYet);
+                }
+            }
+            let held: usize =
+                connections.iter().map(|joining| joining.bytes.len() + joining.shares.len()).sum();
+            assert!(held <= 1000 && budget.used() <= 1000, "{held} are held, {} counted", budget.used());
+        }
+        // Of each the rest is passed over, and nothing of it is taken for the beginning of the next one.
+        for joining in &mut connections {
+            let ended = joining.add(&part(1, true), &budget).unwrap();
+            assert!(matches!(ended, Joined::Dropped | Joined::Whole(_)));
+        }
+        assert_eq!(budget.used(), 0);
+        assert_eq!(connections[99].add(&part(3, true), &budget).unwrap(), Joined::Whole(vec![7; 3]));
     }
 }

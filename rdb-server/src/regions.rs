@@ -84,12 +84,17 @@ impl RegionView {
         self.leader.store(status.leader.map_or(0, |leader| leader.0), Ordering::Relaxed);
         self.leads.store(status.role == Role::Leader, Ordering::Relaxed);
         self.term.store(status.term, Ordering::Relaxed);
-        self.commit.store(status.commit, Ordering::Relaxed);
-        self.applied.store(status.applied, Ordering::Relaxed);
+        self.publish_commit(status.commit);
+        self.applied.store(status.applied, Ordering::Release);
         self.last.store(status.last, Ordering::Relaxed);
         self.first.store(first, Ordering::Relaxed);
         let active = status.members.iter().filter(|(_, _, active)| *active).count();
         self.voters_active.store(active as u64, Ordering::Relaxed);
+    }
+
+    /// Entries up to this one are committed. It is published on its own before anybody else can be told.
+    pub(crate) fn publish_commit(&self, commit: Index) {
+        self.commit.store(commit, Ordering::Release);
     }
 
     /// A round of reads that began at `began` or later has been confirmed.
@@ -114,11 +119,13 @@ impl RegionView {
         reads.lease = None;
     }
 
-    /// How much longer this node surely leads.
+    /// How much longer this node surely leads, if its data has all that is committed. What it has not applied yet, a reader
+    /// at another node may have seen there: a read by lease must not go back behind that.
     pub(crate) fn lease(&self, now: Moment) -> Option<Duration> {
         let (term, until) = self.reads.lock().lease?;
         let leads = self.leads() && self.term() == term && !self.is_closed();
-        until.after(now).filter(|_| leads)
+        let has_all = self.commit.load(Ordering::Acquire) <= self.applied.load(Ordering::Acquire);
+        until.after(now).filter(|_| leads && has_all)
     }
 
     /// What this node's data may miss is no older than this; `None` if that is not known.
@@ -224,5 +231,43 @@ impl Regions {
         let mut all = BTreeMap::clone(&self.views.load());
         all.remove(&region);
         self.views.store(Arc::new(all));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TERM: Term = 3;
+
+    fn leading(commit: Index, applied: Index) -> Status {
+        Status {
+            role: Role::Leader,
+            term: TERM,
+            leader: Some(NodeId(1)),
+            commit,
+            applied,
+            last: commit,
+            members: Vec::new(),
+        }
+    }
+
+    /// A follower that has applied an entry shows it to its readers before the leader need have. Whoever then reads at the
+    /// leader must not find what was there before.
+    #[test]
+    fn a_lease_serves_nothing_while_an_entry_is_committed_and_not_applied() {
+        let view = RegionView::new(Budget::new(1 << 20));
+        let now = Moment::now();
+        let serves = || view.lease(now).is_some();
+        view.publish(&leading(5, 5), 1, false, false);
+        assert!(!serves(), "nothing was confirmed");
+        view.confirmed(now, Released { led_in: Some(TERM) }, Some(Duration::from_secs(10)));
+        assert!(serves());
+        view.publish_commit(6);
+        assert!(!serves(), "known to be committed, and about to be told to others");
+        view.publish(&leading(6, 5), 1, false, false);
+        assert!(!serves(), "committed and not applied");
+        view.publish(&leading(6, 6), 1, false, false);
+        assert!(serves());
     }
 }

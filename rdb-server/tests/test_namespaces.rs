@@ -415,7 +415,7 @@ async fn a_namespace_of_the_same_name_has_nothing_of_the_one_before() {
             let refused = raw.put_as(NAMESPACE, "key", "old", name, 3000).await.unwrap_err();
             assert_eq!(refused.code, Code::SessionExpired, "{refused:?}");
         }
-        let open = v1::OpenSessionRequest { namespace: NAMESPACE.to_owned(), epoch: 0 };
+        let open = v1::OpenSessionRequest { namespace: NAMESPACE.to_owned(), epoch: 0, token: 0 };
         let session = raw.kv.clone().open_session(timed(open, 3000)).await.unwrap().into_inner().client;
         let name = Some(v1::RequestId { client: session, sequence: 1, lowest: 1 });
         raw.put_as(NAMESPACE, "key", &format!("round {round}"), name, 3000).await.unwrap();
@@ -469,4 +469,26 @@ async fn a_node_that_was_away_serves_nothing_of_the_namespace_before() {
         delete_at_last(client.clone()).await;
     }
     assert_nothing_is_left(&mut cluster, &client).await;
+}
+
+/// The node that should lead a new namespace is down, and the others stand for election later than the caller has time: that
+/// the namespace is created is told in time nevertheless.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_is_acknowledged_in_time_though_nobody_leads_it_yet() {
+    const CALL: Duration = Duration::from_millis(1_900);
+    let settings = Settings { options: "election_ticks = 60".to_owned(), ..Settings::default() };
+    let mut cluster = Cluster::start(settings).await;
+    let client = cluster.client_with(Options { request_timeout: CALL, ..Options::default() }).await;
+    let status = until("the catalog has a leader", async || {
+        client.status().await.ok().filter(|status| status.meta_leader != 0)
+    });
+    let down = cluster.others(&[status.await.meta_leader])[0];
+    cluster.kill(down);
+    // Each is to be led by another node.
+    for name in ["one", "two", "three"] {
+        let created = client.create_namespace(name, Mode::Strong).await;
+        assert!(created.is_ok(), "{name}: {created:?}");
+    }
+    let listed = client.list_namespaces().await.unwrap();
+    assert!(listed.iter().any(|namespace| namespace.preferred_leader == down), "{listed:?}");
 }

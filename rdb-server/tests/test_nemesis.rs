@@ -31,7 +31,7 @@ async fn passes(seed: u64, faults: &[&str], workloads: &[&str]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_see_nothing_wrong_while_the_leader_is_killed() {
-    passes(1, &["kill-leader"], &["register", "set", "retries"]).await;
+    passes(1, &["kill-leader"], &["register", "set", "scans", "retries"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

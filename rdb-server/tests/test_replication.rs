@@ -557,7 +557,7 @@ async fn a_named_write_is_applied_once() {
     cluster.create(&client, NAMESPACE).await;
     let leader = cluster.leader(NAMESPACE).await;
     let raw = cluster.node(leader).raw();
-    let open = v1::OpenSessionRequest { namespace: NAMESPACE.to_owned(), epoch: 0 };
+    let open = v1::OpenSessionRequest { namespace: NAMESPACE.to_owned(), epoch: 0, token: 0 };
     let session = raw.kv.clone().open_session(timed(open, HOPELESS_MS)).await.unwrap().into_inner().client;
     let named = |sequence| Some(v1::RequestId { client: session, sequence, lowest: 1 });
     let first = raw.put_as(NAMESPACE, "key", "first", named(1), HOPELESS_MS).await.unwrap();

@@ -94,7 +94,7 @@ async fn open_session(nodes: &[Raw]) -> u64 {
     let mut turns = Turns::new();
     loop {
         let (_, raw) = turns.next(nodes).await;
-        let open = v1::OpenSessionRequest { namespace: NAMESPACE.to_owned(), epoch: 0 };
+        let open = v1::OpenSessionRequest { namespace: NAMESPACE.to_owned(), epoch: 0, token: 0 };
         if let Ok(opened) = raw.kv.clone().open_session(timed(open, ATTEMPT_MS)).await {
             return opened.into_inner().client;
         }
@@ -393,6 +393,42 @@ async fn a_session_is_forgotten_for_those_that_come_after_it() {
 }
 
 /// The session is one of the region that is gone.
+/// An opening whose answer was lost is asked for again, of whichever node leads by then. Each token has one session, and no
+/// opening has one that was not asked for by its own token.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_opening_that_comes_again_is_told_the_session_that_it_has_opened() {
+    async fn open(cluster: &Cluster, leader: u64, token: u64) -> u64 {
+        let raw = cluster.node(leader).raw();
+        until("the leader opens a session", async || {
+            let open = v1::OpenSessionRequest { namespace: NAMESPACE.to_owned(), epoch: 0, token };
+            Some(raw.kv.clone().open_session(timed(open, ATTEMPT_MS)).await.ok()?.into_inner().client)
+        })
+        .await
+    }
+    let mut cluster = Cluster::of_three().await;
+    let client = cluster.client().await;
+    cluster.create(&client, NAMESPACE).await;
+    let leader = cluster.leader(NAMESPACE).await;
+    let first = open(&cluster, leader, u64::MAX).await;
+    assert_eq!(open(&cluster, leader, u64::MAX).await, first);
+    let others =
+        [open(&cluster, leader, 1).await, open(&cluster, leader, 0).await, open(&cluster, leader, 0).await];
+    let different: std::collections::BTreeSet<_> = others.into_iter().chain([first]).collect();
+    assert_eq!(different.len(), 4);
+    cluster.kill(leader);
+    let rest = cluster.others(&[leader]);
+    let next = cluster.leader_of(NAMESPACE, &rest).await;
+    assert_eq!(open(&cluster, next, u64::MAX).await, first);
+    for id in rest {
+        cluster.kill(id);
+    }
+    for id in cluster.ids() {
+        cluster.launch(id);
+    }
+    let leader = cluster.leader(NAMESPACE).await;
+    assert_eq!((open(&cluster, leader, u64::MAX).await, open(&cluster, leader, 1).await), (first, others[0]));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_namespace_of_the_same_name_is_written_to_in_a_new_session() {
     let cluster = Cluster::of_three().await;

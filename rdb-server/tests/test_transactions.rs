@@ -410,7 +410,7 @@ async fn a_transaction_in_a_session_is_applied_once_by_whichever_leader_hears_of
     let namespace = client.namespace(NAMESPACE).with_timeout(Duration::from_secs(20));
     let leader = cluster.leader(NAMESPACE).await;
     let raw = cluster.node(leader).raw();
-    let open = v1::OpenSessionRequest { namespace: NAMESPACE.to_owned(), epoch: 0 };
+    let open = v1::OpenSessionRequest { namespace: NAMESPACE.to_owned(), epoch: 0, token: 0 };
     let session = raw.kv.clone().open_session(timed(open, TIMEOUT_MS)).await.unwrap().into_inner().client;
     let named = |sequence| v1::RequestId { client: session, sequence, lowest: 1 };
     namespace.put("small", "1").await.unwrap();

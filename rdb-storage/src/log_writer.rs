@@ -180,6 +180,11 @@ impl LogWriterHandle {
         self.change(Change::Destroy { region, done: Box::new(done) })
     }
 
+    /// Whether what can wait is to wait: half of the queue is taken, and the rest is for what cannot.
+    pub fn is_crowded(&self) -> bool {
+        self.queue.capacity().is_some_and(|most| most <= 2 * self.queue.len())
+    }
+
     /// Changes that wait in the queue.
     pub fn queued(&self) -> usize {
         self.queue.len()

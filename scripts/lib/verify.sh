@@ -4,12 +4,55 @@
 # A case is a function that returns 0 where all was as it should be. It says what it measured with `measured`, and why it
 # failed with `wrong`. Cases run one after the other, each on nodes of its own, in a folder that goes with it.
 
+# shellcheck source=scripts/lib/say.sh
+source scripts/lib/say.sh
+# shellcheck source=scripts/lib/tools.sh
+source scripts/lib/tools.sh
+# shellcheck source=scripts/lib/rocksdb.sh
+source scripts/lib/rocksdb.sh
+# shellcheck source=scripts/lib/cluster.sh
+source scripts/lib/cluster.sh
+# shellcheck source=scripts/lib/demo.sh
+source scripts/lib/demo.sh
+
 PASSED=0
 FAILED=0
 MEASURED=""
 # The folder of the case that runs, and its first port.
 CASE=""
 CASE_BASE=0
+
+# --- beginning
+
+# The only case to run; none: all.
+ONLY=""
+
+# cluster.sh calls it where there are no programs yet.
+setup() {
+  setup_tools
+  setup_rocksdb
+}
+
+# Names the only case to run, which must be among the others.
+want_only() {
+  local name=$1 known
+  shift
+  for known in "$@"; do
+    if [[ $known == "$name" ]]; then
+      ONLY=$name
+      return
+    fi
+  done
+  die "there is no case '$name'" "the cases are: $*"
+}
+
+wants() { [[ -z $ONLY || $ONLY == "$1" ]]; }
+
+# Sees to it that no case's nodes outlive this script.
+begin_cases() {
+  trap end_case EXIT
+  trap 'exit 130' INT TERM HUP
+}
 
 # --- counting
 
@@ -69,6 +112,10 @@ begin_case() {
   start_nodes "$CASE" "$CASE_BASE" "${NODES[@]}" >/dev/null
 }
 
+create_namespace() {
+  within "$ANSWER_SECONDS_MAX" has_namespace bench
+}
+
 # Node 1's configuration without the others: what follows its own [[nodes]].
 write_lone_config() {
   write_node_config "$CASE" "$CASE_BASE" 1
@@ -115,16 +162,6 @@ all_pids() {
 }
 
 # --- looking from outside
-
-# A page of a node's HTTP, without curl, since a fresh machine may lack it.
-http_page() {
-  local address=$1 path=$2
-  (
-    exec 3<>"/dev/tcp/${address%:*}/${address#*:}"
-    printf 'GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n' "$path" "$address" >&3
-    timeout 2 cat <&3
-  ) 2>/dev/null || true
-}
 
 # A metric of the only namespace's region, as one node has it; nothing where it does not answer.
 region_metric() {

@@ -8,9 +8,17 @@ use rdb_client::{CasOutcome, Expect, Version};
 use serde::Serialize;
 use std::ffi::OsString;
 
+const EXAMPLES: &str = "The exit status is 0 if it was swapped, 1 if it was not.
+
+Examples:
+  rdb cas fruit apple --absent red             store it if there is no such key
+  rdb cas fruit apple --expect red green       change it if it is red
+  rdb cas fruit apple --present --delete       remove it if it is there";
+
 #[derive(Debug, Clone, clap::Args)]
 #[command(
-    override_usage = "rdb cas <NS> <KEY> <--absent|--present|--expect VALUE|--version VERSION> <VALUE|-|--delete>",
+    after_help = EXAMPLES,
+    override_usage = "rdb cas [OPTIONS] <NS> <KEY> <--absent|--present|--expect VALUE|--version VERSION> <VALUE|-|--delete>",
     group(clap::ArgGroup::new("expected").required(true)),
     group(clap::ArgGroup::new("then").required(true))
 )]

@@ -5,12 +5,19 @@ use crate::output::complain;
 use rustix::event::{PollFd, PollFlags, poll};
 use std::io::IsTerminal;
 
+/// Fails where nobody could answer a question, or see it. For before anything is looked up: it has nothing to do with what the
+/// cluster holds.
+pub(super) fn can_ask() -> Result<(), Failure> {
+    if std::io::stdin().is_terminal() && std::io::stderr().is_terminal() {
+        return Ok(());
+    }
+    Err(Failure::usage("nobody is there to confirm the deletion")
+        .hint("--yes deletes without asking; there is no way back"))
+}
+
 /// Says what is about to happen, and goes on only if `word` is typed.
 pub(super) fn confirm(what: &str, word: &str) -> Result<(), Failure> {
-    if !std::io::stdin().is_terminal() {
-        return Err(Failure::usage("nobody is there to confirm the deletion")
-            .hint("--yes deletes without asking; there is no way back"));
-    }
+    can_ask()?;
     complain(&format!("This {what}. There is no way back.\nType {word} to go on: "));
     let mut line = String::new();
     let read =

@@ -1,7 +1,7 @@
 //! `rdb del`
 
 use super::bytes;
-use super::confirm::confirm;
+use super::confirm::{can_ask, confirm};
 use super::put::WrittenJson;
 use crate::args::Args;
 use crate::exit::Failure;
@@ -17,7 +17,11 @@ const EXAMPLES: &str = "Examples:
   rdb del fruit --range m ''            the keys from m on";
 
 #[derive(Debug, Clone, clap::Args)]
-#[command(after_help = EXAMPLES, group(clap::ArgGroup::new("what").required(true)))]
+#[command(
+    override_usage = "rdb del [OPTIONS] <NS> <KEY|--prefix PREFIX|--range FROM TO>",
+    after_help = EXAMPLES,
+    group(clap::ArgGroup::new("what").required(true))
+)]
 pub(crate) struct DelArgs {
     /// The namespace
     #[arg(value_name = "NS")]
@@ -53,10 +57,17 @@ enum What {
 
 pub(crate) async fn run(args: &Args, del: &DelArgs) -> Result<Answer, Failure> {
     let what = del.what()?;
-    if let Some(keys) = what.in_words().filter(|_| !del.yes) {
+    let question = what.in_words().filter(|_| !del.yes);
+    if question.is_some() {
+        can_ask()?;
+    }
+    let client = args.connect().await?;
+    if let Some(keys) = question {
+        // A name that does not exist is told before the question, and not after the answer.
+        client.describe_namespace(&del.namespace).await?;
         confirm(&format!("removes {keys} of the namespace '{}'", del.namespace), "yes")?;
     }
-    let namespace = args.connect().await?.namespace(&del.namespace);
+    let namespace = client.namespace(&del.namespace);
     let written = what.remove(&namespace).await?;
     let text = format!("ok  version {}\n", written.version);
     let (namespace, version, epoch) = (del.namespace.as_str(), written.version, written.epoch);

@@ -1,10 +1,10 @@
 //! `rdb get`
 
 use super::bytes;
-use super::read::{ReadArgs, age};
-use crate::args::Args;
+use super::read::{ReadArgs, tell_age};
+use crate::args::{Args, Format};
 use crate::exit::{Class, Failure};
-use crate::output::{Answer, JsonKey, JsonValue, as_text, complain, readable};
+use crate::output::{Answer, JsonKey, JsonValue, as_text, readable};
 use rdb_client::{ServedBy, Version};
 use serde::Serialize;
 use std::ffi::OsString;
@@ -49,8 +49,9 @@ pub(crate) async fn run(args: &Args, get: &GetArgs) -> Result<Answer, Failure> {
     get.read.consistency()?;
     let namespace = get.read.namespace(&args.connect().await?, &get.namespace)?;
     let (record, served) = namespace.get_served(key.clone()).await?;
-    if served.by == Some(ServedBy::Stale) {
-        complain(&format!("stale: {}\n", age(served)));
+    // In JSON the answer has it.
+    if served.by == Some(ServedBy::Stale) && args.output == Format::Table {
+        tell_age(served, args.output);
     }
     let Some(record) = record else {
         let message = format!("there is no key '{}' in the namespace '{}'", readable(&key), get.namespace);

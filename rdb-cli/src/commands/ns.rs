@@ -1,11 +1,11 @@
 //! `rdb ns`
 
-use super::confirm::confirm;
+use super::confirm::{can_ask, confirm};
 use crate::args::Args;
-use crate::exit::Failure;
+use crate::exit::{Class, Failure};
 use crate::output::{Answer, table};
 use clap::{Subcommand, ValueEnum};
-use rdb_client::{Mode, NamespaceStatus, RegionStatus};
+use rdb_client::{Code, Mode, NamespaceStatus, RegionStatus, WriteError};
 use serde::Serialize;
 
 #[derive(Debug, Clone, Subcommand)]
@@ -114,18 +114,37 @@ pub(crate) async fn run(args: &Args, command: &NsCommand) -> Result<Answer, Fail
             let moved = args.connect().await?.move_leader(name, *node).await?;
             Ok(Answer::new(format!("moved  {name} is led by node {node}\n"), &NamespaceJson::from(&moved)))
         }
-        NsCommand::Delete { name, yes } => {
-            if !yes {
-                confirm(&format!("deletes '{name}' and all that it holds"), name)?;
-            }
-            args.connect().await?.delete_namespace(name).await?;
-            #[derive(Serialize)]
-            struct Deleted<'a> {
-                deleted: &'a str,
-            }
-            Ok(Answer::new(format!("deleted  {name}\n"), &Deleted { deleted: name }))
-        }
+        NsCommand::Delete { name, yes } => delete(args, name, *yes).await,
     }
+}
+
+/// What is deleted is the namespace that was there when the question was asked, and none that has its name since.
+async fn delete(args: &Args, name: &str, yes: bool) -> Result<Answer, Failure> {
+    if !yes {
+        can_ask()?;
+    }
+    let client = args.connect().await?;
+    if yes {
+        client.delete_namespace(name).await?;
+    } else {
+        let namespace = client.describe_namespace(name).await?;
+        confirm(&format!("deletes '{name}' and all that it holds"), name)?;
+        client.delete_namespace_of_id(name, namespace.id).await.map_err(|error| gone_or(error, name))?;
+    }
+    #[derive(Serialize)]
+    struct Deleted<'a> {
+        deleted: &'a str,
+    }
+    Ok(Answer::new(format!("deleted  {name}\n"), &Deleted { deleted: name }))
+}
+
+/// Another namespace may have the name by now, so that "there is no namespace" would not be true.
+fn gone_or(error: WriteError, name: &str) -> Failure {
+    if error.error().code() != Some(Code::NamespaceNotFound) {
+        return error.into();
+    }
+    let message = format!("the namespace '{name}' was deleted while you were asked; nothing was deleted now");
+    Failure::new(Class::NotDone, message).hint("rdb ns list  shows whether another one has its name")
 }
 
 fn being_deleted(namespace: &NamespaceStatus) -> &'static str {

@@ -1,9 +1,11 @@
 //! What the commands that read have in common: from whom, and how well.
 
-use crate::args::parse_duration;
+use crate::args::{Format, parse_duration};
 use crate::exit::Failure;
+use crate::output::{complain, to_json_line};
 use clap::ValueEnum;
 use rdb_client::{Client, Consistency, Namespace, Served};
+use serde::Serialize;
 use std::time::Duration;
 
 #[derive(Debug, Clone, clap::Args)]
@@ -51,12 +53,41 @@ impl ReadArgs {
     }
 }
 
-/// What a stale read may miss.
-pub(super) fn age(served: Served) -> String {
-    match served.age {
-        Some(age) => {
-            format!("node {} may miss what was written in the last {} ms", served.node, age.as_millis())
+/// Says on stderr what a stale read may miss.
+pub(super) fn tell_age(served: Served, format: Format) {
+    complain(&age(served, format));
+}
+
+fn age(served: Served, format: Format) -> String {
+    let age_ms = served.age.map(|age| age.as_millis());
+    match (format, age_ms) {
+        (Format::Json, age_ms) => to_json_line(&AgeJson { node: served.node, served: "stale", age_ms }),
+        (Format::Table, Some(age_ms)) => {
+            format!("stale: node {} may miss what was written in the last {age_ms} ms\n", served.node)
         }
-        None => format!("node {} does not know how old its data is", served.node),
+        (Format::Table, None) => format!("stale: node {} does not know how old its data is\n", served.node),
+    }
+}
+
+#[derive(Serialize)]
+struct AgeJson {
+    node: u64,
+    served: &'static str,
+    /// Null: unknown.
+    age_ms: Option<u128>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_age_of_a_stale_read_is_json_where_that_is_asked_for() {
+        let known = Served { node: 2, by: None, age: Some(Duration::from_millis(30)) };
+        let words = "stale: node 2 may miss what was written in the last 30 ms\n";
+        assert_eq!(age(known, Format::Table), words);
+        assert_eq!(age(known, Format::Json), "{\"node\":2,\"served\":\"stale\",\"age_ms\":30}\n");
+        let unknown = age(Served { age: None, ..known }, Format::Json);
+        assert_eq!(unknown, "{\"node\":2,\"served\":\"stale\",\"age_ms\":null}\n");
     }
 }

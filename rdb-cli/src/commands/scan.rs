@@ -3,7 +3,7 @@
 //! Records are printed as they come, so that a scan of any size can be looked at and piped.
 
 use super::bytes;
-use super::read::{ReadArgs, age};
+use super::read::{ReadArgs, tell_age};
 use crate::args::{Args, Format};
 use crate::exit::Failure;
 use crate::output::{Answer, JsonKey, JsonValue, as_text, complain, one_line, to_json_line};
@@ -108,7 +108,7 @@ async fn print(printer: &mut Printer, records: &mut Scan) -> Result<bool, Failur
     while let Some(page) = records.next_page().await? {
         let stale = records.served().filter(|served| served.by == Some(ServedBy::Stale));
         if let Some(served) = stale.filter(|_| !std::mem::replace(&mut told, true)) {
-            complain(&format!("stale: {}\n", age(served)));
+            tell_age(served, printer.format);
         }
         if !printer.print(&page) {
             return Ok(false);
@@ -146,7 +146,9 @@ impl ScanArgs {
         }
         if let Some(token) = &self.token {
             let token = BASE64.decode(token);
-            let token = token.map_err(|error| Failure::usage(format!("that is no token: {error}")))?;
+            let token = token.map_err(|_| {
+                Failure::usage("that is no token").hint("pass on, as it is, what an earlier scan printed")
+            })?;
             options = options.after(token);
         }
         Ok(options)

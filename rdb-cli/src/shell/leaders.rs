@@ -51,7 +51,10 @@ impl Leaders {
             Node::CutOff => Some(format!("node {} cut off", node.id)),
             Node::Down => Some(format!("node {} down", node.id)),
         });
-        let amiss: Vec<_> = amiss.collect();
+        // Of a silence from a start on it is not known yet whether it lasts.
+        let apart = survey.apart().into_iter().filter(|pair| pair.silence_ms != 0);
+        let apart = apart.map(|pair| format!("nodes {} and {} apart", pair.deaf, pair.unheard));
+        let amiss: Vec<_> = amiss.chain(apart).collect();
         let amiss = if amiss.is_empty() { String::new() } else { format!("   ({})", amiss.join(", ")) };
         Self { text: format!("leaders  {}{amiss}", parts.join(" · ")) }
     }

@@ -19,7 +19,8 @@ use crate::exit::Failure;
 use clap::ValueHint;
 use demo::Demo;
 use session::{Session, Step};
-use std::io::{BufRead, IsTerminal};
+use std::io::ErrorKind::InvalidData;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use tokio::runtime::Runtime;
@@ -66,15 +67,17 @@ fn open(args: &Args, shell: &ShellArgs) -> Result<Session, Failure> {
     Ok(Session::new(base, demo))
 }
 
-/// Lines of a pipe or file, without a prompt.
+/// Lines of a pipe or file, without a prompt. Stdin is locked while a line is read and no longer: where it is a terminal, and
+/// stdout is none, a command may ask there before it deletes.
 fn run_lines(session: &mut Session, runtime: &Runtime, keep_going: bool) -> u8 {
     let mut first_failure = 0;
-    for line in std::io::stdin().lock().lines() {
-        let step = match line {
-            Ok(line) => runtime.block_on(session.run(&line)),
-            Err(error) => {
-                Step::Done(Failure::usage(format!("cannot read stdin: {error}")).report(session.format()))
-            }
+    loop {
+        let mut line = String::new();
+        let (step, is_last) = match std::io::stdin().read_line(&mut line) {
+            Ok(0) => break,
+            Ok(_) => (runtime.block_on(session.run(&line)), false),
+            // What is no text is a line that fails. Whatever else it is would be so again, for ever.
+            Err(error) => (Step::Done(unread(&error).report(session.format())), error.kind() != InvalidData),
         };
         match step {
             Step::Done(0) => {}
@@ -82,6 +85,13 @@ fn run_lines(session: &mut Session, runtime: &Runtime, keep_going: bool) -> u8 {
             Step::Done(code) => first_failure = if first_failure == 0 { code } else { first_failure },
             Step::Leave => break,
         }
+        if is_last {
+            break;
+        }
     }
     first_failure
+}
+
+fn unread(error: &std::io::Error) -> Failure {
+    Failure::usage(format!("cannot read stdin: {error}"))
 }

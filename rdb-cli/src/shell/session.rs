@@ -6,7 +6,8 @@ use super::line::{Line, commands, insert_namespace};
 use crate::args::{Args, Format};
 use crate::commands;
 use crate::exit::{Class, Failure};
-use crate::output::{Answer, complain, say};
+use crate::output::{Answer, say};
+use crate::usage;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command, FromArgMatches};
 
@@ -121,20 +122,16 @@ impl Session {
             .namespace
             .as_ref()
             .filter(|namespace| insert_namespace(&self.commands, &mut words, namespace));
+        let format = usage::wanted(&words).unwrap_or(self.format());
         let parsed =
             self.commands.clone().try_get_matches_from(std::iter::once("rdb".to_owned()).chain(words));
         let args = match parsed.and_then(|matches| self.with_base(&matches)) {
             Ok(args) => args,
             Err(error) => {
-                // To stdout or stderr, as it is help or a complaint.
-                let _ = error.print();
-                let code = u8::try_from(error.exit_code()).unwrap_or(2);
-                if let Some(namespace) = inserted.filter(|_| code != 0) {
-                    complain(&format!(
-                        "hint: the namespace is '{namespace}' and need not be named; use  undoes that\n"
-                    ));
-                }
-                return code;
+                let hint = inserted.map(|namespace| {
+                    format!("the namespace is '{namespace}' and need not be named; use  undoes that")
+                });
+                return usage::report(&error, format, hint);
             }
         };
         let format = args.output;

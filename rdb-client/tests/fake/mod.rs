@@ -86,6 +86,8 @@ pub struct World {
     pub delay_ms: AtomicU64,
     /// Acknowledges writes without applying them.
     pub forgetful: AtomicBool,
+    /// A call of its own that breaks is cancelled, as by a connection that is reset.
+    pub cancels: AtomicBool,
     /// Puts of this key are answered "busy" for as long as it is set.
     pub stuck: Mutex<Option<Bytes>>,
 }
@@ -105,6 +107,8 @@ struct State {
     /// By namespace and client.
     sessions: HashMap<(u32, u64), Session>,
     sessions_opened: u64,
+    /// Of so many the answer is lost yet.
+    openings_lost: u64,
     clock: u64,
     writes_applied: u64,
 }
@@ -112,6 +116,7 @@ struct State {
 /// What a region knows of one client.
 #[derive(Default)]
 struct Session {
+    token: u64,
     lowest: u64,
     answers: BTreeMap<u64, PipeResult>,
 }
@@ -205,6 +210,11 @@ impl Cluster {
     /// Forgets all sessions, and with them what they had done.
     pub fn expire_sessions(&self) {
         self.world.state.lock().sessions.clear();
+    }
+
+    /// The next `times` sessions that are asked for are opened, and nobody hears of it.
+    pub fn lose_openings(&self, times: u64) {
+        self.world.state.lock().openings_lost = times;
     }
 
     /// Sessions that were ever opened.
@@ -567,6 +577,7 @@ impl State {
             commit_index: self.clock,
             applied_index: self.clock,
             members: self.addresses.keys().copied().collect(),
+            absent: false,
         };
         Some(v1::Namespace {
             name: name.into(),
@@ -713,6 +724,7 @@ impl Service {
         match state.execute(self.id, namespace, name, operation, forget) {
             Ok(PipeResult::NotDone(error) | PipeResult::InDoubt(error)) => Err(to_status(&error)),
             Ok(result) => Ok((Some(state.header(self.id)), result)),
+            Err(Broken) if self.world.cancels.load(Ordering::Relaxed) => Err(Status::cancelled("broken")),
             Err(Broken) => Err(Status::unavailable("broken")),
         }
     }
@@ -863,13 +875,27 @@ impl v1::kv_server::Kv for Service {
         if state.leader != self.id {
             return Err(to_status(&state.not_leader(state.leader)));
         }
-        let name = request.into_inner().namespace;
+        let v1::OpenSessionRequest { namespace: name, token, .. } = request.into_inner();
         let Some((id, _)) = state.namespaces.get(&name).copied() else {
             return Err(to_status(&not_found(&name)));
         };
-        state.sessions_opened += 1;
-        let client = state.sessions_opened;
-        state.sessions.insert((id, client), Session::default());
+        let known = state
+            .sessions
+            .iter()
+            .find(|((of, _), session)| *of == id && token != 0 && session.token == token);
+        let client = match known {
+            Some(((_, client), _)) => *client,
+            None => {
+                state.sessions_opened += 1;
+                let client = state.sessions_opened;
+                state.sessions.insert((id, client), Session { token, ..Session::default() });
+                client
+            }
+        };
+        if 0 < state.openings_lost {
+            state.openings_lost -= 1;
+            return Err(Status::unavailable("broken"));
+        }
         Ok(Response::new(v1::OpenSessionResponse { header: Some(state.header(self.id)), client }))
     }
 

@@ -620,6 +620,11 @@ impl<L: LogRead, W, R> Group<L, W, R> {
         Some(self.raw.raft.leader_id).filter(|leader| *leader != INVALID_ID).map(NodeId)
     }
 
+    /// The last entry known to be committed.
+    pub fn commit(&self) -> Index {
+        self.raw.raft.raft_log.committed
+    }
+
     /// How the group is doing.
     pub fn status(&self) -> Status {
         let raft = &self.raw.raft;

@@ -5,14 +5,21 @@
 //! is. With that a session's record stays small however many writes the client has on their way, and it is this record
 //! that is written anew with every batch. Whatever is not such a write is a run of its own.
 //!
-//! How the answers are cut into runs follows from the order in which they were recorded, which is the log's.
+//! How the answers are cut into runs follows from the order in which they were recorded, which is the log's. So do the bytes
+//! that they count for: these say what a replica's memory needs for them, and their record takes less.
 
 use super::{Answer, RESULTS_BYTES_MAX, SESSION_RESULTS_BYTES_MAX};
 use crate::codec::{Corrupt, Reader, put_varint};
 use crate::command::{put_version, read_version};
-use crate::transaction::Outcome;
+use crate::transaction::{KeptOutcome, Outcome};
 use crate::version::{Hlc, Version};
 use std::collections::BTreeMap;
+
+/// What a run counts for: itself, its sequence, and what a tree's leaves leave free. All replicas must count alike, so this
+/// is a number and not a size that a compiler chooses.
+const RUN_BYTES: usize = 96;
+/// What a transaction's outcome counts for beside that, and beside its results.
+const OUTCOME_BYTES: usize = 96;
 
 const TAG_DONE: u8 = 1;
 const TAG_MISMATCH_ABSENT: u8 = 2;
@@ -24,23 +31,51 @@ const TAG_DONE_RUN: u8 = 6;
 /// Answers to writes whose sequences follow each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Run {
-    /// How many; more than one only of [`Answer::Done`], whose versions follow each other too.
+    /// How many; more than one only of [`Kept::Done`], whose versions follow each other too.
     count: u64,
     /// To the first of them.
-    first: Answer,
+    first: Kept,
+}
+
+/// An [`Answer`] as it is held: thousands of them wait, and few are ever asked for again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Kept {
+    Done(Version),
+    Mismatch(Option<Version>),
+    Transaction(Box<KeptOutcome>),
+    FoundTooMuch,
+}
+
+impl Kept {
+    fn results_bytes(&self) -> usize {
+        match self {
+            Kept::Transaction(outcome) => outcome.results_bytes(),
+            Kept::Done(_) | Kept::Mismatch(_) | Kept::FoundTooMuch => 0,
+        }
+    }
+
+    /// What it counts for beside [`RUN_BYTES`].
+    fn outcome_bytes(&self) -> usize {
+        match self {
+            Kept::Transaction(outcome) => OUTCOME_BYTES + outcome.encoded_bytes(),
+            Kept::Done(_) | Kept::Mismatch(_) | Kept::FoundTooMuch => 0,
+        }
+    }
 }
 
 impl Run {
     fn answer(&self, place: u64) -> Answer {
         match &self.first {
-            Answer::Done(version) => Answer::Done(after(*version, place)),
-            other => other.clone(),
+            Kept::Done(version) => Answer::Done(after(*version, place)),
+            Kept::Mismatch(version) => Answer::Mismatch(*version),
+            Kept::Transaction(outcome) => Answer::Transaction(outcome.outcome()),
+            Kept::FoundTooMuch => Answer::FoundTooMuch,
         }
     }
 
     /// Takes in the answer to the next sequence, if the run goes on with it.
-    fn extend(&mut self, answer: &Answer) -> bool {
-        let (Answer::Done(first), Answer::Done(next)) = (&self.first, answer) else { return false };
+    fn extend(&mut self, answer: &Kept) -> bool {
+        let (Kept::Done(first), Kept::Done(next)) = (&self.first, answer) else { return false };
         let goes_on = *next == after(*first, self.count);
         self.count += u64::from(goes_on);
         goes_on
@@ -48,7 +83,11 @@ impl Run {
 
     /// The same without its first `count` answers.
     fn without(self, count: u64) -> Self {
-        Self { first: self.answer(count), count: self.count - count }
+        let first = match self.first {
+            Kept::Done(version) => Kept::Done(after(version, count)),
+            other => other,
+        };
+        Self { first, count: self.count - count }
     }
 }
 
@@ -64,12 +103,19 @@ pub(super) struct Answers {
     count: usize,
     /// What the transactions' results take.
     results_bytes: usize,
+    /// What the transactions' outcomes count for.
+    outcome_bytes: usize,
 }
 
 impl Answers {
     /// How many answers there are.
     pub(super) fn len(&self) -> usize {
         self.count
+    }
+
+    /// What they count for: no less than they take, in memory as on disk.
+    pub(super) fn bytes(&self) -> usize {
+        self.runs.len() * RUN_BYTES + self.outcome_bytes
     }
 
     pub(super) fn get(&self, sequence: u64) -> Option<Answer> {
@@ -83,9 +129,11 @@ impl Answers {
         let answer = match answer {
             Answer::Transaction(outcome) => {
                 let room = SESSION_RESULTS_BYTES_MAX.saturating_sub(self.results_bytes);
-                Answer::Transaction(outcome.within(room.min(RESULTS_BYTES_MAX)))
+                Kept::Transaction(Box::new(KeptOutcome::new(&outcome, room.min(RESULTS_BYTES_MAX))))
             }
-            answer => answer,
+            Answer::Done(version) => Kept::Done(version),
+            Answer::Mismatch(version) => Kept::Mismatch(version),
+            Answer::FoundTooMuch => Kept::FoundTooMuch,
         };
         self.count += 1;
         let before = self.runs.range_mut(..sequence).next_back();
@@ -95,8 +143,13 @@ impl Answers {
         {
             return;
         }
-        self.results_bytes += answer.results_bytes();
-        self.runs.insert(sequence, Run { count: 1, first: answer });
+        self.insert(sequence, Run { count: 1, first: answer });
+    }
+
+    fn insert(&mut self, first: u64, run: Run) {
+        self.results_bytes += run.first.results_bytes();
+        self.outcome_bytes += run.first.outcome_bytes();
+        self.runs.insert(first, run);
     }
 
     /// Drops the answers below `lowest`.
@@ -122,6 +175,7 @@ impl Answers {
         self.count -= usize::try_from(forgotten).unwrap_or(self.count);
         if forgotten == run.count {
             self.results_bytes -= run.first.results_bytes();
+            self.outcome_bytes -= run.first.outcome_bytes();
         } else {
             self.runs.insert(first + forgotten, run.without(forgotten));
         }
@@ -133,25 +187,25 @@ impl Answers {
         for (first, run) in &self.runs {
             put_varint(out, first - next);
             match &run.first {
-                Answer::Done(version) if run.count == 1 => {
+                Kept::Done(version) if run.count == 1 => {
                     out.push(TAG_DONE);
                     put_version(out, *version);
                 }
-                Answer::Done(version) => {
+                Kept::Done(version) => {
                     out.push(TAG_DONE_RUN);
                     put_version(out, *version);
                     put_varint(out, run.count);
                 }
-                Answer::Mismatch(None) => out.push(TAG_MISMATCH_ABSENT),
-                Answer::Mismatch(Some(version)) => {
+                Kept::Mismatch(None) => out.push(TAG_MISMATCH_ABSENT),
+                Kept::Mismatch(Some(version)) => {
                     out.push(TAG_MISMATCH);
                     put_version(out, *version);
                 }
-                Answer::Transaction(outcome) => {
+                Kept::Transaction(outcome) => {
                     out.push(TAG_TRANSACTION);
                     outcome.put(out);
                 }
-                Answer::FoundTooMuch => out.push(TAG_FOUND_TOO_MUCH),
+                Kept::FoundTooMuch => out.push(TAG_FOUND_TOO_MUCH),
             }
             // The last sequence of all has none after it, and no run either.
             next = first.saturating_add(run.count);
@@ -172,8 +226,7 @@ impl Answers {
                 return Err(reader.corrupt("a sequence is too large"));
             };
             answers.count = count;
-            answers.results_bytes += run.first.results_bytes();
-            answers.runs.insert(first, run);
+            answers.insert(first, run);
             next = last.checked_add(1);
         }
         Ok(answers)
@@ -188,18 +241,47 @@ impl Answers {
 fn read_run(reader: &mut Reader<'_>) -> Result<Run, Corrupt> {
     let one = |first| Run { count: 1, first };
     Ok(match reader.u8()? {
-        TAG_DONE => one(Answer::Done(read_version(reader)?)),
-        TAG_MISMATCH_ABSENT => one(Answer::Mismatch(None)),
-        TAG_MISMATCH => one(Answer::Mismatch(Some(read_version(reader)?))),
-        TAG_TRANSACTION => one(Answer::Transaction(Outcome::read(reader)?)),
-        TAG_FOUND_TOO_MUCH => one(Answer::FoundTooMuch),
+        TAG_DONE => one(Kept::Done(read_version(reader)?)),
+        TAG_MISMATCH_ABSENT => one(Kept::Mismatch(None)),
+        TAG_MISMATCH => one(Kept::Mismatch(Some(read_version(reader)?))),
+        TAG_TRANSACTION => {
+            one(Kept::Transaction(Box::new(KeptOutcome::new(&Outcome::read(reader)?, usize::MAX))))
+        }
+        TAG_FOUND_TOO_MUCH => one(Kept::FoundTooMuch),
         TAG_DONE_RUN => {
             let (version, count) = (read_version(reader)?, reader.varint()?);
             if count < 2 || version.hlc.0.checked_add(count).is_none() {
                 return Err(reader.corrupt("a run of answers has a length that cannot be"));
             }
-            Run { count, first: Answer::Done(version) }
+            Run { count, first: Kept::Done(version) }
         }
         _ => return Err(reader.corrupt("an answer is not known to this version of FlareDB")),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transaction::OperationResult;
+
+    /// The leaves of a tree to which is only ever added at the end are half empty.
+    #[test]
+    fn an_answer_counts_for_no_less_than_it_takes() {
+        assert!(2 * size_of::<(u64, Run)>() <= RUN_BYTES, "{} bytes", size_of::<(u64, Run)>());
+        assert!(size_of::<KeptOutcome>() + 2 * size_of::<usize>() <= OUTCOME_BYTES);
+        let largest = Version { era: u32::MAX.into(), hlc: Hlc(u64::MAX), node: u64::MAX.into() };
+        let results = Some(vec![OperationResult::Written; 128]);
+        let outcome = Outcome { held: true, version: Some(largest), results };
+        let far_apart =
+            [Answer::Mismatch(Some(largest)), Answer::Done(largest), Answer::Transaction(outcome)];
+        let (mut answers, mut encoded) = (Answers::default(), Vec::new());
+        for (place, answer) in (1..).zip(far_apart) {
+            answers.keep(place << 60, answer);
+        }
+        answers.put(&mut encoded);
+        assert!(encoded.len() <= answers.bytes());
+        assert_eq!(answers.bytes(), 3 * RUN_BYTES + OUTCOME_BYTES + 130);
+        answers.forget(u64::MAX);
+        assert_eq!((answers.bytes(), answers.results_bytes), (0, 0));
+    }
 }

@@ -96,7 +96,7 @@ fn actions<'a>(entry: &'a Entry, values: &mut Values<'a>) -> Vec<Action> {
         Call::Get | Call::Stale => Vec::new(),
     };
     match (&entry.outcome, &entry.call) {
-        (Outcome::NotDone { .. }, _) => Vec::new(),
+        (Outcome::NotDone { .. } | Outcome::Expired { .. }, _) => Vec::new(),
         (Outcome::Unknown { .. }, _) => write(None, values),
         (Outcome::Done { version }, _) => write(Some(version.0), values),
         (Outcome::Found { value, version }, _) => {

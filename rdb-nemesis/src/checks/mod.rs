@@ -8,11 +8,12 @@ mod linearizable;
 mod pairs;
 mod replicas;
 mod retries;
+mod scans;
 mod set;
 #[cfg(test)]
 mod tests;
 
-use crate::history::Entry;
+use crate::history::{Call, Entry, Request};
 
 /// What a check found: what it looked at, or what is wrong.
 pub type Finding = Result<String, String>;
@@ -54,13 +55,22 @@ pub const CHECKS: &[Check] = &[
         about: "all copies of a named write have one answer, and it was applied once",
         check: retries::check,
     },
+    Check {
+        name: "scans",
+        about: "every scan shows one moment, and the last ones bring what the last reads find",
+        check: scans::check,
+    },
     Check { name: "replicas", about: "all nodes have the same data in the end", check: replicas::check },
 ];
 
 /// The workload of the reads that end a run: everything, at every node, when all is quiet.
 pub(crate) const FINAL: &str = "final";
 
-/// The final reads that saw all that was acknowledged before.
+/// The final reads that saw all that was acknowledged before. The final scans are held against them by `scans`.
 fn final_reads(history: &[Entry]) -> impl Iterator<Item = &Entry> {
-    history.iter().filter(|entry| entry.workload == FINAL && entry.call == crate::history::Call::Get)
+    history.iter().filter(|entry| is_final_read(entry) && entry.call == Call::Get)
+}
+
+fn is_final_read(entry: &Entry) -> bool {
+    entry.workload == FINAL && entry.request != Some(Request::Scan)
 }

@@ -1,13 +1,13 @@
 //! When all is quiet and every node has caught up, all have the same data: the same values of the same versions, as each
 //! node has them without asking another.
 
-use super::{FINAL, Finding};
+use super::{Finding, is_final_read};
 use crate::history::{Call, Entry, Outcome};
 use std::collections::BTreeMap;
 
 pub(super) fn check(history: &[Entry]) -> Finding {
     let mut nodes: BTreeMap<u64, BTreeMap<&str, &Outcome>> = BTreeMap::new();
-    for entry in history.iter().filter(|entry| entry.workload == FINAL && entry.call == Call::Stale) {
+    for entry in history.iter().filter(|entry| is_final_read(entry) && entry.call == Call::Stale) {
         let node = entry.node.ok_or_else(|| format!("nobody knows who answered a read of {}", entry.key))?;
         let at_node = nodes.entry(node).or_default();
         // A read that failed was made again; if it was not, the key is missing.

@@ -2,7 +2,7 @@
 //! the check that is there for it.
 
 use super::{CHECKS, FINAL};
-use crate::history::{Call, Entry, Expect, Name, Outcome, Stamp, Swap};
+use crate::history::{Call, Entry, Expect, Name, Outcome, Request, Stamp, Swap};
 use rdb_check::Version;
 
 fn stamp(hlc: u64) -> Stamp {
@@ -15,6 +15,7 @@ fn entry(workload: &str, key: &str, call: Call, at: u64, outcome: Outcome) -> En
         client: at,
         workload: workload.to_owned(),
         key: key.to_owned(),
+        request: None,
         call,
         call_ns: at * 10,
         return_ns: known.then_some(at * 10 + 5),
@@ -52,15 +53,28 @@ fn named(mut entry: Entry, sequence: u64) -> Entry {
     entry
 }
 
-/// The final reads of a key at three nodes: through the leader, and of what each has.
+/// The final reads of a key at three nodes, by its name and by a scan: through the leader, and of what each has.
 fn finals(history: &mut Vec<Entry>, key: &str, at: u64, outcome: &Outcome) {
-    for node in 1..=3 {
-        for call in [Call::Get, Call::Stale] {
-            let mut read = entry(FINAL, key, call, at + node, outcome.clone());
-            read.node = Some(node);
-            history.push(read);
+    for (request, at) in [(Request::BatchGet, at), (Request::Scan, at + 5)] {
+        for node in 1..=3 {
+            for call in [Call::Get, Call::Stale] {
+                let mut read = entry(FINAL, key, call, at + node, outcome.clone());
+                read.node = Some(node);
+                read.request = Some(request);
+                history.push(read);
+            }
         }
     }
+}
+
+/// A scan of three keys.
+fn scan(call: &Call, at: u64, outcomes: [Outcome; 3]) -> impl Iterator<Item = Entry> {
+    let keys = ["scans/0", "scans/1", "scans/2"].into_iter();
+    keys.zip(outcomes).map(move |(key, outcome)| {
+        let mut read = entry("scans", key, call.clone(), at, outcome);
+        read.request = Some(Request::Scan);
+        read
+    })
 }
 
 /// A history of all workloads in which nothing is wrong.
@@ -92,6 +106,18 @@ fn sound() -> Vec<Entry> {
         history.push(put("pairs", key, "x", 40));
         history.push(entry("pairs", key, Call::Get, 41, found("x", 40)));
     }
+    history.extend([
+        put("scans", "scans/0", "a", 60),
+        put("scans", "scans/1", "b", 61),
+        put("scans", "scans/2", "c", 62),
+        put("scans", "scans/0", "d", 64),
+        entry("scans", "scans/1", Call::Delete, 66, done(66)),
+        put("scans", "scans/1", "e", 68),
+    ]);
+    history.extend(scan(&Call::Get, 63, [found("a", 60), found("b", 61), found("c", 62)]));
+    history.extend(scan(&Call::Get, 67, [found("d", 64), nothing(), found("c", 62)]));
+    // Of an older moment than it might be, but of one.
+    history.extend(scan(&Call::Stale, 69, [found("a", 60), found("b", 61), nothing()]));
     finals(&mut history, "register/0/0", 100, &found("two", 12));
     finals(&mut history, "set/1", 110, &found("1", 20));
     finals(&mut history, "set/2", 120, &found("2", 21));
@@ -101,6 +127,9 @@ fn sound() -> Vec<Entry> {
     finals(&mut history, "retries/shared", 160, &found("1", 54));
     finals(&mut history, "pairs/0/a", 170, &found("x", 40));
     finals(&mut history, "pairs/0/b", 170, &found("x", 40));
+    finals(&mut history, "scans/0", 180, &found("d", 64));
+    finals(&mut history, "scans/1", 180, &found("e", 68));
+    finals(&mut history, "scans/2", 180, &found("c", 62));
     history
 }
 
@@ -205,6 +234,56 @@ fn retries_that_are_applied_twice_are_caught() {
     is_caught("retries", "a write is sent once", |history| {
         let last = history.iter().position(|entry| entry.key == "retries/shared").unwrap();
         history.remove(last);
+    });
+    is_caught("retries", "all copies but one have reached nobody", |history| {
+        find(history, "retries", "retries/shared", 1).outcome = Outcome::Unknown { why: String::new() };
+    });
+    is_caught("retries", "a late copy finds its session forgotten", |history| {
+        let mut late = find(history, "retries", "retries/shared", 1).clone();
+        late.outcome = Outcome::Expired { why: String::new() };
+        history.push(late);
+    });
+}
+
+#[test]
+fn scans_that_show_no_moment_are_caught() {
+    for call in [Call::Get, Call::Stale] {
+        let wrong = |what: &str, outcomes: [Outcome; 3]| {
+            is_caught("scans", what, |history| history.extend(scan(&call, 90, outcomes)));
+        };
+        wrong("two records are left out", [found("d", 64), nothing(), nothing()]);
+        wrong("a record in the middle is left out", [found("a", 60), nothing(), found("c", 62)]);
+        wrong("a record from before a removal that shows", [found("a", 60), found("e", 68), found("c", 62)]);
+        wrong("the last record is left out", [found("d", 64), found("e", 68), nothing()]);
+        wrong("another value", [found("a", 60), found("x", 61), found("c", 62)]);
+    }
+    // What a scan shows may be of any of the moments that it does not contradict.
+    let mut history = sound();
+    history.extend(scan(&Call::Stale, 91, [nothing(), nothing(), nothing()]));
+    history.extend(scan(&Call::Stale, 92, [found("d", 64), found("b", 61), found("c", 62)]));
+    assert_eq!(failing(&history), Vec::<&str>::new());
+}
+
+#[test]
+fn final_scans_that_differ_from_final_reads_are_caught() {
+    let last = |history: &mut [Entry], request| {
+        let these = history.iter().rposition(|entry| entry.key == "set/2" && entry.request == Some(request));
+        these.unwrap()
+    };
+    is_caught("scans", "a scan leaves a key out", |history| {
+        let scanned = last(history, Request::Scan);
+        history[scanned].outcome = nothing();
+    });
+    is_caught("scans", "a scan brings what no read finds", |history| {
+        let read = last(history, Request::BatchGet);
+        history[read].outcome = nothing();
+    });
+    is_caught("scans", "nobody has scanned", |history| {
+        history.retain(|entry| entry.request != Some(Request::Scan) || entry.workload != FINAL);
+    });
+    is_caught("scans", "a scan is of another version", |history| {
+        let scanned = last(history, Request::Scan);
+        history[scanned].outcome = found("2", 20);
     });
 }
 

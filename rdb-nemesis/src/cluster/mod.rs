@@ -2,11 +2,13 @@
 //! wires that can be cut. Clients reach the nodes directly.
 
 mod disk;
+mod page;
 mod process;
 mod raw;
 mod wire;
 
 pub(crate) use disk::try_one as try_power_cut;
+pub(crate) use process::Usage;
 pub(crate) use raw::{Raw, error_in, timed};
 pub(crate) use wire::Wire;
 
@@ -29,6 +31,8 @@ const STARTS_MAX: usize = 5;
 /// For anything that should happen at all.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// Until a process that was sent SIGSTOP has stopped.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
 const STATUS_LIMIT: Duration = Duration::from_millis(500);
 /// What no log must have, whatever was done to the node.
 const NEVER_LOGGED: [&str; 3] = ["panicked at", "it cannot keep its promises", "contradicts this node's log"];
@@ -267,6 +271,9 @@ impl Cluster {
         for id in self.ids() {
             self.pause(id)?;
         }
+        for id in self.ids() {
+            self.wait_until_stopped(id)?;
+        }
         for node in self.nodes.values() {
             node.disk.as_ref().context("a node has no disk of its own")?.cut_power()?;
         }
@@ -275,6 +282,18 @@ impl Cluster {
         }
         for node in self.nodes.values_mut() {
             node.disk.as_mut().context("a node has no disk of its own")?.remount()?;
+        }
+        Ok(())
+    }
+
+    /// The signal is only on its way when it has been sent: until one of the process's threads has taken it, all go on.
+    fn wait_until_stopped(&mut self, id: u64) -> Result<()> {
+        let deadline = Instant::now() + STOP_LIMIT;
+        while !self.is_stopped(id)? {
+            if deadline < Instant::now() {
+                bail!("node {id} still runs {} s after SIGSTOP", STOP_LIMIT.as_secs());
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
         Ok(())
     }
@@ -350,6 +369,28 @@ impl Cluster {
             }
             sleep(LOOK_INTERVAL).await;
         }
+    }
+
+    /// Which node leads each namespace, as this node knows it.
+    pub(crate) async fn leaders(&self, id: u64) -> Result<BTreeMap<String, u64>> {
+        let status = self.node(id).raw.status(PATIENCE).await?;
+        let leader =
+            |namespace: &rdb_proto::v1::Namespace| namespace.regions.first().map(|region| region.leader);
+        let leaders = status.namespaces.iter();
+        Ok(leaders.filter_map(|namespace| Some((namespace.name.clone(), leader(namespace)?))).collect())
+    }
+
+    /// A number among a node's metrics that has no labels.
+    pub(crate) async fn metric(&self, id: u64, name: &str) -> Result<u64> {
+        let page = page::get(self.node(id).http_port, "/metrics").await?;
+        let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let value = value.with_context(|| format!("node {id} has no metric {name}"))?;
+        value.parse().with_context(|| format!("{name} of node {id} is {value}"))
+    }
+
+    /// What a node's process has used so far.
+    pub(crate) fn usage(&mut self, id: u64) -> Result<Usage> {
+        self.process(id)?.usage()
     }
 
     /// Waits until every node has applied all that the leader has now.

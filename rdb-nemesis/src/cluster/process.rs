@@ -13,6 +13,15 @@ const STOP_PATIENCE: Duration = Duration::from_secs(30);
 /// Between looks.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
+/// What a process has used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Usage {
+    /// Time on processors, in its own code and in the kernel's.
+    pub(crate) processor: Duration,
+    /// Memory that it holds now.
+    pub(crate) resident_bytes: u64,
+}
+
 /// A running process, killed when dropped.
 pub(crate) struct Process {
     child: Child,
@@ -43,6 +52,18 @@ impl Process {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
         // The state follows the name, which is in parentheses and may hold anything.
         Ok(stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')))
+    }
+
+    /// What it has used so far, as the kernel says.
+    pub(crate) fn usage(&self) -> Result<Usage> {
+        let read = |what: &str| {
+            let path = format!("/proc/{}/{what}", self.child.id());
+            std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))
+        };
+        Ok(Usage {
+            processor: processor_time(&read("stat")?).context("/proc/PID/stat holds no times")?,
+            resident_bytes: resident_bytes(&read("status")?).context("/proc/PID/status has no VmRSS")?,
+        })
     }
 
     /// How it ended, if it has.
@@ -78,5 +99,36 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+fn processor_time(stat: &str) -> Option<Duration> {
+    // The name, in parentheses, may hold anything; user and system time are the 12th and 13th field after it.
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    let ticks_per_second = rustix::param::clock_ticks_per_second();
+    Some(Duration::from_micros((user + system) * 1_000_000 / ticks_per_second.max(1)))
+}
+
+fn resident_bytes(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kib << 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_the_kernel_writes() {
+        let stat = "42 (a ) b) S 1 42 42 0 -1 4194560 1 0 0 0 250 50 0 0 20 0 1 0 5 6 7";
+        let ticks = u32::try_from(rustix::param::clock_ticks_per_second()).unwrap();
+        assert_eq!(processor_time(stat), Some(Duration::from_secs(300) / ticks));
+        assert_eq!(resident_bytes("Name:\tx\nVmRSS:\t  1024 kB\nThreads:\t3\n"), Some(1 << 20));
+        assert_eq!(resident_bytes("Name:\tx\n"), None);
+        let own = std::fs::read_to_string("/proc/self/status").unwrap();
+        assert!(resident_bytes(&own).is_some());
     }
 }

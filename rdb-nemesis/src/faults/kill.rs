@@ -5,17 +5,20 @@ use crate::dice::Dice;
 use crate::lab::{Bar, Evidence, Lab, seconds};
 use anyhow::Result;
 
+/// How often a node is back before the others can have noticed, so that it meets its own past. Nobody need be answered then.
+const BRIEF_PERCENT: u32 = 40;
+
 pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "kill-leader",
-        about: "kill -9 of the leader, started again after 0 to 4 s",
+        about: "kill -9 of the leader, started again at once, or after 1 to 4 s when clients have been answered",
         short_logs: false,
         disks: false,
         strike: |lab, dice| -> Striking<'_> { Box::pin(kill_leader(lab, dice)) },
     },
     Fault {
         name: "kill-any",
-        about: "kill -9 of any node, started again after 0 to 4 s",
+        about: "kill -9 of any node, started again likewise",
         short_logs: false,
         disks: false,
         strike: |lab, dice| -> Striking<'_> { Box::pin(kill_any(lab, dice)) },
@@ -46,15 +49,21 @@ async fn kill_all(lab: &mut Lab, dice: &mut Dice) -> Result<Evidence> {
 async fn kill(lab: &mut Lab, dice: &mut Dice, nodes: &[u64]) -> Result<Evidence> {
     let leader = lab.leader().await?;
     let all = nodes.len() == lab.cluster.ids().len();
-    let lasts = dice.millis(0..if all { 2_000 } else { 4_000 });
+    let brief = dice.percent(BRIEF_PERCENT);
+    let lasts = match (all, brief) {
+        (true, _) => dice.millis(0..2_000),
+        (false, true) => dice.millis(0..1_000),
+        (false, false) => dice.millis(1_000..4_000),
+    };
     // It returns only when the process is gone, which is all the evidence there is to have.
     for node in nodes {
         lab.cluster.kill(*node)?;
     }
     let bar = match (all, nodes.contains(&leader.node)) {
         (true, _) => Bar::AllLost,
+        (false, _) if brief => Bar::None,
         (false, true) => Bar::LeaderLost,
-        (false, false) => Bar::None,
+        (false, false) => Bar::LeaderStays,
     };
     let what = format!("kill -9 of {} for {}", named(nodes, leader.node), seconds(lasts));
     let mut strike = lab.struck(leader, bar, what);

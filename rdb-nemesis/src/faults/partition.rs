@@ -61,7 +61,7 @@ async fn halves(lab: &mut Lab, dice: &mut Dice) -> Result<Evidence> {
     let (first, size) = (dice.below(ids.len()), (ids.len() - 1) / 2);
     let minority: Vec<u64> = (0..size).map(|step| ids[(first + step) % ids.len()]).collect();
     let what = format!("{} cut off from the others", named(&minority, leader.node));
-    let bar = if minority.contains(&leader.node) { Bar::LeaderLost } else { Bar::None };
+    let bar = if minority.contains(&leader.node) { Bar::LeaderLost } else { Bar::LeaderStays };
     cut(lab, dice, leader, around(lab, &minority), bar, what).await
 }
 
@@ -130,7 +130,7 @@ async fn flapping(lab: &mut Lab, dice: &mut Dice) -> Result<Evidence> {
         left = left.saturating_sub(2 * FLAP);
     }
     lab.hold(&mut strike, FLAP).await;
-    let seen = all_kept_back(&before, &kept_back(lab, &wires));
+    let seen = most_kept_back(&before, &kept_back(lab, &wires));
     lab.undo(strike, seen).await
 }
 
@@ -146,8 +146,18 @@ fn kept_back(lab: &Lab, wires: &Wires) -> Vec<u64> {
 
 /// A cut has happened if every wire had something to keep back.
 fn all_kept_back(before: &[u64], after: &[u64]) -> Result<String, String> {
+    kept_back_but(0, before, after)
+}
+
+/// Short cuts have happened if half of the wires had something to keep back: of pings that come as often as the cuts, one wire's
+/// may come in between them each time.
+fn most_kept_back(before: &[u64], after: &[u64]) -> Result<String, String> {
+    kept_back_but(before.len() / 2, before, after)
+}
+
+fn kept_back_but(idle_max: usize, before: &[u64], after: &[u64]) -> Result<String, String> {
     let idle = before.iter().zip(after).filter(|(before, after)| before == after).count();
-    if idle == 0 {
+    if idle <= idle_max {
         let kept: u64 = before.iter().zip(after).map(|(before, after)| after - before).sum();
         Ok(format!("the wires kept something back {kept} times"))
     } else {

@@ -59,6 +59,7 @@ async fn pause(lab: &mut Lab, nodes: &[u64], lasts: Duration) -> Result<Evidence
     let bar = match (majority_lost, nodes.contains(&leader.node)) {
         (true, _) => Bar::AllLost,
         (false, true) if NOTICED < lasts => Bar::LeaderLost,
+        (false, false) if NOTICED < lasts => Bar::LeaderStays,
         (false, _) => Bar::None,
     };
     let what = format!("SIGSTOP of {} for {}", named(nodes, leader.node), seconds(lasts));

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "restart",
-        about: "SIGTERM of the leader or another node, which must end well, started again after 0 to 2 s",
+        about: "SIGTERM of the leader or another node, which must end well, started again after 0 to 2 s, when clients have been answered",
         short_logs: false,
         disks: false,
         strike: |lab, dice| -> Striking<'_> { Box::pin(restart(lab, dice)) },
@@ -27,7 +27,7 @@ async fn restart(lab: &mut Lab, dice: &mut Dice) -> Result<Evidence> {
     let leader = lab.leader().await?;
     let node = if dice.percent(60) { leader.node } else { dice.pick(&lab.cluster.ids()) };
     let lasts = dice.millis(0..2_000);
-    let bar = if node == leader.node { Bar::HandedOver } else { Bar::None };
+    let bar = if node == leader.node { Bar::HandedOver } else { Bar::LeaderStays };
     lab.history.note(format!("node {node} is asked to stop"));
     lab.cluster.stop(node).await?;
     let role = if node == leader.node { ", the leader," } else { "" };

@@ -2,7 +2,7 @@
 
 use crate::cluster::NAMESPACE;
 use crate::dice::Dice;
-use crate::history::{Call, Entry, Expect, History, Outcome, Stamp, Swap};
+use crate::history::{Call, Entry, Expect, History, Outcome, Request, Stamp, Swap};
 use anyhow::Result;
 use rdb_client::{
     Bytes, CasOutcome, Client, Consistency, Error, Namespace, Options, Record, Served, Version, WriteError,
@@ -17,6 +17,9 @@ use std::time::Duration;
 const CALL_LIMIT: Duration = Duration::from_millis(500);
 /// How long a call may take whose result must be known in the end.
 const PATIENT_LIMIT: Duration = Duration::from_secs(90);
+
+/// Of a value that was padded: as much as a page of a scan holds.
+const PADDED_BYTES: usize = 256 << 10;
 
 /// What all clients of a run share.
 pub(crate) struct Scene {
@@ -100,7 +103,7 @@ impl Caller {
         self.at.keys().copied().collect()
     }
 
-    fn to(&self, place: Where) -> &Namespace {
+    pub(super) fn to(&self, place: Where) -> &Namespace {
         match place {
             Where::Leader => &self.namespace,
             Where::Node(node) => self.at.get(&node).unwrap_or(&self.namespace),
@@ -121,8 +124,7 @@ impl Caller {
             Ok((record, served)) => (found(record.as_ref()), Some(*served)),
             Err(error) => (failed(error), None),
         };
-        let call = if matches!(consistency, Consistency::Stale { .. }) { Call::Stale } else { Call::Get };
-        let mut entry = self.entry(key, call, call_ns, outcome);
+        let mut entry = self.entry(key, Request::Get, read_of(consistency), call_ns, outcome);
         mark(&mut entry, served, place);
         self.scene.history.record(entry);
         answer.ok().map(|(record, _)| record)
@@ -139,14 +141,13 @@ impl Caller {
         let call_ns = self.scene.history.now_ns();
         let asked = keys.iter().map(|key| Bytes::from(key.clone())).collect();
         let answer = namespace.batch_get(asked).await;
-        let call = if matches!(consistency, Consistency::Stale { .. }) { Call::Stale } else { Call::Get };
         let mut records = answer.as_deref().unwrap_or_default().iter().peekable();
         for key in keys {
             let outcome = match &answer {
                 Ok(_) => found(records.next_if(|record| record.key == key.as_bytes())),
                 Err(error) => failed(error),
             };
-            let mut entry = self.entry(key, call.clone(), call_ns, outcome);
+            let mut entry = self.entry(key, Request::BatchGet, read_of(consistency), call_ns, outcome);
             mark(&mut entry, None, place);
             self.scene.history.record(entry);
         }
@@ -162,18 +163,46 @@ impl Caller {
     pub(crate) async fn put_at(&mut self, key: &str, value: &str, place: Where) -> Option<Version> {
         let call_ns = self.scene.history.now_ns();
         let answer = self.to(place).put(key.to_owned(), value.to_owned()).await;
-        self.wrote(&[key], &Call::Put(value.to_owned()), call_ns, answer)
+        self.wrote(&[key], Request::Put, &Call::Put(value.to_owned()), call_ns, answer)
     }
 
     /// Removes a key. A removal leaves no value by which somebody could see that it has happened, so its result must be
     /// known: it is repeated under its name until it is, and the client does not wait for that for longer than for other
     /// calls.
     pub(crate) async fn delete(&mut self, key: &str, resolving: &mut JoinSet) {
-        let (mut alone, key) = (self.alone(), key.to_owned());
+        let (patient, asked) = (self.patient.clone(), key.to_owned());
+        let answer = async move { patient.delete(asked).await };
+        self.removed(vec![key.to_owned()], Request::Delete, answer, resolving).await;
+    }
+
+    /// Removes all keys from `from` up to, and without, `to`, in the same way. They are among `keys`, which must be all that
+    /// anybody writes there.
+    pub(crate) async fn delete_range(
+        &mut self,
+        keys: &[String],
+        from: usize,
+        to: usize,
+        resolving: &mut JoinSet,
+    ) {
+        let patient = self.patient.clone();
+        let (begin, end) = (keys[from].clone(), keys[to].clone());
+        let answer = async move { patient.delete_range(begin, end).await };
+        self.removed(keys[from..to].to_vec(), Request::DeleteRange, answer, resolving).await;
+    }
+
+    async fn removed(
+        &mut self,
+        keys: Vec<String>,
+        request: Request,
+        answer: impl Future<Output = Result<Written, WriteError>> + Send + 'static,
+        resolving: &mut JoinSet,
+    ) {
+        let mut alone = self.alone();
         let call_ns = self.scene.history.now_ns();
         let mut call = tokio::spawn(async move {
-            let answer = alone.patient.delete(key.clone()).await;
-            alone.wrote(&[&key], &Call::Delete, call_ns, answer);
+            let answer = answer.await;
+            let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+            alone.wrote(&keys, request, &Call::Delete, call_ns, answer);
             Ok(())
         });
         if tokio::time::timeout(CALL_LIMIT, &mut call).await.is_err() {
@@ -212,12 +241,20 @@ impl Caller {
             },
             Err(error) => write_failed(&error),
         };
-        self.swapped(key, Swap { expect, then: then.to_owned() }, call_ns, outcome);
+        let swap = Swap { expect, then: then.to_owned() };
+        self.swapped(key, Request::CompareAndSwap, swap, call_ns, outcome);
     }
 
     /// Records a compare-and-swap, however it was made.
-    pub(crate) fn swapped(&mut self, key: &str, swap: Swap, call_ns: u64, outcome: Outcome) {
-        let entry = self.entry(key, Call::Cas(swap), call_ns, outcome);
+    pub(crate) fn swapped(
+        &mut self,
+        key: &str,
+        request: Request,
+        swap: Swap,
+        call_ns: u64,
+        outcome: Outcome,
+    ) {
+        let entry = self.entry(key, request, Call::Cas(swap), call_ns, outcome);
         let unknown = entry.is_unknown();
         self.scene.history.record(entry);
         self.retire_if(unknown);
@@ -227,6 +264,7 @@ impl Caller {
     pub(crate) fn wrote(
         &mut self,
         keys: &[&str],
+        request: Request,
         call: &Call,
         call_ns: u64,
         answer: Result<Written, WriteError>,
@@ -237,7 +275,7 @@ impl Caller {
         };
         let unknown = matches!(outcome, Outcome::Unknown { .. });
         for key in keys {
-            let mut entry = self.entry(key, call.clone(), call_ns, outcome.clone());
+            let mut entry = self.entry(key, request, call.clone(), call_ns, outcome.clone());
             entry.epoch = epoch;
             self.scene.history.record(entry);
         }
@@ -256,12 +294,20 @@ impl Caller {
         &self.namespace
     }
 
-    fn entry(&self, key: &str, call: Call, call_ns: u64, outcome: Outcome) -> Entry {
+    pub(super) fn entry(
+        &self,
+        key: &str,
+        request: Request,
+        call: Call,
+        call_ns: u64,
+        outcome: Outcome,
+    ) -> Entry {
         let known = !matches!(outcome, Outcome::Unknown { .. });
         Entry {
             client: self.client,
             workload: self.workload.to_owned(),
             key: key.to_owned(),
+            request: Some(request),
             call,
             call_ns,
             return_ns: known.then(|| self.scene.history.now_ns()),
@@ -285,7 +331,11 @@ pub(crate) async fn resolve(mut resolving: JoinSet) -> Result<()> {
     Ok(())
 }
 
-fn mark(entry: &mut Entry, served: Option<Served>, place: Where) {
+pub(super) fn read_of(consistency: Consistency) -> Call {
+    if matches!(consistency, Consistency::Stale { .. }) { Call::Stale } else { Call::Get }
+}
+
+pub(super) fn mark(entry: &mut Entry, served: Option<Served>, place: Where) {
     entry.served = served.and_then(|served| served.by).map(|by| by.to_string());
     entry.node = match (served, place) {
         (Some(served), _) => Some(served.node),
@@ -294,14 +344,14 @@ fn mark(entry: &mut Entry, served: Option<Served>, place: Where) {
     };
 }
 
-fn found(record: Option<&Record>) -> Outcome {
+pub(super) fn found(record: Option<&Record>) -> Outcome {
     Outcome::Found {
         value: record.map(|record| text(&record.value)),
         version: record.map(|record| record.version.into()),
     }
 }
 
-fn failed(error: &Error) -> Outcome {
+pub(super) fn failed(error: &Error) -> Outcome {
     Outcome::NotDone { why: error.to_string() }
 }
 
@@ -312,8 +362,15 @@ pub(crate) fn write_failed(error: &WriteError) -> Outcome {
     }
 }
 
+/// A value that is stored and read as more bytes than are recorded of it.
+pub(super) fn padded(value: &str) -> String {
+    value.to_owned() + &"~".repeat(PADDED_BYTES - value.len())
+}
+
+/// A value as it is recorded: without its padding, if that is whole.
 pub(crate) fn text(value: &[u8]) -> String {
-    String::from_utf8_lossy(value).into_owned()
+    let text = String::from_utf8_lossy(value);
+    if text.len() == PADDED_BYTES { text.trim_end_matches('~').to_owned() } else { text.into_owned() }
 }
 
 fn wire(stamp: Stamp) -> Version {

@@ -4,7 +4,7 @@
 //! The value is the number and who wrote it, `7 of 2.31`, so that no two writes share one.
 
 use super::caller::{Caller, Scene, Where, text, write_failed};
-use crate::history::{Expect, Outcome, Stamp, Swap};
+use crate::history::{Expect, Outcome, Request, Stamp, Swap};
 use anyhow::Result;
 use rdb_client::{Consistency, Record, Transaction, TransactionOutcome, WriteError};
 use std::sync::Arc;
@@ -49,7 +49,7 @@ async fn count_up(caller: &mut Caller, key: &str, found: Option<Record>, who: &s
     let transaction = compared.then_put(key.to_owned(), then.clone()).else_get(key.to_owned());
     let call_ns = caller.scene.history.now_ns();
     let outcome = outcome(caller.namespace().transaction(transaction).await);
-    caller.swapped(key, Swap { expect, then }, call_ns, outcome);
+    caller.swapped(key, Request::Transaction, Swap { expect, then }, call_ns, outcome);
 }
 
 fn outcome(answer: Result<TransactionOutcome, WriteError>) -> Outcome {

@@ -5,15 +5,19 @@
 
 mod caller;
 mod counter;
+mod extent;
 mod pairs;
 mod register;
 mod retries;
+mod scans;
 mod set;
 
 pub(crate) use caller::{Caller, Scene, Where};
 pub(crate) use counter::number_in;
-pub(crate) use retries::{SHARED, WHEELS, wheel_value};
+pub(crate) use extent::Extent;
+pub(crate) use retries::{ANSWERS_MIN, SHARED, WHEELS, wheel_value};
 
+use crate::history::Request;
 use anyhow::Result;
 use std::sync::Arc;
 use tokio::task::JoinSet;
@@ -24,6 +28,8 @@ pub struct Workload {
     pub name: &'static str,
     /// What its clients do.
     pub about: &'static str,
+    /// The requests that they make: each must succeed, in every part of a run.
+    pub requests: &'static [Request],
     /// Starts the clients. They end when the scene says so, and what is left in doubt then is resolved before they end,
     /// where it can be.
     pub(crate) start: fn(&Arc<Scene>, &mut JoinSet<Result<()>>),
@@ -34,26 +40,37 @@ pub const WORKLOADS: &[Workload] = &[
     Workload {
         name: "register",
         about: "puts, gets, compare-and-swaps and deletes of a few keys, reads at the leader and at every node",
+        requests: &[Request::Get, Request::Put, Request::CompareAndSwap, Request::Delete],
         start: register::start,
     },
     Workload {
         name: "set",
         about: "each element is a key of its own, written once: finds losses that later writes would hide",
+        requests: &[Request::Put],
         start: set::start,
     },
     Workload {
         name: "counter",
         about: "transactions that read a number's version and write the next one if it is still the same",
+        requests: &[Request::Get, Request::Transaction],
         start: counter::start,
     },
     Workload {
         name: "pairs",
         about: "batches and transactions that write two keys alike; reads at every node must never see them differ",
+        requests: &[Request::BatchWrite, Request::Transaction, Request::BatchGet],
         start: pairs::start,
     },
     Workload {
+        name: "scans",
+        about: "scans of many keys at every node, page by page, while they are written, removed and written together",
+        requests: &[Request::Scan, Request::Put, Request::BatchWrite, Request::Delete, Request::DeleteRange],
+        start: scans::start,
+    },
+    Workload {
         name: "retries",
-        about: "compare-and-swaps under a session, each sent at least twice under one name",
+        about: "compare-and-swaps under a session, each answered at least twice under one name",
+        requests: &[Request::CompareAndSwap],
         start: retries::start,
     },
 ];

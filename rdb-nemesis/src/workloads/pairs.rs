@@ -1,7 +1,7 @@
 //! Pairs of keys that are always written alike, by a batch or by a transaction, and read together at any node.
 
 use super::caller::{Caller, Scene, Where};
-use crate::history::Call;
+use crate::history::{Call, Request};
 use anyhow::Result;
 use rdb_client::{Consistency, Transaction, Write, WriteError, Written};
 use std::sync::Arc;
@@ -33,13 +33,13 @@ async fn write(scene: Arc<Scene>, number: u64) -> Result<()> {
         count += 1;
         let ([a, b], value) = (keys(dice.below(PAIRS)), format!("{number}.{count}"));
         let call_ns = scene.history.now_ns();
-        let answer = if dice.percent(50) {
+        let (request, answer) = if dice.percent(50) {
             let put = |key: &str| Write::Put(key.to_owned().into(), value.clone().into());
-            caller.namespace().batch_write(vec![put(&a), put(&b)]).await
+            (Request::BatchWrite, caller.namespace().batch_write(vec![put(&a), put(&b)]).await)
         } else {
-            put_by_transaction(&caller, &a, &b, &value).await
+            (Request::Transaction, put_by_transaction(&caller, &a, &b, &value).await)
         };
-        caller.wrote(&[&a, &b], &Call::Put(value), call_ns, answer);
+        caller.wrote(&[&a, &b], request, &Call::Put(value), call_ns, answer);
         sleep(dice.millis(0..20)).await;
     }
     Ok(())

@@ -1,5 +1,6 @@
-//! Compare-and-swaps under a session, each sent at least twice under one name: at once, to another node, after the answer,
-//! or when another leader has come. A write in doubt is repeated until it is answered.
+//! Compare-and-swaps under a session, each answered at least twice under one name: sent at once to one or two nodes, after
+//! the answer, or when another leader has come. A copy that reaches nobody, or nobody who can answer it, is none: copies are
+//! sent until two are answered.
 //!
 //! Each client has a wheel: a key that only it writes, whose value goes from 0 to 7 and round again. A copy that is
 //! applied a second time turns the wheel when its value comes round, and a swap that is lost leaves it behind; both make
@@ -8,7 +9,7 @@
 use super::caller::{Scene, text};
 use crate::cluster::{NAMESPACE, Raw, error_in, timed};
 use crate::dice::Dice;
-use crate::history::{Call, Entry, Expect, Name, Outcome, Stamp, Swap};
+use crate::history::{Call, Entry, Expect, Name, Outcome, Request, Stamp, Swap};
 use anyhow::{Context as _, Result, bail};
 use rdb_proto::v1;
 use rdb_proto::v1::compare_and_swap::Expect as WireExpect;
@@ -29,6 +30,8 @@ const CALL_LIMIT: Duration = Duration::from_millis(500);
 const RESOLVE_LIMIT: Duration = Duration::from_secs(90);
 /// Copies that wait for another leader; past it the oldest is sent without one.
 const LATER_MAX: usize = 24;
+/// Answered copies that make a try.
+pub(crate) const ANSWERS_MIN: u64 = 2;
 
 pub(super) fn start(scene: &Arc<Scene>, clients: &mut tokio::task::JoinSet<Result<()>>) {
     let leader = Arc::<AtomicU64>::default();
@@ -78,16 +81,17 @@ async fn work(scene: Arc<Scene>, leader: Arc<AtomicU64>, number: u64) -> Result<
     let mut dice = scene.dice(NAME, number);
     let mut client = Client::new(&scene, leader, number)?;
     client.open_session().await?;
-    while client.goes_on() {
+    while !scene.is_over() {
         let next = client.next(&mut dice);
         client.make(next, &mut dice).await?;
-        client.send_later_ones().await;
+        client.send_later_ones().await?;
         if scene.tries == 0 {
             sleep(dice.millis(0..30)).await;
         }
     }
-    while let Some(old) = client.later.pop_front() {
-        client.send(&old, client.led_by()).await;
+    while let Some(old) = client.later.front().cloned() {
+        client.repeat(&old).await?;
+        client.later.pop_front();
     }
     Ok(())
 }
@@ -114,12 +118,6 @@ impl Client {
         })
     }
 
-    fn goes_on(&self) -> bool {
-        let tries = self.scene.tries;
-        let made = self.scene.tried.fetch_add(1, Ordering::Relaxed);
-        if tries == 0 { !self.scene.is_over() } else { made < tries }
-    }
-
     /// The node believed to lead.
     fn led_by(&self) -> u64 {
         let believed = self.leader.load(Ordering::Relaxed);
@@ -140,7 +138,7 @@ impl Client {
         let deadline = Instant::now() + RESOLVE_LIMIT;
         while Instant::now() < deadline {
             let node = self.led_by();
-            let request = v1::OpenSessionRequest { namespace: NAMESPACE.to_owned(), epoch: 0 };
+            let request = v1::OpenSessionRequest { namespace: NAMESPACE.to_owned(), epoch: 0, token: 0 };
             let mut kv = self.nodes[&node].kv();
             match timeout(CALL_LIMIT, kv.open_session(timed(request, CALL_LIMIT))).await {
                 Ok(Ok(answer)) => {
@@ -177,23 +175,36 @@ impl Client {
         Try { key: self.wheel.clone(), swap: Swap { expect, then }, sequence }
     }
 
-    /// Makes a swap, by two copies or more.
+    /// Makes a swap, by so many answered copies as make a try, or by one, if the others are to come later.
     async fn make(&mut self, next: Try, dice: &mut Dice) -> Result<()> {
         let (leader, nodes) = (self.led_by(), self.nodes.keys().copied().collect::<Vec<_>>());
+        let mut answers = 0;
         match dice.below(4) {
             // At once, to the same node or to any.
-            0 => drop(tokio::join!(self.send(&next, leader), self.send(&next, leader))),
-            1 => drop(tokio::join!(self.send(&next, leader), self.send(&next, dice.pick(&nodes)))),
-            // After the answer.
-            2 => {
-                self.resolve(&next).await?;
-                self.send(&next, self.led_by()).await;
+            way @ 0..2 => {
+                let second = if way == 0 { leader } else { dice.pick(&nodes) };
+                let (one, other) = tokio::join!(self.send(&next, leader), self.send(&next, second));
+                answers += u64::from(is_answer(&one)) + u64::from(is_answer(&other));
             }
+            // After the answer.
+            2 => {}
             // When another leader has come.
-            _ => self.later.push_back(next.clone()),
+            _ => {
+                self.later.push_back(next.clone());
+                answers += ANSWERS_MIN - 1;
+            }
         }
         // What was answered is answered again, which is one more copy.
-        match self.resolve(&next).await? {
+        let mut outcome = self.resolve(&next).await?;
+        answers += 1;
+        while answers < ANSWERS_MIN {
+            outcome = self.resolve(&next).await?;
+            answers += 1;
+        }
+        if self.later.back().is_none_or(|old| old.sequence != next.sequence) {
+            self.scene.tried.fetch_add(1, Ordering::Relaxed);
+        }
+        match outcome {
             Outcome::Done { .. } if next.key == self.wheel => self.turns += 1,
             Outcome::Done { .. } => self.shared = next.swap.then.parse().ok(),
             _ if next.key == self.wheel => bail!("a swap of {} failed, which nobody else writes", self.wheel),
@@ -202,13 +213,23 @@ impl Client {
         Ok(())
     }
 
+    /// Makes a try of a swap that was answered once.
+    async fn repeat(&self, old: &Try) -> Result<()> {
+        self.resolve(old).await?;
+        self.scene.tried.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Sends copies until one is answered.
     async fn resolve(&self, named: &Try) -> Result<Outcome> {
         let deadline = Instant::now() + RESOLVE_LIMIT;
         while Instant::now() < deadline {
             let outcome = self.send(named, self.led_by()).await;
-            if matches!(outcome, Outcome::Done { .. } | Outcome::Mismatch { .. }) {
+            if is_answer(&outcome) {
                 return Ok(outcome);
+            }
+            if let Outcome::Expired { why } = outcome {
+                bail!("write {} of session {}, which is in use: {why}", named.sequence, self.session);
             }
             sleep(Duration::from_millis(20)).await;
         }
@@ -221,14 +242,16 @@ impl Client {
     }
 
     /// The copies that have waited for another leader, and the oldest where there are many.
-    async fn send_later_ones(&mut self) {
+    async fn send_later_ones(&mut self) -> Result<()> {
         let changes = self.scene.leader_changes.load(Ordering::Relaxed);
         let all = changes != self.changes_seen;
         self.changes_seen = changes;
         while (all && !self.later.is_empty()) || LATER_MAX < self.later.len() {
-            let Some(old) = self.later.pop_front() else { return };
-            self.send(&old, self.led_by()).await;
+            let Some(old) = self.later.front().cloned() else { break };
+            self.repeat(&old).await?;
+            self.later.pop_front();
         }
+        Ok(())
     }
 
     /// Sends one copy to one node and records what comes of it.
@@ -253,6 +276,7 @@ impl Client {
             client: self.id,
             workload: NAME.to_owned(),
             key: named.key.clone(),
+            request: Some(Request::CompareAndSwap),
             call: Call::Cas(named.swap.clone()),
             call_ns,
             return_ns: known.then(|| self.scene.history.now_ns()),
@@ -327,9 +351,14 @@ fn answered(answer: &v1::CompareAndSwapResponse) -> Outcome {
     }
 }
 
+fn is_answer(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Done { .. } | Outcome::Mismatch { .. })
+}
+
 fn refused(error: Option<&v1::Error>, message: &str) -> Outcome {
     let why = error.map_or(message, |error| &error.message).to_owned();
     match error {
+        Some(error) if error.code() == v1::Code::SessionExpired => Outcome::Expired { why },
         Some(error) if error.outcome() == v1::Outcome::NotDone => Outcome::NotDone { why },
         _ => Outcome::Unknown { why },
     }

@@ -1,7 +1,7 @@
 //! The cluster service: how the cluster is doing, as this node sees it. It answers without a majority, since that is
 //! when it is asked.
 
-use super::namespaces::{catalog_header, describe_all};
+use super::namespaces::{catalog_header, describe_all, describe_region};
 use crate::disk::Room;
 use crate::shared::Shared;
 use crate::transport::SILENCE_MAX;
@@ -27,6 +27,7 @@ impl Cluster for ClusterService {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             disk_full: shared.disk.room() != Room::Enough,
             disk_available_bytes: shared.disk.available_bytes(),
+            catalog: Some(describe_region(&shared.regions, RegionId::META, &shared.config.members())),
         }))
     }
 }

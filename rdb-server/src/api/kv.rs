@@ -161,10 +161,13 @@ impl KvService {
             let header = Some(self.0.header(target.region, target.epoch));
             return Ok(v1::OpenSessionResponse { header, client: 0 });
         }
-        let client: u64 = rand::random();
-        let request = Some(RequestId { client, sequence: 0, lowest: 0 });
+        let drawn: u64 = rand::random();
+        let request = Some(RequestId { client: drawn, sequence: open.token, lowest: 0 });
         let commands = Encoded::from(&Command { request, operation: command::Operation::OpenSession });
-        done(&self.command(target, commands, timeout).await?)?;
+        let client = match self.command(target, commands, timeout).await? {
+            Answer::OpenedBefore { client } => client,
+            answer => done(&answer).map(|_| drawn)?,
+        };
         Ok(v1::OpenSessionResponse { header: Some(self.0.header(target.region, target.epoch)), client })
     }
 }
@@ -290,7 +293,7 @@ fn done(answer: &Answer) -> Result<v1::Version, v1::Error> {
         Answer::SessionExpired => Err(status::session_expired()),
         Answer::FoundTooMuch => Err(status::found_too_much()),
         Answer::Crowded => Err(status::crowded()),
-        Answer::Mismatch { .. } | Answer::Transaction(_) => {
+        Answer::Mismatch { .. } | Answer::Transaction(_) | Answer::OpenedBefore { .. } => {
             Err(status::internal("an answer to another question than the one asked".to_owned()))
         }
     }

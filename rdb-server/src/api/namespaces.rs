@@ -2,6 +2,7 @@
 
 use super::status::{self, Answered, answered};
 use crate::metrics::Operation;
+use crate::regions::Regions;
 use crate::shared::Shared;
 use crate::transport::SILENCE_MAX;
 use crate::waiter::Answers;
@@ -38,6 +39,7 @@ impl NamespaceService {
         create: v1::CreateNamespaceRequest,
         timeout: Duration,
     ) -> Result<v1::CreateNamespaceResponse, v1::Error> {
+        let deadline = answer_by(timeout);
         check_name(&create.name).map_err(status::invalid)?;
         let mode = match v1::Mode::try_from(create.mode) {
             Ok(v1::Mode::Unspecified | v1::Mode::Strong) => Mode::Strong,
@@ -52,7 +54,7 @@ impl NamespaceService {
         let command = Command::CreateNamespace { name, mode, members, token };
         match self.propose(&command, timeout).await? {
             Answer::Created(namespace) => {
-                self.await_leader(&namespace).await;
+                self.await_leader(&namespace, deadline).await;
                 let header = Some(self.0.header(namespace.region, namespace.epoch));
                 Ok(v1::CreateNamespaceResponse { header, namespace: Some(describe(&self.0, &namespace)) })
             }
@@ -64,9 +66,9 @@ impl NamespaceService {
         }
     }
 
-    /// Who has created a namespace will use it at once.
-    async fn await_leader(&self, namespace: &Namespace) {
-        let deadline = Instant::now() + LEADER_WAIT;
+    /// Who has created a namespace will use it at once. But before that it is to hear that it is created.
+    async fn await_leader(&self, namespace: &Namespace, deadline: Instant) {
+        let deadline = deadline.min(Instant::now() + LEADER_WAIT);
         while Instant::now() < deadline {
             let is_ready = match namespace.mode {
                 Mode::Strong => {
@@ -86,7 +88,7 @@ impl NamespaceService {
         delete: v1::DeleteNamespaceRequest,
         timeout: Duration,
     ) -> Result<v1::DeleteNamespaceResponse, v1::Error> {
-        let deadline = Instant::now() + timeout - ANSWER_MARGIN.min(timeout / 4);
+        let deadline = answer_by(timeout);
         let command = Command::DeleteNamespace { name: delete.name.clone(), id: NamespaceId(delete.id) };
         let namespace = match self.propose(&command, timeout).await? {
             Answer::Deleting(namespace) => namespace,
@@ -201,6 +203,11 @@ impl Namespaces for NamespaceService {
     }
 }
 
+/// When a call that begins now and may take so long is to be answered, so that the answer still comes.
+fn answer_by(timeout: Duration) -> Instant {
+    Instant::now() + timeout - ANSWER_MARGIN.min(timeout / 4)
+}
+
 /// The header of what the catalog itself answers. Its epoch is its own: there is no switch of its mode.
 pub(super) fn catalog_header(shared: &Shared) -> v1::Header {
     shared.header(RegionId::META, Epoch(1))
@@ -212,17 +219,7 @@ pub(super) fn describe_all(shared: &Shared) -> Vec<v1::Namespace> {
 }
 
 fn describe(shared: &Shared, namespace: &Namespace) -> v1::Namespace {
-    let mut region = v1::Region {
-        id: namespace.region.0,
-        members: namespace.members.iter().map(|member| member.0).collect(),
-        ..v1::Region::default()
-    };
-    if let Some(view) = shared.regions.get(namespace.region) {
-        region.leader = view.leader().map_or(0, |leader| leader.0);
-        region.term = view.term();
-        region.commit_index = view.commit();
-        region.applied_index = view.applied();
-    }
+    let region = describe_region(&shared.regions, namespace.region, &namespace.members);
     v1::Namespace {
         name: namespace.name.clone(),
         id: namespace.id.0,
@@ -235,5 +232,39 @@ fn describe(shared: &Shared, namespace: &Namespace) -> v1::Namespace {
         regions: vec![region],
         preferred_leader: namespace.preferred_leader.0,
         deleting: namespace.stage == Stage::Deleting,
+    }
+}
+
+/// A region, as this node knows it. Where it has no replica it says so: to have applied nothing is another thing.
+pub(super) fn describe_region(regions: &Regions, region: RegionId, members: &[NodeId]) -> v1::Region {
+    let members = members.iter().map(|member| member.0).collect();
+    let Some(view) = regions.get(region) else {
+        return v1::Region { id: region.0, members, absent: true, ..v1::Region::default() };
+    };
+    v1::Region {
+        id: region.0,
+        leader: view.leader().map_or(0, |leader| leader.0),
+        term: view.term(),
+        commit_index: view.commit(),
+        applied_index: view.applied(),
+        members,
+        absent: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::Budget;
+
+    #[test]
+    fn a_replica_that_is_not_there_is_not_an_empty_one() {
+        let regions = Regions::new(Budget::new(1 << 20), 1 << 20);
+        let members = [NodeId(1), NodeId(2)];
+        let missing = describe_region(&regions, RegionId(7), &members);
+        assert_eq!((missing.id, missing.absent, &missing.members[..]), (7, true, &[1, 2][..]));
+        regions.insert(RegionId(7));
+        let empty = describe_region(&regions, RegionId(7), &members);
+        assert_eq!((empty.id, empty.absent, empty.applied_index), (7, false, 0));
     }
 }

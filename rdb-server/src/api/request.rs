@@ -124,6 +124,9 @@ pub(super) fn write_result(answer: Answer) -> v1::pipe_result::Result {
         Answer::Crowded => Wire::NotDone(status::crowded()),
         Answer::EraMismatch => Wire::NotDone(status::era_mismatch()),
         Answer::Closed => Wire::NotDone(status::namespace_gone()),
+        Answer::OpenedBefore { .. } => {
+            Wire::InDoubt(status::internal("a session is not opened in the pipe".to_owned()))
+        }
         Answer::SessionExpired => Wire::InDoubt(status::session_expired()),
     }
 }

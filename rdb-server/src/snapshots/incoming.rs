@@ -19,7 +19,7 @@ use rdb_proto::internal::v1::{
 use rdb_storage::{Chunk, Incoming, SnapshotInbox, StagedSnapshot};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tonic::{Status, Streaming};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
@@ -48,7 +48,7 @@ pub(crate) struct Inbound {
     disk: Disk,
     installer: Installer,
     cuts: Cuts,
-    transfers: Arc<Mutex<BTreeMap<(NodeId, RegionId), Transfer>>>,
+    transfers: Arc<Mutex<Kept<Transfer>>>,
     slots: Arc<Semaphore>,
 }
 
@@ -140,20 +140,19 @@ impl Inbound {
 
     /// What another connection has brought of the same snapshot.
     fn resume(&self, from: NodeId, begin: &SnapshotBegin) -> Option<Transfer> {
-        let transfer = self.transfers.lock().remove(&(from, RegionId(begin.region)))?;
+        let transfer = self.transfers.lock().take((from, RegionId(begin.region)))?;
         (transfer.id == begin.id).then_some(transfer)
     }
 
     fn keep(&self, from: NodeId, region: RegionId, transfer: Transfer) {
-        let id = transfer.id;
-        self.transfers.lock().insert((from, region), transfer);
+        let (place, until) = ((from, region), Instant::now() + PATIENCE);
+        self.transfers.lock().keep(place, transfer, until);
         let transfers = self.transfers.clone();
         tokio::spawn(async move {
-            tokio::time::sleep(PATIENCE).await;
-            let mut transfers = transfers.lock();
-            if transfers.get(&(from, region)).is_some_and(|kept| kept.id == id) {
-                transfers.remove(&(from, region));
-            }
+            tokio::time::sleep_until(until.into()).await;
+            let late = transfers.lock().take_late(place, until);
+            // Without the lock: its thread removes what it has written.
+            drop(late);
         });
     }
 
@@ -211,6 +210,32 @@ impl Inbound {
     }
 }
 
+/// What waits for its sender to connect again, each until a moment of its own. A sender may come and go many times with one
+/// snapshot: each time it has the whole of its patience.
+struct Kept<T>(BTreeMap<(NodeId, RegionId), (T, Instant)>);
+
+impl<T> Default for Kept<T> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<T> Kept<T> {
+    fn keep(&mut self, place: (NodeId, RegionId), what: T, until: Instant) {
+        self.0.insert(place, (what, until));
+    }
+
+    fn take(&mut self, place: (NodeId, RegionId)) -> Option<T> {
+        self.0.remove(&place).map(|(what, _)| what)
+    }
+
+    /// Takes it out if it was to be kept until `now` at most.
+    fn take_late(&mut self, place: (NodeId, RegionId), now: Instant) -> Option<T> {
+        let late = self.0.get(&place).is_some_and(|(_, until)| *until <= now);
+        if late { self.take(place) } else { None }
+    }
+}
+
 impl Transfer {
     /// Takes in the next part.
     async fn take(&mut self, SnapshotChunk { number, bytes, checksum }: SnapshotChunk) -> Result<(), Status> {
@@ -249,5 +274,23 @@ impl Transfer {
             Ok(Err(reason)) => Status::aborted(reason),
             _ => Status::aborted("the thread that wrote it is gone"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_taken_up_and_kept_again_is_kept_for_the_whole_time_again() {
+        let (place, mut kept) = ((NodeId(2), RegionId(16)), Kept::default());
+        let first = Instant::now();
+        kept.keep(place, "half of it", first);
+        assert_eq!(kept.take(place), Some("half of it"), "its sender has connected again");
+        let second = first + PATIENCE;
+        kept.keep(place, "more of it", second);
+        assert_eq!(kept.take_late(place, first), None, "what ends the first wait ends no other");
+        assert_eq!(kept.take_late(place, second), Some("more of it"));
+        assert_eq!(kept.take(place), None);
     }
 }

@@ -11,6 +11,10 @@ use rdb_core::raft::LogWrite;
 use rdb_pd::Catalog;
 use rdb_storage::{AppendError, Data, LogWriterHandle, StagedSnapshot};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// Between looks whether the log writer has room again.
+const ROOM_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A snapshot that a region's group has accepted.
 pub(crate) struct Install {
@@ -104,6 +108,10 @@ fn take_in(
 ) -> Result<(), String> {
     let text = |error: rdb_storage::Error| error.to_string();
     let (number, index) = (write.number, staged.state().applied);
+    // Nothing waits for this but the region itself: others, whose writes cannot wait, go first.
+    while log.is_crowded() {
+        std::thread::sleep(ROOM_INTERVAL);
+    }
     if !done(|done| applier.post(Task::Release { region, done })) {
         return Ok(());
     }

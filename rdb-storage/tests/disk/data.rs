@@ -12,7 +12,7 @@ const NAMESPACE: NamespaceId = NamespaceId(7);
 /// What applying entry `index` changes: one record that all entries write, and one of its own slot.
 fn changes(index: u64, value_bytes: usize) -> Changes {
     let mut sessions = Sessions::default();
-    sessions.open(5, index);
+    sessions.open(5, 0, index);
     let mut value = index.to_be_bytes().to_vec();
     value.resize(8 + value_bytes, index.to_le_bytes()[0]);
     Changes {
@@ -34,7 +34,7 @@ fn moment(data: &Data) -> u64 {
         return 0;
     };
     let mut expected = Sessions::default();
-    expected.open(5, state.applied);
+    expected.open(5, 0, state.applied);
     assert_eq!(sessions, expected, "the session is not of the state's moment, {}", state.applied);
     assert_eq!(data.get(NAMESPACE, b"last").unwrap().unwrap(), state.applied.to_be_bytes());
     for index in state.applied.saturating_sub(9).max(1)..=state.applied {

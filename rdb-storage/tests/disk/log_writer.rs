@@ -215,7 +215,11 @@ fn a_full_queue_gives_the_write_back() {
     let handle = writer.handle();
     handle.append(REGION, with_message(0)).unwrap();
     entered.recv_timeout(PATIENCE).unwrap();
-    (1..=2).for_each(|number| handle.append(REGION, with_message(number)).unwrap());
+    assert!(!handle.is_crowded());
+    (1..=2).for_each(|number| {
+        handle.append(REGION, with_message(number)).unwrap();
+        assert!(handle.is_crowded());
+    });
     let refused = handle.append(REGION, with_message(3)).err().unwrap();
     assert!(matches!(refused, AppendError::Full(write) if write.number == 3));
     assert!(matches!(handle.truncate(REGION, 1, Vec::new()), Err(Error::LogQueueFull)));

@@ -18,7 +18,7 @@ fn fill(data: &Data, region: RegionId, namespace: NamespaceId, applied: Index, k
     let mut sessions = Sessions::default();
     let clients = [applied, applied + 1];
     for client in clients {
-        sessions.open(client, applied);
+        sessions.open(client, 0, applied);
     }
     let value = vec![applied.to_le_bytes()[0]; 100];
     let changes = Changes {

@@ -189,6 +189,8 @@ impl Reader {
             self.walk(&frozen)?;
             self.wait(PAGES_WAITING_MAX - 1)?;
         }
+        // A client may take its time for the last pages; nothing is read for them any more.
+        drop(frozen);
         (0..PAGES_WAITING_MAX).rev().try_for_each(|most| self.wait(most))
     }
 

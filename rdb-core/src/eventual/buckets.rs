@@ -1,0 +1,159 @@
+//! Hashes of a replica's records, kept as they change: two replicas at one version vector hold the same records if and
+//! only if these are equal.
+//!
+//! Keys fall into buckets, so that a difference is looked for in a few hundredths of the records. A bucket is the sum
+//! of the hashes of its (key, version): what goes is subtracted and what comes is added, in any order. A sum and not an
+//! exclusive or, under which what is there twice would cancel out. The version stands for the value: no two writes
+//! share one.
+//!
+//! They verify; replicas converge by their logs. They are rebuilt by a scan at a start.
+
+use super::vector::Vector;
+use crate::codec::put_bytes;
+use crate::command::put_version;
+use crate::ids::Era;
+use crate::version::{Hlc, Version};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
+
+/// How many there are. 256 take 4 KiB for each region that has records, and leave little to look through.
+pub const BUCKETS: usize = 256;
+
+/// The hashes of a replica's records, as they are now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Buckets(Box<[u128; BUCKETS]>);
+
+impl Default for Buckets {
+    fn default() -> Self {
+        Self(Box::new([0; BUCKETS]))
+    }
+}
+
+impl Buckets {
+    /// Takes note that `key` has another record: it had the one of version `old`, and has that of version `new`.
+    pub fn change(&mut self, key: &[u8], old: Option<Version>, new: Option<Version>) {
+        let sum = &mut self.0[bucket_of(key)];
+        if let Some(version) = old {
+            *sum = sum.wrapping_sub(hash(key, version));
+        }
+        if let Some(version) = new {
+            *sum = sum.wrapping_add(hash(key, version));
+        }
+    }
+}
+
+/// Which bucket a key falls into.
+pub fn bucket_of(key: &[u8]) -> usize {
+    usize::from(xxh3_64(key).to_be_bytes()[0])
+}
+
+fn hash(key: &[u8], version: Version) -> u128 {
+    let mut bytes = Vec::with_capacity(key.len() + 24);
+    put_bytes(&mut bytes, key);
+    put_version(&mut bytes, version);
+    xxh3_128(&bytes)
+}
+
+/// A replica's hashes, and where it stood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Digest {
+    /// In which era.
+    pub era: Era,
+    /// What it had applied.
+    pub vector: Vector,
+    /// Up to which stamp its tombstones were purged.
+    pub purged: Hlc,
+    /// Its hashes there.
+    pub buckets: Buckets,
+}
+
+/// What two digests say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Comparison {
+    /// The replicas hold the same records.
+    Equal,
+    /// They hold different records in these buckets, although they should not: an alarm.
+    Different(Vec<usize>),
+    /// They were not taken at the same place, so nothing follows from them.
+    Elsewhere,
+}
+
+impl Digest {
+    /// Compares this replica's digest with another's.
+    pub fn compare(&self, other: &Digest) -> Comparison {
+        if (self.era, &self.vector, self.purged) != (other.era, &other.vector, other.purged) {
+            return Comparison::Elsewhere;
+        }
+        let sums = self.buckets.0.iter().zip(other.buckets.0.iter());
+        let different: Vec<usize> =
+            sums.enumerate().filter(|(_, (a, b))| a != b).map(|(bucket, _)| bucket).collect();
+        if different.is_empty() { Comparison::Equal } else { Comparison::Different(different) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::NodeId;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    type Records = BTreeMap<Vec<u8>, Version>;
+
+    prop_compose! {
+        fn changes()(
+            changes in prop::collection::vec(
+                (prop::collection::vec(0u8..2, 0..3), prop::option::of((1u32..3, 0u64..3, 1u64..3))), 0..20),
+        ) -> Vec<(Vec<u8>, Option<Version>)> {
+            let version = |(era, hlc, node)| Version { era: Era(era), hlc: Hlc(hlc), node: NodeId(node) };
+            changes.into_iter().map(|(key, to)| (key, to.map(version))).collect()
+        }
+    }
+
+    fn replica(changes: &[(Vec<u8>, Option<Version>)]) -> (Records, Buckets) {
+        let (mut records, mut buckets) = (Records::new(), Buckets::default());
+        for (key, to) in changes {
+            let old = match to {
+                Some(version) => records.insert(key.clone(), *version),
+                None => records.remove(key),
+            };
+            buckets.change(key, old, *to);
+        }
+        (records, buckets)
+    }
+
+    fn digest(buckets: Buckets) -> Digest {
+        Digest { era: Era(1), vector: Vector::default(), purged: Hlc(0), buckets }
+    }
+
+    proptest! {
+        /// Whatever the way there.
+        #[test]
+        fn hashes_are_equal_if_and_only_if_the_records_are(a in changes(), b in changes()) {
+            let ((a, in_a), (b, in_b)) = (replica(&a), replica(&b));
+            let differing = a.iter().filter(|(key, version)| b.get(*key) != Some(version)).map(|(key, _)| key);
+            let missing = b.keys().filter(|key| !a.contains_key(*key));
+            let mut expected: Vec<usize> = differing.chain(missing).map(|key| bucket_of(key)).collect();
+            expected.sort_unstable();
+            expected.dedup();
+            let expected = if expected.is_empty() { Comparison::Equal } else { Comparison::Different(expected) };
+            prop_assert_eq!(digest(in_a).compare(&digest(in_b)), expected);
+        }
+
+        #[test]
+        fn a_scan_at_a_start_finds_what_was_kept(changes in changes()) {
+            let (records, kept) = replica(&changes);
+            let mut scanned = Buckets::default();
+            records.iter().for_each(|(key, version)| scanned.change(key, None, Some(*version)));
+            prop_assert_eq!(scanned, kept);
+        }
+    }
+
+    #[test]
+    fn replicas_at_different_places_are_not_compared() {
+        let here = digest(Buckets::default());
+        let vector = [(crate::eventual::vector::tests::origin(1, 1), 1)].into_iter().collect();
+        assert_eq!(here.compare(&Digest { vector, ..here.clone() }), Comparison::Elsewhere);
+        assert_eq!(here.compare(&Digest { era: Era(2), ..here.clone() }), Comparison::Elsewhere);
+        assert_eq!(here.compare(&Digest { purged: Hlc(1), ..here.clone() }), Comparison::Elsewhere);
+    }
+}

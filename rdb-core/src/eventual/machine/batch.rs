@@ -1,0 +1,112 @@
+//! What is being applied: reads see what the batch itself has written.
+
+use super::{Changes, Error, Notes, State, View};
+use crate::eventual::conflicts::{self, Lost};
+use crate::ids::Era;
+use crate::record::Record;
+use crate::version::Hlc;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+type Written = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+pub(super) struct Batch<'v, V> {
+    view: &'v V,
+    records: Written,
+    notes: Written,
+}
+
+impl<'v, V: View> Batch<'v, V> {
+    pub(super) fn new(view: &'v V) -> Self {
+        Self { view, records: Written::new(), notes: Written::new() }
+    }
+
+    pub(super) fn record(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error<V::Error>> {
+        match self.records.get(key) {
+            Some(record) => Ok(record.clone()),
+            None => self.view.get(key).map_err(Error::View),
+        }
+    }
+
+    pub(super) fn put_record(&mut self, key: &[u8], record: &Record<'_>) {
+        self.records.insert(key.to_vec(), Some(record.encode()));
+    }
+
+    pub(super) fn remove_record(&mut self, key: &[u8]) {
+        self.records.insert(key.to_vec(), None);
+    }
+
+    /// Puts a note where there is none. How many were put.
+    pub(super) fn put_note(&mut self, key: Vec<u8>, note: Vec<u8>) -> Result<u64, Error<V::Error>> {
+        if self.has_note(&key)? {
+            return Ok(0);
+        }
+        self.set_note(key, Some(note));
+        Ok(1)
+    }
+
+    /// Removes a note if there is one. How many were removed.
+    pub(super) fn remove_note(&mut self, key: &[u8]) -> Result<u64, Error<V::Error>> {
+        if !self.has_note(key)? {
+            return Ok(0);
+        }
+        self.set_note(key.to_vec(), None);
+        Ok(1)
+    }
+
+    /// Removes the notes from `from` up to, and without, `to`. How many were removed.
+    pub(super) fn remove_notes(&mut self, from: &[u8], to: &[u8]) -> Result<u64, Error<V::Error>> {
+        let notes = self.notes(from, to)?;
+        let count = notes.len() as u64;
+        notes.into_iter().for_each(|(key, _)| self.set_note(key, None));
+        Ok(count)
+    }
+
+    /// Removes the notes of a key's lost deletions that are stamped up to `purged`. How many were removed.
+    pub(super) fn remove_lost_tombstones(
+        &mut self,
+        era: Era,
+        key: &[u8],
+        purged: Hlc,
+    ) -> Result<u64, Error<V::Error>> {
+        let from = conflicts::lost_of_key(era, key);
+        // Numbers follow in the keys, and not all of their bytes are ones.
+        let to = [&from[..], &[0xff; 24]].concat();
+        let mut count = 0;
+        for (key, note) in self.notes(&from, &to)? {
+            let lost = Lost::decode(&note)?;
+            if lost.tombstone && lost.hlc <= purged {
+                self.set_note(key, None);
+                count += 1;
+            }
+        }
+        Ok(count)
+    }
+
+    pub(super) fn set_note(&mut self, key: Vec<u8>, note: Option<Vec<u8>>) {
+        self.notes.insert(key, note);
+    }
+
+    fn has_note(&self, key: &[u8]) -> Result<bool, Error<V::Error>> {
+        match self.notes.get(key) {
+            Some(note) => Ok(note.is_some()),
+            None => Ok(self.view.note(key).map_err(Error::View)?.is_some()),
+        }
+    }
+
+    fn notes(&self, from: &[u8], to: &[u8]) -> Result<Notes, Error<V::Error>> {
+        let mut notes: BTreeMap<_, _> = self.view.notes(from, to).map_err(Error::View)?.into_iter().collect();
+        for (key, note) in self.notes.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to))) {
+            match note {
+                Some(note) => notes.insert(key.clone(), note.clone()),
+                None => notes.remove(key),
+            };
+        }
+        Ok(notes.into_iter().collect())
+    }
+
+    pub(super) fn finish(self, state: &State) -> Changes {
+        let list = |written: Written| written.into_iter().collect();
+        Changes { records: list(self.records), notes: list(self.notes), state: state.encode() }
+    }
+}

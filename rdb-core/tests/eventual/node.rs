@@ -1,0 +1,383 @@
+//! One node: its disk, which outlives a crash, and what it does with the core.
+
+use crate::truth::{Key, Value};
+use rand::RngExt as _;
+use rand_chacha::ChaCha8Rng;
+use rdb_core::apply;
+use rdb_core::command::Write;
+use rdb_core::eventual::buckets::Buckets;
+use rdb_core::eventual::conflicts::{Lost, Settling, lost_of_era, parse_lost_key};
+use rdb_core::eventual::hlc::{DurableClock, NoStamp, Start};
+use rdb_core::eventual::lag::{Writes, frontier};
+use rdb_core::eventual::machine::{Changes, Machine, Notes, State, View};
+use rdb_core::eventual::origin_log::{Held, OriginLogs};
+use rdb_core::eventual::peers::{Peers, Report};
+use rdb_core::eventual::run::{Run, join};
+use rdb_core::eventual::vector::{Origin, Seq, Vector, WriteId};
+use rdb_core::ids::{Era, Incarnation, NodeId};
+use rdb_core::record;
+use rdb_core::version::{Hlc, Version};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::convert::Infallible;
+
+/// Runs up to so many bytes travel as one. Small, so that some must be split.
+const MESSAGE_BYTES_MAX: usize = 300;
+
+/// The data: what one column family holds.
+#[derive(Clone, Default)]
+pub(crate) struct Data {
+    records: BTreeMap<Key, Vec<u8>>,
+    notes: BTreeMap<Vec<u8>, Vec<u8>>,
+    state: Option<Vec<u8>>,
+}
+
+impl apply::View for Data {
+    type Error = Infallible;
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Infallible> {
+        Ok(self.records.get(key).cloned())
+    }
+}
+
+impl View for Data {
+    fn note(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Infallible> {
+        Ok(self.notes.get(key).cloned())
+    }
+
+    fn notes(&self, from: &[u8], to: &[u8]) -> Result<Notes, Infallible> {
+        let range = self.notes.range(from.to_vec()..to.to_vec());
+        Ok(range.map(|(key, note)| (key.clone(), note.clone())).collect())
+    }
+}
+
+impl Data {
+    fn write(&mut self, changes: Changes) {
+        put(&mut self.records, changes.records);
+        put(&mut self.notes, changes.notes);
+        self.state = Some(changes.state);
+    }
+
+    fn buckets(&self) -> Buckets {
+        let mut buckets = Buckets::default();
+        for (key, stored) in &self.records {
+            buckets.change(key, None, Some(record::decode(stored).unwrap().version));
+        }
+        buckets
+    }
+}
+
+fn put(map: &mut BTreeMap<Vec<u8>, Vec<u8>>, changes: Vec<(Vec<u8>, Option<Vec<u8>>)>) {
+    for (key, value) in changes {
+        match value {
+            Some(value) => map.insert(key, value),
+            None => map.remove(&key),
+        };
+    }
+}
+
+struct Logged {
+    held: Held,
+    bytes: Vec<u8>,
+    synced: bool,
+}
+
+#[derive(Default)]
+struct Disk {
+    log: Vec<Logged>,
+    flushed: Data,
+    mark: Hlc,
+}
+
+pub(crate) struct Node {
+    pub(crate) id: NodeId,
+    incarnation: Incarnation,
+    disk: Disk,
+    keeps_lost: bool,
+    pub(crate) live: Option<Live>,
+}
+
+/// What a crash ends.
+pub(crate) struct Live {
+    pub(crate) machine: Machine,
+    pub(crate) logs: OriginLogs,
+    pub(crate) peers: Peers,
+    pub(crate) data: Data,
+    clock: DurableClock,
+    settling: Settling,
+    /// Up to where losses and deletions are certain.
+    settled: Vector,
+    to_apply: VecDeque<Run>,
+    /// Of all that was applied, as a node would look it up in its log.
+    stamps: BTreeMap<(Origin, Seq), Hlc>,
+    frontier: Hlc,
+}
+
+impl Writes for Live {
+    fn stamp_after(&self, origin: Origin, after: Seq) -> Option<Hlc> {
+        let mut behind = self.stamps.range((origin, after + 1)..=(origin, Seq::MAX));
+        behind.next().map(|(_, stamp)| *stamp)
+    }
+
+    fn last_stamp(&self, origin: Origin) -> Option<Hlc> {
+        self.stamps.range((origin, 0)..=(origin, Seq::MAX)).next_back().map(|(_, stamp)| *stamp)
+    }
+}
+
+impl Node {
+    pub(crate) fn new(id: NodeId, keeps_lost: bool) -> Self {
+        Self { id, incarnation: Incarnation(0), disk: Disk::default(), keeps_lost, live: None }
+    }
+
+    /// Starts, with what the disk has. The log's synced runs are applied again from where the data was flushed.
+    pub(crate) fn start(&mut self, era: Era, nodes: u64, now_ms: u64, wall_ms: u64) {
+        self.incarnation.0 += 1;
+        let me = Origin { node: self.id, incarnation: self.incarnation };
+        let data = self.disk.flushed.clone();
+        let begun = State::begin(era, Hlc(0));
+        let state = data.state.as_deref().map_or(begun, |bytes| State::decode(bytes).unwrap());
+        let held = self.disk.log.iter().map(|logged| logged.held);
+        let logs = OriginLogs::restore(state.era, me, &state.applied, held).unwrap();
+        let to_apply: VecDeque<Run> =
+            self.disk.log.iter().map(|logged| Run::decode(&logged.bytes).unwrap()).collect();
+        let stamps = to_apply.iter().flat_map(|run| &run.entries).map(|entry| entry.hlc);
+        let mark = stamps.max().unwrap_or_default().max(state.highest).max(self.disk.mark);
+        let others = (1..=nodes).map(NodeId).filter(|node| *node != self.id);
+        let mut live = Live {
+            machine: Machine::new(state, data.buckets(), self.keeps_lost),
+            logs,
+            peers: Peers::new(others, now_ms),
+            data,
+            clock: DurableClock::start(Start { wall_ms, monotonic_ms: now_ms, mark }),
+            settling: Settling::default(),
+            settled: Vector::default(),
+            to_apply,
+            stamps: BTreeMap::new(),
+            frontier: Hlc(0),
+        };
+        live.apply(usize::MAX, now_ms);
+        self.live = Some(live);
+    }
+
+    /// Loses what was not synced, but for as much of it as the disk happened to have written.
+    pub(crate) fn crash(&mut self, rng: &mut ChaCha8Rng) {
+        self.live = None;
+        let synced = self.disk.log.iter().take_while(|logged| logged.synced).count();
+        self.disk.log.truncate(rng.random_range(synced..=self.disk.log.len()));
+        self.disk.log.iter_mut().for_each(|logged| logged.synced = true);
+    }
+
+    /// Accepts writes, and says what the node had applied then.
+    pub(crate) fn write(&mut self, now_ms: u64, writes: &[(Key, Value)]) -> Option<(Run, Vector)> {
+        let live = self.live.as_mut()?;
+        let stamp = stamp(&mut live.clock, &mut self.disk.mark, now_ms);
+        let shown = live.machine.state().applied.clone();
+        let writes: Vec<_> =
+            writes.iter().map(|(key, value)| Write { key, value: value.as_deref() }).collect();
+        let (me, after) = (live.logs.me(), live.logs.written());
+        let run = live.machine.write(stamp, me, after, &writes, &live.data).unwrap();
+        live.clock.saw(run.entries[0].hlc, now_ms);
+        log(&mut self.disk, live, &run);
+        Some((run, shown))
+    }
+
+    /// Takes in a run; `false` if it was refused.
+    pub(crate) fn receive(&mut self, bytes: &[u8]) -> bool {
+        let Some(live) = &mut self.live else { return true };
+        match live.logs.receive(Run::decode(bytes).unwrap()) {
+            Ok(new) => {
+                new.iter().for_each(|run| log(&mut self.disk, live, run));
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Syncs the first `count` of what is not synced.
+    pub(crate) fn sync(&mut self, count: usize) {
+        let Some(live) = &mut self.live else { return };
+        for logged in self.disk.log.iter_mut().filter(|logged| !logged.synced).take(count) {
+            logged.synced = true;
+            live.logs.synced(logged.held.origin, logged.held.last);
+            live.to_apply.push_back(Run::decode(&logged.bytes).unwrap());
+        }
+    }
+
+    /// What is to be sent to a peer next.
+    pub(crate) fn push(
+        &mut self,
+        to: NodeId,
+        now_ms: u64,
+        is_heard: impl Fn(NodeId) -> bool,
+    ) -> Option<Vec<u8>> {
+        let live = self.live.as_mut()?;
+        let push = live.peers.next_push(to, &live.logs, now_ms, is_heard)?;
+        let of = self.disk.log.iter().filter(|logged| logged.held.origin == push.origin && logged.synced);
+        let (mut runs, mut bytes) = (Vec::new(), 0);
+        for logged in of.filter(|logged| push.after < logged.held.last) {
+            if 0 < bytes && MESSAGE_BYTES_MAX < bytes + logged.bytes.len() {
+                break;
+            }
+            bytes += logged.bytes.len();
+            runs.push(Run::decode(&logged.bytes).unwrap());
+        }
+        let run = join(runs).expect("what is to be pushed is in the log");
+        assert!(run.after <= push.after, "nothing is left out between {push:?} and the first run");
+        live.peers.pushed(to, run.origin, run.last(), bytes);
+        Some(run.encode())
+    }
+
+    pub(crate) fn report(&mut self, now_ms: u64) -> Option<Report> {
+        let live = self.live.as_mut()?;
+        stamp(&mut live.clock, &mut self.disk.mark, now_ms);
+        let state = live.machine.state();
+        Some(Report {
+            era: state.era,
+            synced: live.logs.synced_vector(),
+            applied: state.applied.clone(),
+            shown: live.machine.shown().clone(),
+            promise: live.machine.promise(live.clock.passed()),
+        })
+    }
+
+    pub(crate) fn flush(&mut self) {
+        if let Some(live) = &self.live {
+            self.disk.flushed = live.data.clone();
+        }
+    }
+
+    /// Drops what nobody needs. How many runs were dropped.
+    pub(crate) fn truncate(&mut self) -> usize {
+        let Some(live) = &mut self.live else { return 0 };
+        let flushed = self.disk.flushed.state.as_deref().map(|bytes| State::decode(bytes).unwrap());
+        let flushed = flushed.map_or(Vector::default(), |state| state.applied);
+        let before = self.disk.log.len();
+        for (origin, to) in live.logs.truncate(&live.peers.stable_for_truncation(&live.logs), &flushed) {
+            self.disk.log.retain(|logged| logged.held.origin != origin || to < logged.held.last);
+        }
+        before - self.disk.log.len()
+    }
+
+    /// What it can tell of the frontier.
+    pub(crate) fn frontier(&mut self, now_ms: u64) -> Option<Hlc> {
+        let mine = self.report(now_ms)?;
+        let live = self.live.as_mut()?;
+        let peers = live.peers.reports().map(|(_, report, _)| report);
+        let told = frontier(mine.era, std::iter::once(Some(&mine)).chain(peers), &*live);
+        live.frontier = live.frontier.max(told.unwrap_or_default());
+        Some(live.frontier)
+    }
+
+    /// Begins another era: the logs are new, and what the data has is flushed before the old ones go.
+    pub(crate) fn begin_era(&mut self, era: Era, highest: Hlc, nodes: u64, now_ms: u64) {
+        let Some(live) = &mut self.live else { return };
+        let others = (1..=nodes).map(NodeId).filter(|node| *node != self.id);
+        live.logs = OriginLogs::begin(era, live.logs.me());
+        live.peers = Peers::new(others, now_ms);
+        live.machine.begin_era(era, highest);
+        live.clock.saw(highest, now_ms);
+        live.settling = Settling::default();
+        live.settled = Vector::default();
+        live.stamps.clear();
+        live.data.state = Some(live.machine.state().encode());
+        self.flush();
+        self.disk.log.clear();
+    }
+
+    pub(crate) fn log_is_empty(&self) -> bool {
+        self.disk.log.is_empty()
+    }
+}
+
+fn log(disk: &mut Disk, live: &mut Live, run: &Run) {
+    let bytes = run.encode();
+    let held = Held::of(run, bytes.len());
+    live.logs.log(&held);
+    disk.log.push(Logged { held, bytes, synced: false });
+}
+
+fn stamp(clock: &mut DurableClock, mark: &mut Hlc, now_ms: u64) -> Hlc {
+    match clock.stamp(now_ms) {
+        Ok(stamp) => stamp,
+        Err(NoStamp::PersistFirst(wanted)) => {
+            *mark = wanted;
+            clock.persisted(wanted);
+            clock.stamp(now_ms).unwrap()
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+impl Live {
+    /// Applies the first `count` of what is synced. The writes that it made visible, by id.
+    pub(crate) fn apply(&mut self, count: usize, now_ms: u64) -> Vec<WriteId> {
+        let count = count.min(self.to_apply.len());
+        let runs: Vec<Run> = self.to_apply.drain(..count).collect();
+        let changes = self.machine.apply(&runs, &self.data).unwrap();
+        self.data.write(changes);
+        let mut visible = Vec::new();
+        for (run, entry) in runs.iter().flat_map(|run| run.entries.iter().map(move |entry| (run, entry))) {
+            self.clock.saw(entry.hlc, now_ms);
+            self.stamps.insert((run.origin, entry.seq), entry.hlc);
+            visible.push(WriteId { origin: run.origin, seq: entry.seq });
+        }
+        visible
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.to_apply.is_empty()
+    }
+
+    pub(crate) fn settle(&mut self) -> bool {
+        let State { era, applied, .. } = self.machine.state().clone();
+        let shown = self.machine.shown().clone();
+        let reports: Option<Vec<_>> = self.peers.reports().map(|(_, report, _)| report.cloned()).collect();
+        let Some(reports) = reports.filter(|reports| reports.iter().all(|report| report.era == era)) else {
+            return false;
+        };
+        let others = reports.iter().map(|report| (&report.shown, &report.applied));
+        let Some(settled) = self.settling.look(std::iter::once((&shown, &applied)).chain(others)) else {
+            return false;
+        };
+        let notes = self.data.notes(&lost_of_era(era), &lost_of_era(Era(era.0 + 1))).unwrap();
+        let changes = self.machine.settle(&settled, notes, &self.data).unwrap();
+        self.data.write(changes);
+        self.settled = settled;
+        true
+    }
+
+    /// Purges the tombstones up to `to`, if it knows already that they are certain. Whether there were any.
+    pub(crate) fn purge(&mut self, to: Hlc) -> bool {
+        let stamped = |stored: &[u8]| {
+            let record = record::decode(stored).unwrap();
+            record.value.is_none() && record.version.hlc <= to
+        };
+        let found = self.data.records.iter().filter(|(_, stored)| stamped(stored));
+        let found: Vec<_> = found.map(|(key, stored)| (key.clone(), stored.clone())).collect();
+        let Ok(changes) = self.machine.purge(to, &self.settled, &found, &self.data) else { return false };
+        self.data.write(changes);
+        !found.is_empty()
+    }
+
+    /// What it shows under a key: version, and value unless it is a tombstone.
+    pub(crate) fn get(&self, key: &[u8]) -> Option<(Version, Value)> {
+        let record = record::decode(self.data.records.get(key)?).unwrap();
+        Some((record.version, record.value.map(<[u8]>::to_vec)))
+    }
+
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.data.records.keys()
+    }
+
+    /// The lost writes of this era that it has notes of; and whether all are settled, and the values of all are kept.
+    pub(crate) fn lost(&self) -> (BTreeSet<(Key, WriteId)>, bool, bool) {
+        let era = self.machine.state().era;
+        let notes = self.data.notes(&lost_of_era(era), &lost_of_era(Era(era.0 + 1))).unwrap();
+        let (mut lost, mut settled, mut kept) = (BTreeSet::new(), true, true);
+        for (key, note) in notes {
+            let ((_, key, id), note) = (parse_lost_key(&key).unwrap(), Lost::decode(&note).unwrap());
+            settled &= note.settled;
+            kept &= note.tombstone != note.kept.is_some();
+            lost.insert((key, id));
+        }
+        (lost, settled, kept)
+    }
+}
