@@ -216,7 +216,7 @@ impl Incoming {
                 Frame::Part(part) => self.join(&part, &mut joining)?,
                 Frame::Sleep(sleep) => self.sleep(&sleep),
                 Frame::Runs(OriginRuns { region, runs }) => self.runs(region, &runs)?,
-                Frame::RunPart(part) => self.join_run(part, &mut run_parts)?,
+                Frame::RunPart(part) => self.join_run(&part, &mut run_parts)?,
                 Frame::Reports(reports) => self.reports(&reports)?,
                 Frame::Ping(ping) => {
                     self.peers.advanced(self.from, ping.log_position);
@@ -280,7 +280,7 @@ impl Incoming {
     }
 
     /// Puts a long run together from its parts, which follow each other.
-    fn join_run(&self, part: OriginPart, parts: &mut Vec<u8>) -> Result<(), Status> {
+    fn join_run(&self, part: &OriginPart, parts: &mut Vec<u8>) -> Result<(), Status> {
         if MESSAGE_BYTES_MAX < parts.len() + part.bytes.len() {
             return Err(Status::resource_exhausted("a run is too long"));
         }

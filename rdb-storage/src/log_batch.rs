@@ -98,7 +98,7 @@ impl<'d> Batch<'d> {
         match change {
             Change::Append { region, write } => self.append(region, *write),
             Change::Truncate { region, to, terms } => self.truncate(region, to, &terms)?,
-            Change::Origins { region, write, done } => self.origins(region, *write, done),
+            Change::Origins { region, write, done } => self.origins(region, &write, done),
             Change::NoteSnapshot { region, note, done } => {
                 self.put(region, RaftState::Snapshot, &note.encode());
                 self.sync = true;
@@ -152,7 +152,7 @@ impl<'d> Batch<'d> {
         Ok(())
     }
 
-    fn origins(&mut self, region: RegionId, write: OriginWrite, done: Done) {
+    fn origins(&mut self, region: RegionId, write: &OriginWrite, done: Done) {
         if let Some(era) = write.only_from {
             let all = keys::runs_of_era(region, Era(0)).start..keys::runs_of_era(region, era).start;
             self.writes.delete_range_cf(&self.origin_log, all.start, all.end);
