@@ -65,9 +65,10 @@ impl Client {
         Namespace::new(route)
     }
 
-    /// One namespace, for reads at one node, whoever leads: for a node that is close. `None`: that is no address.
+    /// One namespace at one node, whoever leads: for reads at a node that is close. `None`: that is no address.
     ///
-    /// Writes through it are refused by a node that does not lead; use [`Client::namespace`] for them.
+    /// Writes to a strong namespace through it are refused by a node that does not lead; use [`Client::namespace`] for them. An
+    /// eventual one takes writes at every node.
     #[must_use]
     pub fn namespace_at(&self, name: &str, address: &str) -> Option<Namespace> {
         let address = self.inner.nodes.learn(address)?;

@@ -191,7 +191,7 @@ impl Namespace {
         let deadline = started + self.timeout;
         let name = match lane {
             Lane::Writes if self.route.nodes().options().sessions => {
-                Some(self.route.name(started, deadline).await?)
+                self.route.name(started, deadline).await?
             }
             _ => None,
         };
@@ -224,7 +224,7 @@ impl Namespace {
             }
             attempts.after(failed).await?;
             if attempts.name_is_over() {
-                name = Some(self.route.name(started, deadline).await?);
+                name = self.route.name(started, deadline).await?;
             }
             failed = match self.attempt(lane, operation.clone(), name.as_ref(), deadline).await {
                 Ok(answer) => return Ok(answer),

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use rdb_proto::v1;
 use rdb_proto::v1::kv_client::KvClient;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::time::{Instant, timeout_at};
 
 pub(crate) struct Route {
@@ -33,6 +34,8 @@ pub(crate) struct Route {
     /// Held by the caller that opens a session; the others wait for it. The token of a session that was asked for and of
     /// which nothing is known yet, 0 where there is none: whoever asks next asks for the same one.
     session_opening: tokio::sync::Mutex<u64>,
+    /// The namespace is eventual: it has no sessions.
+    nameless: AtomicBool,
 }
 
 impl Route {
@@ -46,6 +49,7 @@ impl Route {
             opening: tokio::sync::Mutex::new(()),
             session: ArcSwapOption::empty(),
             session_opening: tokio::sync::Mutex::new(0),
+            nameless: AtomicBool::new(false),
         }
     }
 
@@ -114,10 +118,17 @@ impl Route {
     }
 
     /// A name for a write, from the session that is open, or from a new one. One caller opens it, and the others wait, each
-    /// for as long as it has time.
-    pub(crate) async fn name(&self, started: Instant, deadline: Instant) -> Result<Named, WriteError> {
+    /// for as long as it has time. `None`: the namespace is eventual, where a repetition is a write of its own.
+    pub(crate) async fn name(
+        &self,
+        started: Instant,
+        deadline: Instant,
+    ) -> Result<Option<Named>, WriteError> {
+        if self.nameless.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
         if let Some(named) = self.name_now() {
-            return Ok(named);
+            return Ok(Some(named));
         }
         let Ok(mut token) = timeout_at(deadline, self.session_opening.lock()).await else {
             let attempted = Attempted { tries: 0, waited: started.elapsed() };
@@ -126,22 +137,26 @@ impl Route {
             return Err(WriteError::NotDone(Error::TimedOut { node, before, attempted }));
         };
         if let Some(named) = self.name_now() {
-            return Ok(named);
+            return Ok(Some(named));
         }
         if *token == 0 {
             *token = rand::random_range(1..=u64::MAX);
         }
-        let first = self.open_session(*token, deadline).await?;
+        let opened = self.open_session(*token, deadline).await?;
         *token = 0;
+        let Some(first) = opened else {
+            self.nameless.store(true, Ordering::Relaxed);
+            return Ok(None);
+        };
         self.session.store(Some(first.session.clone()));
-        Ok(first)
+        Ok(Some(first))
     }
 
     fn name_now(&self) -> Option<Named> {
         self.session.load().as_ref()?.name()
     }
 
-    async fn open_session(&self, token: u64, deadline: Instant) -> Result<Named, WriteError> {
+    async fn open_session(&self, token: u64, deadline: Instant) -> Result<Option<Named>, WriteError> {
         let request = v1::OpenSessionRequest { namespace: self.namespace.clone(), epoch: 0, token };
         // However often it is asked for, one session is opened; and one that is then not used is forgotten in time.
         let answer = unary::ask(self, Safety::Read, request, deadline, async |channel, request| {
@@ -149,7 +164,7 @@ impl Route {
         });
         let answer = answer.await.map_err(|error| WriteError::NotDone(error.into_error()))?;
         let epoch = answer.header.map_or(0, |header| header.epoch);
-        Ok(Session::open(answer.client, epoch))
+        Ok((answer.client != 0).then(|| Session::open(answer.client, epoch)))
     }
 
     /// The cluster knows the session no more, or is in another epoch.

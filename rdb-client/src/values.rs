@@ -153,6 +153,8 @@ pub enum ServedBy {
     Lease,
     /// As the node's data was.
     Stale,
+    /// The same, of a namespace in eventual mode.
+    Local,
 }
 
 impl fmt::Display for ServedBy {
@@ -161,6 +163,7 @@ impl fmt::Display for ServedBy {
             ServedBy::Linearizable => "linearizable",
             ServedBy::Lease => "lease",
             ServedBy::Stale => "stale",
+            ServedBy::Local => "local",
         })
     }
 }
@@ -172,6 +175,7 @@ impl From<&v1::Header> for Served {
             v1::Consistency::Linearizable => Some(ServedBy::Linearizable),
             v1::Consistency::Lease => Some(ServedBy::Lease),
             v1::Consistency::Stale => Some(ServedBy::Stale),
+            v1::Consistency::Local => Some(ServedBy::Local),
         };
         Self { node: header.node, by, age: header.age_ms.map(Duration::from_millis) }
     }

@@ -125,6 +125,8 @@ pub struct Encoded {
     pub count: usize,
     /// Whether one of them stores something. The others only remove, and are let through where a disk is nearly full.
     pub stores: bool,
+    /// Whether one of them looks before it writes, or must not be done twice: what only one order of all writes can give.
+    pub strong_only: bool,
 }
 
 impl Encoded {
@@ -133,12 +135,14 @@ impl Encoded {
         self.bytes.extend_from_slice(&other.bytes);
         self.count += other.count;
         self.stores |= other.stores;
+        self.strong_only |= other.strong_only;
     }
 
     /// Appends `command`.
     pub fn push(&mut self, command: &Command<'_>) {
         self.count += 1;
         self.stores |= command.operation.stores();
+        self.strong_only |= !matches!(command.operation, Operation::Write(_) | Operation::Batch(_));
         let out = &mut self.bytes;
         match command.request {
             None => out.push(0),

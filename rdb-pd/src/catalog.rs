@@ -14,6 +14,25 @@ const FORMAT_NAMESPACE: u8 = 2;
 pub enum Mode {
     /// Linearizable, through Raft.
     Strong,
+    /// Every replica accepts writes, and the highest version wins.
+    Eventual,
+}
+
+impl Mode {
+    pub(crate) fn to_byte(self) -> u8 {
+        match self {
+            Mode::Strong => 1,
+            Mode::Eventual => 2,
+        }
+    }
+
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, Corrupt> {
+        match reader.u8()? {
+            1 => Ok(Mode::Strong),
+            2 => Ok(Mode::Eventual),
+            _ => Err(reader.corrupt("a mode is not known to this version of FlareDB")),
+        }
+    }
 }
 
 /// Where a namespace is in its life. It goes one way.
@@ -174,9 +193,7 @@ fn encode_namespace(namespace: &Namespace) -> Vec<u8> {
     let mut out = vec![FORMAT_NAMESPACE];
     put_varint(&mut out, u64::from(namespace.id.0));
     put_bytes(&mut out, namespace.name.as_bytes());
-    out.push(match namespace.mode {
-        Mode::Strong => 1,
-    });
+    out.push(namespace.mode.to_byte());
     put_varint(&mut out, namespace.epoch.0);
     put_varint(&mut out, u64::from(namespace.era.0));
     put_varint(&mut out, namespace.region.0);
@@ -195,10 +212,7 @@ fn decode_namespace(reader: &mut Reader<'_>, format: u8) -> Result<Namespace, Co
     let id = NamespaceId(reader.varint32()?);
     let name =
         String::from_utf8(reader.bytes()?.to_vec()).map_err(|_| reader.corrupt("a name is not text"))?;
-    let mode = match reader.u8()? {
-        1 => Mode::Strong,
-        _ => return Err(reader.corrupt("a mode is not known to this version of FlareDB")),
-    };
+    let mode = Mode::read(reader)?;
     let epoch = Epoch(reader.varint()?);
     let era = Era(reader.varint32()?);
     let region = RegionId(reader.varint()?);

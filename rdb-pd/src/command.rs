@@ -106,10 +106,10 @@ impl Command {
     pub fn encode(&self) -> Encoded {
         let mut out = Vec::new();
         match self {
-            Command::CreateNamespace { name, mode: Mode::Strong, members, token } => {
+            Command::CreateNamespace { name, mode, members, token } => {
                 out.push(1);
                 put_bytes(&mut out, name.as_bytes());
-                out.push(1);
+                out.push(mode.to_byte());
                 put_varint(&mut out, members.len() as u64);
                 members.iter().for_each(|member| put_varint(&mut out, member.0));
                 out.extend_from_slice(&token.to_be_bytes());
@@ -137,7 +137,7 @@ impl Command {
         let mut bytes = Vec::new();
         put_bytes(&mut bytes, &out);
         let stores = matches!(self, Command::CreateNamespace { .. } | Command::RegisterNode { .. });
-        Encoded { bytes, count: 1, stores }
+        Encoded { bytes, count: 1, stores, strong_only: true }
     }
 
     /// Reads the next command of an entry.
@@ -146,14 +146,12 @@ impl Command {
         let command = match reader.u8()? {
             1 => {
                 let name = read_name(&mut reader)?;
-                if reader.u8()? != 1 {
-                    return Err(reader.corrupt("a mode is not known to this version of FlareDB"));
-                }
+                let mode = Mode::read(&mut reader)?;
                 let mut members = Vec::new();
                 for _ in 0..reader.varint()? {
                     members.push(NodeId(reader.varint()?));
                 }
-                Command::CreateNamespace { name, mode: Mode::Strong, members, token: reader.u64()? }
+                Command::CreateNamespace { name, mode, members, token: reader.u64()? }
             }
             2 => Command::DeleteNamespace {
                 name: read_name(&mut reader)?,
@@ -185,6 +183,12 @@ mod tests {
                 mode: Mode::Strong,
                 members: vec![NodeId(1), NodeId(300)],
                 token: u64::MAX - 1,
+            },
+            Command::CreateNamespace {
+                name: "carts".to_owned(),
+                mode: Mode::Eventual,
+                members: vec![NodeId(1)],
+                token: 0,
             },
             Command::DeleteNamespace { name: "orders".to_owned(), id: NamespaceId(u32::MAX) },
             Command::RegisterNode { node: NodeId(2), store_id: u64::MAX },

@@ -22,6 +22,7 @@ mod backlog;
 mod budget;
 mod clock;
 mod disk;
+mod eventual;
 mod faults;
 mod http;
 mod logging;

@@ -75,6 +75,11 @@ struct Gauges {
     requests_refused: Gauge,
     region_request_bytes: Family<RegionLabels, Gauge>,
     region_requests_refused: Family<RegionLabels, Gauge>,
+    eventual_lag_ms: Family<RegionLabels, Gauge>,
+    eventual_lag_known: Family<RegionLabels, Gauge>,
+    eventual_peers_behind: Family<RegionLabels, Gauge>,
+    eventual_log_bytes: Family<RegionLabels, Gauge>,
+    lww_conflicts: Family<RegionLabels, Gauge>,
     disk_available_bytes: Gauge,
     disk_room: Gauge,
     mailbox_events: Gauge,
@@ -173,6 +178,31 @@ impl Metrics {
             gauges.region_requests_refused.clone(),
         );
         registry.register(
+            "eventual_lag_ms",
+            "Age of the oldest write here that a peer has not applied; at least so much where it is not known",
+            gauges.eventual_lag_ms.clone(),
+        );
+        registry.register(
+            "eventual_lag_known",
+            "1 where all peers were heard within the last second, so that the lag is known",
+            gauges.eventual_lag_known.clone(),
+        );
+        registry.register(
+            "eventual_peers_behind",
+            "Peers that have not applied all that is synced here",
+            gauges.eventual_peers_behind.clone(),
+        );
+        registry.register(
+            "eventual_log_bytes",
+            "Bytes of eventual writes kept for peers that lack them, or until they are flushed",
+            gauges.eventual_log_bytes.clone(),
+        );
+        registry.register(
+            "lww_conflicts",
+            "Eventual writes that lost against a concurrent one, by what is applied here; one may yet be found to be none",
+            gauges.lww_conflicts.clone(),
+        );
+        registry.register(
             "disk_available_bytes",
             "Bytes free on the disk of the data",
             gauges.disk_available_bytes.clone(),
@@ -251,6 +281,14 @@ impl Metrics {
             } else {
                 gauges.quorum_margin.remove(&labels);
             }
+        }
+        for (region, shown) in shared.eventual.all().iter() {
+            let labels = RegionLabels { region: region.0 };
+            gauges.eventual_lag_ms.get_or_create(&labels).set(signed(shown.lag_ms()));
+            gauges.eventual_lag_known.get_or_create(&labels).set(i64::from(shown.lag_known()));
+            gauges.eventual_peers_behind.get_or_create(&labels).set(signed(shown.behind()));
+            gauges.eventual_log_bytes.get_or_create(&labels).set(signed(shown.log_bytes()));
+            gauges.lww_conflicts.get_or_create(&labels).set(signed(shown.lost()));
         }
         let asleep = shared.regions.all().values().filter(|view| view.asleep()).count();
         gauges.regions_asleep.set(signed(asleep as u64));

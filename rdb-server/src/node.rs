@@ -4,6 +4,7 @@
 //! threads   raft         peer_manager    mailbox ──▶ log writer, applier, transport, fetches
 //!           log-writer   rdb-storage     its queue ──▶ mailbox, transport
 //!           applier      applier         its queue ──▶ callers, mailbox
+//!           eventual     eventual        its mailbox ──▶ log writer, callers, transport
 //!           fetches      upkeep          its queue ──▶ mailbox
 //!           snapshots    snapshots       its queue ──▶ other nodes, mailbox
 //!           installs     snapshots       its queue ──▶ log writer, applier, mailbox
@@ -19,6 +20,7 @@ use crate::applier::{Applier, ApplierHandle, Task};
 use crate::budget::Budget;
 use crate::config::Config;
 use crate::disk::{self, Disk};
+use crate::eventual::{self, Eventual};
 use crate::faults::{Cuts, FaultService};
 use crate::http;
 use crate::logging;
@@ -188,6 +190,7 @@ impl Node {
             .map(|member| (NodeId(member.id), member.peer.clone()))
             .collect();
         let (transport, unstarted) = Transport::new(others.iter().cloned(), mailbox.clone(), metrics.clone());
+        let (eventual, eventual_events) = Eventual::new();
         let sink = Sink { mailbox: mailbox.clone(), transport: transport.clone() };
         let log = LogWriter::spawn(&engine, &LogWriterOptions::default(), sink)?;
         let catalog_machine = load_catalog(&engine, &log.handle(), &config)?;
@@ -204,11 +207,23 @@ impl Node {
             stopping: Stopping::default(),
             config: Arc::new(config),
             mailbox,
+            eventual,
             metrics,
         };
         shared.catalog.store(Arc::new(catalog_machine.catalog().clone()));
         let mut threads = Vec::new();
         let (applier, fetcher) = start_workers(&shared, &engine, &mut threads)?;
+        let driver = eventual::Driver::new(
+            eventual::Parts {
+                node: shared.config.node(),
+                eventual: shared.eventual.clone(),
+                transport: transport.clone(),
+                log: log.handle(),
+                health: shared.peers.clone(),
+            },
+            &engine,
+        )?;
+        threads.push(spawn("eventual", move || driver.run(&eventual_events))?);
         let links = links(&shared, &log.handle());
         let outbound = start_sends(&shared, &links, &mut threads)?;
         let installer = start_installs(&shared, &log.handle(), &applier, &mut threads)?;
@@ -216,6 +231,7 @@ impl Node {
         let parts = Parts {
             config: shared.config.clone(),
             mailbox: shared.mailbox.clone(),
+            eventual: shared.eventual.clone(),
             transport,
             log: log.handle(),
             applier: applier.clone(),
@@ -285,6 +301,7 @@ impl Node {
         self.clients.shutdown_timeout(Duration::from_millis(500));
         self.stop_upkeep.store(true, Ordering::Relaxed);
         self.shared.mailbox.post(Event::Stop);
+        self.shared.eventual.post(eventual::Event::Stop);
         self.applier.post(Task::Stop);
         self.peers.shutdown_timeout(Duration::from_millis(500));
         for thread in self.threads {
@@ -463,6 +480,7 @@ fn links(shared: &Shared, log: &LogWriterHandle) -> Links {
         peers: shared.peers.clone(),
         catalog: shared.catalog.clone(),
         mailbox: shared.mailbox.clone(),
+        eventual: shared.eventual.clone(),
         disk: shared.disk.clone(),
         cuts: Cuts::new(config.fault_calls),
     }

@@ -307,7 +307,7 @@ pub(crate) mod tests {
         hear(&mut peer, MessageType::MsgAppendResponse, 3, 1);
         for index in 1..=10 {
             hear(&mut peer, MessageType::MsgAppendResponse, 2, index);
-            let commands = Encoded { bytes: vec![7; 1000], count: 1, stores: true };
+            let commands = Encoded { bytes: vec![7; 1000], count: 1, stores: true, strong_only: false };
             assert!(peer.group.propose(commands, WriteWaiter::new(drop)).is_ok());
             settle(&mut peer);
         }

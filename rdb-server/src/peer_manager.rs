@@ -8,6 +8,7 @@ use crate::applier::{self, ApplierHandle, Task};
 use crate::backlog::Backlogs;
 use crate::config::Config;
 use crate::disk::{Disk, Room};
+use crate::eventual::{self, Eventual};
 use crate::mailbox::{Event, Mailbox};
 use crate::metrics::Metrics;
 use crate::peer::Peer;
@@ -24,7 +25,7 @@ use rdb_core::raft::{
     Boot, Effects, Failure, Group, HardState, LogWrite, Message, MessageType, Options, Rejected,
 };
 use rdb_core::sessions::Sessions;
-use rdb_pd::{Catalog, Command, Holding, Namespace, Standing, Step};
+use rdb_pd::{Catalog, Command, Holding, Mode, Namespace, Standing, Step};
 use rdb_storage::{
     AppendError, Data, Engine, LogStore, LogWriterHandle, RegionLog, StoredLog, WRITES_PER_REGION_MAX,
 };
@@ -48,6 +49,7 @@ pub(crate) struct PeerManager {
     pub(crate) config: Arc<Config>,
     pub(crate) incarnation: u64,
     pub(crate) mailbox: Mailbox,
+    pub(crate) eventual: Eventual,
     pub(crate) transport: Transport,
     pub(crate) log: LogWriterHandle,
     pub(crate) logs: LogStore,
@@ -86,6 +88,7 @@ pub(crate) struct PeerManager {
 pub(crate) struct Parts {
     pub(crate) config: Arc<Config>,
     pub(crate) mailbox: Mailbox,
+    pub(crate) eventual: Eventual,
     pub(crate) transport: Transport,
     pub(crate) log: LogWriterHandle,
     pub(crate) applier: ApplierHandle,
@@ -123,7 +126,7 @@ pub(crate) enum BootError {
 impl PeerManager {
     /// Starts all regions that the log holds and the catalog names.
     pub(crate) fn boot(parts: Parts, engine: &Engine, catalog: &rdb_pd::Machine) -> Result<Self, BootError> {
-        let Parts { config, mailbox, transport, log, applier, fetcher, .. } = parts;
+        let Parts { config, mailbox, eventual, transport, log, applier, fetcher, .. } = parts;
         let Parts { outbound, installer, health, disk, regions, metrics, logger, .. } = parts;
         let wall_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
         let mut manager = Self {
@@ -132,6 +135,7 @@ impl PeerManager {
             data: engine.data(),
             config,
             mailbox,
+            eventual,
             transport,
             log,
             applier,
@@ -201,7 +205,22 @@ impl PeerManager {
         let machine = rdb_core::apply::Machine::new(region, state, sessions);
         let boot = stored.into_boot(state.applied, rand::random());
         let preferred = Some(namespace.preferred_leader);
-        self.start(boot, namespace.id, applier::Machine::Keys(machine), state, preferred)
+        self.start(boot, namespace.id, applier::Machine::Keys(machine), state, preferred)?;
+        self.open_eventual(namespace);
+        Ok(())
+    }
+
+    /// Hands the writes of a region in eventual mode over to the thread that has them.
+    fn open_eventual(&mut self, namespace: &Namespace) {
+        let Some(peer) = self.peers.get(&namespace.region).filter(|_| namespace.mode == Mode::Eventual)
+        else {
+            return;
+        };
+        let (region, members) = (namespace.region, namespace.members.clone());
+        let open = eventual::Event::Open { region, namespace: namespace.id, members, era: namespace.era };
+        self.eventual.post(open);
+        // Behind it in the thread's mailbox comes whatever is sent there because of this.
+        peer.view.set_eventual();
     }
 
     fn start(
@@ -662,6 +681,7 @@ impl PeerManager {
         if let Err(error) = started {
             crate::node::die(&format!("a new region cannot be started: {error}"));
         }
+        self.open_eventual(namespace);
         tracing::info!(%region, namespace = namespace.name, "region created");
     }
 
@@ -674,7 +694,14 @@ impl PeerManager {
         fail_all(writes, reads);
         let log = self.log.clone();
         let done = move || destroy_log(&log, region);
-        self.applier.post(Task::Close { region, done: Box::new(done) });
+        let (applier, close) = (self.applier.clone(), Task::Close { region, done: Box::new(done) });
+        if peer.view.is_eventual() {
+            // Not before the last of its writes: the data is destroyed once.
+            let done = move || applier.post(close);
+            self.eventual.post(eventual::Event::Close { region, done: Box::new(done) });
+        } else {
+            applier.post(close);
+        }
         tracing::info!(%region, "region removed");
     }
 
@@ -686,7 +713,9 @@ impl PeerManager {
     fn shorten_logs(&mut self) {
         let limits = self.config.log_limits();
         for (region, peer) in &mut self.peers {
-            if !peer.group.is_leader() {
+            // In eventual mode the region's own log is short. A snapshot for who lacks its beginning would replace writes that only
+            // its receiver has.
+            if !peer.group.is_leader() || peer.view.is_eventual() {
                 continue;
             }
             let droppable = peer.droppable(&limits, |node| self.health.absence(node));

@@ -2,22 +2,25 @@
 
 use crate::budget::{Budget, Share};
 use crate::disk::Room;
+use crate::eventual::{self, Eventual};
 use crate::faults::Cuts;
 use crate::mailbox::{Event, Mailbox};
 use crate::metrics::Metrics;
 use crate::shared::CatalogCell;
 use crate::snapshots::Inbound;
 use crate::transport::{Directory, Introduction, Links, MESSAGE_BYTES_MAX, PROTOCOL, Peers, SILENCE_MAX};
+use bytes::Bytes;
 use parking_lot::Mutex;
 use raft_prost::Message as _;
+use rdb_core::eventual::run::Run;
 use rdb_core::ids::{NodeId, RegionId};
 use rdb_core::raft::{Message, Sleep};
 use rdb_proto::internal::v1 as wire;
 use rdb_proto::internal::v1::peer_frame::Frame;
 use rdb_proto::internal::v1::peer_reply::Reply;
 use rdb_proto::internal::v1::{
-    Hello, PeerFrame, PeerReply, Pong, RaftBatch, RaftMessage, RaftPart, SleepingRegion, SnapshotFrame,
-    SnapshotReply, peer_server, snapshot_frame,
+    Hello, OriginPart, OriginReports, OriginRuns, PeerFrame, PeerReply, Pong, RaftBatch, RaftMessage,
+    RaftPart, SleepingRegion, SnapshotFrame, SnapshotReply, peer_server, snapshot_frame,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -41,6 +44,7 @@ pub(crate) struct RaftService {
     peers: Peers,
     catalog: CatalogCell,
     mailbox: Mailbox,
+    eventual: Eventual,
     cuts: Cuts,
     metrics: Arc<Metrics>,
     inbound: Inbound,
@@ -56,10 +60,10 @@ impl RaftService {
         inbound: Inbound,
         others: impl Iterator<Item = NodeId>,
     ) -> Self {
-        let Links { introduction, peers, catalog, mailbox, cuts, .. } = links;
+        let Links { introduction, peers, catalog, mailbox, eventual, cuts, .. } = links;
         let budgets = others.map(|node| (node, Budget::new(INCOMING_BYTES_MAX))).collect();
         let refusal = Mutex::default();
-        Self { introduction, peers, catalog, mailbox, cuts, metrics, inbound, budgets, refusal }
+        Self { introduction, peers, catalog, mailbox, eventual, cuts, metrics, inbound, budgets, refusal }
     }
 
     fn tell(&self, node: u64, reason: &str) {
@@ -137,6 +141,7 @@ impl peer_server::Peer for RaftService {
             peers: self.peers.clone(),
             catalog: self.catalog.clone(),
             mailbox: self.mailbox.clone(),
+            eventual: self.eventual.clone(),
             cuts: self.cuts.clone(),
             metrics: self.metrics.clone(),
             budget: self.budgets.get(&from).cloned().unwrap_or_else(|| Budget::new(0)),
@@ -189,6 +194,7 @@ struct Incoming {
     peers: Peers,
     catalog: CatalogCell,
     mailbox: Mailbox,
+    eventual: Eventual,
     cuts: Cuts,
     metrics: Arc<Metrics>,
     budget: Budget,
@@ -201,7 +207,7 @@ impl Incoming {
         replies: &mpsc::Sender<Result<PeerReply, Status>>,
     ) -> Result<(), Status> {
         let mut answered = Instant::now();
-        let (mut joining, mut seen) = (Joining::default(), 0);
+        let (mut joining, mut run_parts, mut seen) = (Joining::default(), Vec::new(), 0);
         while let Some(frame) = self.next(frames).await? {
             self.peers.recheck(self.from, &self.catalog, &mut seen).map_err(Status::failed_precondition)?;
             self.peers.heard(self.from);
@@ -209,6 +215,9 @@ impl Incoming {
                 Frame::Raft(batch) => self.post(batch)?,
                 Frame::Part(part) => self.join(&part, &mut joining)?,
                 Frame::Sleep(sleep) => self.sleep(&sleep),
+                Frame::Runs(OriginRuns { region, runs }) => self.runs(region, &runs)?,
+                Frame::RunPart(part) => self.join_run(&part, &mut run_parts)?,
+                Frame::Reports(reports) => self.reports(&reports)?,
                 Frame::Ping(ping) => {
                     self.peers.advanced(self.from, ping.log_position);
                     self.peers.has_room(self.from, Room::from_wire(ping.disk));
@@ -255,6 +264,36 @@ impl Incoming {
             let regions = sleep.regions.iter().map(sleeping).collect();
             self.mailbox.post(Event::Sleep { from: self.from, regions, share });
         }
+    }
+
+    /// Lost, they are sent again: their sender hears what is here.
+    fn runs(&self, region: u64, runs: &[Bytes]) -> Result<(), Status> {
+        let bytes = runs.iter().map(|run| run.len() + 64).sum();
+        let Ok(share) = self.budget.take(bytes) else {
+            self.metrics.messages_dropped(runs.len());
+            return Ok(());
+        };
+        let runs = runs.iter().map(|run| Run::decode(run)).collect::<Result<Vec<_>, _>>();
+        let runs = runs.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        self.eventual.post(eventual::Event::Runs { region: RegionId(region), runs, share });
+        Ok(())
+    }
+
+    /// Puts a long run together from its parts, which follow each other.
+    fn join_run(&self, part: &OriginPart, parts: &mut Vec<u8>) -> Result<(), Status> {
+        if MESSAGE_BYTES_MAX < parts.len() + part.bytes.len() {
+            return Err(Status::resource_exhausted("a run is too long"));
+        }
+        parts.extend_from_slice(&part.bytes);
+        if part.last { self.runs(part.region, &[std::mem::take(parts).into()]) } else { Ok(()) }
+    }
+
+    fn reports(&self, reports: &OriginReports) -> Result<(), Status> {
+        let reports =
+            reports.reports.iter().map(eventual::wire::report_from_wire).collect::<Result<Vec<_>, _>>();
+        let reports = reports.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        self.eventual.post(eventual::Event::Reports { from: self.from, reports });
+        Ok(())
     }
 
     fn post(&self, batch: RaftBatch) -> Result<(), Status> {

@@ -26,6 +26,7 @@ pub(crate) struct RegionView {
     voters_active: AtomicU64,
     asleep: AtomicBool,
     closed: AtomicBool,
+    eventual: AtomicBool,
     reads: Mutex<ReadState>,
 }
 
@@ -56,6 +57,7 @@ impl RegionView {
             voters_active: AtomicU64::default(),
             asleep: AtomicBool::default(),
             closed: AtomicBool::default(),
+            eventual: AtomicBool::default(),
             reads: Mutex::default(),
         }
     }
@@ -63,6 +65,16 @@ impl RegionView {
     /// What the namespace's requests under way may take of this node's memory. A namespace has one region.
     pub(crate) fn budget(&self) -> &Budget {
         &self.budget
+    }
+
+    /// The raft loop has handed the region's writes over to the thread of eventual mode.
+    pub(crate) fn set_eventual(&self) {
+        self.eventual.store(true, Ordering::Release);
+    }
+
+    /// Whether the region is in eventual mode.
+    pub(crate) fn is_eventual(&self) -> bool {
+        self.eventual.load(Ordering::Acquire)
     }
 
     /// The raft loop publishes.

@@ -4,6 +4,7 @@ use crate::api::Scans;
 use crate::budget::Budget;
 use crate::config::Config;
 use crate::disk::Disk;
+use crate::eventual::Eventual;
 use crate::mailbox::Mailbox;
 use crate::metrics::Metrics;
 use crate::regions::Regions;
@@ -65,6 +66,7 @@ pub(crate) struct Shared {
     pub(crate) config: Arc<Config>,
     pub(crate) identity: Arc<Identity>,
     pub(crate) mailbox: Mailbox,
+    pub(crate) eventual: Eventual,
     pub(crate) catalog: CatalogCell,
     pub(crate) regions: Regions,
     pub(crate) data: Data,

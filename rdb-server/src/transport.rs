@@ -6,6 +6,7 @@
 
 use crate::budget::{Budget, Share};
 use crate::disk::{Disk, Room};
+use crate::eventual::{self, Eventual};
 use crate::faults::Cuts;
 use crate::mailbox::{Event, Mailbox};
 use crate::metrics::Metrics;
@@ -20,7 +21,8 @@ use rdb_proto::internal::v1::peer_client::PeerClient;
 use rdb_proto::internal::v1::peer_frame::Frame;
 use rdb_proto::internal::v1::peer_reply::Reply;
 use rdb_proto::internal::v1::{
-    Hello, PeerFrame, PeerReply, Ping, RaftBatch, RaftMessage, RaftPart, SleepingRegion, Welcome,
+    Hello, OriginPart, OriginReport, OriginReports, OriginRuns, PeerFrame, PeerReply, Ping, RaftBatch,
+    RaftMessage, RaftPart, SleepingRegion, Welcome,
 };
 use rdb_storage::LogWriterHandle;
 use std::collections::BTreeMap;
@@ -74,6 +76,8 @@ struct Outgoing {
 enum Item {
     Raft(RegionId, Message),
     Sleep(Vec<SleepingRegion>),
+    Runs(RegionId, Vec<Bytes>),
+    Reports(Vec<OriginReport>),
 }
 
 struct Queue {
@@ -116,6 +120,20 @@ impl Transport {
                 last: sleep.last,
             });
             queue.push(Item::Sleep(told.collect()), regions.len() * size_of::<SleepingRegion>());
+        }
+    }
+
+    /// Queues runs of a region in eventual mode. Never waits. Returns whether there was room.
+    pub(crate) fn send_runs(&self, node: NodeId, region: RegionId, runs: Vec<Bytes>) -> bool {
+        let bytes = runs.iter().map(Bytes::len).sum();
+        self.queues.get(&node).is_some_and(|queue| queue.push(Item::Runs(region, runs), bytes))
+    }
+
+    /// Queues reports on regions in eventual mode. Never waits; should they be lost, there will be others.
+    pub(crate) fn send_reports(&self, node: NodeId, reports: Vec<OriginReport>) {
+        if let Some(queue) = self.queues.get(&node) {
+            let bytes = reports.iter().map(prost::Message::encoded_len).sum();
+            queue.push(Item::Reports(reports), bytes);
         }
     }
 
@@ -345,6 +363,7 @@ pub(crate) struct Links {
     pub(crate) peers: Peers,
     pub(crate) catalog: CatalogCell,
     pub(crate) mailbox: Mailbox,
+    pub(crate) eventual: Eventual,
     pub(crate) disk: Disk,
     pub(crate) cuts: Cuts,
 }
@@ -396,6 +415,7 @@ async fn keep_connected(node: NodeId, address: String, mut outgoing: mpsc::Recei
             last_reason = reason;
         }
         links.mailbox.post(Event::Unreachable { peer: node });
+        links.eventual.post(eventual::Event::Lost { peer: node });
         tokio::time::sleep(Duration::from_millis(rand::random_range(RETRY_MS))).await;
         // What waited is stale by now.
         while outgoing.try_recv().is_ok() {}
@@ -541,16 +561,13 @@ fn pack(messages: impl Iterator<Item = Outgoing>) -> Vec<Frame> {
     let mut batch = RaftBatch::default();
     let mut bytes = 0;
     for Outgoing { item, .. } in messages {
-        let (region, message) = match item {
-            Item::Raft(region, message) => (region, message),
-            Item::Sleep(regions) => {
-                if !batch.messages.is_empty() {
-                    frames.push(Frame::Raft(std::mem::take(&mut batch)));
-                    bytes = 0;
-                }
-                frames.push(Frame::Sleep(wire::Sleep { regions }));
-                continue;
+        let Item::Raft(region, message) = item else {
+            if !batch.messages.is_empty() {
+                frames.push(Frame::Raft(std::mem::take(&mut batch)));
+                bytes = 0;
             }
+            pack_other(item, &mut frames);
+            continue;
         };
         let message = Bytes::from(message.encode_to_vec());
         if FRAME_BYTES < bytes + message.len() && !batch.messages.is_empty() {
@@ -558,7 +575,9 @@ fn pack(messages: impl Iterator<Item = Outgoing>) -> Vec<Frame> {
             bytes = 0;
         }
         if FRAME_BYTES < message.len() {
-            frames.extend(parts(region, &message));
+            frames.extend(
+                parts(&message).map(|(bytes, last)| Frame::Part(RaftPart { region: region.0, bytes, last })),
+            );
         } else {
             bytes += message.len();
             batch.messages.push(RaftMessage { region: region.0, message });
@@ -570,14 +589,41 @@ fn pack(messages: impl Iterator<Item = Outgoing>) -> Vec<Frame> {
     frames
 }
 
-fn parts(region: RegionId, message: &Bytes) -> impl Iterator<Item = Frame> + '_ {
+fn pack_other(item: Item, frames: &mut Vec<Frame>) {
+    match item {
+        Item::Sleep(regions) => frames.push(Frame::Sleep(wire::Sleep { regions })),
+        Item::Reports(reports) => frames.push(Frame::Reports(OriginReports { reports })),
+        Item::Runs(region, runs) => pack_runs(region, runs, frames),
+        Item::Raft(..) => unreachable!("these are packed together"),
+    }
+}
+
+fn pack_runs(region: RegionId, runs: Vec<Bytes>, frames: &mut Vec<Frame>) {
+    let region = region.0;
+    let (mut together, mut bytes) = (Vec::new(), 0);
+    for run in runs {
+        if FRAME_BYTES < bytes + run.len() && !together.is_empty() {
+            frames.push(Frame::Runs(OriginRuns { region, runs: std::mem::take(&mut together) }));
+            bytes = 0;
+        }
+        if FRAME_BYTES < run.len() {
+            frames
+                .extend(parts(&run).map(|(bytes, last)| Frame::RunPart(OriginPart { region, bytes, last })));
+        } else {
+            bytes += run.len();
+            together.push(run);
+        }
+    }
+    if !together.is_empty() {
+        frames.push(Frame::Runs(OriginRuns { region, runs: together }));
+    }
+}
+
+/// A long message's parts, and whether each is the last.
+fn parts(message: &Bytes) -> impl Iterator<Item = (Bytes, bool)> + '_ {
     (0..message.len()).step_by(FRAME_BYTES).map(move |begin| {
         let end = message.len().min(begin + FRAME_BYTES);
-        Frame::Part(RaftPart {
-            region: region.0,
-            bytes: message.slice(begin..end),
-            last: end == message.len(),
-        })
+        (message.slice(begin..end), end == message.len())
     })
 }
 

@@ -10,6 +10,8 @@ use crate::error::{Error, Result};
 use crate::keys;
 use crate::rocks::Databases;
 use rdb_core::apply::{Changes, State, View};
+use rdb_core::eventual::machine as eventual;
+use rdb_core::eventual::vector::Vector;
 use rdb_core::ids::{Index, NamespaceId, RegionId};
 use rdb_core::sessions::Sessions;
 use rocksdb::{FlushOptions, IteratorMode, ReadOptions, WriteBatch};
@@ -28,19 +30,35 @@ struct Position {
     truncate_to: Index,
 }
 
+/// Where a region's eventual mode stands.
+#[derive(Debug, Clone, Default)]
+struct EventualPosition {
+    /// What its records reflect.
+    applied: Vector,
+    /// What they are sure to reflect after a crash.
+    durable: Vector,
+}
+
 /// The data database. Cheap to clone; every clone is the same.
 #[derive(Clone)]
 pub struct Data {
     databases: Arc<Databases>,
     /// Of each region that was loaded or applied to since the start.
     positions: Arc<Mutex<BTreeMap<RegionId, Position>>>,
+    /// The same of its writes in eventual mode.
+    eventual: Arc<Mutex<BTreeMap<RegionId, EventualPosition>>>,
     /// Bytes written since the last flush that was asked for.
     unflushed_bytes: Arc<AtomicU64>,
 }
 
 impl Data {
     pub(crate) fn new(databases: Arc<Databases>) -> Self {
-        Self { databases, positions: Arc::default(), unflushed_bytes: Arc::default() }
+        Self {
+            databases,
+            positions: Arc::default(),
+            eventual: Arc::default(),
+            unflushed_bytes: Arc::default(),
+        }
     }
 
     /// What a region's state machine reads.
@@ -200,6 +218,8 @@ impl Data {
     pub fn flush(&self) -> Result<()> {
         self.unflushed_bytes.store(0, Ordering::Relaxed);
         let before: Vec<_> = self.positions().iter().map(|(region, at)| (*region, at.applied)).collect();
+        let eventual: Vec<_> =
+            self.eventual_positions().iter().map(|(region, at)| (*region, at.applied.clone())).collect();
         let mut options = FlushOptions::default();
         options.set_wait(true);
         self.databases.data.flush_opt(&options).map_err(Error::rocks("flush the data"))?;
@@ -208,6 +228,13 @@ impl Data {
             // A region that was destroyed meanwhile is no longer there.
             if let Some(position) = positions.get_mut(&region) {
                 position.durable = position.durable.max(applied);
+            }
+        }
+        drop(positions);
+        let mut positions = self.eventual_positions();
+        for (region, applied) in eventual {
+            if let Some(position) = positions.get_mut(&region) {
+                position.durable = applied;
             }
         }
         Ok(())
@@ -265,6 +292,7 @@ impl Data {
         for (region, namespace) in gone {
             self.remove(&[keys::region(*region), keys::records(*namespace)])?;
             self.positions().remove(region);
+            self.eventual_positions().remove(region);
         }
         self.flush()
     }
@@ -310,6 +338,74 @@ impl Data {
         self.flush()
     }
 
+    /// The state of a region's eventual mode as it is stored; `None` if nothing was ever applied to it in that mode. What is
+    /// found is durable if nothing was applied since the start.
+    ///
+    /// # Errors
+    /// It cannot be read. The region must not start.
+    pub fn load_eventual(&self, region: RegionId) -> Result<Option<eventual::State>> {
+        let stored = self.databases.data.get(keys::eventual_state(region));
+        let stored = stored.map_err(Error::rocks("read a region's eventual state from the data"))?;
+        let Some(bytes) = stored else { return Ok(None) };
+        let state = eventual::State::decode(&bytes).map_err(Error::corrupt_region(region))?;
+        let durable = EventualPosition { applied: state.applied.clone(), durable: state.applied.clone() };
+        self.eventual_positions().entry(region).or_insert(durable);
+        Ok(Some(state))
+    }
+
+    /// Writes what applying writes to a region in eventual mode has changed: all of it or, after a crash, nothing. `applied` is
+    /// what its records then reflect.
+    ///
+    /// # Errors
+    /// It could not be written. The node must stop.
+    pub fn apply_eventual(
+        &self,
+        region: RegionId,
+        namespace: NamespaceId,
+        changes: &eventual::Changes,
+        applied: &Vector,
+    ) -> Result<()> {
+        let mut batch = WriteBatch::default();
+        batch.put(keys::eventual_state(region), &changes.state);
+        for (key, note) in &changes.notes {
+            put(&mut batch, &keys::note(region, key), note.as_deref());
+        }
+        for (key, record) in &changes.records {
+            put(&mut batch, &keys::record(namespace, key), record.as_deref());
+        }
+        self.write(batch)?;
+        // Noted after the write, so that a flush which sees the note has the write.
+        self.eventual_positions().entry(region).or_default().applied.clone_from(applied);
+        Ok(())
+    }
+
+    /// Which writes of a region's eventual mode its data is sure to have after a crash. The origins' logs may be truncated up to
+    /// there.
+    pub fn durable_vector(&self, region: RegionId) -> Vector {
+        self.eventual_positions().get(&region).map(|at| at.durable.clone()).unwrap_or_default()
+    }
+
+    fn note(&self, region: RegionId, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.databases.data.get(keys::note(region, key)).map_err(Error::rocks("read a note"))
+    }
+
+    fn notes(&self, region: RegionId, from: &[u8], to: &[u8]) -> Result<eventual::Notes> {
+        let range = keys::note(region, from)..keys::note(region, to);
+        let prefix = keys::note(region, &[]).len();
+        let mut options = ReadOptions::default();
+        options.set_iterate_range(range);
+        let mut notes = Vec::new();
+        for item in self.databases.data.iterator_opt(IteratorMode::Start, options) {
+            let (key, note) = item.map_err(Error::rocks("read notes"))?;
+            notes.push((key[prefix..].to_vec(), note.into_vec()));
+        }
+        Ok(notes)
+    }
+
+    fn eventual_positions(&self) -> MutexGuard<'_, BTreeMap<RegionId, EventualPosition>> {
+        self.eventual.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A panic while the lock was held left positions that are too low at worst.
     fn positions(&self) -> MutexGuard<'_, BTreeMap<RegionId, Position>> {
         self.positions.lock().unwrap_or_else(PoisonError::into_inner)
@@ -346,5 +442,15 @@ impl View for RegionData {
 
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
         self.data.get(self.namespace, key)
+    }
+}
+
+impl eventual::View for RegionData {
+    fn note(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.data.note(self.region, key)
+    }
+
+    fn notes(&self, from: &[u8], to: &[u8]) -> Result<eventual::Notes> {
+        self.data.notes(self.region, from, to)
     }
 }

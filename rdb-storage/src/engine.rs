@@ -8,6 +8,7 @@ use crate::identity::{Expected, Identity};
 use crate::initialise::{self, Found};
 use crate::keys::{self, Position};
 use crate::log_store::LogStore;
+use crate::origin_logs::OriginLogs;
 use crate::rocks::{self, Databases, EngineOptions};
 use crate::snapshot::{self, SnapshotInbox};
 use crate::wal;
@@ -86,6 +87,11 @@ impl Engine {
     /// The regions' logs, for reading.
     pub fn log(&self) -> LogStore {
         LogStore::new(self.databases.clone(), self.identity.node_id, self.identity.incarnation)
+    }
+
+    /// The origins' logs of regions in eventual mode, for reading.
+    pub fn origins(&self) -> OriginLogs {
+        OriginLogs::new(self.databases.clone())
     }
 
     /// The regions' records and states.

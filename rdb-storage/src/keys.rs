@@ -4,20 +4,28 @@
 //! log/   default      "identity"                      whose database this is: identity.rs
 //!                     "incarnation"                   starts of this node, 8 bytes
 //!                     "position"                      batches written in this log's life, 8 bytes: watermark.rs
+//!                     "hlc"                           stamps of eventual writes are below this, 8 bytes
 //!        raft_log     region 8 | index 8              an entry: rdb_core::raft::disk
 //!        raft_state   region 8 | 1                    hard state
 //!                     region 8 | 2                    table of terms
 //!                     region 8 | 3                    members; the region exists if this key does
 //!                     region 8 | 4                    note of a snapshot that is being taken in: snapshot.rs
+//!        origin_log   region 8 | era 4 | node 8 | incarnation 8 | seq 8
+//!                                                     the run of which this is the last write: rdb_core::eventual::run
+//!        origin_state region 8 | 1                    gate: who may write, as this node knows it
+//!                     region 8 | 2                    base: what is no longer in the origins' logs
 //! data/  default      0x00 "identity"                 whose database this is
 //!                     0x01 | region 8 | 1             apply state: rdb_core::apply::State
 //!                     0x01 | region 8 | 2 | client 8  a client's session: rdb_core::sessions
+//!                     0x01 | region 8 | 3             eventual state: rdb_core::eventual::machine::State
+//!                     0x01 | region 8 | 4 | key       a note of eventual mode: rdb_core::eventual::conflicts
 //!                     0x10 | namespace 4 | user key   a record: rdb_core::record
 //! ```
 //! Byte 0xff is never a first byte, so that every prefix has an end. Whoever changes the meaning of a key raises
 //! [`crate::identity::FORMAT`].
 
-use rdb_core::ids::{Index, NamespaceId, RegionId};
+use rdb_core::eventual::vector::{Origin, Seq};
+use rdb_core::ids::{Era, Incarnation, Index, NamespaceId, NodeId, RegionId};
 use rdb_core::range::KeyRange;
 use std::ops::Range;
 
@@ -26,12 +34,19 @@ pub(crate) const RAFT_LOG: &str = "raft_log";
 /// Column family of the log database: what a region must remember besides its entries.
 pub(crate) const RAFT_STATE: &str = "raft_state";
 
+/// Column family of the log database: what was written in eventual mode.
+pub(crate) const ORIGIN_LOG: &str = "origin_log";
+/// Column family of the log database: what a region in eventual mode must remember besides its origins' logs.
+pub(crate) const ORIGIN_STATE: &str = "origin_state";
+
 /// In the log database: whose it is.
 pub(crate) const LOG_IDENTITY: &[u8] = b"identity";
 /// In the log database: how many times this node has started.
 pub(crate) const LOG_INCARNATION: &[u8] = b"incarnation";
 /// In the log database: grows with every batch.
 pub(crate) const LOG_POSITION: &[u8] = b"position";
+/// In the log database: no stamp at or above this was ever given out.
+pub(crate) const LOG_HLC: &[u8] = b"hlc";
 /// How RocksDB's batch begins its last part where that is the position: a put into the first column family (1), the
 /// key's length and the key, the value's length.
 const POSITION_IN_BATCH: &[u8] = b"\x01\x08position\x10";
@@ -42,6 +57,8 @@ const REGION: u8 = 0x01;
 const RECORD: u8 = 0x10;
 const REGION_STATE: u8 = 1;
 const REGION_SESSION: u8 = 2;
+const REGION_EVENTUAL: u8 = 3;
+const REGION_NOTE: u8 = 4;
 
 /// Where the log stands: the last part of each of its batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -129,6 +146,68 @@ pub(crate) fn parse_raft_state(key: &[u8]) -> Option<(RegionId, RaftState)> {
     Some((RegionId(u64::from_be_bytes(*region)), kind))
 }
 
+/// What the log keeps of a region's eventual mode besides the origins' logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OriginState {
+    /// Who may write.
+    Gate = 1,
+    /// What is no longer in the origins' logs.
+    Base = 2,
+}
+
+impl OriginState {
+    /// All of them, in key order.
+    pub const ALL: [OriginState; 2] = [OriginState::Gate, OriginState::Base];
+}
+
+/// The key of a run: of its last write, so that the first key from a write's on is that of the run that has it.
+pub(crate) fn run(region: RegionId, era: Era, origin: Origin, last: Seq) -> [u8; 36] {
+    let mut key = [0; 36];
+    key[..8].copy_from_slice(&region.0.to_be_bytes());
+    key[8..12].copy_from_slice(&era.0.to_be_bytes());
+    key[12..20].copy_from_slice(&origin.node.0.to_be_bytes());
+    key[20..28].copy_from_slice(&origin.incarnation.0.to_be_bytes());
+    key[28..].copy_from_slice(&last.to_be_bytes());
+    key
+}
+
+/// Reads the key of a run.
+pub(crate) fn parse_run(key: &[u8]) -> Option<(RegionId, Era, Origin, Seq)> {
+    let (region, rest) = key.split_first_chunk::<8>()?;
+    let (era, rest) = rest.split_first_chunk::<4>()?;
+    let (node, rest) = rest.split_first_chunk::<8>()?;
+    let (incarnation, seq) = rest.split_first_chunk::<8>()?;
+    let origin = Origin {
+        node: NodeId(u64::from_be_bytes(*node)),
+        incarnation: Incarnation(u64::from_be_bytes(*incarnation)),
+    };
+    let (region, era) = (RegionId(u64::from_be_bytes(*region)), Era(u32::from_be_bytes(*era)));
+    Some((region, era, origin, u64::from_be_bytes(seq.try_into().ok()?)))
+}
+
+/// The keys of all runs of an origin.
+pub(crate) fn runs(region: RegionId, era: Era, origin: Origin) -> Range<Vec<u8>> {
+    prefixed(run(region, era, origin, 0)[..28].to_vec())
+}
+
+/// The keys of all runs of a region.
+pub(crate) fn runs_of_region(region: RegionId) -> Range<Vec<u8>> {
+    prefixed(region.0.to_be_bytes().to_vec())
+}
+
+/// The keys of all runs of a region's era.
+pub(crate) fn runs_of_era(region: RegionId, era: Era) -> Range<Vec<u8>> {
+    let none = Origin { node: NodeId(0), incarnation: Incarnation(0) };
+    prefixed(run(region, era, none, 0)[..12].to_vec())
+}
+
+/// The key of what the log keeps of a region's eventual mode.
+pub(crate) fn origin_state(region: RegionId, kind: OriginState) -> [u8; 9] {
+    let mut key = [kind as u8; 9];
+    key[..8].copy_from_slice(&region.0.to_be_bytes());
+    key
+}
+
 /// The key of a region's apply state.
 pub(crate) fn region_state(region: RegionId) -> [u8; 10] {
     let mut key = [REGION_STATE; 10];
@@ -157,7 +236,22 @@ pub(crate) fn sessions(region: RegionId) -> Range<Vec<u8>> {
     prefixed(session(region, 0)[..10].to_vec())
 }
 
-/// The keys of a region's state and sessions.
+/// The key of a region's state of eventual mode.
+pub(crate) fn eventual_state(region: RegionId) -> [u8; 10] {
+    let mut key = region_state(region);
+    key[9] = REGION_EVENTUAL;
+    key
+}
+
+/// The key of a note of a region's eventual mode.
+pub(crate) fn note(region: RegionId, note: &[u8]) -> Vec<u8> {
+    let mut key = region_state(region).to_vec();
+    key[9] = REGION_NOTE;
+    key.extend_from_slice(note);
+    key
+}
+
+/// The keys of a region's state and sessions, and of what it has of eventual mode.
 pub(crate) fn region(region: RegionId) -> Range<Vec<u8>> {
     prefixed(region_state(region)[..9].to_vec())
 }

@@ -35,6 +35,7 @@ mod log_batch;
 mod log_store;
 mod log_writer;
 mod metrics;
+mod origin_logs;
 mod rocks;
 mod scan;
 mod snapshot;
@@ -47,11 +48,14 @@ pub use dropped_logs::{DroppedLogs, Removal};
 pub use engine::Engine;
 pub use error::{Error, Result};
 pub use identity::{Expected, Identity};
+pub use keys::OriginState;
+pub use log_batch::OriginWrite;
 pub use log_store::{LogStore, RegionLog, StoredLog};
 pub use log_writer::{
     AppendError, LogSink, LogWriter, LogWriterHandle, LogWriterOptions, WRITES_PER_REGION_MAX,
 };
 pub use metrics::{LATENCY_BOUNDS_MICROS, Latency, LatencyHistogram, LogMetrics};
+pub use origin_logs::{OriginLogs, StoredOrigins};
 pub use rocks::EngineOptions;
 pub use scan::{Frozen, Length, Walk};
 pub use snapshot::{Chunk, Incoming, Section, SnapshotInbox, SnapshotReader, StagedSnapshot};

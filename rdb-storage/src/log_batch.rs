@@ -1,14 +1,35 @@
 //! One batch of the log: what several regions want written, as one write, and whom to tell when it is on disk.
 
 use crate::error::{Error, Result};
-use crate::keys::{self, RaftState};
+use crate::keys::{self, OriginState, RaftState};
 use crate::rocks::Databases;
 use crate::snapshot::Note;
-use rdb_core::ids::{Index, NodeId, RegionId};
+use rdb_core::eventual::vector::{Origin, Seq};
+use rdb_core::ids::{Era, Index, NodeId, RegionId};
 use rdb_core::raft::disk::{Terms, encode_members};
 use rdb_core::raft::{LogWrite, Message};
+use rdb_core::version::Hlc;
 use rocksdb::{BoundColumnFamily, WriteBatch};
 use std::sync::Arc;
+
+/// What is to be written of a region in eventual mode, as one. What it drops goes before what it adds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OriginWrite {
+    /// Whose origins' logs `runs` and `drop` are about.
+    pub era: Era,
+    /// All runs of earlier eras go.
+    pub only_from: Option<Era>,
+    /// Origins, and the last write of each that is no longer needed. A run that has later ones too stays.
+    pub drop: Vec<(Origin, Seq)>,
+    /// Origins, the last write of each run, and the encoded run.
+    pub runs: Vec<(Origin, Seq, Vec<u8>)>,
+    /// What the region must remember besides, encoded.
+    pub states: Vec<(OriginState, Vec<u8>)>,
+    /// The node gives out no stamp from this on before a later write raises it.
+    pub stamps_below: Option<Hlc>,
+    /// Whether it is reported only once it is synced.
+    pub sync: bool,
+}
 
 /// Called on the log thread when something is on disk.
 pub(crate) type Done = Box<dyn FnOnce() + Send>;
@@ -21,6 +42,7 @@ const POINT_DELETES_MAX: u64 = 256;
 pub(crate) enum Change {
     Append { region: RegionId, write: Box<LogWrite> },
     Truncate { region: RegionId, to: Index, terms: Vec<u8> },
+    Origins { region: RegionId, write: Box<OriginWrite>, done: Done },
     NoteSnapshot { region: RegionId, note: Note, done: Done },
     Create { region: RegionId, members: Vec<NodeId>, done: Done },
     Destroy { region: RegionId, done: Done },
@@ -36,6 +58,8 @@ pub(crate) enum Report {
 pub(crate) struct Batch<'d> {
     log: Arc<BoundColumnFamily<'d>>,
     state: Arc<BoundColumnFamily<'d>>,
+    origin_log: Arc<BoundColumnFamily<'d>>,
+    origin_state: Arc<BoundColumnFamily<'d>>,
     /// What to write, the position not included.
     pub(crate) writes: WriteBatch,
     /// Whether to sync it.
@@ -53,6 +77,8 @@ impl<'d> Batch<'d> {
         Ok(Self {
             log: databases.log_family(keys::RAFT_LOG)?,
             state: databases.log_family(keys::RAFT_STATE)?,
+            origin_log: databases.log_family(keys::ORIGIN_LOG)?,
+            origin_state: databases.log_family(keys::ORIGIN_STATE)?,
             writes: WriteBatch::default(),
             sync: false,
             promise: false,
@@ -72,6 +98,7 @@ impl<'d> Batch<'d> {
         match change {
             Change::Append { region, write } => self.append(region, *write),
             Change::Truncate { region, to, terms } => self.truncate(region, to, &terms)?,
+            Change::Origins { region, write, done } => self.origins(region, &write, done),
             Change::NoteSnapshot { region, note, done } => {
                 self.put(region, RaftState::Snapshot, &note.encode());
                 self.sync = true;
@@ -125,6 +152,29 @@ impl<'d> Batch<'d> {
         Ok(())
     }
 
+    fn origins(&mut self, region: RegionId, write: &OriginWrite, done: Done) {
+        if let Some(era) = write.only_from {
+            let all = keys::runs_of_era(region, Era(0)).start..keys::runs_of_era(region, era).start;
+            self.writes.delete_range_cf(&self.origin_log, all.start, all.end);
+        }
+        for (origin, to) in &write.drop {
+            let from = keys::runs(region, write.era, *origin).start;
+            let to = keys::run(region, write.era, *origin, to.saturating_add(1));
+            self.writes.delete_range_cf(&self.origin_log, from, to.to_vec());
+        }
+        for (origin, last, run) in &write.runs {
+            self.writes.put_cf(&self.origin_log, keys::run(region, write.era, *origin, *last), run);
+        }
+        for (kind, bytes) in &write.states {
+            self.writes.put_cf(&self.origin_state, keys::origin_state(region, *kind), bytes);
+        }
+        if let Some(hlc) = write.stamps_below {
+            self.writes.put(keys::LOG_HLC, hlc.0.to_be_bytes());
+        }
+        self.sync |= write.sync;
+        self.reports.push(Report::Done(done));
+    }
+
     fn create(&mut self, region: RegionId, members: &[NodeId], done: Done) {
         self.put(region, RaftState::Members, &encode_members(members));
         self.sync = true;
@@ -140,6 +190,11 @@ impl<'d> Batch<'d> {
         self.remove_all_entries(region);
         for kind in RaftState::ALL {
             self.writes.delete_cf(&self.state, keys::raft_state(region, kind));
+        }
+        let runs = keys::runs_of_region(region);
+        self.writes.delete_range_cf(&self.origin_log, runs.start, runs.end);
+        for kind in OriginState::ALL {
+            self.writes.delete_cf(&self.origin_state, keys::origin_state(region, kind));
         }
         self.sync = true;
         self.reports.push(Report::Done(done));

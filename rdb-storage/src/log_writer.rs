@@ -17,7 +17,7 @@
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::keys::{self, Position};
-use crate::log_batch::{Batch, Change, Report};
+use crate::log_batch::{Batch, Change, OriginWrite, Report};
 use crate::metrics::LogMetrics;
 use crate::rocks::Databases;
 use crate::snapshot::Note;
@@ -109,6 +109,20 @@ impl LogWriterHandle {
             }
             _ => unreachable!("the channel gives back what it was given"),
         })
+    }
+
+    /// Queues one write of a region's origins' logs. `done` is called on the log thread once it is on disk, and synced if it
+    /// asks for that. Those of all regions are done and reported in the order of these calls.
+    ///
+    /// # Errors
+    /// It was not taken: [`Error::LogQueueFull`] or [`Error::LogWriterStopped`].
+    pub fn write_origins(
+        &self,
+        region: RegionId,
+        write: OriginWrite,
+        done: impl FnOnce() + Send + 'static,
+    ) -> Result<()> {
+        self.change(Change::Origins { region, write: Box::new(write), done: Box::new(done) })
     }
 
     /// Queues the removal of `region`'s entries up to `to`, with the table of terms that says so. Not synced: after a

@@ -122,11 +122,20 @@ pub(crate) fn open_log(path: &Path, options: &EngineOptions, create: bool) -> Re
     family.set_write_buffer_size(LOG_MEMTABLE_BYTES);
     family.set_max_write_buffer_number(4);
     family.set_compression_type(DBCompressionType::Lz4);
-    let names = [rocksdb::DEFAULT_COLUMN_FAMILY_NAME, keys::RAFT_LOG, keys::RAFT_STATE];
-    let families = names.map(|name| ColumnFamilyDescriptor::new(name, family.clone()));
-    DB::open_cf_descriptors(&db, path, families).map_err(Error::rocks(
-        "open the log database (if it is damaged, do not delete anything: replace the node)",
-    ))
+    let opened = "open the log database (if it is damaged, do not delete anything: replace the node)";
+    let mut names = vec![rocksdb::DEFAULT_COLUMN_FAMILY_NAME, keys::RAFT_LOG, keys::RAFT_STATE];
+    // A log from before eventual mode has no such families, and may have them made. The others it has, or is damaged.
+    let present = if create { Vec::new() } else { DB::list_cf(&db, path).map_err(Error::rocks(opened))? };
+    let (there, missing): (Vec<_>, Vec<_>) = [keys::ORIGIN_LOG, keys::ORIGIN_STATE]
+        .into_iter()
+        .partition(|name| create || present.iter().any(|present| present == name));
+    names.extend(there);
+    let families = names.into_iter().map(|name| ColumnFamilyDescriptor::new(name, family.clone()));
+    let log = DB::open_cf_descriptors(&db, path, families).map_err(Error::rocks(opened))?;
+    for name in missing {
+        log.create_cf(name, &family).map_err(Error::rocks("add a column family to the log database"))?;
+    }
+    Ok(log)
 }
 
 /// Opens or makes a data database.

@@ -78,6 +78,13 @@ impl Peers {
         Self(nodes.into_iter().map(silent).collect())
     }
 
+    /// A peer is there, and has nothing new to say: what it said last still holds.
+    pub fn alive(&mut self, node: NodeId, now_ms: u64) {
+        if let Some(peer) = self.0.get_mut(&node).filter(|peer| peer.report.is_some()) {
+            peer.heard_ms = peer.heard_ms.max(now_ms);
+        }
+    }
+
     /// Takes note of what a peer says. Of an earlier report that comes late nothing is lost: what a node has, it keeps.
     pub fn heard(&mut self, node: NodeId, report: &Report, now_ms: u64) {
         let Some(peer) = self.0.get_mut(&node) else { return };

@@ -10,6 +10,7 @@ use crate::waiter::Answers;
 use bytes::Bytes;
 use rdb_core::apply::Answer;
 use rdb_core::command::{self, Command, Encoded, RequestId};
+use rdb_pd::Mode;
 use rdb_proto::v1;
 use rdb_proto::v1::kv_server::Kv;
 use std::time::{Duration, Instant};
@@ -26,6 +27,7 @@ impl KvService {
         commands: Encoded,
         timeout: Duration,
     ) -> Result<Answer, v1::Error> {
+        target.check_mode(commands.strong_only, "it looks before it writes, or removes a range")?;
         match self.0.write(Operation::Write, target.region, commands, timeout).await? {
             Answers::Keys(mut answers) if answers.len() == 1 => Ok(answers.remove(0)),
             other => Err(status::internal(format!("unexpected answers: {other:?}"))),
@@ -153,10 +155,15 @@ impl KvService {
         open: v1::OpenSessionRequest,
         timeout: Duration,
     ) -> Result<v1::OpenSessionResponse, v1::Error> {
+        let target = self.0.target(&open.namespace, open.epoch).await?;
+        if target.mode == Mode::Eventual {
+            // No node knows what the others have taken in: a repetition is a write of its own.
+            let header = Some(self.0.header(target.region, target.epoch));
+            return Ok(v1::OpenSessionResponse { header, client: 0 });
+        }
         let drawn: u64 = rand::random();
         let request = Some(RequestId { client: drawn, sequence: open.token, lowest: 0 });
         let commands = Encoded::from(&Command { request, operation: command::Operation::OpenSession });
-        let target = self.0.target(&open.namespace, open.epoch).await?;
         let client = match self.command(target, commands, timeout).await? {
             Answer::OpenedBefore { client } => client,
             answer => done(&answer).map(|_| drawn)?,

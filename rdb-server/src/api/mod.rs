@@ -21,6 +21,7 @@ pub(crate) use namespaces::NamespaceService;
 pub(crate) use scan::Scans;
 
 use crate::budget::{Budget, Share};
+use crate::eventual;
 use crate::mailbox::Event;
 use crate::metrics::{Operation, Result as MetricResult};
 use crate::shared::Shared;
@@ -28,7 +29,7 @@ use crate::waiter::{Answers, WriteWaiter};
 use rdb_core::command::Encoded;
 use rdb_core::ids::{Epoch, NamespaceId, RegionId};
 use rdb_core::raft::Failure;
-use rdb_pd::Stage;
+use rdb_pd::{Mode, Stage};
 use rdb_proto::v1;
 use status::{fail, not_done};
 use std::time::{Duration, Instant};
@@ -39,6 +40,14 @@ pub(crate) struct Target {
     namespace: NamespaceId,
     region: RegionId,
     epoch: Epoch,
+    mode: Mode,
+}
+
+impl Target {
+    /// Refuses what a namespace in eventual mode cannot do: to do something weaker instead would be to lie.
+    fn check_mode(&self, strong_only: bool, what: &str) -> Result<(), v1::Error> {
+        if strong_only && self.mode == Mode::Eventual { Err(status::requires_strong(what)) } else { Ok(()) }
+    }
 }
 
 impl Shared {
@@ -70,7 +79,8 @@ impl Shared {
         let catalog = self.catalog.load();
         // One that is being deleted is gone for who asks now; its name may soon be another one's.
         let namespace = catalog.namespace(name).filter(|namespace| namespace.stage == Stage::Open)?;
-        Some(Target { namespace: namespace.id, region: namespace.region, epoch: namespace.epoch })
+        let (epoch, mode) = (namespace.epoch, namespace.mode);
+        Some(Target { namespace: namespace.id, region: namespace.region, epoch, mode })
     }
 
     /// Whether this node's data of the namespace may be shown, after it was read: a region that has left in the meantime takes
@@ -82,12 +92,18 @@ impl Shared {
 
     /// Who answers, and under which rules.
     fn header(&self, region: RegionId, epoch: Epoch) -> v1::Header {
-        let leader = self.regions.get(region).and_then(|view| view.leader());
+        let view = self.regions.get(region);
+        let mode = match view.as_ref().is_some_and(|view| view.is_eventual()) {
+            true => v1::Mode::Eventual,
+            false => v1::Mode::Strong,
+        };
+        // In eventual mode every node takes writes, so there is nobody to be sent to.
+        let leader = view.filter(|_| mode == v1::Mode::Strong).and_then(|view| view.leader());
         let address =
             leader.and_then(|leader| self.config.member(leader)).map(|member| member.client.clone());
         v1::Header {
             node: self.config.node_id,
-            mode: v1::Mode::Strong.into(),
+            mode: mode.into(),
             epoch: epoch.0,
             leader: leader.map_or(0, |leader| leader.0),
             leader_address: address.unwrap_or_default(),
@@ -127,12 +143,21 @@ impl Shared {
             let _held = answers::hold(&mut answer, &budget);
             drop(sender.send(answer));
         });
-        self.mailbox.post(Event::Write { region, commands, waiter });
+        self.post_write(region, commands, waiter);
         match tokio::time::timeout(timeout, answer).await {
             Ok(Ok(Ok(answers))) => Ok(answers),
             Ok(Ok(Err(failure))) => Err(self.failed_write(region, failure)),
             Ok(Err(_)) => Err(self.failed_write(region, Failure::LeaderLost)),
             Err(_) => Err(status::write_timed_out(timeout)),
+        }
+    }
+
+    /// Hands a write to the thread that the region's mode wants.
+    fn post_write(&self, region: RegionId, commands: Encoded, waiter: WriteWaiter) {
+        if self.regions.get(region).is_some_and(|view| view.is_eventual()) {
+            self.eventual.post(eventual::Event::Write { region, commands, waiter });
+        } else {
+            self.mailbox.post(Event::Write { region, commands, waiter });
         }
     }
 
@@ -160,7 +185,7 @@ impl Shared {
     /// its disk is no concern of the caller, who is to be sent to the leader.
     fn check_disk(&self, region: RegionId, stores: bool) -> Result<(), v1::Error> {
         match self.disk.lack(&self.config, stores) {
-            Some(lack) if self.regions.get(region).is_some_and(|view| view.leads()) => {
+            Some(lack) if self.regions.get(region).is_some_and(|view| view.leads() || view.is_eventual()) => {
                 Err(status::disk_full(lack))
             }
             _ => Ok(()),

@@ -41,16 +41,17 @@ impl NamespaceService {
     ) -> Result<v1::CreateNamespaceResponse, v1::Error> {
         let deadline = answer_by(timeout);
         check_name(&create.name).map_err(status::invalid)?;
-        match create.mode() {
-            v1::Mode::Unspecified | v1::Mode::Strong => {}
-            v1::Mode::Eventual => {
-                let hint = "create a strong namespace: rdb ns create NAME";
-                return Err(status::unsupported("eventual namespaces do not exist yet".to_owned(), hint));
+        let mode = match v1::Mode::try_from(create.mode) {
+            Ok(v1::Mode::Unspecified | v1::Mode::Strong) => Mode::Strong,
+            Ok(v1::Mode::Eventual) => Mode::Eventual,
+            Err(_) => {
+                let message = format!("mode {} is not known to this node; nothing was created", create.mode);
+                return Err(status::unsupported(message, "create a strong or an eventual namespace"));
             }
-        }
+        };
         let members = self.0.config.members();
         let v1::CreateNamespaceRequest { name, token, .. } = create;
-        let command = Command::CreateNamespace { name, mode: Mode::Strong, members, token };
+        let command = Command::CreateNamespace { name, mode, members, token };
         match self.propose(&command, timeout).await? {
             Answer::Created(namespace) => {
                 self.await_leader(&namespace, deadline).await;
@@ -69,7 +70,13 @@ impl NamespaceService {
     async fn await_leader(&self, namespace: &Namespace, deadline: Instant) {
         let deadline = deadline.min(Instant::now() + LEADER_WAIT);
         while Instant::now() < deadline {
-            if self.0.regions.get(namespace.region).is_some_and(|view| view.leader().is_some()) {
+            let is_ready = match namespace.mode {
+                Mode::Strong => {
+                    self.0.regions.get(namespace.region).is_some_and(|view| view.leader().is_some())
+                }
+                Mode::Eventual => self.0.eventual.shown(namespace.region).is_some(),
+            };
+            if is_ready {
                 return;
             }
             tokio::time::sleep(LOOK_INTERVAL).await;
@@ -218,6 +225,7 @@ fn describe(shared: &Shared, namespace: &Namespace) -> v1::Namespace {
         id: namespace.id.0,
         mode: match namespace.mode {
             Mode::Strong => v1::Mode::Strong.into(),
+            Mode::Eventual => v1::Mode::Eventual.into(),
         },
         epoch: namespace.epoch.0,
         era: namespace.era.0,

@@ -13,7 +13,6 @@ use super::reads::{Served, Wanted};
 use super::request::{self, error_result, found, write_result};
 use super::{Target, admit_read, answers, limits, status, transaction};
 use crate::budget::{Budget, Share};
-use crate::mailbox::Event;
 use crate::metrics::{Operation, Result as MetricResult};
 use crate::shared::Shared;
 use crate::waiter::{Answers, Released, WriteWaiter};
@@ -23,7 +22,7 @@ use prost::Message as _;
 use rdb_core::command::{Encoded, RequestId};
 use rdb_core::ids::{Epoch, NamespaceId, RegionId};
 use rdb_core::raft::Failure;
-use rdb_pd::Stage;
+use rdb_pd::{Mode, Stage};
 use rdb_proto::v1;
 use rdb_proto::v1::pipe_operation::Operation as WireOperation;
 use rdb_proto::v1::pipe_result::Result as WireResult;
@@ -50,7 +49,8 @@ const PROPOSAL_BYTES: usize = 1 << 20;
 /// What a waiting read takes besides its key.
 const READ_OVERHEAD_BYTES: usize = 64;
 /// Under which answers go that belong to no namespace.
-const NOWHERE: Target = Target { namespace: NamespaceId::META, region: RegionId::META, epoch: Epoch(0) };
+const NOWHERE: Target =
+    Target { namespace: NamespaceId::META, region: RegionId::META, epoch: Epoch(0), mode: Mode::Strong };
 /// Between looks for what has taken too long.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -299,15 +299,18 @@ impl Pipe {
             }
         };
         let budget = self.shared.regions.budget(target.region);
-        let Sorted { writes, reads, refused } = sort(message, &self.shared.check_disk(target.region, true));
+        let room = self.shared.check_disk(target.region, true);
+        let Sorted { writes, reads, refused } = sort(message, target, &room);
         self.out.add_all(target, refused.into_iter()).await?;
         for writes in writes {
             self.propose(target, &budget, writes, timeout).await?;
         }
-        if !reads.is_empty()
-            && let Some(served) = self.shared.serve_now(target.region, wanted)
-        {
-            return self.read(target, served, reads, Instant::now()).await;
+        if !reads.is_empty() {
+            match self.shared.serve_now(target, wanted) {
+                Ok(None) => {}
+                Ok(Some(served)) => return self.read(target, served, reads, Instant::now()).await,
+                Err(error) => return self.refuse_reads(target, reads, &error, Instant::now()).await,
+            }
         }
         self.await_round(target, &budget, reads, timeout).await
     }
@@ -337,7 +340,7 @@ impl Pipe {
             // A pipe that has ended needs no answers.
             drop(parts.send(Part::Written(ticket, answer, held)));
         });
-        self.shared.mailbox.post(Event::Write { region: target.region, commands, waiter });
+        self.shared.post_write(target.region, commands, waiter);
         Ok(())
     }
 
@@ -572,7 +575,7 @@ impl Sorted {
     }
 }
 
-fn sort(message: v1::PipeRequest, room: &Result<(), v1::Error>) -> Sorted {
+fn sort(message: v1::PipeRequest, target: Target, room: &Result<(), v1::Error>) -> Sorted {
     let mut sorted = Sorted::default();
     for operation in message.operations {
         let id = operation.id;
@@ -581,28 +584,41 @@ fn sort(message: v1::PipeRequest, room: &Result<(), v1::Error>) -> Sorted {
             sequence: operation.sequence,
             lowest: message.lowest,
         });
-        let taken = match operation.operation {
-            Some(WireOperation::Get(get)) => limits::key(&get.key).map(|()| {
-                sorted.reads.push(Read { id, keys: Keys::One(get.key) });
-            }),
-            Some(WireOperation::BatchGet(get)) => request::check_batch_get(&get).map(|()| {
-                sorted.reads.push(Read { id, keys: Keys::Many(get.keys) });
-            }),
-            Some(write) => match room {
-                Ok(()) => push_write(sorted.writes(), id, &write, request),
-                Err(full) => push_removal(sorted.writes(), id, &write, request, full),
-            },
-            None => Err(status::unsupported(
-                "the operation is not known to this node".to_owned(),
-                "upgrade the node, or do without",
-            )),
-        };
+        let taken =
+            match operation.operation {
+                Some(WireOperation::Get(get)) => limits::key(&get.key).map(|()| {
+                    sorted.reads.push(Read { id, keys: Keys::One(get.key) });
+                }),
+                Some(WireOperation::BatchGet(get)) => request::check_batch_get(&get).map(|()| {
+                    sorted.reads.push(Read { id, keys: Keys::Many(get.keys) });
+                }),
+                Some(write) => strong_only(&write)
+                    .map_or(Ok(()), |what| target.check_mode(true, what))
+                    .and_then(|()| match room {
+                        Ok(()) => push_write(sorted.writes(), id, &write, request),
+                        Err(full) => push_removal(sorted.writes(), id, &write, request, full),
+                    }),
+                None => Err(status::unsupported(
+                    "the operation is not known to this node".to_owned(),
+                    "upgrade the node, or do without",
+                )),
+            };
         if let Err(error) = taken {
             sorted.refused.push(refuse(id, error));
         }
     }
     sorted.writes.retain(|writes| !writes.ids.is_empty());
     sorted
+}
+
+/// What makes an operation one of strong mode, if it is.
+fn strong_only(operation: &WireOperation) -> Option<&'static str> {
+    match operation {
+        WireOperation::Cas(_) => Some("a compare-and-swap looks before it writes"),
+        WireOperation::Transaction(_) => Some("a transaction looks before it writes"),
+        WireOperation::DeleteRange(_) => Some("it removes keys that other nodes may be writing"),
+        _ => None,
+    }
 }
 
 fn push_write(

@@ -12,6 +12,7 @@ use crate::shared::Shared;
 use crate::waiter::{ReadWaiter, Released};
 use rdb_core::ids::RegionId;
 use rdb_core::raft::Failure;
+use rdb_pd::Mode;
 use rdb_proto::v1;
 use rdb_proto::v1::Consistency;
 use std::time::Duration;
@@ -40,6 +41,8 @@ impl Served {
     pub(super) const NOT_AT_ALL: Served = Served { consistency: Consistency::Unspecified, age_ms: None };
     /// By a round.
     pub(super) const LINEARIZABLE: Served = Served { consistency: Consistency::Linearizable, age_ms: None };
+    /// In eventual mode: as the node's data is.
+    const LOCAL: Served = Served { consistency: Consistency::Local, age_ms: None };
 
     /// Says so in a header.
     pub(super) fn mark(self, header: v1::Header) -> v1::Header {
@@ -51,7 +54,6 @@ impl Wanted {
     /// What the request says.
     pub(super) fn new(consistency: i32, max_age_ms: u32) -> Result<Self, v1::Error> {
         let consistency = match Consistency::try_from(consistency) {
-            Ok(Consistency::Unspecified) => Consistency::Linearizable,
             Ok(known) => known,
             Err(_) => {
                 return Err(status::unsupported(
@@ -75,7 +77,7 @@ impl Shared {
         wanted: Wanted,
         timeout: Duration,
     ) -> Result<Served, v1::Error> {
-        if let Some(served) = self.serve_now(target.region, wanted) {
+        if let Some(served) = self.serve_now(target, wanted)? {
             return Ok(served);
         }
         self.read_barrier(target.region, timeout).await?;
@@ -91,16 +93,39 @@ impl Shared {
     }
 
     /// Whether the read can be served at once, and how.
-    pub(super) fn serve_now(&self, region: RegionId, wanted: Wanted) -> Option<Served> {
+    ///
+    /// # Errors
+    /// The namespace's mode has no such reads.
+    pub(super) fn serve_now(&self, target: Target, wanted: Wanted) -> Result<Option<Served>, v1::Error> {
+        let region = target.region;
+        if target.mode == Mode::Eventual {
+            return match wanted.consistency {
+                Consistency::Linearizable | Consistency::Lease => {
+                    Err(status::requires_strong("a linearizable read sees all writes in their one order"))
+                }
+                Consistency::Unspecified | Consistency::Stale | Consistency::Local => {
+                    self.opened(region).map(|()| Some(Served::LOCAL))
+                }
+            };
+        }
         // The round that it then asks for is refused.
         if self.regions.get(region).is_some_and(|view| view.is_closed()) {
-            return None;
+            return Ok(None);
         }
         match wanted.consistency {
-            Consistency::Lease => self.by_lease(region),
-            Consistency::Stale => self.as_it_is(region, wanted.max_age),
-            Consistency::Linearizable | Consistency::Unspecified => None,
+            Consistency::Lease => Ok(self.by_lease(region)),
+            Consistency::Stale => Ok(self.as_it_is(region, wanted.max_age)),
+            Consistency::Linearizable | Consistency::Unspecified => Ok(None),
+            Consistency::Local => Err(status::unsupported(
+                "the namespace is strong, and local reads are of eventual ones".to_owned(),
+                "read with CONSISTENCY_STALE for what the asked node has",
+            )),
         }
+    }
+
+    /// Whether this node has the region's data: after a start some of it is yet to be applied from the log.
+    fn opened(&self, region: RegionId) -> Result<(), v1::Error> {
+        self.eventual.shown(region).map(|_| ()).ok_or_else(|| status::not_opened(self.config.node_id))
     }
 
     fn by_lease(&self, region: RegionId) -> Option<Served> {

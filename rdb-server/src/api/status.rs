@@ -56,6 +56,26 @@ pub(crate) fn namespace_exists(name: &str) -> v1::Error {
     )
 }
 
+/// Of what no order of eventual writes can give. It fails, rather than to do something weaker.
+pub(crate) fn requires_strong(what: &str) -> v1::Error {
+    fail(
+        v1::Code::RequiresStrong,
+        v1::Outcome::NotDone,
+        format!(
+            "the namespace is eventual, and this exists in strong ones only: {what}; nothing was applied"
+        ),
+        "use a strong namespace for this: rdb ns create NAME",
+    )
+}
+
+pub(crate) fn not_opened(node: u64) -> v1::Error {
+    not_done(
+        v1::Code::NoLeader,
+        format!("node {node} has not read its part of the namespace from its log yet"),
+        "try again, or ask another node",
+    )
+}
+
 /// Of a request that was under way when its region was closed. The catalog may name another namespace like it by now, so
 /// clients may ask again; the catalog itself then says whether there is one.
 pub(crate) fn namespace_gone() -> v1::Error {

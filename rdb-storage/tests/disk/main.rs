@@ -12,6 +12,8 @@ mod log;
 #[cfg(test)]
 mod log_writer;
 #[cfg(test)]
+mod origin_logs;
+#[cfg(test)]
 mod scan;
 #[cfg(test)]
 mod snapshot;

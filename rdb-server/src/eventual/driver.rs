@@ -1,0 +1,289 @@
+//! The thread. A turn: wait for one event or the next tick, take what else has come, then hand the writes of every region that
+//! was touched to the log writer, and send what the others lack.
+
+use super::replica::{Replica, ReplicaError, Tools, WRITES_UNDER_WAY_MAX};
+use super::{Event, Eventual};
+use crate::transport::{Peers as Health, SILENCE_MAX, Transport};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use rdb_core::command::Encoded;
+use rdb_core::eventual::hlc::{DurableClock, NoStamp, Start};
+use rdb_core::eventual::vector::Origin;
+use rdb_core::ids::{Era, Incarnation, NamespaceId, NodeId, RegionId};
+use rdb_core::version::Hlc;
+use rdb_proto::internal::v1::OriginReport;
+use rdb_storage::{Data, Engine, LogWriterHandle, OriginWrite};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Events taken in one turn: enough to batch, few enough that none waits long.
+const EVENTS_PER_TURN_MAX: usize = 4096;
+/// Between looks at what each peer has been told.
+const TICK: Duration = Duration::from_millis(10);
+/// Between looks at what can be dropped from the logs.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// Reports in one frame.
+const REPORTS_PER_FRAME_MAX: usize = 256;
+
+/// What a [`Driver`] is made of.
+pub(crate) struct Parts {
+    pub(crate) node: NodeId,
+    pub(crate) eventual: Eventual,
+    pub(crate) transport: Transport,
+    pub(crate) log: LogWriterHandle,
+    pub(crate) health: Health,
+}
+
+/// The thread's state.
+pub(crate) struct Driver {
+    node: NodeId,
+    eventual: Eventual,
+    tools: Tools,
+    log: LogWriterHandle,
+    health: Health,
+    replicas: BTreeMap<RegionId, Replica>,
+    touched: BTreeSet<RegionId>,
+    clock: DurableClock,
+    started: Instant,
+    /// The clock's mark that the next log write is to carry.
+    mark: Option<Hlc>,
+    /// The highest mark that is synced: what is promised to others must not rest on more.
+    mark_synced: Hlc,
+    next_upkeep: Instant,
+}
+
+impl Driver {
+    /// Reads what the clock must not fall behind.
+    ///
+    /// # Errors
+    /// The log could not be read.
+    pub(crate) fn new(parts: Parts, engine: &Engine) -> Result<Self, rdb_storage::Error> {
+        let Parts { node, eventual, transport, log, health } = parts;
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mark = engine.origins().stamps_below()?.unwrap_or_default();
+        let clock = DurableClock::start(Start { wall_ms: millis(wall), monotonic_ms: 0, mark });
+        let me = Origin { node, incarnation: Incarnation(engine.identity().incarnation) };
+        let (data, logs): (Data, _) = (engine.data(), engine.origins());
+        Ok(Self {
+            node,
+            eventual,
+            tools: Tools { data, logs, transport, me },
+            log,
+            health,
+            replicas: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            clock,
+            started: Instant::now(),
+            mark: None,
+            mark_synced: mark,
+            next_upkeep: Instant::now() + UPKEEP_INTERVAL,
+        })
+    }
+
+    /// Runs until it is told to stop.
+    pub(crate) fn run(mut self, events: &Receiver<Event>) {
+        let mut next_tick = Instant::now() + TICK;
+        loop {
+            // With no region there is nothing to look after.
+            let first = if self.replicas.is_empty() {
+                events.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            } else {
+                events.recv_deadline(next_tick)
+            };
+            match first {
+                Ok(first) => {
+                    let more = events.try_iter().take(EVENTS_PER_TURN_MAX);
+                    for event in std::iter::once(first).chain(more) {
+                        if matches!(event, Event::Stop) {
+                            return;
+                        }
+                        self.handle(event).unwrap_or_else(|error| fail(&error));
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            let now = Instant::now();
+            if next_tick <= now {
+                next_tick = now + TICK;
+                self.tick();
+            }
+            if self.next_upkeep <= now {
+                self.next_upkeep = now + UPKEEP_INTERVAL;
+                self.truncate();
+            }
+            self.hand_out().unwrap_or_else(|error| fail(&error));
+        }
+    }
+
+    fn handle(&mut self, event: Event) -> Result<(), ReplicaError> {
+        match event {
+            Event::Open { region, namespace, members, era } => self.open(region, namespace, members, era)?,
+            Event::Close { region, done } => {
+                // Callers hear that the fate of their writes is not known.
+                self.replicas.remove(&region);
+                self.eventual.show(|all| drop(all.remove(&region)));
+                done();
+            }
+            Event::Write { region, commands, waiter } => self.write(region, &commands, waiter)?,
+            Event::Runs { region, runs, share } => {
+                let Some(replica) = self.replicas.get_mut(&region) else { return Ok(()) };
+                replica.receive(runs, share);
+                if let Some(highest) = replica.received_highest()
+                    && let Some(ahead_ms) = self.clock.saw(highest, millis(self.started.elapsed()))
+                {
+                    tracing::warn!(%region, ahead_ms, "a peer's write is stamped ahead of this node's clock");
+                }
+                self.touched.insert(region);
+            }
+            Event::Reports { from, reports } => {
+                let now_ms = millis(self.started.elapsed());
+                for said in reports {
+                    if let Some(replica) = self.replicas.get_mut(&said.region) {
+                        replica.heard(from, &said, now_ms);
+                        self.touched.insert(said.region);
+                    }
+                }
+            }
+            Event::Lost { peer } => self.replicas.values_mut().for_each(|replica| replica.lost(peer)),
+            Event::Synced { region, mark } => {
+                self.mark_synced = self.mark_synced.max(mark.unwrap_or_default());
+                if let Some(replica) = self.replicas.get_mut(&region) {
+                    replica.synced(&self.tools)?;
+                    self.touched.insert(region);
+                }
+            }
+            Event::Stop => {}
+        }
+        Ok(())
+    }
+
+    fn open(
+        &mut self,
+        region: RegionId,
+        namespace: NamespaceId,
+        members: Vec<NodeId>,
+        era: Era,
+    ) -> Result<(), ReplicaError> {
+        if self.replicas.contains_key(&region) {
+            return Ok(());
+        }
+        let now_ms = millis(self.started.elapsed());
+        let others = members.into_iter().filter(|member| *member != self.node).collect();
+        let replica = Replica::open((region, namespace), era, others, now_ms, &self.tools)?;
+        // Its own writes among them, of before this start.
+        self.clock.saw(replica.highest(), now_ms);
+        let shown = replica.shown();
+        self.replicas.insert(region, replica);
+        self.eventual.show(|all| drop(all.insert(region, shown)));
+        Ok(())
+    }
+
+    fn write(
+        &mut self,
+        region: RegionId,
+        commands: &Encoded,
+        waiter: crate::waiter::WriteWaiter,
+    ) -> Result<(), ReplicaError> {
+        let Some(replica) = self.replicas.get_mut(&region) else { return Ok(()) };
+        let now_ms = millis(self.started.elapsed());
+        let (clock, mark) = (&mut self.clock, &mut self.mark);
+        replica.accept(commands, waiter, || stamp(clock, mark, now_ms))?;
+        self.touched.insert(region);
+        Ok(())
+    }
+
+    fn hand_out(&mut self) -> Result<(), ReplicaError> {
+        let touched = std::mem::take(&mut self.touched);
+        let now_ms = millis(self.started.elapsed());
+        for region in touched {
+            let Some(replica) = self.replicas.get_mut(&region) else { continue };
+            if let Some(write) = replica.hand_out() {
+                // Whatever was stamped below the mark comes with it or behind it, and is seen by nobody before it is synced.
+                let mark = self.mark.take();
+                post(&self.log, &self.eventual, region, OriginWrite { stamps_below: mark, ..write });
+            }
+            let health = &self.health;
+            replica.push(&self.tools, now_ms, |node| hears(health, node))?;
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self) {
+        let now_ms = millis(self.started.elapsed());
+        let physical_ms = self.clock.physical_ms(now_ms);
+        let passed = self.clock.passed().min(self.mark_synced);
+        let mut due: BTreeMap<NodeId, Vec<OriginReport>> = BTreeMap::new();
+        let health = &self.health;
+        for (region, replica) in &mut self.replicas {
+            for node in replica.others() {
+                if hears(health, node) {
+                    replica.alive(node, now_ms);
+                }
+            }
+            for (node, report) in replica.tick(now_ms, physical_ms, passed, |node| hears(health, node)) {
+                due.entry(node).or_default().push(report);
+            }
+            if replica.has_more() {
+                self.touched.insert(*region);
+            }
+        }
+        for (node, reports) in due {
+            for reports in reports.chunks(REPORTS_PER_FRAME_MAX) {
+                // One that finds no room comes again with the next change, or when the peer stands still.
+                self.tools.transport.send_reports(node, reports.to_vec());
+            }
+        }
+    }
+
+    fn truncate(&mut self) {
+        for (region, replica) in &mut self.replicas {
+            if let Some(write) = replica.truncate(&self.tools) {
+                replica.hand_out_nothing();
+                post(&self.log, &self.eventual, *region, write);
+            }
+        }
+    }
+}
+
+/// A stamp above all that this node has given out or seen. Where the clock's mark is used up, the next log write carries a new one.
+fn stamp(clock: &mut DurableClock, mark: &mut Option<Hlc>, now_ms: u64) -> Hlc {
+    if let Some(new) = clock.mark_to_persist(now_ms) {
+        clock.persisted(new);
+        *mark = Some(new);
+    }
+    loop {
+        match clock.stamp(now_ms) {
+            Ok(hlc) => return hlc,
+            Err(NoStamp::PersistFirst(new)) => {
+                clock.persisted(new);
+                *mark = Some(new);
+            }
+            Err(NoStamp::Exhausted) => crate::node::die("the clock's readings are used up"),
+        }
+    }
+}
+
+fn post(log: &LogWriterHandle, eventual: &Eventual, region: RegionId, write: OriginWrite) {
+    let (eventual, mark) = (eventual.clone(), write.stamps_below);
+    let posted = log.write_origins(region, write, move || eventual.post(Event::Synced { region, mark }));
+    match posted {
+        // It has said why, and the process is on its way out.
+        Ok(()) | Err(rdb_storage::Error::LogWriterStopped) => {}
+        // Its queue has room for what `WRITES_UNDER_WAY_MAX` allows on a node with a thousand regions.
+        Err(error) => {
+            crate::node::die(&format!("more than {WRITES_UNDER_WAY_MAX} writes of a region: {error}"))
+        }
+    }
+}
+
+fn hears(health: &Health, node: NodeId) -> bool {
+    health.silence(node).is_some_and(|silence| silence <= SILENCE_MAX)
+}
+
+fn fail(error: &ReplicaError) {
+    crate::node::die(&format!("a region in eventual mode cannot go on: {error}"));
+}
+
+fn millis(length: Duration) -> u64 {
+    u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
+}

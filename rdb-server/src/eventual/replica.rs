@@ -1,0 +1,475 @@
+//! One region in eventual mode: its logs, its records, what is on its way to the disk, and what the other members lack.
+
+use super::recent::Recent;
+use super::view::Shown;
+use super::wire::{self, Said};
+use crate::budget::Share;
+use crate::transport::Transport;
+use crate::waiter::{Answers, WriteWaiter};
+use bytes::Bytes;
+use rdb_core::apply::Answer;
+use rdb_core::codec::Corrupt;
+use rdb_core::command::{Commands, Encoded, Operation, Write};
+use rdb_core::eventual::buckets::Buckets;
+use rdb_core::eventual::lag::{self, Now, Writes};
+use rdb_core::eventual::machine::{Error as MachineError, Machine, State};
+use rdb_core::eventual::origin_log::{Held, OriginLogs, Refusal};
+use rdb_core::eventual::peers::{Peers, Push, Report};
+use rdb_core::eventual::run::{Run, join};
+use rdb_core::eventual::vector::{Origin, Seq, Vector};
+use rdb_core::ids::{Era, NamespaceId, NodeId, RegionId};
+use rdb_core::range::KeyRange;
+use rdb_core::scan::Direction;
+use rdb_core::version::{Hlc, Version};
+use rdb_storage::{Data, Length, OriginLogs as StoredLogs, OriginWrite, RegionData};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+/// Bytes of runs that are read or sent at a time.
+const PUSH_BYTES: usize = 256 << 10;
+/// Bytes of runs that a start applies at a time.
+const REPLAY_BYTES: usize = 4 << 20;
+/// Log writes of a region that may be under way.
+pub(super) const WRITES_UNDER_WAY_MAX: usize = 64;
+/// After so long without progress, what was sent to a peer that is heard counts as lost.
+const STANDSTILL_MS: u64 = 2000;
+
+/// Why a region cannot go on. The node must stop: its records would differ from the others'.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReplicaError {
+    /// The disk could not be read or written, or holds what was never written.
+    #[error(transparent)]
+    Storage(#[from] rdb_storage::Error),
+    /// A run, a record or a command is damaged.
+    #[error(transparent)]
+    Corrupt(#[from] Corrupt),
+    /// A run could not be applied.
+    #[error(transparent)]
+    Machine(#[from] MachineError<rdb_storage::Error>),
+    /// Writes are missing.
+    #[error(transparent)]
+    Hole(#[from] rdb_core::eventual::origin_log::Hole),
+    /// A request reached this thread that the API had to refuse.
+    #[error("a request reached an eventual region that it does not serve: {0}")]
+    Misplaced(&'static str),
+}
+
+/// What the thread reads the disk and reaches the others by.
+pub(super) struct Tools {
+    pub(super) data: Data,
+    pub(super) logs: StoredLogs,
+    pub(super) transport: Transport,
+    pub(super) me: Origin,
+}
+
+/// Writes that a turn has accepted.
+#[derive(Default)]
+struct Accepted {
+    runs: Vec<Run>,
+    waiters: Vec<(WriteWaiter, Vec<Answer>)>,
+}
+
+/// What one log write holds.
+struct UnderWay {
+    runs: Vec<(Run, Bytes)>,
+    waiters: Vec<(WriteWaiter, Vec<Answer>)>,
+    _shares: Vec<Share>,
+}
+
+/// What this node has told a peer, and how the peer gets on.
+#[derive(Default)]
+struct Told {
+    report: Option<Report>,
+    /// Whether the peer is to answer the next report.
+    asks: bool,
+    /// What the peer had synced when it last moved, and when that was.
+    stood: (Vector, u64),
+}
+
+/// One region.
+pub(super) struct Replica {
+    region: RegionId,
+    namespace: NamespaceId,
+    machine: Machine,
+    logs: OriginLogs,
+    peers: Peers,
+    told: BTreeMap<NodeId, Told>,
+    data: RegionData,
+    recent: Recent,
+    /// The stamps of runs that not every peer is known to have applied: of each run's first write.
+    stamps: BTreeMap<(Origin, Seq), Hlc>,
+    accepted: Accepted,
+    received: Vec<(Run, Bytes)>,
+    shares: Vec<Share>,
+    under_way: VecDeque<UnderWay>,
+    shown: Arc<Shown>,
+}
+
+impl Replica {
+    /// The region as it is on disk. What was synced and not applied is applied.
+    pub(super) fn open(
+        (region, namespace): (RegionId, NamespaceId),
+        era: Era,
+        others: Vec<NodeId>,
+        now_ms: u64,
+        tools: &Tools,
+    ) -> Result<Self, ReplicaError> {
+        let stored = tools.logs.load(region, era)?;
+        let state = tools.data.load_eventual(region)?;
+        let state = state.filter(|state| state.era == era).unwrap_or_else(|| State::begin(era, Hlc(0)));
+        let logs = OriginLogs::restore(era, tools.me, &state.applied, stored.runs)?;
+        let buckets = scan_buckets(&tools.data, namespace)?;
+        let mut replica = Self {
+            region,
+            namespace,
+            machine: Machine::new(state, buckets, false),
+            logs,
+            told: others.iter().map(|node| (*node, Told::default())).collect(),
+            peers: Peers::new(others, now_ms),
+            data: tools.data.region(region, namespace),
+            recent: Recent::default(),
+            stamps: BTreeMap::new(),
+            accepted: Accepted::default(),
+            received: Vec::new(),
+            shares: Vec::new(),
+            under_way: VecDeque::new(),
+            shown: Arc::default(),
+        };
+        replica.replay(tools)?;
+        Ok(replica)
+    }
+
+    fn replay(&mut self, tools: &Tools) -> Result<(), ReplicaError> {
+        let synced = self.logs.synced_vector();
+        let behind: Vec<_> = self.machine.state().applied.behind(&synced).collect();
+        for (origin, mut have, to) in behind {
+            while have < to {
+                let found = tools.logs.runs(self.region, self.logs.era(), origin, have, REPLAY_BYTES)?;
+                let runs = found.iter().map(|run| Run::decode(run)).collect::<Result<Vec<_>, _>>()?;
+                self.apply(&runs, tools)?;
+                have = self.machine.state().applied.get(origin);
+            }
+        }
+        Ok(())
+    }
+
+    /// The other members.
+    pub(super) fn others(&self) -> Vec<NodeId> {
+        self.told.keys().copied().collect()
+    }
+
+    /// Whether writes wait for those that are under way.
+    pub(super) fn has_more(&self) -> bool {
+        !self.accepted.waiters.is_empty() || !self.received.is_empty()
+    }
+
+    /// What everyone else sees of it.
+    pub(super) fn shown(&self) -> Arc<Shown> {
+        self.shown.clone()
+    }
+
+    /// The highest stamp of its writes.
+    pub(super) fn highest(&self) -> Hlc {
+        self.machine.state().highest
+    }
+
+    /// Accepts the commands of one request, each stamped by `stamp`; they leave with the turn's others.
+    pub(super) fn accept(
+        &mut self,
+        commands: &Encoded,
+        waiter: WriteWaiter,
+        mut stamp: impl FnMut() -> Hlc,
+    ) -> Result<(), ReplicaError> {
+        let mut answers = Vec::with_capacity(commands.count);
+        for command in Commands::new(&commands.bytes) {
+            let operation = command?.operation;
+            let writes = match &operation {
+                Operation::Write(write) => std::slice::from_ref(write),
+                Operation::Batch(writes) => &writes[..],
+                _ => {
+                    return Err(ReplicaError::Misplaced("it is neither a put, a delete nor a batch of them"));
+                }
+            };
+            answers.push(Answer::Done(self.write(stamp(), writes)?));
+        }
+        self.accepted.waiters.push((waiter, answers));
+        Ok(())
+    }
+
+    fn write(&mut self, stamp: Hlc, writes: &[Write<'_>]) -> Result<Version, ReplicaError> {
+        let me = self.logs.me();
+        let after = self.accepted.runs.last().map_or_else(|| self.logs.written(), Run::last);
+        let run = self.machine.write(stamp, me, after, writes, &self.data)?;
+        let hlc = run.entries.first().map_or(stamp, |entry| entry.hlc);
+        if !run.entries.is_empty() {
+            self.accepted.runs.push(run);
+        }
+        Ok(Version { era: self.logs.era(), hlc, node: me.node })
+    }
+
+    /// Takes in runs of other nodes. Those that do not fit are dropped: their sender goes on from what this node reports.
+    pub(super) fn receive(&mut self, runs: Vec<Run>, share: Share) {
+        let mut taken = false;
+        for run in runs {
+            match self.logs.receive(run) {
+                Ok(None) => {}
+                Ok(Some(run)) => {
+                    let bytes = Bytes::from(run.encode());
+                    self.logs.log(&Held::of(&run, bytes.len()));
+                    self.received.push((run, bytes));
+                    taken = true;
+                }
+                // A message was lost before this one, or it comes late.
+                Err(refusal @ (Refusal::Missing { .. } | Refusal::Era { .. })) => {
+                    tracing::debug!(region = %self.region, %refusal, "a run was not taken");
+                }
+                Err(refusal) => tracing::error!(region = %self.region, %refusal, "a run was not taken"),
+            }
+        }
+        if taken {
+            self.shares.push(share);
+        }
+    }
+
+    /// The highest stamp among what was taken in and is not handed out yet.
+    pub(super) fn received_highest(&self) -> Option<Hlc> {
+        self.received.iter().flat_map(|(run, _)| run.entries.iter().map(|entry| entry.hlc)).max()
+    }
+
+    /// What the turn wants written to the log, if anything, and if there is not too much under way.
+    pub(super) fn hand_out(&mut self) -> Option<OriginWrite> {
+        if WRITES_UNDER_WAY_MAX <= self.under_way.len() {
+            return None;
+        }
+        let mut runs = std::mem::take(&mut self.received);
+        let Accepted { runs: own, waiters } = std::mem::take(&mut self.accepted);
+        // Those that follow each other: a hot key's last write alone stays.
+        if let Some(run) = join(own) {
+            let bytes = Bytes::from(run.encode());
+            self.logs.log(&Held::of(&run, bytes.len()));
+            runs.push((run, bytes));
+        }
+        if runs.is_empty() && waiters.is_empty() {
+            return None;
+        }
+        let stored = runs.iter().map(|(run, bytes)| (run.origin, run.last(), bytes.to_vec())).collect();
+        let shares = std::mem::take(&mut self.shares);
+        self.under_way.push_back(UnderWay { runs, waiters, _shares: shares });
+        Some(OriginWrite { era: self.logs.era(), runs: stored, sync: true, ..OriginWrite::default() })
+    }
+
+    /// Takes note of a log write that holds nothing but the clock's mark, or drops runs.
+    pub(super) fn hand_out_nothing(&mut self) {
+        self.under_way.push_back(UnderWay { runs: Vec::new(), waiters: Vec::new(), _shares: Vec::new() });
+    }
+
+    /// The oldest log write is synced: its runs are applied, and its callers answered.
+    pub(super) fn synced(&mut self, tools: &Tools) -> Result<(), ReplicaError> {
+        let Some(UnderWay { runs, waiters, _shares }) = self.under_way.pop_front() else { return Ok(()) };
+        let mut applied = Vec::with_capacity(runs.len());
+        for (run, bytes) in runs {
+            self.logs.synced(run.origin, run.last());
+            if let Some(first) = run.entries.first() {
+                self.stamps.insert((run.origin, run.last()), first.hlc);
+            }
+            self.recent.add(run.origin, run.after, run.last(), bytes);
+            applied.push(run);
+        }
+        if !applied.is_empty() {
+            self.apply(&applied, tools)?;
+        }
+        for (waiter, answers) in waiters {
+            waiter.answer(Ok(Answers::Keys(answers)));
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, runs: &[Run], tools: &Tools) -> Result<(), ReplicaError> {
+        let changes = self.machine.apply(runs, &self.data)?;
+        let applied = &self.machine.state().applied;
+        tools.data.apply_eventual(self.region, self.namespace, &changes, applied)?;
+        Ok(())
+    }
+
+    /// Takes note of what a peer says.
+    pub(super) fn heard(&mut self, node: NodeId, Said { report, ask, .. }: &Said, now_ms: u64) {
+        self.peers.heard(node, report, now_ms);
+        let Some(told) = self.told.get_mut(&node) else { return };
+        if *ask {
+            told.report = None;
+        }
+        if !told.stood.0.covers(&report.synced) {
+            told.stood = (report.synced.clone(), now_ms);
+        }
+    }
+
+    /// What was sent to `node` may be lost, and it may have forgotten what this node told.
+    pub(super) fn lost(&mut self, node: NodeId) {
+        self.peers.send_again(node);
+        if let Some(told) = self.told.get_mut(&node) {
+            told.report = None;
+        }
+    }
+
+    /// Sends to every peer what it lacks, as far as there is room on the way.
+    pub(super) fn push(
+        &mut self,
+        tools: &Tools,
+        now_ms: u64,
+        hears: impl Fn(NodeId) -> bool,
+    ) -> Result<(), ReplicaError> {
+        let nodes: Vec<NodeId> = self.told.keys().copied().filter(|node| hears(*node)).collect();
+        for node in nodes {
+            while let Some(Push { origin, after }) = self.peers.next_push(node, &self.logs, now_ms, &hears) {
+                let runs = self.find_runs(origin, after, tools)?;
+                let Some((last, _)) = runs.last() else { break };
+                let (last, bytes) = (*last, runs.iter().map(|(_, run)| run.len()).sum());
+                let runs = runs.into_iter().map(|(_, run)| run).collect();
+                if !tools.transport.send_runs(node, self.region, runs) {
+                    break;
+                }
+                self.peers.pushed(node, origin, last, bytes);
+            }
+        }
+        Ok(())
+    }
+
+    /// Synced runs of an origin, from the one that has the write behind `after` on.
+    fn find_runs(
+        &self,
+        origin: Origin,
+        after: Seq,
+        tools: &Tools,
+    ) -> Result<Vec<(Seq, Bytes)>, ReplicaError> {
+        if let Some(runs) = self.recent.runs(origin, after, PUSH_BYTES) {
+            return Ok(runs);
+        }
+        let synced = self.logs.synced_vector().get(origin);
+        let found = tools.logs.runs(self.region, self.logs.era(), origin, after, PUSH_BYTES)?;
+        let mut runs = Vec::with_capacity(found.len());
+        for bytes in found {
+            let last = Run::decode(&bytes)?.last();
+            // What is written and not synced may be lost yet, and must not be anywhere else.
+            if synced < last {
+                break;
+            }
+            runs.push((last, Bytes::from(bytes)));
+        }
+        Ok(runs)
+    }
+
+    /// Looks after everything that no event does. Returns the reports that are to be sent, by node.
+    pub(super) fn tick(
+        &mut self,
+        now_ms: u64,
+        physical_ms: u64,
+        passed: Hlc,
+        hears: impl Fn(NodeId) -> bool,
+    ) -> Vec<(NodeId, rdb_proto::internal::v1::OriginReport)> {
+        let report = self.report(passed);
+        let mut due = Vec::new();
+        let mut stuck = Vec::new();
+        let known: BTreeMap<NodeId, Option<Vector>> = self
+            .peers
+            .reports()
+            .map(|(node, known, _)| {
+                (node, known.filter(|known| known.era == report.era).map(|known| known.synced.clone()))
+            })
+            .collect();
+        for (node, told) in &mut self.told {
+            if !hears(*node) {
+                told.report = None;
+                continue;
+            }
+            let known = known.get(node).and_then(Option::as_ref);
+            let changed =
+                |before: &Report| (&before.synced, &before.applied) != (&report.synced, &report.applied);
+            if told.report.as_ref().is_none_or(changed) {
+                told.report = Some(report.clone());
+                // Who knows nothing of the peer can send it nothing; what it said may have been lost.
+                due.push((*node, wire::report_to_wire(self.region, &report, known.is_none() || told.asks)));
+                told.asks = false;
+            }
+            let lacks = known.is_none_or(|known| !known.covers(&report.synced));
+            if !lacks {
+                told.stood.1 = now_ms;
+            } else if STANDSTILL_MS < now_ms.saturating_sub(told.stood.1) {
+                told.stood.1 = now_ms;
+                stuck.push(*node);
+            }
+        }
+        for node in stuck {
+            self.lost(node);
+            self.told.entry(node).or_default().asks = true;
+        }
+        self.show(now_ms, physical_ms);
+        due
+    }
+
+    fn report(&self, passed: Hlc) -> Report {
+        Report {
+            era: self.logs.era(),
+            synced: self.logs.synced_vector(),
+            applied: self.machine.state().applied.clone(),
+            shown: self.machine.shown().clone(),
+            promise: self.machine.promise(passed),
+        }
+    }
+
+    fn show(&mut self, now_ms: u64, physical_ms: u64) {
+        let synced = self.logs.synced_vector();
+        let nothing = Vector::default();
+        let applied =
+            self.peers.reports().map(|(_, report, _)| report.map_or(&nothing, |report| &report.applied));
+        let everywhere = Vector::common(applied.chain([&synced]));
+        self.stamps.retain(|(origin, last), _| everywhere.get(*origin) < *last);
+        let now = Now { era: self.logs.era(), synced: &synced, monotonic_ms: now_ms, physical_ms };
+        let lag = lag::lag(now, self.peers.reports(), &Stamps(&self.stamps));
+        let covers = |report: Option<&Report>| report.is_some_and(|report| report.applied.covers(&synced));
+        let behind = self.peers.reports().filter(|(_, report, _)| !covers(*report)).count() as u64;
+        let lost = self.machine.state().lost + self.machine.state().earlier;
+        self.shown.show(lag, lost, self.logs.bytes(), behind);
+    }
+
+    /// Nodes that are heard have nothing to say while nothing happens.
+    pub(super) fn alive(&mut self, node: NodeId, now_ms: u64) {
+        self.peers.alive(node, now_ms);
+    }
+
+    /// Which runs can be dropped from the log: all members have them, and the data has flushed them.
+    pub(super) fn truncate(&mut self, tools: &Tools) -> Option<OriginWrite> {
+        let stable = self.peers.stable_for_truncation(&self.logs);
+        let drop = self.logs.truncate(&stable, &tools.data.durable_vector(self.region));
+        if drop.is_empty() {
+            return None;
+        }
+        if self.logs.bytes() == 0 {
+            self.recent.clear();
+        }
+        Some(OriginWrite { era: self.logs.era(), drop, ..OriginWrite::default() })
+    }
+}
+
+/// The stamps of runs, for the lag: a run is as old as its first write.
+struct Stamps<'a>(&'a BTreeMap<(Origin, Seq), Hlc>);
+
+impl Writes for Stamps<'_> {
+    fn stamp_after(&self, origin: Origin, after: Seq) -> Option<Hlc> {
+        self.0.range((origin, after + 1)..=(origin, Seq::MAX)).next().map(|(_, hlc)| *hlc)
+    }
+
+    fn last_stamp(&self, origin: Origin) -> Option<Hlc> {
+        self.0.range((origin, 0)..=(origin, Seq::MAX)).next_back().map(|(_, hlc)| *hlc)
+    }
+}
+
+fn scan_buckets(data: &Data, namespace: NamespaceId) -> Result<Buckets, ReplicaError> {
+    let mut buckets = Buckets::default();
+    let frozen = data.freeze();
+    let mut walk = frozen.walk(namespace, &KeyRange::all(), Direction::Forward, Length::Long);
+    while let Some((key, record)) = walk.record()? {
+        buckets.change(key, None, Some(rdb_core::record::decode(record)?.version));
+        walk.step();
+    }
+    Ok(buckets)
+}

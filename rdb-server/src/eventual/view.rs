@@ -1,0 +1,49 @@
+//! What the thread shows of a region: numbers that are read without asking it.
+
+use rdb_core::eventual::lag::Lag;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// One region as it was when the thread last looked at it. The numbers are each right, not all of one moment.
+#[derive(Debug, Default)]
+pub(crate) struct Shown {
+    lag_ms: AtomicU64,
+    lag_known: AtomicBool,
+    lost: AtomicU64,
+    log_bytes: AtomicU64,
+    behind: AtomicU64,
+}
+
+impl Shown {
+    pub(super) fn show(&self, lag: Lag, lost: u64, log_bytes: u64, behind: u64) {
+        self.lag_ms.store(lag.at_least_ms, Ordering::Relaxed);
+        self.lag_known.store(lag.known, Ordering::Relaxed);
+        self.lost.store(lost, Ordering::Relaxed);
+        self.log_bytes.store(log_bytes, Ordering::Relaxed);
+        self.behind.store(behind, Ordering::Relaxed);
+    }
+
+    /// The age of the oldest write of this node's that a peer has not applied; at least so much, if it is not known.
+    pub(crate) fn lag_ms(&self) -> u64 {
+        self.lag_ms.load(Ordering::Relaxed)
+    }
+
+    /// Whether all peers were heard of late, so that the lag is known.
+    pub(crate) fn lag_known(&self) -> bool {
+        self.lag_known.load(Ordering::Relaxed)
+    }
+
+    /// Writes that lost against a concurrent one, by what this node has applied.
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of writes that are kept for members that lack them, or until they are flushed.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        self.log_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Peers that lack a write which this node has.
+    pub(crate) fn behind(&self) -> u64 {
+        self.behind.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,57 @@
+//! What nodes say to each other about eventual mode: runs, and reports of what each has.
+
+use bytes::Bytes;
+use rdb_core::codec::{Corrupt, Reader};
+use rdb_core::eventual::peers::Report;
+use rdb_core::eventual::vector::Vector;
+use rdb_core::ids::{Era, RegionId};
+use rdb_core::version::Hlc;
+use rdb_proto::internal::v1 as wire;
+
+pub(super) fn report_to_wire(region: RegionId, report: &Report, ask: bool) -> wire::OriginReport {
+    wire::OriginReport {
+        region: region.0,
+        era: report.era.0,
+        synced: vector_to_wire(&report.synced),
+        applied: vector_to_wire(&report.applied),
+        shown: vector_to_wire(&report.shown),
+        promise: report.promise.0,
+        ask,
+    }
+}
+
+/// What a node says of a region.
+pub(crate) struct Said {
+    pub(crate) region: RegionId,
+    pub(crate) report: Report,
+    /// Whether it wants to be told the same of this node.
+    pub(crate) ask: bool,
+}
+
+/// Reads a report.
+///
+/// # Errors
+/// A vector in it is none.
+pub(crate) fn report_from_wire(report: &wire::OriginReport) -> Result<Said, Corrupt> {
+    let report_of = Report {
+        era: Era(report.era),
+        synced: vector_from_wire(&report.synced)?,
+        applied: vector_from_wire(&report.applied)?,
+        shown: vector_from_wire(&report.shown)?,
+        promise: Hlc(report.promise),
+    };
+    Ok(Said { region: RegionId(report.region), report: report_of, ask: report.ask })
+}
+
+fn vector_to_wire(vector: &Vector) -> Bytes {
+    let mut out = Vec::new();
+    vector.put(&mut out);
+    out.into()
+}
+
+fn vector_from_wire(bytes: &[u8]) -> Result<Vector, Corrupt> {
+    let mut reader = Reader::new("a vector in a peer's report", bytes);
+    let vector = Vector::read(&mut reader)?;
+    reader.finish()?;
+    Ok(vector)
+}
