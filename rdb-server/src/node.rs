@@ -31,6 +31,7 @@ use crate::raft_service::RaftService;
 use crate::regions::Regions;
 use crate::shared::{CatalogCell, Shared, Stopping};
 use crate::snapshots::{Inbound, Installer, Outbound, Throttle, run_installs, run_sends};
+use crate::switch::{Alarm, Standings};
 use crate::transport::{
     FRAME_BYTES_MAX, Introduction, Links, Peers, SILENCE_MAX, STREAM_WINDOW_BYTES, Transport, Unstarted,
 };
@@ -195,9 +196,11 @@ impl Node {
         let log = LogWriter::spawn(&engine, &LogWriterOptions::default(), sink)?;
         let catalog_machine = load_catalog(&engine, &log.handle(), &config)?;
         let budget = Budget::new(config.request_bytes_max);
+        let (alarm, _rings) = Alarm::new();
         let shared = Shared {
             identity: Arc::new(engine.identity().clone()),
-            catalog: CatalogCell::default(),
+            catalog: CatalogCell::ringing(alarm.clone()),
+            standings: Standings::new(alarm),
             regions: Regions::new(budget.clone(), config.namespace_bytes_max()),
             data: engine.data(),
             budget,
@@ -481,6 +484,7 @@ fn links(shared: &Shared, log: &LogWriterHandle) -> Links {
         catalog: shared.catalog.clone(),
         mailbox: shared.mailbox.clone(),
         eventual: shared.eventual.clone(),
+        standings: shared.standings.clone(),
         disk: shared.disk.clone(),
         cuts: Cuts::new(config.fault_calls),
     }

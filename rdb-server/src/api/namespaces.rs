@@ -55,7 +55,7 @@ impl NamespaceService {
         match self.propose(&command, timeout).await? {
             Answer::Created(namespace) => {
                 self.await_leader(&namespace, deadline).await;
-                let header = Some(self.0.header(namespace.region, namespace.epoch));
+                let header = Some(self.0.header(namespace.region, namespace.epoch()));
                 Ok(v1::CreateNamespaceResponse { header, namespace: Some(describe(&self.0, &namespace)) })
             }
             Answer::Exists(namespace) if namespace.stage == Stage::Deleting => {
@@ -70,7 +70,7 @@ impl NamespaceService {
     async fn await_leader(&self, namespace: &Namespace, deadline: Instant) {
         let deadline = deadline.min(Instant::now() + LEADER_WAIT);
         while Instant::now() < deadline {
-            let is_ready = match namespace.mode {
+            let is_ready = match namespace.mode() {
                 Mode::Strong => {
                     self.0.regions.get(namespace.region).is_some_and(|view| view.leader().is_some())
                 }
@@ -127,7 +127,7 @@ impl NamespaceService {
             }
             tokio::time::sleep(LOOK_INTERVAL).await;
         }
-        let header = Some(self.0.header(namespace.region, namespace.epoch));
+        let header = Some(self.0.header(namespace.region, namespace.epoch()));
         Ok(v1::MoveLeaderResponse { header, namespace: Some(describe(&self.0, &namespace)) })
     }
 
@@ -158,7 +158,7 @@ impl NamespaceService {
         self.0.read_barrier(RegionId::META, timeout).await?;
         let catalog = self.0.catalog.load();
         let namespace = catalog.namespace(name).ok_or_else(|| status::namespace_not_found(name))?;
-        let header = Some(self.0.header(namespace.region, namespace.epoch));
+        let header = Some(self.0.header(namespace.region, namespace.epoch()));
         Ok(v1::DescribeNamespaceResponse { header, namespace: Some(describe(&self.0, namespace)) })
     }
 }
@@ -223,12 +223,12 @@ fn describe(shared: &Shared, namespace: &Namespace) -> v1::Namespace {
     v1::Namespace {
         name: namespace.name.clone(),
         id: namespace.id.0,
-        mode: match namespace.mode {
+        mode: match namespace.mode() {
             Mode::Strong => v1::Mode::Strong.into(),
             Mode::Eventual => v1::Mode::Eventual.into(),
         },
-        epoch: namespace.epoch.0,
-        era: namespace.era.0,
+        epoch: namespace.epoch().0,
+        era: namespace.era().0,
         regions: vec![region],
         preferred_leader: namespace.preferred_leader.0,
         deleting: namespace.stage == Stage::Deleting,
