@@ -8,7 +8,7 @@ use crate::eventual::Eventual;
 use crate::mailbox::Mailbox;
 use crate::metrics::Metrics;
 use crate::regions::Regions;
-use crate::switch::{Alarm, Standings};
+use crate::switch::{Alarm, History, Standings};
 use crate::transport::Peers;
 use arc_swap::ArcSwap;
 use rdb_pd::Catalog;
@@ -80,6 +80,8 @@ pub(crate) struct Shared {
     pub(crate) eventual: Eventual,
     /// How each node's part of each region stands, as it was last heard.
     pub(crate) standings: Standings,
+    /// What this node has seen of switches of mode.
+    pub(crate) switches: History,
     pub(crate) catalog: CatalogCell,
     pub(crate) regions: Regions,
     pub(crate) data: Data,

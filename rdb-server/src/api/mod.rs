@@ -11,6 +11,7 @@ mod reads;
 mod request;
 mod scan;
 mod status;
+mod switch;
 mod transaction;
 
 pub(crate) use cluster::ClusterService;

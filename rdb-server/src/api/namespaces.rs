@@ -24,7 +24,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 pub(crate) struct NamespaceService(pub(crate) Shared);
 
 impl NamespaceService {
-    async fn propose(&self, command: &Command, timeout: Duration) -> Result<Answer, v1::Error> {
+    pub(super) async fn propose(&self, command: &Command, timeout: Duration) -> Result<Answer, v1::Error> {
         if self.0.stopping.is_set() {
             return Err(status::shutting_down());
         }
@@ -200,6 +200,23 @@ impl Namespaces for NamespaceService {
     async fn move_leader(&self, request: Request<v1::MoveLeaderRequest>) -> Answered<v1::MoveLeaderResponse> {
         let timeout = self.0.timeout(&request);
         answered(NamespaceService::move_leader(self, request.into_inner(), timeout).await)
+    }
+
+    async fn switch_mode(&self, request: Request<v1::SwitchModeRequest>) -> Answered<v1::SwitchModeResponse> {
+        let timeout = self.0.timeout(&request);
+        answered(self.begin_switch(request.into_inner(), timeout).await)
+    }
+
+    async fn abort_switch(
+        &self,
+        request: Request<v1::AbortSwitchRequest>,
+    ) -> Answered<v1::AbortSwitchResponse> {
+        let timeout = self.0.timeout(&request);
+        answered(self.call_off(request.into_inner(), timeout).await)
+    }
+
+    async fn get_switch(&self, request: Request<v1::GetSwitchRequest>) -> Answered<v1::GetSwitchResponse> {
+        answered(self.look_at_switch(&request.into_inner().name))
     }
 }
 
