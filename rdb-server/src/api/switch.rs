@@ -225,7 +225,7 @@ fn hindrances(
     let lag = heard.iter().filter(|(node, (_, at))| {
         !excluded.contains(*node) && Instant::now().saturating_duration_since(*at) <= LAG_TOLD_MAX
     });
-    let lag = lag.filter_map(|(node, (standing, _))| facts::lagging(&begun, standing, *node));
+    let lag = lag.filter_map(|(node, _)| facts::lagging(&begun, &heard, *node));
     found.extend(lag.map(|blocker| v1::Hindrance {
         text: blocker.to_string(),
         hint: "the switch waits for this while it prepares, which clients do not notice".into(),
@@ -434,6 +434,7 @@ fn members(
             age_ms: said.map_or(0, |(_, at)| millis(now.saturating_duration_since(*at))),
             sealed: sealed.contains(&node),
             drained: drained.contains_key(&node),
+            behind_writes: facts::behind_writes(heard, node),
             ..standing
         }
     };
@@ -459,7 +460,6 @@ fn standing_to_wire(standing: &Standing) -> v1::MemberStanding {
         answering: standing.answering,
         lag_ms: standing.lag_ms,
         lag_known: standing.lag_known,
-        behind_writes: standing.behind_writes,
         needs_full_copy: standing.needs_full_copy,
         applied: writes.into_iter().map(|(node, writes)| v1::OriginWrites { node: node.0, writes }).collect(),
         quarantined: standing.quarantined,

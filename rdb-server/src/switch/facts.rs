@@ -4,7 +4,7 @@
 use super::Standing;
 use rdb_core::ids::{Era, NodeId};
 use rdb_core::switch::controller::Facts;
-use rdb_core::switch::{Descriptor, Mode, Phase, Report};
+use rdb_core::switch::{Descriptor, Mode, Phase, Report, Vector};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -134,7 +134,7 @@ pub(crate) fn blockers(descriptor: &Descriptor, heard: &Heard, now: Instant) -> 
         Phase::Settled => Vec::new(),
         Phase::Preparing => {
             let mut blockers: Vec<_> =
-                roster.filter_map(|node| unready(descriptor, heard.get(&node), node, now)).collect();
+                roster.filter_map(|node| unready(descriptor, heard, node, now)).collect();
             blockers.extend(leaderless(descriptor, heard, now));
             blockers
         }
@@ -162,33 +162,43 @@ fn silent(said: Option<&(Standing, Instant)>, node: NodeId, now: Instant) -> Opt
 }
 
 /// Why a member is not ready for the switch to go beyond its preparations.
-fn unready(
-    descriptor: &Descriptor,
-    said: Option<&(Standing, Instant)>,
-    node: NodeId,
-    now: Instant,
-) -> Option<Blocker> {
+fn unready(descriptor: &Descriptor, heard: &Heard, node: NodeId, now: Instant) -> Option<Blocker> {
+    let said = heard.get(&node);
     let silent = silent(said, node, now);
     let (None, Some((standing, _))) = (&silent, said) else { return silent };
     if standing.era != descriptor.era {
         return Some(Blocker::OtherEra { node, era: standing.era });
     }
-    lagging(descriptor, standing, node)
+    lagging(descriptor, heard, node)
 }
 
 /// How a member lags too much.
-pub(crate) fn lagging(descriptor: &Descriptor, standing: &Standing, node: NodeId) -> Option<Blocker> {
-    let Standing { lag_ms, lag_known: known, behind_writes: writes, needs_full_copy, .. } = *standing;
+pub(crate) fn lagging(descriptor: &Descriptor, heard: &Heard, node: NodeId) -> Option<Blocker> {
+    let Standing { lag_ms, lag_known: known, needs_full_copy, .. } = heard.get(&node)?.0;
     if needs_full_copy {
         return Some(Blocker::FullCopy { node });
     }
     // To eventual nothing is held back: who lags comes to the marker later, and is as strong as before until then.
     let must_know = descriptor.mode == Mode::Eventual;
     if !descriptor.excluded.is_empty() {
+        let writes = behind_writes(heard, node);
         return (READY_BEHIND_WRITES_MAX < writes).then_some(Blocker::Behind { node, writes });
     }
     let lags = known && READY_LAG_MS_MAX < lag_ms || !known && must_know;
     lags.then_some(Blocker::Lags { node, lag_ms, known })
+}
+
+/// Writes that a member lacks and another one has. In a strong region, entries, by its own word.
+pub(crate) fn behind_writes(heard: &Heard, node: NodeId) -> u64 {
+    let Some((own, _)) = heard.get(&node) else { return 0 };
+    if own.mode == Mode::Strong {
+        return own.behind_writes;
+    }
+    let mut anybody = Vector::default();
+    for (standing, _) in heard.values().filter(|(standing, _)| standing.era == own.era) {
+        anybody.merge(&standing.applied);
+    }
+    own.applied.behind(&anybody).map(|(_, has, wanted)| wanted - has).sum()
 }
 
 fn leaderless(descriptor: &Descriptor, heard: &Heard, now: Instant) -> Option<Blocker> {
@@ -246,7 +256,7 @@ mod tests {
     use super::*;
     use rdb_core::ids::Incarnation;
     use rdb_core::switch::controller::next;
-    use rdb_core::switch::{Origin, Step, SwitchId, Vector};
+    use rdb_core::switch::{Origin, Step, SwitchId};
 
     const NODES: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
 
@@ -342,8 +352,14 @@ mod tests {
         there.remove(&NODES[2]);
         there.values_mut().for_each(|(said, _)| (said.lag_known, said.lag_ms) = (false, 9_000));
         assert_eq!(blockers(&preparing, &there, now), []);
-        let behind = change(&there, NODES[1], |said| said.behind_writes = 10_001);
-        assert_eq!(blockers(&preparing, &behind, now), [Blocker::Behind { node: NODES[1], writes: 10_001 }]);
+        let origin = Origin { node: NODES[0], incarnation: Incarnation(1) };
+        let ahead =
+            |writes| change(&there, NODES[0], |said| said.applied = Vector::from_iter([(origin, writes)]));
+        assert_eq!(blockers(&preparing, &ahead(10_000), now), []);
+        let behind = Blocker::Behind { node: NODES[1], writes: 10_001 };
+        assert_eq!(blockers(&preparing, &ahead(10_001), now), [behind]);
+        let next_era = change(&ahead(10_001), NODES[1], |said| said.era = Era(2));
+        assert_eq!(behind_writes(&next_era, NODES[1]), 0, "each era counts anew");
         // One that is not to take part must not lead: it would have to propose a marker that it never applies.
         let mut led_by_it = heard(Mode::Eventual, now);
         led_by_it.values_mut().for_each(|(said, _)| said.leads = false);

@@ -42,7 +42,7 @@ pub(crate) struct Standing {
     pub(crate) lag_ms: u64,
     /// Whether the lag is known.
     pub(crate) lag_known: bool,
-    /// Writes that others are known to have and it has not.
+    /// In strong mode: entries that are committed and that it has not applied.
     pub(crate) behind_writes: u64,
     /// Whether it is so far behind that only a copy of all the data helps.
     pub(crate) needs_full_copy: bool,
