@@ -216,7 +216,7 @@ impl Namespaces for NamespaceService {
     }
 
     async fn get_switch(&self, request: Request<v1::GetSwitchRequest>) -> Answered<v1::GetSwitchResponse> {
-        answered(self.look_at_switch(&request.into_inner().name))
+        answered(self.look_at_switch(&request.into_inner().name).await)
     }
 }
 

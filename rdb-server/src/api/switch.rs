@@ -21,6 +21,10 @@ const PREPARING_MS_MAX: u64 = 60_000;
 /// What a member of a namespace that does not switch said so long ago still counts, as far as it tells of its lag: it is told
 /// once a second.
 const LAG_TOLD_MAX: Duration = Duration::from_secs(3);
+/// A change of the catalog that was not taken note of in so long will not be: the node is stopping.
+const SEEN_WAIT: Duration = Duration::from_millis(500);
+/// Between looks.
+const LOOK_INTERVAL: Duration = Duration::from_millis(2);
 /// A switch goes through fewer phases than this, so that one of so many attempts to call it off meets it as it is.
 const ABORT_ATTEMPTS_MAX: usize = 5;
 
@@ -94,9 +98,15 @@ impl NamespaceService {
     }
 
     /// One node's view, as it is: that is asked for when there is no majority, too.
-    pub(super) fn look_at_switch(&self, name: &str) -> Result<v1::GetSwitchResponse, v1::Error> {
+    pub(super) async fn look_at_switch(&self, name: &str) -> Result<v1::GetSwitchResponse, v1::Error> {
         let catalog = self.0.catalog.load();
         let namespace = catalog.namespace(name).ok_or_else(|| status::namespace_not_found(name))?;
+        // The thread that takes note of changes hears of this one at the same moment: who asks how a switch has ended is to
+        // hear it from the first answer that says that it has.
+        let patience = Instant::now() + SEEN_WAIT;
+        while !self.0.switches.has_seen(namespace) && Instant::now() < patience {
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
         let header = Some(self.0.header(namespace.region, namespace.epoch()));
         Ok(v1::GetSwitchResponse { header, status: Some(describe(&self.0, namespace)) })
     }

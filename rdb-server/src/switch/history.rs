@@ -59,6 +59,13 @@ impl History {
         self.0.lock().get(&namespace).cloned()
     }
 
+    /// Whether a namespace was seen as far as this.
+    pub(crate) fn has_seen(&self, namespace: &Namespace) -> bool {
+        let all = self.0.lock();
+        let seen = all.get(&namespace.id);
+        seen.is_some_and(|seen| namespace.descriptor.position() <= seen.descriptor.position())
+    }
+
     /// Why a switch is about to be called off.
     pub(crate) fn explain(&self, namespace: NamespaceId, switch: SwitchId, why: &str) {
         if let Some(seen) = self.0.lock().get_mut(&namespace) {
@@ -173,6 +180,10 @@ mod tests {
             self.history.observe(self.machine.catalog(), self.now)
         }
 
+        fn is_seen(&self) -> bool {
+            self.history.has_seen(self.machine.catalog().namespace("a").unwrap())
+        }
+
         fn seen(&self) -> Seen {
             self.history.of(NamespaceId(1)).unwrap()
         }
@@ -190,11 +201,13 @@ mod tests {
         let mut sums = [0; 3];
         for step in to_strong() {
             world.step(step.clone());
+            assert!(!world.is_seen());
             let moved = world.look();
             let [Moved { begun, completed, aborted, .. }] = moved[..] else { panic!("{moved:?}") };
             [begun, completed, aborted].iter().zip(&mut sums).for_each(|(one, sum)| *sum += one);
             let is_held = matches!(step, Step::Seal { .. } | Step::Drain { .. } | Step::Flip);
             assert_eq!(world.seen().paused_since.is_some(), is_held, "{step:?}");
+            assert!(world.is_seen());
             let pause = (step == Step::Finish).then_some(Duration::from_secs(3));
             assert_eq!(moved[0].pause, pause, "{step:?}");
         }
