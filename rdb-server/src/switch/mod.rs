@@ -26,4 +26,4 @@ pub(crate) use metrics::SwitchMetrics;
 pub(crate) use standing::{Alarm, GateState, Standing, Standings};
 
 /// Whether a switch may go on without some members. It needs the nodes to set aside what only they have when they return.
-pub(crate) const EXCLUSION_IS_SUPPORTED: bool = false;
+pub(crate) const EXCLUSION_IS_SUPPORTED: bool = true;
