@@ -18,6 +18,7 @@ mod disks;
 mod event;
 mod invariants;
 mod machine;
+pub mod modes;
 mod options;
 mod run;
 mod snapshot;
