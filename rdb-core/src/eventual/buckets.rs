@@ -6,12 +6,15 @@
 //! exclusive or, under which what is there twice would cancel out. The version stands for the value: no two writes
 //! share one.
 //!
+//! Deletions of earlier eras are not in it: see [`counted`].
+//!
 //! They verify; replicas converge by their logs. They are rebuilt by a scan at a start.
 
 use super::vector::Vector;
 use crate::codec::put_bytes;
 use crate::command::put_version;
 use crate::ids::Era;
+use crate::record::Record;
 use crate::version::{Hlc, Version};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
@@ -39,6 +42,13 @@ impl Buckets {
             *sum = sum.wrapping_add(hash(key, version));
         }
     }
+}
+
+/// The version that a record counts with in `era`. A deletion of an earlier era counts as nothing: members purge those each in
+/// its own time, and some had before this era began, so replicas that hold the same may differ in them.
+pub fn counted(record: &Record<'_>, era: Era) -> Option<Version> {
+    let is_nothing = record.value.is_none() && record.version.era < era;
+    (!is_nothing).then_some(record.version)
 }
 
 /// Which bucket a key falls into.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use rdb_core::apply::Answer;
 use rdb_core::codec::Corrupt;
 use rdb_core::command::{Commands, Encoded, Operation, Write};
-use rdb_core::eventual::buckets::Buckets;
+use rdb_core::eventual::buckets::{self, Buckets};
 use rdb_core::eventual::lag::{self, Now, Writes};
 use rdb_core::eventual::machine::{Error as MachineError, Machine, State};
 use rdb_core::eventual::origin_log::{Held, OriginLogs, Refusal};
@@ -118,7 +118,7 @@ impl Replica {
         let state = tools.data.load_eventual(region)?;
         let state = state.filter(|state| state.era == era).unwrap_or_else(|| State::begin(era, Hlc(0)));
         let logs = OriginLogs::restore(era, tools.me, &state.applied, stored.runs)?;
-        let buckets = scan_buckets(&tools.data, namespace)?;
+        let buckets = scan_buckets(&tools.data, namespace, era)?;
         let mut replica = Self {
             region,
             namespace,
@@ -463,12 +463,12 @@ impl Writes for Stamps<'_> {
     }
 }
 
-fn scan_buckets(data: &Data, namespace: NamespaceId) -> Result<Buckets, ReplicaError> {
+fn scan_buckets(data: &Data, namespace: NamespaceId, era: Era) -> Result<Buckets, ReplicaError> {
     let mut buckets = Buckets::default();
     let frozen = data.freeze();
     let mut walk = frozen.walk(namespace, &KeyRange::all(), Direction::Forward, Length::Long);
     while let Some((key, record)) = walk.record()? {
-        buckets.change(key, None, Some(rdb_core::record::decode(record)?.version));
+        buckets.change(key, None, buckets::counted(&rdb_core::record::decode(record)?, era));
         walk.step();
     }
     Ok(buckets)
