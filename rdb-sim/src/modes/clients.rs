@@ -19,12 +19,21 @@ pub(super) enum Kind {
     /// In whichever mode the namespace is.
     Write(Vec<(Key, Option<u64>)>),
     /// What needs a strong namespace.
-    Swap { key: Key, expect: Expected },
-    Read { key: Key },
+    Swap {
+        key: Key,
+        expect: Expected,
+    },
+    Read {
+        key: Key,
+    },
     /// Whatever a node shows.
-    ReadLocal { key: Key },
+    ReadLocal {
+        key: Key,
+    },
     /// At least what this client has seen.
-    ReadSession { key: Key },
+    ReadSession {
+        key: Key,
+    },
 }
 
 /// What a swap expects to find.
@@ -48,13 +57,28 @@ pub(super) struct Request {
 /// What a client is told.
 #[derive(Debug, Clone)]
 pub(super) enum Reply {
-    Done { version: Version, seen: Option<SessionToken> },
-    Mismatch { version: Option<Version>, found: Option<Vec<u8>>, era: Era },
+    Done {
+        version: Version,
+        seen: Option<SessionToken>,
+    },
+    Mismatch {
+        version: Option<Version>,
+        found: Option<Vec<u8>>,
+        era: Era,
+    },
     /// What a linearizable read found.
-    Found { found: Option<(Version, u64)>, era: Era },
+    Found {
+        found: Option<(Version, u64)>,
+        era: Era,
+    },
     /// What a local or a session read found.
-    Shown { found: Option<(Version, u64)>, seen: SessionToken },
-    NotDone { leader: Option<NodeId> },
+    Shown {
+        found: Option<(Version, u64)>,
+        seen: SessionToken,
+    },
+    NotDone {
+        leader: Option<NodeId>,
+    },
     /// The namespace is not strong.
     RequiresStrong,
     InDoubt,

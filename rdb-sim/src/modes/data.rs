@@ -7,9 +7,9 @@ use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
 use rdb_core::apply;
 use rdb_core::codec::Corrupt;
-use rdb_core::eventual::buckets::Buckets;
+use rdb_core::eventual::buckets::{Buckets, counted};
 use rdb_core::eventual::machine::{self, Notes};
-use rdb_core::ids::{Era, Index};
+use rdb_core::ids::Era;
 use rdb_core::record;
 use rdb_core::switch::{Mode, Region};
 use rdb_core::version::Version;
@@ -117,10 +117,6 @@ impl Stored {
         apply::State::decode(&self.strong)
     }
 
-    pub(super) fn applied(&self) -> Index {
-        self.strong().map_or(0, |state| state.applied)
-    }
-
     /// What the last eventual era knew of itself, if there was one.
     pub(super) fn eventual(&self) -> Result<Option<machine::State>, Corrupt> {
         if self.eventual.is_empty() {
@@ -145,11 +141,11 @@ impl Stored {
         self.records.keys().filter_map(|key| Some((key, self.read(key)?)))
     }
 
-    pub(super) fn buckets(&self) -> Buckets {
+    pub(super) fn buckets(&self, era: Era) -> Buckets {
         let mut buckets = Buckets::default();
         for (key, stored) in &self.records {
             if let Ok(record) = record::decode(stored) {
-                buckets.change(key, None, Some(record.version));
+                buckets.change(key, None, counted(&record, era));
             }
         }
         buckets

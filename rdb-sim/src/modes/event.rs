@@ -30,35 +30,96 @@ pub(super) enum Parcel {
 
 #[derive(Debug)]
 pub(super) enum Event {
-    Deliver { from: NodeId, to: NodeId, parcel: Parcel },
-    Turn { node: NodeId, incarnation: u64 },
-    Tick { node: NodeId, incarnation: u64 },
+    Deliver {
+        from: NodeId,
+        to: NodeId,
+        parcel: Parcel,
+    },
+    Turn {
+        node: NodeId,
+        incarnation: u64,
+    },
+    Tick {
+        node: NodeId,
+        incarnation: u64,
+    },
     /// A log writer's sync is done.
-    Synced { node: NodeId, incarnation: u64 },
+    Synced {
+        node: NodeId,
+        incarnation: u64,
+    },
     /// The applier of the region's log is done with some entries.
-    Applied { node: NodeId, incarnation: u64 },
+    Applied {
+        node: NodeId,
+        incarnation: u64,
+    },
     /// Synced runs are merged.
-    Merged { node: NodeId, incarnation: u64 },
-    Fetched { node: NodeId, incarnation: u64, fetch: Box<Fetch> },
-    Flush { node: NodeId, incarnation: u64 },
-    Upkeep { node: NodeId, incarnation: u64 },
-    Request { node: NodeId, request: Box<Request> },
-    Reply { client: usize, attempt: u64, reply: Box<Reply> },
+    Merged {
+        node: NodeId,
+        incarnation: u64,
+    },
+    Fetched {
+        node: NodeId,
+        incarnation: u64,
+        fetch: Box<Fetch>,
+    },
+    Flush {
+        node: NodeId,
+        incarnation: u64,
+    },
+    Upkeep {
+        node: NodeId,
+        incarnation: u64,
+    },
+    Request {
+        node: NodeId,
+        request: Box<Request>,
+    },
+    Reply {
+        client: usize,
+        attempt: u64,
+        reply: Box<Reply>,
+    },
     /// A client waited long enough.
-    Impatient { client: usize, attempt: u64 },
-    Wake { client: usize, attempt: u64 },
+    Impatient {
+        client: usize,
+        attempt: u64,
+    },
+    Wake {
+        client: usize,
+        attempt: u64,
+    },
     /// A step reaches the catalog.
-    Change { change: Box<Change> },
+    Change {
+        change: Box<Change>,
+    },
     /// A node hears what the catalog said.
-    Hear { node: NodeId, incarnation: u64, said: usize },
+    Hear {
+        node: NodeId,
+        incarnation: u64,
+        said: usize,
+    },
     /// An operator does something.
     Operate,
     Fault(Fault),
     /// A node loses power, or all do, at a moment that was chosen for what goes on there.
-    Crash { node: NodeId, incarnation: u64, all: bool },
-    Heal { from: NodeId, to: NodeId, cut: u64 },
-    Restart { node: NodeId },
-    Resume { node: NodeId, incarnation: u64 },
+    Crash {
+        node: NodeId,
+        incarnation: u64,
+        all: bool,
+    },
+    Heal {
+        from: NodeId,
+        to: NodeId,
+        cut: u64,
+    },
+    Restart {
+        node: NodeId,
+    },
+    Resume {
+        node: NodeId,
+        incarnation: u64,
+    },
 }
 
 impl Event {

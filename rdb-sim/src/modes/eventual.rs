@@ -47,6 +47,8 @@ pub(super) struct Eventual {
     /// Its own writes that are not answered yet.
     pub(super) unanswered: usize,
     pub(super) told: Option<Report>,
+    /// What each peer had synced when it last came forward, and since when it stays there.
+    pub(super) stood: BTreeMap<NodeId, (Vector, u64)>,
     frontier: Hlc,
 }
 
@@ -103,7 +105,7 @@ impl World {
         let logs = OriginLogs::restore(era, me, &state.applied, runs.iter().map(|(held, _)| *held));
         let mut eventual = Eventual {
             logs: logs.map_err(|hole| broken(id, hole))?,
-            machine: Machine::new(state, node.data.current.buckets(), false),
+            machine: Machine::new(state, node.data.current.buckets(era), false),
             peers: Peers::new(others, now_ms),
             settling: Settling::default(),
             settled: Vector::default(),
@@ -113,6 +115,7 @@ impl World {
             stamps: BTreeMap::new(),
             unanswered: 0,
             told: None,
+            stood: BTreeMap::new(),
             frontier: Hlc(0),
         };
         for (held, bytes) in runs {
@@ -173,7 +176,10 @@ impl World {
         let now_ms = self.node(id).monotonic_ms(self.now);
         let Some(process) = self.process_mut(id) else { return };
         let Process { eventual: Some(eventual), durable, .. } = process else { return };
-        run.entries.iter().for_each(|entry| drop(durable.saw(entry.hlc, now_ms)));
+        for entry in &run.entries {
+            // Whatever it says: it was acknowledged.
+            let _ = durable.saw(entry.hlc, now_ms);
+        }
         let (held, bytes) = eventual.log(&run);
         let (era, run) = (run.era, Rc::new(run));
         let then = Then::Merge(Merge { run, waiter: None });
@@ -202,7 +208,9 @@ impl World {
 
     fn merge_later(&mut self, id: NodeId, merge: Merge) {
         let incarnation = self.node(id).incarnation;
-        let Some(eventual) = self.process_mut(id).and_then(|process| process.eventual.as_mut()) else { return };
+        let Some(eventual) = self.process_mut(id).and_then(|process| process.eventual.as_mut()) else {
+            return;
+        };
         eventual.to_merge.push_back(merge);
         if !std::mem::replace(&mut eventual.merging, true) {
             self.later(self.options.merge, Event::Merged { node: id, incarnation });
@@ -375,7 +383,9 @@ impl World {
     fn truncate(&mut self, id: NodeId) {
         let node = self.node_mut(id);
         let flushed = node.data.flushed.clone();
-        let Some(eventual) = node.process.as_mut().and_then(|process| process.eventual.as_mut()) else { return };
+        let Some(eventual) = node.process.as_mut().and_then(|process| process.eventual.as_mut()) else {
+            return;
+        };
         let era = eventual.logs.era();
         let flushed = flushed.eventual_of(era).map(|state| state.applied).unwrap_or_default();
         let stable = match planted::TRUNCATE_UNSTABLE {

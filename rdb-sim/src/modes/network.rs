@@ -109,7 +109,7 @@ impl World {
             }
             Parcel::Has(report) => {
                 if let Some(eventual) = &mut process.eventual {
-                    eventual.peers.heard(from, &report, now_ms);
+                    eventual.hears(from, &report, now_ms);
                 }
             }
             Parcel::Switch(reports, era) => process.hear_reports(from, reports, era),

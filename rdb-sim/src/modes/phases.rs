@@ -30,8 +30,10 @@ impl World {
         let election = 2 * self.options.raft.election_ticks as u64 * self.options.tick;
         let options = &self.options;
         // A slow world needs longer for each step.
-        let slowness = options.sync.1 + options.apply.1 + options.merge.1 + options.network.delay.1 + options.news.1;
-        let backlog = self.proposals.len() as u64 * (2 * options.network.delay.1 + options.fetch.1 + options.sync.1);
+        let slowness =
+            options.sync.1 + options.apply.1 + options.merge.1 + options.network.delay.1 + options.news.1;
+        let backlog =
+            self.proposals.len() as u64 * (2 * options.network.delay.1 + options.fetch.1 + options.sync.1);
         PATIENCE_TIMEOUTS * (election + 10 * slowness) + 4 * options.patience + backlog
     }
 
@@ -131,7 +133,8 @@ impl World {
         self.truth.not_done_is_not_done(&self.clients.history)?;
         self.totals.checked = self.truth.strong_eras_are_linearizable(&self.clients.history)?;
         let totals = &self.totals;
-        let is_idle = 0 == totals.eventual_writes * totals.strong_writes * (totals.to_strong + totals.to_eventual);
+        let is_idle =
+            0 == totals.eventual_writes * totals.strong_writes * (totals.to_strong + totals.to_eventual);
         holds("a world is not idle", !is_idle, || format!("{totals}"))
     }
 

@@ -16,3 +16,5 @@ pub(super) const SKIP_GAP: bool = cfg!(feature = "bug-eventual-skip-gap");
 pub(super) const NO_NOTE: bool = cfg!(feature = "bug-switch-no-note");
 /// The tail of an excluded node is not synced before a snapshot replaces the region.
 pub(super) const QUARANTINE_LATE: bool = cfg!(feature = "bug-switch-quarantine-unsynced");
+/// A region's mode is written in another batch than the place of the marker that it came by.
+pub(super) const MODE_IN_OWN_BATCH: bool = cfg!(feature = "bug-switch-mode-in-own-batch");

@@ -6,12 +6,14 @@ use super::data::{Batch as Data, Living};
 use super::event::Event;
 use super::node::{Input, Job, Process, Reading, Task, Then};
 use super::origins::Op;
+use super::planted;
 use super::truth::Answered;
 use super::world::{LOG, World, place};
 use crate::clients::{Caller, NOBODY};
 use crate::disks::log::Batch;
 use crate::invariants::{Violation, holds};
 use rand::RngExt as _;
+use rdb_core::apply;
 use rdb_core::apply::{Answer, Committed};
 use rdb_core::command::{Encoded, Payload, Stamp, begin_keys};
 use rdb_core::eventual::buckets::Buckets;
@@ -22,7 +24,6 @@ use rdb_core::sessions::Sessions;
 use rdb_core::switch::service::read_stands;
 use rdb_core::switch::{Marker, Mode, Verdict};
 use rdb_core::version::Hlc;
-use rdb_core::{apply, switch::Vector};
 use std::rc::Rc;
 
 /// What an entry of the region's log stands for.
@@ -57,8 +58,7 @@ impl World {
     pub(super) fn propose(&mut self, id: NodeId, proposal: Proposal, caller: Caller) {
         let number = self.proposals.len() as u64;
         self.proposals.push(proposal);
-        let commands =
-            Encoded { bytes: number.to_be_bytes().to_vec(), count: 1, ..Encoded::default() };
+        let commands = Encoded { bytes: number.to_be_bytes().to_vec(), count: 1, ..Encoded::default() };
         self.input(id, Input::Propose(commands, caller));
     }
 
@@ -102,7 +102,9 @@ impl World {
             let (node, incarnation) = (id, self.node(id).incarnation);
             self.later(self.options.fetch, Event::Fetched { node, incarnation, fetch: Box::new(fetch) });
         }
-        holds("no log is cut here", snapshots.is_empty(), || format!("node {id} wants to send {snapshots:?}"))?;
+        holds("no log is cut here", snapshots.is_empty(), || {
+            format!("node {id} wants to send {snapshots:?}")
+        })?;
         for (caller, failure) in failed_writes {
             self.fail(caller, failure);
         }
@@ -183,7 +185,9 @@ impl World {
     /// What the marker that this replica has come to does to it; `None` if it has come to something else.
     pub(super) fn verdict(&self, id: NodeId) -> Option<Verdict> {
         let process = self.process(id)?;
-        let Some(Proposal::Marker(marker)) = self.proposal(&process.tasks.front()?.entry) else { return None };
+        let Some(Proposal::Marker(marker)) = self.proposal(&process.tasks.front()?.entry) else {
+            return None;
+        };
         let synced = process.eventual.as_ref().map(|eventual| eventual.logs.synced_vector());
         Some(process.region.judge(id, &marker, &synced.unwrap_or_default()))
     }
@@ -211,21 +215,26 @@ impl World {
         Ok(true)
     }
 
-    /// Gives an entry to the state machine, with these commands in it.
-    fn feed(
+    /// Gives an entry to the state machine, with these commands in it, and writes what comes of it.
+    fn feed(&mut self, id: NodeId, entry: Committed, data: Vec<u8>) -> Result<Option<Answer>, Violation> {
+        let applied = self.run_machine(id, entry, data)?;
+        let Some(apply::Applied { changes, answers }) = applied else { return Ok(None) };
+        self.node_mut(id).data.write(changes.into());
+        Ok(answers.into_iter().flatten().next())
+    }
+
+    fn run_machine(
         &mut self,
         id: NodeId,
         entry: Committed,
         data: Vec<u8>,
-    ) -> Result<Option<Answer>, Violation> {
+    ) -> Result<Option<apply::Applied>, Violation> {
         let node = self.node_mut(id);
         let Some(process) = &mut node.process else { return Ok(None) };
         let entry = Committed { data, ..entry };
         let applied = process.strong.apply(&[entry], &Living(&node.data.current));
         let cannot = |what| Violation { invariant: "every entry can be applied", what };
-        let applied = applied.map_err(|error| cannot(error.to_string()))?;
-        node.data.write(applied.changes.into());
-        Ok(applied.answers.into_iter().flatten().next())
+        applied.map(Some).map_err(|error| cannot(error.to_string()))
     }
 
     fn apply_put(
@@ -268,7 +277,12 @@ impl World {
         // All that is synced is within the cut, and belongs to the base.
         self.merge_all(id)?;
         self.truth.marker_applied(marker, entry.index)?;
-        self.feed(id, entry.clone(), Vec::new())?;
+        // Its mode, and that the marker is applied, are written at once: a start must not find one without the other.
+        if planted::MODE_IN_OWN_BATCH {
+            self.feed(id, entry.clone(), Vec::new())?;
+        } else {
+            self.run_machine(id, entry.clone(), Vec::new())?;
+        }
         let node = self.node_mut(id);
         let Some(process) = &mut node.process else { return Ok(()) };
         let before = node.data.current.eventual().ok().flatten();
@@ -317,7 +331,7 @@ impl World {
 fn begin_era(before: Option<State>, era: Era, highest: Hlc) -> State {
     let before = before.unwrap_or_else(|| State::begin(Era(0), Hlc(0)));
     let mut machine = Machine::new(before, Buckets::default(), false);
-    machine.begin_era(era, highest);
+    machine.begin_era(era, highest, Buckets::default());
     machine.state().clone()
 }
 
@@ -343,10 +357,5 @@ impl Process {
             }
         }
         refused
-    }
-
-    /// What it has synced of the eventual era that it is in.
-    pub(super) fn synced(&self) -> Vector {
-        self.eventual.as_ref().map(|eventual| eventual.logs.synced_vector()).unwrap_or_default()
     }
 }

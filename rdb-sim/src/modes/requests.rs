@@ -14,8 +14,8 @@ use rand::RngExt as _;
 use rdb_core::eventual::session::{Seen, SessionToken};
 use rdb_core::eventual::vector::Vector;
 use rdb_core::ids::NodeId;
-use rdb_core::switch::service::{self, Need, Refused, Way};
 use rdb_core::switch::Mode;
+use rdb_core::switch::service::{self, Need, Refused, Way};
 use std::rc::Rc;
 
 /// How long a request or an answer travels.
@@ -56,7 +56,8 @@ impl World {
         let Request { client, attempt, op, kind, shown, session } = request;
         let caller = Caller { client, attempt };
         let not_done = Reply::NotDone { leader: None };
-        let Some(process) = self.process(id).filter(|process| process.answers() && !process.installing) else {
+        let Some(process) = self.process(id).filter(|process| process.answers() && !process.installing)
+        else {
             self.reply(caller, not_done);
             return Ok(());
         };

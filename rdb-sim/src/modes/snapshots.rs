@@ -39,7 +39,9 @@ impl World {
         delivered: Index,
     ) -> Result<(), Violation> {
         let node = self.node(id);
-        let Some(process) = node.process.as_ref().filter(|process| !process.installing) else { return Ok(()) };
+        let Some(process) = node.process.as_ref().filter(|process| !process.installing) else {
+            return Ok(());
+        };
         let applied = process.strong.state().applied;
         let is_of_use = era <= process.region.era() && applied <= delivered;
         if !is_of_use {
@@ -94,7 +96,9 @@ impl World {
         let Some(eventual) = &process.eventual else { return Ok(Vec::new()) };
         let mut elements = Vec::new();
         for tail in quarantine::tails(&process.region, &eventual.logs.logged_vector(), offered) {
-            for (_, bytes) in eventual.kept.range((tail.origin, 0)..=(tail.origin, u64::MAX)).map(|(_, run)| run) {
+            for (_, bytes) in
+                eventual.kept.range((tail.origin, 0)..=(tail.origin, u64::MAX)).map(|(_, run)| run)
+            {
                 let run = Run::decode(bytes).map_err(|error| broken(id, error))?;
                 let beyond = run.entries.iter().filter(|entry| tail.after < entry.seq);
                 elements.extend(beyond.filter_map(|entry| super::clients::element_of(&entry.key)));

@@ -8,7 +8,7 @@ use super::world::World;
 use crate::invariants::Violation;
 use rand::RngExt as _;
 use rdb_core::eventual::origin_log::Refusal;
-use rdb_core::eventual::peers::Push;
+use rdb_core::eventual::peers::{Push, Report};
 use rdb_core::eventual::run::{Run, join};
 use rdb_core::ids::NodeId;
 use rdb_core::switch::stream::{self, Offer};
@@ -18,6 +18,8 @@ use std::rc::Rc;
 
 /// Messages of runs to a peer in one tick.
 const PUSHES_PER_TICK_MAX: usize = 8;
+/// After so long without progress, what was sent to a peer counts as lost.
+const STANDSTILL_MS: u64 = 500;
 
 impl World {
     /// Sends to every peer what it lacks, as far as there is room on the way.
@@ -25,6 +27,9 @@ impl World {
         let now_ms = self.node(id).monotonic_ms(self.now);
         let heard: BTreeSet<NodeId> =
             self.ids().into_iter().filter(|other| self.are_connected(id, *other)).collect();
+        if let Some(eventual) = self.process_mut(id).and_then(|process| process.eventual.as_mut()) {
+            eventual.send_again_where_nothing_moves(now_ms);
+        }
         for to in heard.iter().copied().filter(|to| *to != id) {
             for _ in 0..PUSHES_PER_TICK_MAX {
                 let bytes_max = self.options.message_bytes;
@@ -102,6 +107,28 @@ impl Process {
 }
 
 impl Eventual {
+    /// A peer says what it has.
+    pub(super) fn hears(&mut self, from: NodeId, report: &Report, now_ms: u64) {
+        self.peers.heard(from, report, now_ms);
+        let (stood, since_ms) = self.stood.entry(from).or_insert((Vector::default(), now_ms));
+        if !stood.covers(&report.synced) {
+            (*stood, *since_ms) = (report.synced.clone(), now_ms);
+        }
+    }
+
+    /// What was sent to a peer that is heard, and lacks something, and comes not forward, counts as lost.
+    fn send_again_where_nothing_moves(&mut self, now_ms: u64) {
+        let synced = self.logs.synced_vector();
+        for (node, (stood, since_ms)) in &mut self.stood {
+            if stood.covers(&synced) {
+                *since_ms = now_ms;
+            } else if *since_ms + STANDSTILL_MS < now_ms {
+                *since_ms = now_ms;
+                self.peers.send_again(*node);
+            }
+        }
+    }
+
     pub(super) fn progress(&self) -> Progress {
         Progress { appended: self.logs.logged_vector(), synced: self.logs.synced_vector() }
     }

@@ -112,7 +112,12 @@ impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let hours = self.micros / SECOND / 36;
         let Self { events, messages, eventual_writes, strong_writes, strong_reads, .. } = self;
-        writeln!(f, "{}.{:02} simulated hours, {events} events, {messages} messages", hours / 100, hours % 100)?;
+        writeln!(
+            f,
+            "{}.{:02} simulated hours, {events} events, {messages} messages",
+            hours / 100,
+            hours % 100
+        )?;
         writeln!(
             f,
             "{eventual_writes} eventual and {strong_writes} strong writes acknowledged, {} in doubt, {} held back by gates, {} \

@@ -59,7 +59,8 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(options: Options, trace: Trace) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(!options.seed);
-        let nodes: Vec<Node> = (1..=options.nodes).map(|id| new_node(NodeId(id), &options, &mut rng)).collect();
+        let nodes: Vec<Node> =
+            (1..=options.nodes).map(|id| new_node(NodeId(id), &options, &mut rng)).collect();
         let members = nodes.iter().map(|node| node.id);
         Self {
             totals: Totals::default(),
@@ -203,11 +204,7 @@ impl World {
     }
 
     /// Runs until `end`, or until `done` says so; it is asked between events, now and then.
-    pub(super) fn run_until(
-        &mut self,
-        end: Micros,
-        done: impl Fn(&World) -> bool,
-    ) -> Result<(), Violation> {
+    pub(super) fn run_until(&mut self, end: Micros, done: impl Fn(&World) -> bool) -> Result<(), Violation> {
         let mut events = 0_u64;
         while let Some((at, event)) = self.queue.pop_before(end) {
             self.now = at;

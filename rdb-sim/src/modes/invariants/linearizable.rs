@@ -18,7 +18,10 @@ fn seen(version: Version) -> rdb_check::Version {
 
 impl Truth {
     /// Checks all keys of all strong eras. Returns how many operations were looked at.
-    pub(in crate::modes) fn strong_eras_are_linearizable(&self, history: &[Recorded]) -> Result<u64, Violation> {
+    pub(in crate::modes) fn strong_eras_are_linearizable(
+        &self,
+        history: &[Recorded],
+    ) -> Result<u64, Violation> {
         let mut keys: BTreeMap<(Era, Key), Vec<Operation>> = BTreeMap::new();
         for recorded in history {
             let ret = (!matches!(recorded.outcome, Outcome::InDoubt)).then_some(recorded.ret);

@@ -10,7 +10,9 @@ use rdb_core::ids::Era;
 impl Truth {
     /// Looks at one operation, when it is acknowledged and when its era ends.
     pub(in crate::modes) fn is_not_lost(&self, op: u64) -> Result<(), Violation> {
-        let Some(written) = self.writes.get(&op).filter(|written| written.acknowledged) else { return Ok(()) };
+        let Some(written) = self.writes.get(&op).filter(|written| written.acknowledged) else {
+            return Ok(());
+        };
         let Some(id) = written.id else { return Ok(()) };
         let Some((marker, _)) = self.markers.get(&Era(written.version.era.0 + 1)) else { return Ok(()) };
         let is_kept = marker.boundary.cut.has(id) || self.is_left_behind(op);
@@ -22,7 +24,9 @@ impl Truth {
     /// Looks at one node, whose region is in `era`.
     pub(in crate::modes) fn elements_are_there(&self, node: &Node, era: Era) -> Result<(), Violation> {
         for op in &self.acknowledged {
-            let Some(written) = self.writes.get(op).filter(|written| written.version.era < era) else { continue };
+            let Some(written) = self.writes.get(op).filter(|written| written.version.era < era) else {
+                continue;
+            };
             let has_element = !written.writes.iter().any(|(key, _)| element_of(key).is_some())
                 || has_element(&node.data.current, *op)
                 || self.is_left_behind(*op);

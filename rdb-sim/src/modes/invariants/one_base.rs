@@ -10,7 +10,11 @@ use rdb_core::switch::{Marker, Mode};
 
 impl Truth {
     /// A replica comes to a marker that takes effect.
-    pub(in crate::modes) fn marker_applied(&mut self, marker: &Marker, index: Index) -> Result<(), Violation> {
+    pub(in crate::modes) fn marker_applied(
+        &mut self,
+        marker: &Marker,
+        index: Index,
+    ) -> Result<(), Violation> {
         let known = self.markers.entry(marker.era).or_insert_with(|| (marker.clone(), index)).clone();
         holds("one marker for each era", known == (marker.clone(), index), || {
             format!("{marker:?} at {index}, elsewhere {known:?}")
@@ -20,7 +24,9 @@ impl Truth {
         let ops: Vec<u64> = ops.map(|(op, _)| *op).collect();
         ops.into_iter().try_for_each(|op| self.is_not_lost(op))?;
         if marker.mode == Mode::Strong {
-            self.shown.iter().try_for_each(|(node, (era, vector))| self.shown_is_kept(*node, *era, vector))?;
+            self.shown
+                .iter()
+                .try_for_each(|(node, (era, vector))| self.shown_is_kept(*node, *era, vector))?;
         }
         Ok(())
     }

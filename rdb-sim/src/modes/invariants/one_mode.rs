@@ -12,7 +12,9 @@ impl Truth {
     /// A node answers.
     pub(in crate::modes) fn answers(&mut self, node: &Node, answer: Answered) -> Result<(), Violation> {
         let Answered { epoch, era, mode } = answer;
-        holds("one mode for each era", mode == self.mode_of(era), || format!("node {}: {answer:?}", node.id))?;
+        holds("one mode for each era", mode == self.mode_of(era), || {
+            format!("node {}: {answer:?}", node.id)
+        })?;
         let known = *self.epochs.entry(epoch).or_insert((era, mode));
         holds("one era for each epoch", known == (era, mode), || {
             format!("node {}: {answer:?}, elsewhere {known:?}", node.id)

@@ -33,7 +33,10 @@ impl Truth {
         let Some((marker, _)) = self.markers.get(&Era(era.0 + 1)) else { return Ok(()) };
         let boundary = &marker.boundary;
         let is_out = boundary.excluded.contains(&node);
-        let lost = boundary.cut.behind(shown).find(|(origin, ..)| !is_out || !boundary.excluded.contains(&origin.node));
+        let lost = boundary
+            .cut
+            .behind(shown)
+            .find(|(origin, ..)| !is_out || !boundary.excluded.contains(&origin.node));
         holds("what was read does not vanish", lost.is_none(), || {
             format!("node {node} has shown {shown:?} of era {era}, and {marker:?} has not {lost:?}")
         })

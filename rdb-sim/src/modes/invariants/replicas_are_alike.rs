@@ -6,6 +6,7 @@ use crate::modes::node::{Node, Process};
 use crate::modes::truth::{difference, found_at};
 use crate::modes::world::World;
 use rdb_core::eventual::buckets::Comparison;
+use rdb_core::eventual::machine::State;
 use rdb_core::ids::{Era, NodeId};
 
 impl World {
@@ -56,7 +57,9 @@ fn compare(one: (&Node, &Process), other: (&Node, &Process)) -> Result<bool, Vio
             if a.applied != b.applied {
                 return Ok(false);
             }
-            alike((a.lost, a.awaited, a.earlier) == (b.lost, b.awaited, b.earlier), "lost writes differ")?;
+            let counts = |state: &State| (state.earlier, state.lost, state.awaited);
+            let what = format!("lost earlier, now, and awaited: {:?} and {:?}", counts(a), counts(b));
+            alike(counts(a) == counts(b), &what)?;
             let compared = mine.machine.digest().compare(&theirs.machine.digest());
             alike(!matches!(compared, Comparison::Different(_)), "hashes differ")?;
         }
