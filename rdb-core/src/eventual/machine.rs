@@ -344,9 +344,8 @@ impl Machine {
                 self.state.awaited +=
                     batch.put_note(conflicts::awaited_key(era, id), conflicts::awaited())?;
             }
-            Replaced::Nothing(purged) if purged != Hlc::default() => {
-                self.state.lost -= batch.remove_lost_tombstones(era, &entry.key, purged)?;
-            }
+            // Of what was purged where it was accepted, the greatest tombstone was in front of the writer, and is replaced
+            // where it is still stored. One that is noted as lost is another one: lost to that greatest, for good.
             Replaced::Nothing(_) => {}
         }
         Ok(())
