@@ -419,11 +419,16 @@ impl World {
         };
         let told = lag::lag(now, eventual.peers.reports(), eventual);
         super::invariants::lag_is_honest(self, id, now, told, eventual)?;
-        let given_up = eventual.peers.need_full_sync();
+        let others = self.nodes.iter().flat_map(|node| &node.process).flat_map(|process| &process.eventual);
+        let others = others.filter(|other| other.logs.era() == eventual.logs.era());
+        let has_dropped = |lacks: &(Origin, Seq, Seq)| lacks.1 < eventual.logs.dropped(lacks.0);
+        let lacking = others
+            .map(|other| other.logs.synced_vector().behind(&synced).find(has_dropped))
+            .find_map(|lacks| lacks);
         self.totals.lags_known += u64::from(told.known);
         self.totals.lags_unknown += u64::from(!told.known);
-        holds("logs keep what members need", given_up.is_empty(), || {
-            format!("node {id} has dropped what nodes {given_up:?} have not got")
+        holds("logs keep what members need", lacking.is_none(), || {
+            format!("node {id} has dropped what another has not got: {lacking:?}")
         })
     }
 }

@@ -18,3 +18,5 @@ pub(super) const NO_NOTE: bool = cfg!(feature = "bug-switch-no-note");
 pub(super) const QUARANTINE_LATE: bool = cfg!(feature = "bug-switch-quarantine-unsynced");
 /// A region's mode is written in another batch than the place of the marker that it came by.
 pub(super) const MODE_IN_OWN_BATCH: bool = cfg!(feature = "bug-switch-mode-in-own-batch");
+/// A node that has not found again the era that it answered in takes in a snapshot.
+pub(super) const SNAPSHOT_BEFORE_REPLAY: bool = cfg!(feature = "bug-switch-snapshot-before-replay");

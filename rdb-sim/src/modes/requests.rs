@@ -181,7 +181,10 @@ impl World {
         match reply {
             Reply::Done { version, seen } => {
                 let shown = call.shown.unwrap_or_default();
-                holds("a client's later write wins", shown < version, || {
+                // One that goes on in an era that the others have left, since it was excluded and has not heard.
+                let is_left_behind =
+                    version.era < shown.era && self.truth.is_excluded(version.node, version.era);
+                holds("a client's later write wins", shown < version || is_left_behind, || {
                     format!("operation {} got {version:?} after its client had shown {shown:?}", call.op)
                 })?;
                 let (namespace, era, vector) = (NAMESPACE, version.era, Vector::default());

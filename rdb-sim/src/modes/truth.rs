@@ -169,6 +169,12 @@ impl Truth {
         boundary.excluded.contains(&id.origin.node) && !boundary.cut.has(*id)
     }
 
+    /// Whether the switch that ended an era went on without this node.
+    pub(super) fn is_excluded(&self, node: NodeId, era: Era) -> bool {
+        let marker = self.markers.get(&Era(era.0 + 1));
+        marker.is_some_and(|(marker, _)| marker.boundary.excluded.contains(&node))
+    }
+
     /// Whether a write counts, if the era that nobody has left yet stands at `now`.
     fn counts(&self, written: &Written, now: &Vector) -> bool {
         let Some(id) = written.id else { return true };
