@@ -154,9 +154,14 @@ impl Node {
 }
 
 impl Process {
+    /// Whether a start has found again what this node had applied when it last entered an era.
+    pub(super) fn is_back(&self) -> bool {
+        self.replay_to <= self.strong.state().applied
+    }
+
     /// Whether it may answer anybody: its region is where it was before the last crash, and that survives the next one.
     pub(super) fn answers(&self) -> bool {
-        self.replay_to <= self.strong.state().applied && self.region.era() <= self.noted
+        self.is_back() && self.region.era() <= self.noted
     }
 
     /// Whether eventual writes are under way that are not answered yet.

@@ -69,7 +69,7 @@ impl World {
         let Some(process) = self.process(id).filter(|process| !process.installing) else { return Ok(()) };
         // A node that starts with old data has the logs of a later era, with writes in them that it alone may have: first it
         // must find that era again, or it would take them for another one's and drop them.
-        let is_back = process.replay_to <= process.strong.state().applied || planted::SNAPSHOT_BEFORE_REPLAY;
+        let is_back = process.is_back() || planted::SNAPSHOT_BEFORE_REPLAY;
         let reaches = process.strong.state().applied < snapshot.applied && is_back;
         if !process.region.takes(&snapshot.region) || !reaches || process.delivered() < snapshot.applied {
             return Ok(());
