@@ -112,7 +112,7 @@ pub fn lost_of_era(era: Era) -> Vec<u8> {
 }
 
 /// What the notes' keys of a key's lost writes begin with.
-fn lost_of_key(era: Era, key: &[u8]) -> Vec<u8> {
+pub(super) fn lost_of_key(era: Era, key: &[u8]) -> Vec<u8> {
     let mut out = lost_of_era(era);
     put_bytes(&mut out, key);
     out

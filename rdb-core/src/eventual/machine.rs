@@ -344,8 +344,11 @@ impl Machine {
                 self.state.awaited +=
                     batch.put_note(conflicts::awaited_key(era, id), conflicts::awaited())?;
             }
-            // Of what was purged where it was accepted, the greatest tombstone was in front of the writer, and is replaced
-            // where it is still stored. One that is noted as lost is another one: lost to that greatest, for good.
+            // What this node takes for lost for the moment may be what was purged in front of the writer. What is lost for
+            // certain is not: it was so before anybody purged what it lost to.
+            Replaced::Nothing(purged) if purged != Hlc::default() => {
+                self.state.lost -= batch.remove_lost_tombstones(era, &entry.key, purged)?;
+            }
             Replaced::Nothing(_) => {}
         }
         Ok(())
@@ -420,8 +423,8 @@ impl Machine {
     }
 
     /// Purges tombstones: `found` are all of the namespace's that are stamped up to `to`, which must not be past the
-    /// frontier. All members purge up to the same places, each when `settled`, which [`conflicts::Settling`] gave out,
-    /// has all of them. Then they are everywhere: a node to which the deletion is yet to come would bring back what was
+    /// frontier, nor past what every member has settled and flushed. All members purge up to the same places, each when
+    /// `settled`, which [`conflicts::Settling`] gave out, has all of them. Then they are everywhere: a node to which the deletion is yet to come would bring back what was
     /// deleted. And so are all writes whose writers did not know of them: one that is yet to come would displace the
     /// deletion elsewhere, which would be lost there and not here.
     ///

@@ -1,7 +1,10 @@
 //! What is being applied: reads see what the batch itself has written.
 
 use super::{Changes, Error, Notes, State, View};
+use crate::eventual::conflicts::{self, Lost};
+use crate::ids::Era;
 use crate::record::Record;
+use crate::version::Hlc;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
@@ -56,6 +59,27 @@ impl<'v, V: View> Batch<'v, V> {
         let notes = self.notes(from, to)?;
         let count = notes.len() as u64;
         notes.into_iter().for_each(|(key, _)| self.set_note(key, None));
+        Ok(count)
+    }
+
+    /// Removes the notes of a key's lost deletions that are stamped up to `purged` and not settled. How many were removed.
+    pub(super) fn remove_lost_tombstones(
+        &mut self,
+        era: Era,
+        key: &[u8],
+        purged: Hlc,
+    ) -> Result<u64, Error<V::Error>> {
+        let from = conflicts::lost_of_key(era, key);
+        // Numbers follow in the keys, and not all of their bytes are ones.
+        let to = [&from[..], &[0xff; 24]].concat();
+        let mut count = 0;
+        for (key, note) in self.notes(&from, &to)? {
+            let lost = Lost::decode(&note)?;
+            if lost.tombstone && !lost.settled && lost.hlc <= purged {
+                self.set_note(key, None);
+                count += 1;
+            }
+        }
         Ok(count)
     }
 
