@@ -2,7 +2,7 @@
 
 use super::clients::Reply;
 use super::event::Event;
-use super::node::{Job, Merge, Process, Then, Waiter};
+use super::node::{Job, Merge, Node, Process, Then, Waiter};
 use super::origins::{Bytes, Op};
 use super::planted;
 use super::truth::Answered;
@@ -11,7 +11,7 @@ use crate::clients::Caller;
 use crate::invariants::{Violation, holds};
 use rand::RngExt as _;
 use rdb_core::command::Write;
-use rdb_core::eventual::conflicts::{Settling, lost_of_era};
+use rdb_core::eventual::conflicts::{Lost, Settling, lost_of_era};
 use rdb_core::eventual::hlc::NoStamp;
 use rdb_core::eventual::lag::{self, Now, Writes};
 use rdb_core::eventual::machine::{self, Machine, View as _};
@@ -49,7 +49,8 @@ pub(super) struct Eventual {
     pub(super) told: Option<Report>,
     /// What each peer had synced when it last came forward, and since when it stays there.
     pub(super) stood: BTreeMap<NodeId, (Vector, u64)>,
-    frontier: Hlc,
+    /// The frontiers that it has told, each with what it had applied then.
+    frontiers: Vec<(Hlc, Vector)>,
 }
 
 impl Writes for Eventual {
@@ -116,7 +117,7 @@ impl World {
             unanswered: 0,
             told: None,
             stood: BTreeMap::new(),
-            frontier: Hlc(0),
+            frontiers: Vec::new(),
         };
         for (held, bytes) in runs {
             let run = Run::decode(&bytes).map_err(|error| broken(id, error))?;
@@ -324,24 +325,33 @@ impl World {
         }
     }
 
-    /// Whoever looks says how far all may purge. Not while a switch is under way, as far as this node knows.
+    /// Tells how far all writes are everywhere.
     fn look_at_frontier(&mut self, id: NodeId) -> Result<(), Violation> {
         let Some(mine) = self.report(id) else { return Ok(()) };
         let Some(process) = self.process_mut(id) else { return Ok(()) };
-        let is_switching = process.peer.heard().is_none_or(|heard| heard.is_switching());
         let Some(eventual) = &mut process.eventual else { return Ok(()) };
         let peers = eventual.peers.reports().map(|(_, report, _)| report);
         let told = lag::frontier(mine.era, std::iter::once(Some(&mine)).chain(peers), &*eventual);
         let told = told.unwrap_or_default();
-        if told <= eventual.frontier {
+        if told <= eventual.frontiers.last().map(|(told, _)| *told).unwrap_or_default() {
             return Ok(());
         }
-        eventual.frontier = told;
-        self.truth.frontier_told(mine.era, told, !is_switching, &self.nodes)
+        eventual.frontiers.push((told, mine.applied));
+        self.truth.frontier_told(mine.era, told, &self.nodes)
+    }
+
+    /// Up to where all may purge: no member objects. Nowhere while a switch is under way, as far as this node knows.
+    fn purge_to(&self, id: NodeId) -> Hlc {
+        let Some(process) = self.process(id) else { return Hlc(0) };
+        let is_switching = process.peer.heard().is_none_or(|heard| heard.is_switching());
+        let era = process.region.era();
+        let agreed =
+            self.nodes.iter().map(|node| if node.purgeable.0 == era { node.purgeable.1 } else { Hlc(0) });
+        agreed.min().filter(|_| !is_switching).unwrap_or_default()
     }
 
     fn settle_and_purge(&mut self, id: NodeId) -> Result<(), Violation> {
-        let purge_to = self.truth.purge_to();
+        let purge_to = self.purge_to(id);
         let node = self.node_mut(id);
         let Some(eventual) = node.process.as_mut().and_then(|process| process.eventual.as_mut()) else {
             return Ok(());
@@ -364,7 +374,7 @@ impl World {
         }
         let (to, settled) = match planted::PURGE_EARLY {
             true => (eventual.machine.state().highest, applied),
-            false => (purge_to.get(&era).copied().unwrap_or_default(), eventual.settled.clone()),
+            false => (purge_to, eventual.settled.clone()),
         };
         let is_due = |stored: &[u8]| {
             record::decode(stored).is_ok_and(|record| record.value.is_none() && record.version.hlc <= to)
@@ -430,6 +440,23 @@ impl World {
         holds("logs keep what members need", lacking.is_none(), || {
             format!("node {id} has dropped what another has not got: {lacking:?}")
         })
+    }
+}
+
+impl Node {
+    /// Its data was flushed: what it has brought to safety by that needs no tombstone here any more.
+    pub(super) fn note_purgeable(&mut self) {
+        let Some(eventual) = self.process.as_mut().and_then(|process| process.eventual.as_mut()) else {
+            return;
+        };
+        let era = eventual.logs.era();
+        let Some(flushed) = self.data.flushed.eventual_of(era) else { return };
+        let notes = self.data.flushed.notes(&lost_of_era(era), &lost_of_era(Era(era.0 + 1)));
+        let notes = notes.unwrap_or_default().into_iter().filter_map(|(_, note)| Lost::decode(&note).ok());
+        let unsettled = notes.filter(|lost| !lost.settled).map(|lost| Hlc(lost.hlc.0 - 1)).min();
+        let covered = eventual.frontiers.iter().filter(|(_, applied)| flushed.applied.covers(applied));
+        let covered = covered.map(|(told, _)| *told).max().unwrap_or_default();
+        self.purgeable = self.purgeable.max((era, covered.min(unsettled.unwrap_or(Hlc(u64::MAX)))));
     }
 }
 

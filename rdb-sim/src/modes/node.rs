@@ -29,6 +29,8 @@ pub(super) struct Node {
     pub(super) origins: OriginDisk,
     pub(super) data: DataDisk,
     pub(super) wall: Wall,
+    /// Up to where, in which era, it has settled and flushed all there is: it has no objection to purges up to there.
+    pub(super) purgeable: (Era, Hlc),
     /// Until when the log disk hangs.
     pub(super) stalled_until: Micros,
     /// What runs; `None` without power.

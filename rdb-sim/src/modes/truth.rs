@@ -48,9 +48,8 @@ pub(super) struct Truth {
     puts: BTreeMap<Index, (u64, Option<Version>)>,
     /// What each era began with.
     pub(super) bases: BTreeMap<Era, Found>,
-    /// The highest frontier that was told, by era, and how far tombstones may be purged.
+    /// The highest frontier that was told, by era.
     pub(super) frontier: BTreeMap<Era, Hlc>,
-    pub(super) purge: BTreeMap<Era, Hlc>,
     /// The highest stamp that each node has acknowledged.
     pub(super) stamps: BTreeMap<NodeId, Hlc>,
     /// The newest epoch that each node has told.
@@ -75,7 +74,6 @@ impl Truth {
             puts: BTreeMap::new(),
             bases: BTreeMap::from([(Era(1), Found::new())]),
             frontier: BTreeMap::new(),
-            purge: BTreeMap::new(),
             stamps: BTreeMap::new(),
             told: BTreeMap::new(),
             epochs: BTreeMap::new(),
@@ -92,10 +90,6 @@ impl Truth {
 
     pub(super) fn acknowledged(&self) -> usize {
         self.acknowledged.len()
-    }
-
-    pub(super) fn purge_to(&self) -> BTreeMap<Era, Hlc> {
-        self.purge.clone()
     }
 
     /// A node accepts an eventual write.

@@ -361,6 +361,7 @@ impl World {
         }
         let (place, start) = (place(id), self.options.start);
         self.nodes[place].data.flush(&mut self.rng);
+        self.nodes[place].note_purgeable();
         // What belongs to an era goes when a later one is durable: until then a start may begin there.
         let node = &self.nodes[place];
         let durable = node.data.flushed.region(start).map(|region| region.era()).unwrap_or_default();
@@ -398,6 +399,7 @@ fn new_node(id: NodeId, options: &Options, rng: &mut ChaCha8Rng) -> Node {
         origins: OriginDisk::default(),
         data: DataDisk::default(),
         wall: Wall { offset_ms: signed(clocks.offset_ms, rng), drift_ppm: signed(clocks.drift_ppm, rng) },
+        purgeable: (Era(0), Hlc(0)),
         stalled_until: 0,
         process: None,
     }

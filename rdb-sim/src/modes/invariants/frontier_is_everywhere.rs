@@ -24,15 +24,10 @@ impl Truth {
         &mut self,
         era: Era,
         told: Hlc,
-        may_purge: bool,
         nodes: &[Node],
     ) -> Result<(), Violation> {
         let known = self.frontier.entry(era).or_default();
         *known = told.max(*known);
-        if may_purge {
-            let known = self.purge.entry(era).or_default();
-            *known = told.max(*known);
-        }
         let of_era = nodes.iter().flat_map(|node| &node.process).flat_map(|process| &process.eventual);
         let of_era: Vec<_> = of_era.filter(|eventual| eventual.logs.era() == era).collect();
         let mut somewhere = Vector::default();
