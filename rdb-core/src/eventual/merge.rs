@@ -28,7 +28,7 @@ use std::cmp::Ordering;
 /// never equal unless they are the same write. If a disk made them so, their contents decide, lest nodes differ.
 pub fn order(a: &Record<'_>, b: &Record<'_>) -> Ordering {
     // A bug that the simulator must catch: of two writes of one moment, the one stays that came first.
-    #[cfg(feature = "bug-eventual-merge-ignores-node")]
+    #[cfg(feature = "bug-merge-ignores-node")]
     if (a.version.era, a.version.hlc) == (b.version.era, b.version.hlc) && a.id != b.id {
         return Ordering::Greater;
     }

@@ -4,7 +4,7 @@ use super::clients::Reply;
 use super::event::Event;
 use super::node::{Job, Merge, Node, Process, Then, Waiter};
 use super::origins::{Bytes, Op};
-use super::planted;
+use super::planted::{Shortcut, takes};
 use super::truth::Answered;
 use super::world::{World, place};
 use crate::clients::Caller;
@@ -162,10 +162,10 @@ impl World {
         let era = run.era;
         self.truth.accepted(op, era, write, hlc, writes)?;
         let mut ops = vec![Op::Run(era, held, bytes)];
-        if let Some(mark) = mark.filter(|_| !planted::MARK_NOT_PERSISTED) {
+        if let Some(mark) = mark.filter(|_| !takes(Shortcut::KeepsNoMark)) {
             ops.insert(0, Op::Mark(mark));
         }
-        if planted::APPLY_BEFORE_SYNC {
+        if takes(Shortcut::AppliesBeforeSync) {
             self.merge_later(id, merge.clone());
         }
         self.write_later(id, Job::Origins { ops, then: Then::Merge(merge) });
@@ -200,7 +200,7 @@ impl World {
         };
         eventual.logs.synced(merge.run.origin, merge.run.last());
         let is_own = merge.waiter.is_some();
-        if !(planted::APPLY_BEFORE_SYNC && is_own) {
+        if !(takes(Shortcut::AppliesBeforeSync) && is_own) {
             self.merge_later(id, merge);
         }
         // It may be all that a marker waits for.
@@ -290,7 +290,7 @@ impl World {
         let process = self.process(id)?;
         let eventual = process.eventual.as_ref()?;
         let passed = process.durable.passed();
-        let passed = if planted::MARK_NOT_PERSISTED { passed } else { passed.min(process.mark_synced) };
+        let passed = if takes(Shortcut::KeepsNoMark) { passed } else { passed.min(process.mark_synced) };
         Some(Report {
             era: eventual.logs.era(),
             synced: eventual.logs.synced_vector(),
@@ -320,7 +320,7 @@ impl World {
         let now_ms = self.node(id).monotonic_ms(self.now);
         let Some(process) = self.process_mut(id).filter(|process| process.eventual.is_some()) else { return };
         if let Err(NoStamp::PersistFirst(mark)) = process.durable.stamp(now_ms) {
-            let ops = if planted::MARK_NOT_PERSISTED { Vec::new() } else { vec![Op::Mark(mark)] };
+            let ops = if takes(Shortcut::KeepsNoMark) { Vec::new() } else { vec![Op::Mark(mark)] };
             self.write_later(id, Job::Origins { ops, then: Then::Mark(mark) });
         }
     }
@@ -372,7 +372,7 @@ impl World {
             node.data.write(changes.map_err(|error| broken(id, error))?.into());
             eventual.settled = settled;
         }
-        let (to, settled) = match planted::PURGE_EARLY {
+        let (to, settled) = match takes(Shortcut::PurgesEarly) {
             true => (eventual.machine.state().highest, applied),
             false => (purge_to, eventual.settled.clone()),
         };
@@ -398,7 +398,7 @@ impl World {
         };
         let era = eventual.logs.era();
         let flushed = flushed.eventual_of(era).map(|state| state.applied).unwrap_or_default();
-        let stable = match planted::TRUNCATE_UNSTABLE {
+        let stable = match takes(Shortcut::TruncatesUnstable) {
             true => eventual.logs.synced_vector(),
             false => eventual.peers.stable_for_truncation(&eventual.logs),
         };

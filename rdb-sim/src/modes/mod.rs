@@ -41,7 +41,10 @@ mod truth;
 mod world;
 
 pub use options::Options;
-#[cfg(feature = "bug-switch")]
+pub use planted::Shortcut;
+#[cfg(feature = "bug-modes")]
+pub use planted::take_shortcut;
+#[cfg(feature = "bug-modes")]
 pub use rdb_core::switch::planted::{Wrong, plant};
 pub use totals::Totals;
 

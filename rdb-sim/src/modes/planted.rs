@@ -1,22 +1,60 @@
-//! Bugs of a node in eventual mode, planted behind features that no release build has. Each is a shortcut that looks harmless.
+//! Shortcuts that a node in eventual mode or in a switch might take. Each looks harmless and breaks something;
+//! `tests/planted_modes.rs` plants one at a time and must see it caught. They are there with the feature `bug-modes` alone,
+//! which no release build has.
 
-/// Writes are merged, shown and acknowledged as soon as they are handed to the log writer.
-pub(super) const APPLY_BEFORE_SYNC: bool = cfg!(feature = "bug-eventual-apply-before-sync");
-/// Runs that are logged and not synced are sent to other nodes.
-pub(super) const PUSH_UNSYNCED: bool = cfg!(feature = "bug-eventual-push-unsynced");
-/// Logs are truncated up to what this node has synced, whatever the others have.
-pub(super) const TRUNCATE_UNSTABLE: bool = cfg!(feature = "bug-eventual-truncate-unstable");
-/// The clock's mark is taken for persisted and never written; a start goes by the wall clock.
-pub(super) const MARK_NOT_PERSISTED: bool = cfg!(feature = "bug-eventual-mark-not-persisted");
-/// Tombstones are purged as soon as this node has applied them.
-pub(super) const PURGE_EARLY: bool = cfg!(feature = "bug-eventual-purge-early");
-/// A run that comes after a gap is taken in as if it followed.
-pub(super) const SKIP_GAP: bool = cfg!(feature = "bug-eventual-skip-gap");
-/// A node answers in an era before the note of it is synced, and starts without it.
-pub(super) const NO_NOTE: bool = cfg!(feature = "bug-switch-no-note");
-/// The tail of an excluded node is not synced before a snapshot replaces the region.
-pub(super) const QUARANTINE_LATE: bool = cfg!(feature = "bug-switch-quarantine-unsynced");
-/// A region's mode is written in another batch than the place of the marker that it came by.
-pub(super) const MODE_IN_OWN_BATCH: bool = cfg!(feature = "bug-switch-mode-in-own-batch");
-/// A node that has not found again the era that it answered in takes in a snapshot.
-pub(super) const SNAPSHOT_BEFORE_REPLAY: bool = cfg!(feature = "bug-switch-snapshot-before-replay");
+/// A way to get it wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shortcut {
+    /// Writes are merged, shown and acknowledged as soon as they are handed to the log writer.
+    AppliesBeforeSync,
+    /// Runs that are logged and not synced are sent to other nodes.
+    PushesUnsynced,
+    /// Logs drop what this node has synced and flushed, whatever the others have.
+    TruncatesUnstable,
+    /// The clock's mark is never written, and a start goes by the wall clock.
+    KeepsNoMark,
+    /// Tombstones are purged as soon as this node has applied them.
+    PurgesEarly,
+    /// A run that comes after a gap is taken in as if it followed.
+    SkipsGaps,
+    /// A node answers in an era before the note of it is synced, and a start does not look for one.
+    WritesNoNote,
+    /// What the cluster went on without is set aside when the snapshot has replaced it, and not before.
+    SetsAsideLate,
+    /// A region's mode is written in another batch than the place of the marker that it came by.
+    WritesModeApart,
+    /// A start that has not found its era again takes in a snapshot.
+    TakesSnapshotEarly,
+    /// The logs and control records of an era go when the next one begins, flushed or not.
+    ForgetsUnflushed,
+}
+
+#[cfg(feature = "bug-modes")]
+mod chosen {
+    use super::Shortcut;
+    use std::cell::Cell;
+
+    thread_local! {
+        static PLANTED: Cell<Option<Shortcut>> = const { Cell::new(None) };
+    }
+
+    /// Plants a shortcut on this thread, in place of the one before.
+    pub fn take_shortcut(shortcut: Option<Shortcut>) {
+        PLANTED.set(shortcut);
+    }
+
+    pub(in crate::modes) fn takes(shortcut: Shortcut) -> bool {
+        PLANTED.get() == Some(shortcut)
+    }
+}
+
+#[cfg(feature = "bug-modes")]
+pub use chosen::take_shortcut;
+#[cfg(feature = "bug-modes")]
+pub(super) use chosen::takes;
+
+/// Whether this shortcut is taken: none is.
+#[cfg(not(feature = "bug-modes"))]
+pub(super) const fn takes(_shortcut: Shortcut) -> bool {
+    false
+}

@@ -6,7 +6,7 @@ use super::data::{Batch as Data, Living};
 use super::event::Event;
 use super::node::{Input, Job, Process, Reading, Task, Then};
 use super::origins::Op;
-use super::planted;
+use super::planted::{Shortcut, takes};
 use super::truth::Answered;
 use super::world::{LOG, World, place};
 use crate::clients::{Caller, NOBODY};
@@ -278,7 +278,7 @@ impl World {
         self.merge_all(id)?;
         self.truth.marker_applied(marker, entry.index)?;
         // Its mode, and that the marker is applied, are written at once: a start must not find one without the other.
-        if planted::MODE_IN_OWN_BATCH {
+        if takes(Shortcut::WritesModeApart) {
             self.feed(id, entry.clone(), Vec::new())?;
         } else {
             self.run_machine(id, entry.clone(), Vec::new())?;

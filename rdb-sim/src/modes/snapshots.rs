@@ -9,7 +9,7 @@ use super::event::Parcel;
 use super::eventual::broken;
 use super::node::{Input, Job, Then};
 use super::origins::{Bytes, Op};
-use super::planted;
+use super::planted::{Shortcut, takes};
 use super::world::World;
 use crate::invariants::{Violation, holds};
 use rdb_core::apply;
@@ -53,9 +53,10 @@ impl World {
             let is_synced = |held: &Held| held.last <= synced.get(held.origin);
             runs = eventual.kept.values().filter(|(held, _)| is_synced(held)).cloned().collect();
             let cut = synced.iter().find(|(origin, _)| eventual.logs.dropped(*origin) != 0);
-            // Nothing is stable that not all members have, so logs are whole until all are in their era. Within one era a
-            // snapshot is refused.
-            holds("logs are whole for a snapshot", cut.is_none() || era == process.region.era(), || {
+            // Nothing is stable that not all members have, so logs are whole until all are in their era. Who is there by now
+            // refuses the snapshot.
+            let is_there = self.process(to).is_none_or(|other| process.region.era() <= other.region.era());
+            holds("logs are whole for a snapshot", cut.is_none() || is_there, || {
                 format!("node {id} has dropped runs that {to}, which is in era {era}, needs: {cut:?}")
             })?;
         }
@@ -69,7 +70,7 @@ impl World {
         let Some(process) = self.process(id).filter(|process| !process.installing) else { return Ok(()) };
         // A node that starts with old data has the logs of a later era, with writes in them that it alone may have: first it
         // must find that era again, or it would take them for another one's and drop them.
-        let is_back = process.is_back() || planted::SNAPSHOT_BEFORE_REPLAY;
+        let is_back = process.is_back() || takes(Shortcut::TakesSnapshotEarly);
         let reaches = process.strong.state().applied < snapshot.applied && is_back;
         if !process.region.takes(&snapshot.region) || !reaches || process.delivered() < snapshot.applied {
             return Ok(());
@@ -79,7 +80,7 @@ impl World {
         let era = snapshot.region.era();
         let mut ops = vec![Op::Clear(era)];
         ops.extend(snapshot.runs.iter().map(|(held, bytes)| Op::Run(era, *held, Rc::clone(bytes))));
-        if planted::QUARANTINE_LATE {
+        if takes(Shortcut::SetsAsideLate) {
             self.replace(id, snapshot)?;
             self.write_later(id, Job::Origins { ops: vec![Op::Quarantine(tail)], then: Then::Nothing });
             return Ok(());

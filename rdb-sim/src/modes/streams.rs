@@ -3,7 +3,7 @@
 use super::event::Parcel;
 use super::eventual::{Eventual, broken};
 use super::node::Process;
-use super::planted;
+use super::planted::{Shortcut, takes};
 use super::world::World;
 use crate::invariants::Violation;
 use rand::RngExt as _;
@@ -89,7 +89,9 @@ impl Process {
         let run = match eventual.logs.receive(run.clone()) {
             Ok(None) => return Ok(None),
             Ok(Some(run)) => run,
-            Err(Refusal::Missing { logged, .. }) if planted::SKIP_GAP => Run { after: logged, ..run },
+            Err(Refusal::Missing { logged, .. }) if takes(Shortcut::SkipsGaps) => {
+                Run { after: logged, ..run }
+            }
             Err(_) => return Err(false),
         };
         let (era, origin) = (run.era, run.origin);
@@ -135,7 +137,7 @@ impl Eventual {
 
     /// Synced runs of an origin, from the one that has the write behind `after` on.
     fn find_runs(&self, Push { origin, after }: Push, bytes_max: usize) -> (Vec<Run>, usize) {
-        let sendable = match planted::PUSH_UNSYNCED {
+        let sendable = match takes(Shortcut::PushesUnsynced) {
             true => u64::MAX,
             false => stream::sendable(&self.progress()).get(origin),
         };

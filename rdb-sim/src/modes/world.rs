@@ -7,10 +7,11 @@ use super::network::Network;
 use super::node::{Input, Job, Node, Process, Then, Writer};
 use super::options::Options;
 use super::origins::{Op, OriginDisk};
+use super::planted::{Shortcut, takes};
 use super::region::Proposal;
+use super::switching;
 use super::totals::Totals;
 use super::truth::Truth;
-use super::{planted, switching};
 use crate::disks::log::LogDisk;
 use crate::event::{Fault, Queue};
 use crate::invariants::Violation;
@@ -158,7 +159,7 @@ impl World {
         let region = stored.region(start).map_err(text)?;
         let state = stored.strong().map_err(text)?;
         let peer = Peer::start(id, &region, &files.controls().map_err(text)?);
-        let (noted, replay_to) = if planted::NO_NOTE { (Era(1), 0) } else { files.note };
+        let (noted, replay_to) = if takes(Shortcut::WritesNoNote) { (Era(1), 0) } else { files.note };
         let found = node.raft.boot(LOG)?;
         let mut hard_state = found.hard_state;
         // It answered in that era, so the entry that led there is committed, whatever else it has forgotten.
@@ -176,13 +177,14 @@ impl World {
         };
         let group = Group::new(self.options.raft.clone(), boot, node.raft.reader(LOG), &self.logger);
         let wall_ms = node.wall.now_ms(now);
-        let mark = if planted::MARK_NOT_PERSISTED { Hlc(0) } else { highest_stamp(node, &state) };
+        let mark = if takes(Shortcut::KeepsNoMark) { Hlc(0) } else { highest_stamp(node, &state) };
         let mut clock = Clock::default();
         clock.saw(state.highest);
         Ok(Process {
             group: group.map_err(|error| error.to_string())?,
             strong: apply::Machine::new(RegionId::FIRST_USER, state, Sessions::default()),
-            noted: if planted::NO_NOTE { Era(u32::MAX) } else { noted.max(Era(1)) },
+            // What is flushed needs no note.
+            noted: if takes(Shortcut::WritesNoNote) { Era(u32::MAX) } else { noted.max(region.era()) },
             region,
             peer,
             eventual: None,
@@ -364,7 +366,8 @@ impl World {
         self.nodes[place].note_purgeable();
         // What belongs to an era goes when a later one is durable: until then a start may begin there.
         let node = &self.nodes[place];
-        let durable = node.data.flushed.region(start).map(|region| region.era()).unwrap_or_default();
+        let of = if takes(Shortcut::ForgetsUnflushed) { &node.data.current } else { &node.data.flushed };
+        let durable = of.region(start).map(|region| region.era()).unwrap_or_default();
         if node.origins.written().oldest().is_some_and(|oldest| oldest < durable) {
             let ops = vec![Op::Forget(durable)];
             self.write_later(id, Job::Origins { ops, then: Then::Nothing });
