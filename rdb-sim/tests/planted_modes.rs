@@ -26,49 +26,64 @@ fn planted_merge_that_ignores_the_node() {
 
 #[cfg(feature = "bug-modes")]
 mod chosen {
-    use super::*;
-    use modes::{Shortcut, Wrong};
+    use super::{SEEDS_MAX, first_violation};
+    use rdb_sim::modes::{self, Shortcut, Wrong};
 
-    const ALL: &[Shortcut] = &[
-        Shortcut::AppliesBeforeSync,
-        Shortcut::PushesUnsynced,
-        Shortcut::TruncatesUnstable,
-        Shortcut::KeepsNoMark,
-        Shortcut::PurgesEarly,
-        Shortcut::SkipsGaps,
-        Shortcut::WritesNoNote,
-        Shortcut::SetsAsideLate,
-        Shortcut::WritesModeApart,
-        Shortcut::TakesSnapshotEarly,
-        Shortcut::ForgetsUnflushed,
+    /// Shortcuts of a node, each with the invariants by which it may be caught: which one shows it first is up to the seeds.
+    const SHORTCUTS: &[(Shortcut, &[&str])] = &[
+        (Shortcut::AppliesBeforeSync, &["eventual mode goes on"]),
+        (Shortcut::PushesUnsynced, &["a switch ends"]),
+        (Shortcut::TruncatesUnstable, &["logs keep what members need"]),
+        (Shortcut::KeepsNoMark, &["the frontier is everywhere", "stamps grow"]),
+        (Shortcut::PurgesEarly, &["replicas are alike", "replicas hold what was written", "one base"]),
+        (Shortcut::SkipsGaps, &["replicas are alike", "one base"]),
+        (Shortcut::WritesNoNote, &["reads never go back", "answers are of what is durable"]),
+        (Shortcut::SetsAsideLate, &["what is left behind is kept"]),
+        (Shortcut::WritesModeApart, &["epochs grow", "replicas apply alike", "one marker for each era"]),
+        (Shortcut::TakesSnapshotEarly, &["nothing acknowledged is lost", "eventual mode goes on", "replicas are alike"]),
+        (Shortcut::ForgetsUnflushed, &["a switch ends", "eventual mode goes on", "nothing acknowledged is lost"]),
     ];
 
+    /// Wrong variants of the switch, which the model catches in every order of steps, and the simulator in its own way.
+    const VARIANTS: &[(Wrong, &[&str])] = &[
+        (Wrong::TimerOpensGate, &["nothing acknowledged is lost"]),
+        (Wrong::SealNotLoaded, &["nothing acknowledged is lost"]),
+        (Wrong::OpenNotLoaded, &["answers are of what is durable"]),
+        (Wrong::ControlOfAnyEra, &["nothing acknowledged is lost"]),
+    ];
+
+    /// Plants one bug after the other, and says how soon each was caught.
+    fn all_are_caught<B: std::fmt::Debug + Copy>(bugs: &[(B, &[&str])], plant: impl Fn(Option<B>)) {
+        let mut missed = Vec::new();
+        for (bug, invariants) in bugs {
+            plant(Some(*bug));
+            match first_violation(SEEDS_MAX) {
+                Some((seeds, violation)) => {
+                    println!("{bug:?} is caught after {seeds} seeds: {violation}");
+                    if !invariants.contains(&violation.invariant) {
+                        missed.push(format!("{bug:?} by {:?}, which is another bug", violation.invariant));
+                    }
+                }
+                None => missed.push(format!("{bug:?} not within {SEEDS_MAX} seeds")),
+            }
+        }
+        plant(None);
+        assert!(missed.is_empty(), "{missed:#?}");
+    }
+
     #[test]
-    fn explore() {
-        std::panic::set_hook(Box::new(|_| {}));
-        let max: u64 = std::env::var("SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(300);
-        for shortcut in ALL {
-            modes::take_shortcut(Some(*shortcut));
-            println!(
-                "EXPLORE {shortcut:?}: {:?}",
-                first_violation(max).map(|(n, v)| (
-                    n,
-                    v.invariant,
-                    v.what.chars().take(150).collect::<String>()
-                ))
-            );
-        }
-        modes::take_shortcut(None);
-        for variant in Wrong::ALL {
-            modes::plant(Some(*variant));
-            println!(
-                "EXPLORE {variant:?}: {:?}",
-                first_violation(max).map(|(n, v)| (
-                    n,
-                    v.invariant,
-                    v.what.chars().take(150).collect::<String>()
-                ))
-            );
-        }
+    fn planted_shortcuts_of_a_node() {
+        all_are_caught(SHORTCUTS, modes::take_shortcut);
+    }
+
+    #[test]
+    fn planted_variants_of_the_switch() {
+        all_are_caught(VARIANTS, modes::plant);
+    }
+
+    /// With nothing planted, these builds are what all others are.
+    #[test]
+    fn without_any_of_them_all_is_well() {
+        assert_eq!(first_violation(30).map(|(seed, violation)| (seed, violation.to_string())), None);
     }
 }

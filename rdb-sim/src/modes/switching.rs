@@ -3,6 +3,7 @@
 use super::event::Parcel;
 use super::node::{Job, Process, Then};
 use super::origins::Op;
+use super::planted::{Shortcut, takes};
 use super::region::Proposal;
 use super::totals::Totals;
 use super::world::World;
@@ -102,7 +103,8 @@ impl World {
     /// A replica that the switch went on without never applies the marker; one that lags need not apply all.
     fn ask_for_snapshot(&mut self, id: NodeId) {
         let is_out = self.verdict(id) == Some(Verdict::Replace);
-        let is_ready = |process: &&Process| !process.installing && process.is_back();
+        let early = takes(Shortcut::TakesSnapshotEarly);
+        let is_ready = |process: &&Process| !process.installing && (process.is_back() || early);
         let Some(process) = self.process(id).filter(is_ready) else { return };
         let lags = 1 < process.tasks.len() && self.rng.random_bool(self.options.snapshots);
         let others: Vec<NodeId> = self.ids().into_iter().filter(|other| *other != id).collect();
