@@ -40,8 +40,14 @@ mod chosen {
         (Shortcut::WritesNoNote, &["reads never go back", "answers are of what is durable"]),
         (Shortcut::SetsAsideLate, &["what is left behind is kept"]),
         (Shortcut::WritesModeApart, &["epochs grow", "replicas apply alike", "one marker for each era"]),
-        (Shortcut::TakesSnapshotEarly, &["nothing acknowledged is lost", "eventual mode goes on", "replicas are alike"]),
-        (Shortcut::ForgetsUnflushed, &["a switch ends", "eventual mode goes on", "nothing acknowledged is lost"]),
+        (
+            Shortcut::TakesSnapshotEarly,
+            &["nothing acknowledged is lost", "eventual mode goes on", "replicas are alike"],
+        ),
+        (
+            Shortcut::ForgetsUnflushed,
+            &["a switch ends", "eventual mode goes on", "nothing acknowledged is lost"],
+        ),
     ];
 
     /// Wrong variants of the switch, which the model catches in every order of steps, and the simulator in its own way.

@@ -17,7 +17,7 @@ const DEADLINE_MS: u64 = 400;
 
 impl World {
     /// A step is on its way to the catalog. It may take long, or come twice.
-    fn change_later(&mut self, change: Change) {
+    fn change_later(&mut self, change: &Change) {
         let again = !self.calm && self.rng.random_bool(self.options.network.duplicate);
         for _ in 0..=u8::from(again) {
             let late = !self.calm && self.rng.random_bool(self.options.late_news);
@@ -80,7 +80,7 @@ impl World {
             give_up: heard.deadline_ms != 0 && heard.deadline_ms < wall_ms,
         };
         if let Some(change) = controller::next(&heard, &process.reports, facts) {
-            self.change_later(change);
+            self.change_later(&change);
         }
     }
 
@@ -98,9 +98,9 @@ impl World {
             let deadline = self.rng.random_bool(self.options.deadline);
             let deadline_ms = if deadline { wall_ms + self.rng.random_range(1..DEADLINE_MS) } else { 0 };
             let excluded = self.whom_to_exclude(&heard);
-            self.change_later(heard.change(Step::Begin { excluded, deadline_ms }));
+            self.change_later(&heard.change(Step::Begin { excluded, deadline_ms }));
         } else if heard.phase.may_abort() && self.rng.random_bool(self.options.abort) {
-            self.change_later(heard.change(Step::Abort));
+            self.change_later(&heard.change(Step::Abort));
         }
     }
 
@@ -108,7 +108,7 @@ impl World {
     pub(super) fn begin_switch(&mut self) {
         let step = Step::Begin { excluded: BTreeSet::new(), deadline_ms: 0 };
         let change = self.descriptor().change(step);
-        self.change_later(change);
+        self.change_later(&change);
     }
 
     /// Mostly who is away, as operators do; sometimes whoever, which they should not.

@@ -210,13 +210,13 @@ impl World {
             Some(Proposal::Marker(marker)) if verdict != Some(Verdict::Ignore) => {
                 self.enter(id, &entry, &marker)?;
             }
-            Some(Proposal::Marker(_)) | None => drop(self.feed(id, entry, Vec::new())?),
+            Some(Proposal::Marker(_)) | None => drop(self.feed(id, &entry, Vec::new())?),
         }
         Ok(true)
     }
 
     /// Gives an entry to the state machine, with these commands in it, and writes what comes of it.
-    fn feed(&mut self, id: NodeId, entry: Committed, data: Vec<u8>) -> Result<Option<Answer>, Violation> {
+    fn feed(&mut self, id: NodeId, entry: &Committed, data: Vec<u8>) -> Result<Option<Answer>, Violation> {
         let applied = self.run_machine(id, entry, data)?;
         let Some(apply::Applied { changes, answers }) = applied else { return Ok(None) };
         self.node_mut(id).data.write(changes.into());
@@ -226,12 +226,12 @@ impl World {
     fn run_machine(
         &mut self,
         id: NodeId,
-        entry: Committed,
+        entry: &Committed,
         data: Vec<u8>,
     ) -> Result<Option<apply::Applied>, Violation> {
         let node = self.node_mut(id);
         let Some(process) = &mut node.process else { return Ok(None) };
-        let entry = Committed { data, ..entry };
+        let entry = Committed { index: entry.index, term: entry.term, data };
         let applied = process.strong.apply(&[entry], &Living(&node.data.current));
         let cannot = |what| Violation { invariant: "every entry can be applied", what };
         applied.map(Some).map_err(|error| cannot(error.to_string()))
@@ -251,7 +251,7 @@ impl World {
             data = begin_keys(Stamp { era, hlc: put.hlc, node: put.node });
             data.extend_from_slice(&put.command.bytes);
         }
-        let answer = self.feed(id, entry.clone(), data)?;
+        let answer = self.feed(id, entry, data)?;
         self.truth.put_applied(id, entry.index, put, answer.as_ref())?;
         let reply = match answer {
             Some(Answer::Done(version)) => {
@@ -279,9 +279,9 @@ impl World {
         self.truth.marker_applied(marker, entry.index)?;
         // Its mode, and that the marker is applied, are written at once: a start must not find one without the other.
         if takes(Shortcut::WritesModeApart) {
-            self.feed(id, entry.clone(), Vec::new())?;
+            self.feed(id, entry, Vec::new())?;
         } else {
-            self.run_machine(id, entry.clone(), Vec::new())?;
+            self.run_machine(id, entry, Vec::new())?;
         }
         let node = self.node_mut(id);
         let Some(process) = &mut node.process else { return Ok(()) };

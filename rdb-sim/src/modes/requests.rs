@@ -81,10 +81,11 @@ impl World {
                     self.reply(caller, not_done);
                 }
             },
-            Kind::Swap { .. } => match self.admit_strong(id, caller)? {
-                true => self.put(id, caller, op, &kind),
-                false => {}
-            },
+            Kind::Swap { .. } => {
+                if self.admit_strong(id, caller)? {
+                    self.put(id, caller, op, &kind);
+                }
+            }
             Kind::Read { key } => {
                 if self.admit_strong(id, caller)? {
                     self.read(id, caller, key);
