@@ -137,23 +137,47 @@ pub(super) fn error_result(error: v1::Error) -> v1::pipe_result::Result {
     if error.outcome() == v1::Outcome::InDoubt { Wire::InDoubt(error) } else { Wire::NotDone(error) }
 }
 
-/// A record as it was stored.
-#[derive(Debug, Default)]
+/// A record as readers may see it.
+#[derive(Debug, PartialEq, Default)]
 pub(super) struct Found {
     pub(super) value: Option<Bytes>,
     pub(super) version: Option<v1::Version>,
 }
 
-/// Reads a stored record.
+/// Reads a stored record. A tombstone shows nothing, like a key that was never there: whoever was shown its version could expect
+/// it in a comparison, which finds no version where there is no value; and the members purge tombstones each in its own time.
 pub(super) fn found(stored: Option<Vec<u8>>) -> Result<Found, v1::Error> {
     let Some(stored) = stored else { return Ok(Found::default()) };
     let record = record::decode(&stored).map_err(|error| status::internal(error.to_string()))?;
-    let version = Some(to_wire(record.version));
-    let value_len = record.value.map(<[u8]>::len);
+    let (version, Some(value_len)) = (to_wire(record.version), record.value.map(<[u8]>::len)) else {
+        return Ok(Found::default());
+    };
     // The value is the end of what is stored: it need not be copied.
-    let value = value_len.map(|len| {
-        let start = stored.len() - len;
-        Bytes::from(stored).slice(start..)
-    });
-    Ok(Found { value, version })
+    let start = stored.len() - value_len;
+    let value = Bytes::from(stored).slice(start..);
+    Ok(Found { value: Some(value), version: Some(version) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rdb_core::eventual::vector::{Origin, WriteId};
+    use rdb_core::ids::Incarnation;
+    use rdb_core::record::Record;
+
+    #[test]
+    fn a_tombstone_shows_no_version_in_either_mode() {
+        let version = Version { era: Era(1), hlc: Hlc(7), node: NodeId(2) };
+        let origin = Origin { node: NodeId(2), incarnation: Incarnation(3) };
+        for id in [None, Some(WriteId { origin, seq: 4 })] {
+            let of = |value| found(Some(Record { version, id, value }.encode())).unwrap();
+            assert_eq!(of(None), Found::default(), "{id:?}");
+            for value in [&b""[..], b"value"] {
+                let shown = Found { value: Some(value.to_vec().into()), version: Some(to_wire(version)) };
+                assert_eq!(of(Some(value)), shown, "{id:?}");
+            }
+        }
+        assert_eq!(found(None).unwrap(), Found::default());
+        assert!(found(Some(vec![0xff])).is_err());
+    }
 }
