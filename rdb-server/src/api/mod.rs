@@ -7,6 +7,7 @@ mod kv;
 mod limits;
 mod namespaces;
 mod pipe;
+mod quarantine;
 mod reads;
 mod request;
 mod scan;

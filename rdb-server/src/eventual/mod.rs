@@ -13,6 +13,7 @@
 //! | `gatekeeper.rs` | whether it may acknowledge writes, and its way from one era to the next |
 //! | `switching.rs` | the steps of a switch, as the thread takes them |
 //! | `quarantine.rs` | which of its writes this node has set aside, since the cluster went on without them |
+//! | `set_aside.rs` | those writes, page by page, for who asks |
 //! | `inbox.rs` | what comes from other nodes, on its way in |
 //! | `hashes.rs` | the hash of what was stored when an era began, read while it goes on |
 //! | `recent.rs` | runs that were synced lately, in memory, for those who follow closely |
@@ -28,6 +29,7 @@ mod inbox;
 pub(crate) mod quarantine;
 mod recent;
 mod replica;
+pub(crate) mod set_aside;
 mod switching;
 mod view;
 pub(crate) mod wire;
