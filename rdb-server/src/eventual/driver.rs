@@ -4,7 +4,7 @@
 use super::gatekeeper::Gatekeeper;
 use super::replica::{Replica, ReplicaError, Tools, WRITES_UNDER_WAY_MAX};
 use super::switching::Telling;
-use super::{Event, Eventual, Opening};
+use super::{Entry, Event, Eventual, Opening};
 use crate::mailbox::Mailbox;
 use crate::regions::Regions;
 use crate::switch::Standings;
@@ -14,7 +14,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use rdb_core::command::Encoded;
 use rdb_core::eventual::hlc::{DurableClock, NoStamp, Start};
 use rdb_core::eventual::vector::Origin;
-use rdb_core::ids::{Incarnation, Index, NodeId, RegionId, Term};
+use rdb_core::ids::{Incarnation, NodeId, RegionId};
 use rdb_core::raft::Failure;
 use rdb_core::switch::{Control, Mode};
 use rdb_core::version::Hlc;
@@ -139,6 +139,7 @@ impl Driver {
                 self.next_upkeep = now + UPKEEP_INTERVAL;
                 self.truncate();
                 self.forget_older();
+                self.gates.values_mut().for_each(|gate| gate.let_go_of_old(now));
             }
             self.hand_out().unwrap_or_else(|error| fail(&error));
             self.take_steps();
@@ -214,7 +215,7 @@ impl Driver {
     pub(super) fn open_replica(
         &mut self,
         opening: Opening,
-        entered: Option<(Index, Term)>,
+        entered: Option<Entry>,
     ) -> Result<(), ReplicaError> {
         let Opening { region, namespace, members, mode } = opening;
         let now_ms = millis(self.started.elapsed());
@@ -226,7 +227,7 @@ impl Driver {
         let shown = replica.shown();
         self.replicas.insert(region, replica);
         self.eventual.show(|all| drop(all.insert(region, shown.clone())));
-        if let Some(place) = entered {
+        if let Some(Entry { place, is_new: true }) = entered {
             self.note_entry(region, mode.era(), place);
         }
         Ok(())
@@ -251,7 +252,7 @@ impl Driver {
                 replica.accept(&commands, waiter, || stamp(clock, mark, now_ms))?;
                 self.touched.insert(region);
             }
-            _ if gate.mode().mode() == Mode::Strong => {
+            _ if gate.mode().mode() == Mode::Strong && is_shown_strong(&self.regions, region) => {
                 self.mailbox.post(crate::mailbox::Event::Write { region, commands, waiter });
             }
             _ => gate.hold(commands, waiter),
@@ -361,6 +362,11 @@ pub(super) fn post_then(
             crate::node::die(&format!("more than {WRITES_UNDER_WAY_MAX} writes of a region: {error}"))
         }
     }
+}
+
+/// Whether the raft loop has heard that a region is strong: before that it would send a write back here.
+pub(super) fn is_shown_strong(regions: &Regions, region: RegionId) -> bool {
+    regions.get(region).is_some_and(|view| !view.is_eventual())
 }
 
 pub(super) fn hears(health: &Health, node: NodeId) -> bool {

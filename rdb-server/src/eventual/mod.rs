@@ -31,7 +31,7 @@ mod view;
 pub(crate) mod wire;
 
 pub(crate) use driver::{Driver, Parts};
-pub(crate) use gatekeeper::{Left, Reached};
+pub(crate) use gatekeeper::{Left, Reached, epoch_at_start};
 pub(crate) use view::Shown;
 
 use crate::budget::Share;
@@ -49,8 +49,8 @@ use std::sync::Arc;
 
 /// Everything that can happen to the thread.
 pub(crate) enum Event {
-    /// A region is here, or has been put into an eventual era by the entry at this place and of this term.
-    Open { opening: Opening, entered: Option<(Index, Term)> },
+    /// A region is here, or has entered an era by this entry.
+    Open { opening: Opening, entered: Option<Entry> },
     /// What the catalog says of some regions' modes.
     Heard { descriptors: Vec<(RegionId, Arc<Descriptor>)> },
     /// A region's log has come to a marker that ends an eventual era. `reached` is called once this node has all that goes on
@@ -84,6 +84,14 @@ pub(crate) struct Opening {
     pub(crate) members: Vec<NodeId>,
     /// As the region's own log has it.
     pub(crate) mode: switch::Region,
+}
+
+/// The entry by which a region has entered its era.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Entry {
+    pub(crate) place: (Index, Term),
+    /// Whether this node enters the era for the first time. At a start it enters eras again.
+    pub(crate) is_new: bool,
 }
 
 /// The way to the thread, and what it shows. Cheap to clone.
