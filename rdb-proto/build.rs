@@ -17,6 +17,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 "proto/flaredb/v1/cluster.proto",
                 "proto/flaredb/internal/v1/peer.proto",
                 "proto/flaredb/internal/v1/faults.proto",
+                "proto/flaredb/internal/v1/records.proto",
             ],
             &["proto"],
         )?;

@@ -1,6 +1,8 @@
 //! Callers that wait for an answer, as the threads in between see them: something to call once.
 
+use crate::eventual::waiting::Unmet;
 use rdb_core::apply;
+use rdb_core::eventual::vector::WriteId;
 use rdb_core::ids::Term;
 use rdb_core::raft::Failure;
 
@@ -9,6 +11,10 @@ use rdb_core::raft::Failure;
 pub(crate) enum Answers {
     /// A user's region.
     Keys(Vec<apply::Answer>),
+    /// A user's region in eventual mode, with the last of the writes.
+    Eventual(Vec<apply::Answer>, WriteId),
+    /// The same, which wrote nothing.
+    Unmet(Unmet),
     /// The meta region.
     Catalog(Vec<rdb_pd::Answer>),
 }

@@ -2,8 +2,10 @@
 //! was touched to the log writer, and send what the others lack.
 
 use super::replica::{Replica, ReplicaError, Tools, WRITES_UNDER_WAY_MAX};
+use super::waiting::Terms;
 use super::{Event, Eventual};
 use crate::transport::{Peers as Health, SILENCE_MAX, Transport};
+use crate::waiter::{Answers, WriteWaiter};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use rdb_core::command::Encoded;
 use rdb_core::eventual::hlc::{DurableClock, NoStamp, Start};
@@ -124,10 +126,12 @@ impl Driver {
                 self.eventual.show(|all| drop(all.remove(&region)));
                 done();
             }
-            Event::Write { region, commands, waiter } => self.write(region, &commands, waiter)?,
-            Event::Runs { region, runs, share } => {
+            Event::Write { region, commands, terms, waiter } => {
+                self.write(region, &commands, terms, waiter)?
+            }
+            Event::Runs { region, runs, awaited, share } => {
                 let Some(replica) = self.replicas.get_mut(&region) else { return Ok(()) };
-                replica.receive(runs, share);
+                replica.receive(runs, awaited, share);
                 if let Some(highest) = replica.received_highest()
                     && let Some(ahead_ms) = self.clock.saw(highest, millis(self.started.elapsed()))
                 {
@@ -182,12 +186,17 @@ impl Driver {
         &mut self,
         region: RegionId,
         commands: &Encoded,
-        waiter: crate::waiter::WriteWaiter,
+        terms: Terms,
+        waiter: WriteWaiter,
     ) -> Result<(), ReplicaError> {
         let Some(replica) = self.replicas.get_mut(&region) else { return Ok(()) };
         let now_ms = millis(self.started.elapsed());
         let (clock, mark) = (&mut self.clock, &mut self.mark);
-        replica.accept(commands, waiter, || stamp(clock, mark, now_ms))?;
+        if let Err(unmet) = terms.meet(replica.era(), clock, now_ms) {
+            waiter.answer(Ok(Answers::Unmet(unmet)));
+            return Ok(());
+        }
+        replica.accept(commands, terms.acks, waiter, || stamp(clock, mark, now_ms))?;
         self.touched.insert(region);
         Ok(())
     }
@@ -195,6 +204,7 @@ impl Driver {
     fn hand_out(&mut self) -> Result<(), ReplicaError> {
         let touched = std::mem::take(&mut self.touched);
         let now_ms = millis(self.started.elapsed());
+        let passed = self.clock.passed().min(self.mark_synced);
         for region in touched {
             let Some(replica) = self.replicas.get_mut(&region) else { continue };
             if let Some(write) = replica.hand_out() {
@@ -204,6 +214,9 @@ impl Driver {
             }
             let health = &self.health;
             replica.push(&self.tools, now_ms, |node| hears(health, node))?;
+            for (node, report) in replica.prompt_reports(passed) {
+                self.tools.transport.send_reports(node, vec![report]);
+            }
         }
         Ok(())
     }
