@@ -8,7 +8,9 @@
 mod fake;
 
 use fake::{Cluster, Fault, Meanwhile};
-use rdb_client::{Client, Code, Error, Mode, Namespace, Options, Transport, WriteError};
+use rdb_client::{
+    Client, Code, Error, Mode, Namespace, Options, SwitchOptions, SwitchPhase, Transport, WriteError,
+};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -281,4 +283,28 @@ async fn the_namespace_that_is_deleted_is_the_one_that_was_there() {
     assert!(client.delete_namespace_of_id("a", 0).await.is_err(), "0 would be any");
     client.delete_namespace_of_id("a", newer).await.unwrap();
     assert_eq!(cluster.namespace_id("a"), None);
+}
+
+#[tokio::test]
+async fn a_switch_is_begun_once_and_called_off_once_however_often_it_is_asked_for() {
+    let cluster = Cluster::start(3);
+    let client = connect(&cluster, Transport::Pipe).await;
+    let (options, refused) = (SwitchOptions::default(), Some(Code::SwitchRefused));
+    for (number, fault) in (1..).zip(LOST) {
+        assert!(client.check_switch("test", Mode::Eventual, &options).await.unwrap().hindrances.is_empty());
+        cluster.fault(1, fault, 2);
+        let begun = client.switch_mode("test", Mode::Eventual, &options).await.unwrap();
+        assert_eq!((begun.switch, begun.phase), (number, SwitchPhase::Preparing), "{fault:?}");
+        assert_eq!(cluster.switches(), (number, true));
+        let error = client.switch_mode("test", Mode::Eventual, &options).await.unwrap_err();
+        let WriteError::NotDone(error) = error else { panic!("{error:?}") };
+        assert_eq!(error.code(), refused, "another request is another switch");
+        cluster.fault(1, fault, 2);
+        let (waited, aborted) =
+            tokio::join!(client.wait_for_switch(&begun, |_| ()), client.abort_switch("test"));
+        assert!(!waited.unwrap().completed && aborted.unwrap().epoch == begun.epoch + 1);
+        assert_eq!(cluster.switches(), (number, false));
+        let WriteError::NotDone(error) = client.abort_switch("test").await.unwrap_err() else { panic!() };
+        assert_eq!(error.code(), refused, "there is none any more");
+    }
 }

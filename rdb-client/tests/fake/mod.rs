@@ -10,6 +10,8 @@
     reason = "a test's tool, used in parts"
 )]
 
+mod switch;
+
 use bytes::Bytes;
 use parking_lot::Mutex;
 use prost::Message;
@@ -111,6 +113,7 @@ struct State {
     openings_lost: u64,
     clock: u64,
     writes_applied: u64,
+    switch: switch::Switch,
 }
 
 /// What a region knows of one client.
@@ -241,6 +244,12 @@ impl Cluster {
 
     pub fn namespace_id(&self, name: &str) -> Option<u32> {
         self.world.state.lock().namespaces.get(name).map(|(id, _)| *id)
+    }
+
+    /// Switches of mode that were ever begun, and whether one is under way.
+    pub fn switches(&self) -> (u64, bool) {
+        let state = self.world.state.lock();
+        (state.switch.number, state.switch.under_way)
     }
 
     pub fn value(&self, key: &str) -> Option<Bytes> {
@@ -1014,6 +1023,27 @@ impl v1::namespaces_server::Namespaces for Service {
         state.leader = to;
         let (header, namespace) = (Some(state.header(self.id)), state.namespace(&name));
         Ok(Response::new(v1::MoveLeaderResponse { header, namespace }))
+    }
+
+    async fn switch_mode(
+        &self,
+        request: Request<v1::SwitchModeRequest>,
+    ) -> Result<Response<v1::SwitchModeResponse>, Status> {
+        self.begin_switch(&request.into_inner())
+    }
+
+    async fn abort_switch(
+        &self,
+        request: Request<v1::AbortSwitchRequest>,
+    ) -> Result<Response<v1::AbortSwitchResponse>, Status> {
+        self.call_off(&request.into_inner())
+    }
+
+    async fn get_switch(
+        &self,
+        request: Request<v1::GetSwitchRequest>,
+    ) -> Result<Response<v1::GetSwitchResponse>, Status> {
+        self.look_at_switch(&request.into_inner().name)
     }
 }
 

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use rdb_core::eventual::session::SessionToken;
 use rdb_core::ids::NodeId;
 use rdb_core::record;
+use rdb_pd::Mode;
 use rdb_proto::v1;
 use rdb_proto::v1::Consistency;
 use std::sync::Arc;
@@ -71,7 +72,7 @@ impl Shared {
     ) -> Result<(), v1::Error> {
         let began = Instant::now();
         let shown = self.eventual.shown(target.region);
-        let shown = shown.ok_or_else(|| status::not_opened(self.config.node_id))?;
+        let mut shown = shown.ok_or_else(|| status::not_opened(self.config.node_id))?;
         let mut applied = shown.progress().follow_applied();
         loop {
             if applied.borrow_and_update().shows(token) {
@@ -85,9 +86,11 @@ impl Shared {
             };
             // It fails only when it takes too long, for `shown` keeps the other end.
             let _ = tokio::time::timeout(left.min(LOOK_INTERVAL), applied.changed()).await;
-            let same = |now: Arc<_>| Arc::ptr_eq(&now, &shown);
-            if !self.eventual.shown(target.region).is_some_and(same) {
-                return Err(status::mode_changed());
+            let now = self.eventual.shown(target.region).ok_or_else(status::mode_changed)?;
+            // Another era has begun, which may be the one that the session has seen.
+            if !Arc::ptr_eq(&now, &shown) {
+                shown = now;
+                applied = shown.progress().follow_applied();
             }
         }
     }
@@ -95,8 +98,8 @@ impl Shared {
     /// For what is read from now on: in eventual mode it is of this era or a later one.
     pub(super) fn saw(&self, target: Target) -> Saw {
         let mut saw = Saw::default();
-        if let Some(shown) = self.eventual.shown(target.region) {
-            saw.era(target.namespace, shown.progress().era());
+        if target.mode == Mode::Eventual {
+            saw.era(target.namespace, target.era);
         }
         saw
     }
@@ -152,9 +155,7 @@ impl Shared {
         keys: &[Bytes],
         deadline: Instant,
     ) -> Result<(Stored, Share), v1::Error> {
-        let opened = || status::not_opened(self.config.node_id);
-        let shown = self.eventual.shown(target.region).ok_or_else(opened)?;
-        let place = Place { region: target.region, namespace: target.namespace, era: shown.progress().era() };
+        let place = Place { region: target.region, namespace: target.namespace, era: target.era };
         let mut question = Question::new(self, &place, keys);
         let budget = self.regions.budget(target.region);
         let mut newest = self.read_here(target, keys)?;
@@ -165,9 +166,7 @@ impl Shared {
                 take_newer(newest, stored)?;
             }
         }
-        let now = self.eventual.shown(target.region);
-        let same = now.is_some_and(|now| Arc::ptr_eq(&now, &shown) && now.progress().era() == place.era);
-        if !same {
+        if !records::is_here(self, &place) {
             return Err(status::mode_changed());
         }
         let share = admit_read(&budget, bytes(&newest))?;

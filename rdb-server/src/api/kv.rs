@@ -7,7 +7,7 @@ use super::session::Saw;
 use super::status::{self, Answered, answered, responded};
 use super::{Target, admit_read, held, limits, pipe, scan, transaction};
 use crate::eventual::records::Stored;
-use crate::eventual::waiting::Terms;
+use crate::eventual::waiting::{Acks, Terms};
 use crate::metrics::{Operation, Result as MetricResult};
 use crate::shared::Shared;
 use crate::waiter::Answers;
@@ -48,8 +48,8 @@ impl KvService {
         timeout: Duration,
     ) -> Result<Answer, v1::Error> {
         target.check_mode(what)?;
-        let write = (commands, Terms::default());
-        match self.0.write(Operation::Write, target.region, write, timeout).await? {
+        target.check_names(commands.named)?;
+        match self.0.write(Operation::Write, target.region, (commands, Terms::default()), timeout).await? {
             Answers::Keys(mut answers) if answers.len() == 1 => Ok(answers.remove(0)),
             other => Err(status::internal(format!("unexpected answers: {other:?}"))),
         }
@@ -66,11 +66,18 @@ impl KvService {
         let mut commands = Encoded::default();
         push(&mut commands)?;
         let target = self.0.target(asked.namespace, asked.epoch).await?;
+        target.check_names(commands.named)?;
         let terms = acks::terms(asked.acks, asked.seen.as_ref(), target)?;
         let header = self.0.header(target.region, target.epoch);
         let answers = self.0.write(Operation::Write, target.region, (commands, terms), timeout).await?;
         let (version, session) = match answers {
-            Answers::Keys(answers) if answers.len() == 1 => (done(&answers[0])?, Bytes::new()),
+            Answers::Keys(answers) if answers.len() == 1 => {
+                let version = done(&answers[0])?;
+                if terms.acks == Acks::All {
+                    return Err(status::strong_acks_late(from_wire(&version)));
+                }
+                (version, Bytes::new())
+            }
             Answers::Eventual(answers, write) if answers.len() == 1 => {
                 let version = done(&answers[0])?;
                 let held = Held { namespace: target.namespace, write, version: from_wire(&version) };

@@ -17,7 +17,7 @@ use super::session::Saw;
 use super::{Target, acks, admit_read, answers, limits, status, transaction};
 use crate::budget::{Budget, Share};
 use crate::eventual::records::Stored;
-use crate::eventual::waiting::Terms;
+use crate::eventual::waiting::{self, Terms};
 use crate::metrics::{Operation, Result as MetricResult};
 use crate::shared::Shared;
 use crate::waiter::{Answers, Released, WriteWaiter};
@@ -26,7 +26,7 @@ use eventual::{Acks, Ready};
 use parking_lot::Mutex;
 use prost::Message as _;
 use rdb_core::command::{Encoded, RequestId};
-use rdb_core::ids::{Epoch, NamespaceId, RegionId};
+use rdb_core::ids::{Epoch, Era, NamespaceId, RegionId};
 use rdb_core::raft::Failure;
 use rdb_pd::{Mode, Stage};
 use rdb_proto::v1;
@@ -56,8 +56,13 @@ const PROPOSAL_BYTES: usize = 1 << 20;
 /// What a waiting read takes besides its key.
 const READ_OVERHEAD_BYTES: usize = 64;
 /// Under which answers go that belong to no namespace.
-const NOWHERE: Target =
-    Target { namespace: NamespaceId::META, region: RegionId::META, epoch: Epoch(0), mode: Mode::Strong };
+const NOWHERE: Target = Target {
+    namespace: NamespaceId::META,
+    region: RegionId::META,
+    epoch: Epoch(0),
+    mode: Mode::Strong,
+    era: Era(0),
+};
 /// Between looks for what has taken too long.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -372,7 +377,7 @@ impl Pipe {
             // A pipe that has ended needs no answers.
             drop(parts.send(Part::Written(ticket, answer, held)));
         });
-        self.shared.post_write(target.region, commands, terms, waiter);
+        self.shared.post_write(target.region, commands, waiter.with_terms(terms));
         Ok(())
     }
 
@@ -432,6 +437,10 @@ impl Pipe {
             (Part::Written(_, Ok(Answers::Eventual(answers, last)), _), Work::Writes(ids, terms)) => {
                 self.written_here(target, Acks { ids, answers, last }, terms.acks, (began, deadline)).await
             }
+            (
+                Part::Written(_, Ok(Answers::Keys(answers)), _),
+                Work::Writes(ids, Terms { acks: waiting::Acks::All, .. }),
+            ) => self.written_strong(target, ids, answers, began).await,
             (Part::Written(_, answer, held), Work::Writes(ids, _)) => {
                 self.out.shares.extend(held);
                 self.written(target, ids, answer, began).await
@@ -488,14 +497,8 @@ impl Pipe {
         // The namespace may have been deleted or have changed its rules while the reads waited.
         let catalog = self.shared.catalog.load();
         let error = match catalog.namespace_of(target.namespace) {
-            Some(namespace) if namespace.stage == Stage::Deleting => Some(status::namespace_gone()),
-            Some(namespace) if namespace.epoch == target.epoch => None,
-            Some(_) => Some(status::not_done(
-                v1::Code::EpochMismatch,
-                "the namespace changed its mode while the read waited".to_owned(),
-                "ask again",
-            )),
-            None => Some(status::namespace_gone()),
+            Some(namespace) if namespace.stage == Stage::Open => self.shared.still_here(target).err(),
+            Some(_) | None => Some(status::namespace_gone()),
         };
         if let Some(error) = error {
             return self.refuse_reads(target, reads, &error, began).await;
@@ -665,12 +668,13 @@ fn sort(message: v1::PipeRequest, target: Target, room: &Result<(), v1::Error>) 
             Some(WireOperation::BatchGet(get)) => request::check_batch_get(&get).map(|()| {
                 sorted.reads.push(Read { id, keys: Keys::Many(get.keys) });
             }),
-            Some(write) => {
-                strong_only(&write).map_or(Ok(()), |what| target.check_mode(what)).and_then(|()| match room {
+            Some(write) => strong_only(&write)
+                .map_or(Ok(()), |what| target.check_mode(what))
+                .and_then(|()| target.check_names(request.is_some()))
+                .and_then(|()| match room {
                     Ok(()) => push_write(sorted.writes(), id, &write, request),
                     Err(full) => push_removal(sorted.writes(), id, &write, request, full),
-                })
-            }
+                }),
             None => Err(status::unsupported(
                 "the operation is not known to this node".to_owned(),
                 "upgrade the node, or do without",

@@ -45,7 +45,7 @@ impl Served {
     pub(super) const NOT_AT_ALL: Served = Served { consistency: Consistency::Unspecified, age_ms: None };
     /// By a round.
     pub(super) const LINEARIZABLE: Served = Served { consistency: Consistency::Linearizable, age_ms: None };
-    /// In eventual mode: as the node's data is.
+    /// As the node's data is.
     pub(super) const LOCAL: Served = Served { consistency: Consistency::Local, age_ms: None };
     /// The same, once it showed what a session has seen.
     pub(super) const SESSION: Served = Served { consistency: Consistency::Session, age_ms: None };
@@ -102,8 +102,8 @@ impl Shared {
         if after.region != target.region {
             return Err(status::namespace_gone());
         }
-        if after.epoch != target.epoch {
-            return Err(status::epoch_mismatch(namespace, target.epoch.0, after.epoch));
+        if (after.mode, after.era) != (target.mode, target.era) {
+            return Err(status::era_mismatch());
         }
         Ok(served)
     }
@@ -127,10 +127,8 @@ impl Shared {
             | Consistency::Unspecified
             | Consistency::Session
             | Consistency::Quorum => Ok(None),
-            Consistency::Local => Err(status::unsupported(
-                "the namespace is strong, and local reads are of eventual ones".to_owned(),
-                "read with CONSISTENCY_STALE for what the asked node has",
-            )),
+            // Whoever reads so goes on while the mode changes. The age is not asked for, nor told.
+            Consistency::Local => Ok(Some(Served::LOCAL)),
         }
     }
 

@@ -13,6 +13,7 @@ use rdb_core::apply::{ENTRY_READ_BYTES_MAX, FOUND_BYTES_MAX};
 use rdb_core::eventual::hlc::MAJORITY_OFFSET_MS_MAX;
 use rdb_core::eventual::session::SessionToken;
 use rdb_core::ids::{Epoch, NamespaceId, NodeId};
+use rdb_core::version::Version;
 use rdb_proto::{ERROR_METADATA_KEY, v1};
 use std::time::Duration;
 use tonic::metadata::{MetadataMap, MetadataValue};
@@ -164,6 +165,10 @@ pub(crate) fn leader_not_moved(name: &str, to: NodeId, timeout: Duration) -> v1:
     )
 }
 
+pub(crate) fn switch_refused(message: String, hint: &str) -> v1::Error {
+    fail(v1::Code::SwitchRefused, v1::Outcome::NotDone, message, hint)
+}
+
 pub(crate) fn overloaded(what: &str, most: usize) -> v1::Error {
     not_done(
         v1::Code::ResourceExhausted,
@@ -269,7 +274,7 @@ pub(crate) fn session_expired() -> v1::Error {
 pub(crate) fn era_mismatch() -> v1::Error {
     not_done(
         v1::Code::EpochMismatch,
-        "the namespace changed its mode while the write was on its way; it was not applied".to_owned(),
+        "the namespace changed its mode while the request was on its way; nothing was applied".to_owned(),
         "ask again",
     )
 }
@@ -381,6 +386,20 @@ pub(crate) fn strong_acks() -> v1::Error {
             .to_owned(),
         "write with ACKS_QUORUM, which is what they do, or use an eventual namespace",
     )
+}
+
+/// The same, where a write has found the namespace strong that was eventual before.
+pub(crate) fn strong_acks_late(version: Version) -> v1::Error {
+    let message = "the namespace became strong while the write was on its way: a majority has it, and will bring it to all";
+    v1::Error {
+        version: Some(super::request::to_wire(version)),
+        ..fail(
+            v1::Code::TooFewAcks,
+            v1::Outcome::DoneHere,
+            message.to_owned(),
+            "do not write it again; from now on ask for ACKS_QUORUM, which is what strong writes have",
+        )
+    }
 }
 
 /// A write that is on this node, and not known to be on as many as was asked.
@@ -495,9 +514,10 @@ pub(super) fn to_status(error: &v1::Error) -> Status {
         | v1::Code::ShuttingDown
         | v1::Code::Behind
         | v1::Code::NoQuorum => Code::Unavailable,
-        v1::Code::NodeUnreachable | v1::Code::OtherNamespace | v1::Code::ClockAhead => {
-            Code::FailedPrecondition
-        }
+        v1::Code::NodeUnreachable
+        | v1::Code::SwitchRefused
+        | v1::Code::OtherNamespace
+        | v1::Code::ClockAhead => Code::FailedPrecondition,
         // Not "unavailable": some clients retry that by themselves, and this write may have been applied.
         v1::Code::LeaderLost => Code::Unknown,
         // Not "deadline exceeded" either: the write is done, if not everywhere.

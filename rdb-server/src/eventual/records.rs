@@ -10,6 +10,7 @@ use crate::shared::Shared;
 use crate::transport::PROTOCOL;
 use bytes::Bytes;
 use rdb_core::ids::{Era, NamespaceId, NodeId, RegionId};
+use rdb_pd::Mode;
 use rdb_proto::internal::v1::records_client::RecordsClient;
 use rdb_proto::internal::v1::records_server;
 use rdb_proto::internal::v1::{FindRequest, FindResponse, FoundRecord, Hello};
@@ -126,6 +127,13 @@ pub(crate) async fn find(
     Ok(stored)
 }
 
+/// Whether this node shows the records of that era.
+pub(crate) fn is_here(shared: &Shared, place: &Place) -> bool {
+    let view = shared.regions.get(place.region);
+    let same = view.is_some_and(|view| !view.is_closed() && view.mode() == (Mode::Eventual, place.era));
+    same && shared.eventual.shown(place.region).is_some()
+}
+
 /// The first of the keys, as many as fit, and at least one.
 fn within(keys: &[Bytes], bytes_max: usize) -> Vec<Bytes> {
     let mut bytes = 0;
@@ -169,21 +177,22 @@ impl RecordsService {
     }
 
     async fn read(&self, place: Place, keys: Vec<Bytes>) -> Result<Vec<FoundRecord>, Status> {
-        let away = || Status::unavailable("has not read its part of the namespace from its log yet");
-        let shown = self.shared.eventual.shown(place.region).ok_or_else(away)?;
-        if shown.progress().era() != place.era {
-            return Err(Status::failed_precondition("is in another era of the namespace"));
+        let away =
+            || Status::unavailable("is in another era of the namespace, or has not read its part of it yet");
+        if !is_here(&self.shared, &place) {
+            return Err(away());
         }
         let budget = self.shared.regions.budget(place.region);
         let bytes = keys.iter().map(Bytes::len).sum::<usize>() + ANSWER_BYTES;
         let share =
             budget.take(bytes).map_err(|_| Status::resource_exhausted("is out of memory for requests"))?;
         let data = self.shared.data.clone();
+        let namespace = place.namespace;
         let read = tokio::task::spawn_blocking(move || {
             let _share: Share = share;
             let (mut records, mut bytes) = (Vec::with_capacity(keys.len()), 0);
             for key in keys {
-                let record = data.get(place.namespace, &key)?.unwrap_or_default();
+                let record = data.get(namespace, &key)?.unwrap_or_default();
                 bytes += key.len() + record.len();
                 records.push(FoundRecord { record: record.into() });
                 if ANSWER_BYTES <= bytes {
@@ -195,8 +204,7 @@ impl RecordsService {
         let read = read.await.map_err(|error| Status::internal(error.to_string()))?;
         let records = read.map_err(|error| Status::internal(format!("cannot read its disk: {error}")))?;
         // A region that has left takes its records with it, and another era begins with other ones.
-        let now = self.shared.eventual.shown(place.region);
-        let same = now.is_some_and(|now| Arc::ptr_eq(&now, &shown) && now.progress().era() == place.era);
+        let same = is_here(&self.shared, &place);
         same.then_some(records).ok_or_else(away)
     }
 }

@@ -147,11 +147,6 @@ impl Progress {
     pub(crate) fn shows(&self, token: &SessionToken) -> bool {
         self.applied.borrow().shows(token)
     }
-
-    /// The era of what this node shows.
-    pub(crate) fn era(&self) -> Era {
-        self.applied.borrow().era
-    }
 }
 
 /// Which reports cannot wait for the next tick.

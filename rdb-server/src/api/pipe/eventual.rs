@@ -103,6 +103,26 @@ impl Pipe {
         Ok(())
     }
 
+    /// All members were to acknowledge the writes, and the namespace became strong while they were on their way.
+    pub(super) async fn written_strong(
+        &mut self,
+        target: Target,
+        ids: Vec<u64>,
+        answers: Vec<Answer>,
+        began: Instant,
+    ) -> Result<(), Gone> {
+        let count = ids.len() as u64;
+        self.shared.metrics.requests(Operation::Write, MetricResult::DoneHere, count, began.elapsed());
+        let results = ids.into_iter().zip(answers).map(|(id, answer)| {
+            let answered = match version(&answer) {
+                Some(version) => error_result(status::strong_acks_late(version)),
+                None => write_result(answer),
+            };
+            result(id, answered)
+        });
+        self.out.add_all(target, results).await
+    }
+
     /// The wait for other members did not end in time, and not by itself either.
     pub(super) async fn acked_late(
         &mut self,
