@@ -17,6 +17,14 @@ use std::time::{Duration, Instant};
 /// Between looks whether the region is still what it was.
 pub(super) const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
+/// A wait ends so much before the caller's time is over that the answer, which says why, still comes in time.
+const ANSWER_MARGIN: Duration = Duration::from_millis(100);
+
+/// Until when a request that came at `began` may wait.
+pub(super) fn answer_by(began: Instant, timeout: Duration) -> Instant {
+    began + timeout - ANSWER_MARGIN.min(timeout / 4)
+}
+
 /// What a request asks of its writes.
 pub(super) fn terms(acks: i32, seen: Option<&v1::Version>, target: Target) -> Result<Terms, v1::Error> {
     let acks = match v1::Acks::try_from(acks) {

@@ -62,7 +62,7 @@ impl KvService {
         timeout: Duration,
         push: impl FnOnce(&mut Encoded) -> Result<(), v1::Error>,
     ) -> Result<v1::WriteResponse, v1::Error> {
-        let deadline = Instant::now() + timeout;
+        let deadline = acks::answer_by(Instant::now(), timeout);
         let mut commands = Encoded::default();
         push(&mut commands)?;
         let target = self.0.target(asked.namespace, asked.epoch).await?;
@@ -130,7 +130,7 @@ impl KvService {
         limits::key(&key)?;
         let budget = self.0.budget_of(&get.namespace);
         let _waits = admit_read(&budget, key.len() + status::REQUEST_OVERHEAD_BYTES)?;
-        let deadline = Instant::now() + timeout;
+        let deadline = acks::answer_by(Instant::now(), timeout);
         let wanted = Wanted::new(get.consistency, get.max_age_ms, get.session)?;
         let (target, served) = self.barrier(&get.namespace, get.epoch, &wanted, timeout).await?;
         let mut saw = self.0.saw(target);
@@ -151,7 +151,7 @@ impl KvService {
         let budget = self.0.budget_of(&get.namespace);
         let bytes = keys.keys.iter().map(|key| key.len() + status::REQUEST_OVERHEAD_BYTES).sum();
         let _waits = admit_read(&budget, bytes)?;
-        let deadline = Instant::now() + timeout;
+        let deadline = acks::answer_by(Instant::now(), timeout);
         let wanted = Wanted::new(get.consistency, get.max_age_ms, get.session)?;
         let (target, served) = self.barrier(&get.namespace, get.epoch, &wanted, timeout).await?;
         let mut saw = self.0.saw(target);

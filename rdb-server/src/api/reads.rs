@@ -5,7 +5,7 @@
 //! that. Both ask for the next round before they need it, so that none of them has to wait.
 
 use super::eventual_reads::Way;
-use super::{Target, session, status};
+use super::{Target, acks, session, status};
 use crate::clock::Moment;
 use crate::mailbox::Event;
 use crate::regions::RegionView;
@@ -88,7 +88,8 @@ impl Shared {
         let served = if target.mode == Mode::Eventual {
             let Way { served, awaits } = self.eventual_way(target, wanted)?;
             let Some(token) = awaits else { return Ok(served) };
-            self.until_shown(target, &token, Instant::now() + timeout).await?;
+            let deadline = acks::answer_by(Instant::now(), timeout);
+            self.until_shown(target, &token, deadline).await?;
             served
         } else {
             if let Some(served) = self.serve_now(target, wanted)? {

@@ -94,8 +94,13 @@ mod tests {
     use rdb_pd::Mode;
 
     const NAMESPACE: NamespaceId = NamespaceId(20);
-    const TARGET: Target =
-        Target { namespace: NAMESPACE, region: RegionId(20), epoch: Epoch(1), mode: Mode::Eventual, era: Era(3) };
+    const TARGET: Target = Target {
+        namespace: NAMESPACE,
+        region: RegionId(20),
+        epoch: Epoch(1),
+        mode: Mode::Eventual,
+        era: Era(3),
+    };
 
     fn write(node: u64, seq: u64) -> WriteId {
         WriteId { origin: Origin { node: NodeId(node), incarnation: Incarnation(2) }, seq }

@@ -3,7 +3,7 @@
 //! message's deadline and says why.
 
 use super::{Gone, Keys, Part, Pipe, Read, UnderWay, Work, result};
-use crate::api::acks::Held;
+use crate::api::acks::{Held, answer_by};
 use crate::api::eventual_reads::Way;
 use crate::api::reads::{Served, Wanted};
 use crate::api::request::{error_result, write_result};
@@ -60,6 +60,7 @@ impl Pipe {
         let Some(held) = held else { return self.acked(target, done, Ok(()), began).await };
         let timeout = deadline.saturating_duration_since(began);
         let ticket = self.wait(target, done.ids.len(), Work::Acks(done), (began, timeout));
+        let deadline = answer_by(began, timeout);
         let (shared, parts) = (self.shared.clone(), self.parts.clone());
         tokio::spawn(async move {
             let acked = shared.acked(target, held, acks, deadline).await;
@@ -155,12 +156,13 @@ impl Pipe {
             Ok(share) => share,
             Err(error) => return self.refuse_reads(target, reads, &error, began).await,
         };
+        let deadline = answer_by(began, timeout);
         let keys = if way.served == Served::QUORUM { keys(&reads) } else { Vec::new() };
         let count = reads.len();
         let ticket = self.wait(target, count, Work::Reads(reads, share), (began, timeout));
         let (shared, parts) = (self.shared.clone(), self.parts.clone());
         tokio::spawn(async move {
-            let ready = get_ready(&shared, target, way, &keys, began + timeout).await;
+            let ready = get_ready(&shared, target, way, &keys, deadline).await;
             drop(parts.send(Part::Ready(ticket, ready)));
         });
         Ok(())
