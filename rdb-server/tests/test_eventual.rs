@@ -121,7 +121,8 @@ async fn what_only_strong_mode_has_is_refused_and_changes_nothing() {
         let refused = raw.kv.clone().get(get).await.unwrap_err();
         assert!(refused.message().contains("eventual"), "{refused}");
     }
-    let record = namespace.with_consistency(Consistency::Linearizable).get("key").await.unwrap().unwrap();
+    refused(namespace.clone().with_consistency(Consistency::Linearizable).get("key").await.unwrap_err());
+    let record = namespace.get("key").await.unwrap().unwrap();
     assert_eq!(record.value, "before", "the default of the mode");
     converged(&cluster, &[1, 2, 3], 1).await;
 }
