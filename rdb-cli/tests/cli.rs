@@ -59,7 +59,7 @@ fn keys_and_values() {
     let value = json(&rdb(&cluster, "-o json get test apple"));
     let expected = serde_json::json!({
         "namespace": "test", "key": "apple", "value": "red", "version": "1.1.1",
-        "node": value["node"], "served": null, "age_ms": null
+        "node": value["node"], "served": null, "age_ms": null, "session": null
     });
     assert_eq!(value, expected);
 

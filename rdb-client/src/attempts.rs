@@ -200,7 +200,8 @@ impl<'a> Attempts<'a> {
 /// The version of a write that is applied on the node that was asked, and there for sure.
 fn done_here(failed: &Failed) -> Option<Version> {
     let Failed::Answered(_, error) = failed else { return None };
-    (error.outcome() == Outcome::DoneHere).then(|| error.version.map(Version::from).unwrap_or_default())
+    let version = error.done_here.as_ref().and_then(|done| done.version);
+    (error.outcome() == Outcome::DoneHere).then(|| version.map(Version::from).unwrap_or_default())
 }
 
 /// Whether the attempt may have been applied, if it was a write.

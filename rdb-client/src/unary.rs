@@ -46,8 +46,10 @@ pub(crate) async fn call(
         }
         Err(status) => {
             let failed = ended(Failed::from_status(&address, &status), deadline);
-            if let Failed::Answered(_, error) = &failed {
-                seen.saw_bytes(&error.session, error.version.map(Version::from));
+            if let Failed::Answered(_, error) = &failed
+                && let Some(done) = &error.done_here
+            {
+                seen.saw_bytes(&done.session, done.version.map(Version::from));
             }
             Err(failed)
         }

@@ -104,7 +104,7 @@ async fn what_only_strong_mode_has_is_refused_and_changes_nothing() {
     };
     let not_done = |error: WriteError| match error {
         WriteError::NotDone(error) => refused(error),
-        WriteError::InDoubt(error) => panic!("{error}"),
+        WriteError::InDoubt(error) | WriteError::DoneHere(_, error) => panic!("{error}"),
     };
     let swap: Result<CasOutcome, _> =
         namespace.compare_and_swap("key", Expect::Present, Some("after".into())).await;

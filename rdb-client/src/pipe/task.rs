@@ -316,7 +316,7 @@ pub(crate) fn version(result: &PipeResult) -> Option<Version> {
     let highest = match result {
         PipeResult::Found(found) => found.version,
         PipeResult::Done(done) => done.version,
-        PipeResult::DoneHere(error) => error.version,
+        PipeResult::DoneHere(error) => error.done_here.as_ref().and_then(|done| done.version),
         PipeResult::Records(records) => {
             return records.records.iter().filter_map(|record| record.version.map(Version::from)).max();
         }

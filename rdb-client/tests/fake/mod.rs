@@ -727,8 +727,10 @@ impl Service {
                     code: Code::TooFewAcks.into(),
                     outcome: Outcome::DoneHere.into(),
                     message: "on 1 of 3".into(),
-                    version: done.version,
-                    session: eventual.shown.encode(),
+                    done_here: Some(Box::new(v1::DoneHere {
+                        version: done.version,
+                        session: eventual.shown.encode(),
+                    })),
                     ..v1::Error::default()
                 })
             }

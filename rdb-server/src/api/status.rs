@@ -391,8 +391,9 @@ pub(crate) fn strong_acks() -> v1::Error {
 /// The same, where a write has found the namespace strong that was eventual before.
 pub(crate) fn strong_acks_late(version: Version) -> v1::Error {
     let message = "the namespace became strong while the write was on its way: a majority has it, and will bring it to all";
+    let done = v1::DoneHere { version: Some(super::request::to_wire(version)), ..v1::DoneHere::default() };
     v1::Error {
-        version: Some(super::request::to_wire(version)),
+        done_here: Some(Box::new(done)),
         ..fail(
             v1::Code::TooFewAcks,
             v1::Outcome::DoneHere,
@@ -404,11 +405,8 @@ pub(crate) fn strong_acks_late(version: Version) -> v1::Error {
 
 /// A write that is on this node, and not known to be on as many as was asked.
 fn done_here(held: Held, code: v1::Code, message: String, hint: &str) -> v1::Error {
-    v1::Error {
-        version: Some(super::request::to_wire(held.version)),
-        session: held.token(),
-        ..fail(code, v1::Outcome::DoneHere, message, hint)
-    }
+    let done = v1::DoneHere { version: Some(super::request::to_wire(held.version)), session: held.token() };
+    v1::Error { done_here: Some(Box::new(done)), ..fail(code, v1::Outcome::DoneHere, message, hint) }
 }
 
 pub(crate) fn too_few_acks(

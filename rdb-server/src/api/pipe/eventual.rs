@@ -94,8 +94,11 @@ impl Pipe {
             }
             let answered = match (&outcome, version(&answer)) {
                 (Err(error), Some(version)) => {
-                    let version = Some(crate::api::request::to_wire(version));
-                    error_result(v1::Error { version, ..error.clone() })
+                    let mut error = error.clone();
+                    if let Some(done) = &mut error.done_here {
+                        done.version = Some(crate::api::request::to_wire(version));
+                    }
+                    error_result(error)
                 }
                 _ => write_result(answer),
             };
