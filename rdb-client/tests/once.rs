@@ -308,3 +308,28 @@ async fn a_switch_is_begun_once_and_called_off_once_however_often_it_is_asked_fo
         assert_eq!(error.code(), refused, "there is none any more");
     }
 }
+
+/// An eventual namespace has no sessions; whoever has written to one must not go on without for ever.
+#[tokio::test]
+async fn writes_have_names_again_once_a_namespace_is_strong_again() {
+    for transport in TRANSPORTS {
+        let cluster = Cluster::start(3);
+        let test = connect(&cluster, transport).await.namespace("test");
+        test.put("a", "1").await.unwrap();
+        assert_eq!(cluster.sessions_opened(), 1);
+        cluster.become_eventual(true);
+        test.put("a", "2").await.unwrap();
+        test.put("a", "3").await.unwrap();
+        cluster.become_eventual(false);
+        // The first answer tells of the new epoch.
+        test.put("a", "4").await.unwrap();
+        assert_eq!(cluster.sessions_opened(), 1);
+        cluster.fault(1, Fault::BreakAfterApply, 1);
+        test.put("a", "5").await.unwrap();
+        assert_eq!(
+            (cluster.sessions_opened(), cluster.writes_applied()),
+            (2, 5),
+            "it was repeated, and applied once"
+        );
+    }
+}

@@ -217,15 +217,20 @@ impl PeerManager {
         let mode = mode.unwrap_or_else(|| switch::Region::new(namespace.first_mode));
         let machine = rdb_core::apply::Machine::new(region, state, sessions).in_mode(mode.clone());
         let mut boot = stored.into_boot(state.applied, rand::random());
+        let mut found_at = 0;
         if let Some((index, term)) = self.origins.entered(region)?
             && index <= boot.last
             && boot.terms.term(index) == Some(term)
         {
             // This node has answered in the era that begins there.
             boot.hard_state.commit = boot.hard_state.commit.max(index);
+            found_at = index;
         }
         let preferred = Some(namespace.preferred_leader);
         self.start(boot, namespace.id, applier::Machine::Keys(machine), (state, mode), preferred)?;
+        if let Some(peer) = self.peers.get_mut(&region) {
+            peer.found_at = found_at;
+        }
         self.open_gate(namespace, None);
         Ok(())
     }
@@ -431,6 +436,9 @@ impl PeerManager {
         let claimed = NodeId(message.from);
         let stepped = if !stands_for(&message, arrived.staged.state()) {
             Err(Rejected::Contradiction("a snapshot's data and its message stand at different places"))
+        } else if peer.group.status().applied < peer.found_at {
+            // It has yet to come to the era again that it has answered in, and then to see what it alone has of that.
+            Err(Rejected::Stale)
         } else if !takes(&peer.mode, arrived.staged.mode()) {
             Err(Rejected::Contradiction(
                 "it would replace writes of an eventual era, which this node alone may have",

@@ -125,6 +125,8 @@ struct State {
     clock: u64,
     writes_applied: u64,
     switch: switch::Switch,
+    /// No namespace has sessions.
+    eventual: bool,
 }
 
 /// What a region knows of one client.
@@ -244,6 +246,13 @@ impl Cluster {
     /// Another epoch begins.
     pub fn next_epoch(&self) {
         self.world.state.lock().epoch += 1;
+    }
+
+    /// All namespaces have this mode, in another epoch.
+    pub fn become_eventual(&self, eventual: bool) {
+        let mut state = self.world.state.lock();
+        state.epoch += 1;
+        state.eventual = eventual;
     }
 
     /// Puts another namespace in the place of this one, as if it had been deleted and created.
@@ -940,6 +949,10 @@ impl v1::kv_server::Kv for Service {
         let mut state = self.world.state.lock();
         if state.leader != self.id {
             return Err(to_status(&state.not_leader(state.leader)));
+        }
+        if state.eventual {
+            let header = Some(state.header(self.id));
+            return Ok(Response::new(v1::OpenSessionResponse { header, client: 0 }));
         }
         let v1::OpenSessionRequest { namespace: name, token, .. } = request.into_inner();
         let Some((id, _)) = state.namespaces.get(&name).copied() else {

@@ -198,6 +198,12 @@ impl Replica {
         self.under_way.is_empty() && self.accepted.waiters.is_empty() && self.received.is_empty()
     }
 
+    /// Whether writes of one of these nodes are on their way to the disk.
+    pub(super) fn takes_in_from(&self, nodes: &BTreeSet<NodeId>) -> bool {
+        let under_way = self.under_way.iter().flat_map(|under_way| &under_way.runs);
+        self.received.iter().chain(under_way).any(|(run, _)| nodes.contains(&run.origin.node))
+    }
+
     /// How far this node is with the era's writes.
     pub(super) fn progress(&self) -> Progress {
         Progress { appended: self.logs.logged_vector(), synced: self.logs.synced_vector() }

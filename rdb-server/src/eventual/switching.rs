@@ -109,8 +109,9 @@ impl Driver {
     fn review(&mut self, region: RegionId) {
         let Some(gate) = self.gates.get_mut(&region) else { return };
         let replica = self.replicas.get_mut(&region);
-        let answering = replica.as_ref().is_some_and(|replica| replica.is_answering());
-        let control = gate.review(answering);
+        let excluded = gate.heard().map(|heard| heard.excluded.clone()).unwrap_or_default();
+        let busy = |replica: &Replica| replica.is_answering() || replica.takes_in_from(&excluded);
+        let control = gate.review(replica.as_ref().is_some_and(|replica| busy(replica)));
         if let Some(view) = self.regions.get(region) {
             view.raise_epoch(gate.peer().epoch());
         }
@@ -276,12 +277,15 @@ fn reports(gate: &Gatekeeper, progress: &Progress, replica: Option<&Replica>) ->
     reports
 }
 
-/// Whose writes are no longer taken in, or only up to the cut.
+/// Whose writes are no longer taken in, or only up to the cut. Not from the seal on, but from when the gate shuts: what came in
+/// between would lie behind the seal, and be neither told of nor in the cut.
 fn fence(gate: &Gatekeeper, replica: &mut Replica) {
     let nobody = BTreeSet::<NodeId>::new();
-    let (excluded, cut): (&BTreeSet<NodeId>, Option<&Vector>) = match gate.peer().gate() {
-        Gate::Sealed(seal) => (&seal.excluded, gate.heard().and_then(|heard| seal.cut(heard))),
-        Gate::Open | Gate::Shut => (&nobody, None),
+    let heard = gate.heard();
+    let (excluded, cut): (&BTreeSet<NodeId>, Option<&Vector>) = match (gate.peer().gate(), heard) {
+        (Gate::Sealed(seal), _) => (&seal.excluded, heard.and_then(|heard| seal.cut(heard))),
+        (Gate::Shut, Some(heard)) if heard.phase.shuts_gates() => (&heard.excluded, None),
+        (Gate::Open | Gate::Shut, _) => (&nobody, None),
     };
     replica.fence(excluded, cut);
 }
