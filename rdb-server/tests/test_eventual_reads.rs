@@ -310,6 +310,7 @@ async fn a_writer_wins_over_what_it_has_seen_unless_that_is_from_the_future() {
         let request = v1::PutRequest {
             namespace: NAMESPACE.into(),
             put: Some(v1::Put { key: "key".into(), value: "after".into() }),
+            acks: v1::Acks::All.into(),
             seen: Some(v1::Version { era: before.era, hlc: before.hlc + (ahead_ms << 16), node: 9 }),
             ..v1::PutRequest::default()
         };
