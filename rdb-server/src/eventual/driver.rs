@@ -9,7 +9,7 @@ use crate::mailbox::Mailbox;
 use crate::regions::Regions;
 use crate::switch::Standings;
 use crate::transport::{Peers as Health, SILENCE_MAX, Transport};
-use crate::waiter::WriteWaiter;
+use crate::waiter::{Answers, WriteWaiter};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use rdb_core::command::Encoded;
 use rdb_core::eventual::hlc::{DurableClock, NoStamp, Start};
@@ -178,9 +178,9 @@ impl Driver {
                 done();
             }
             Event::Write { region, commands, waiter } => self.write(region, commands, waiter)?,
-            Event::Runs { region, runs, share } => {
+            Event::Runs { region, runs, awaited, share } => {
                 let Some(replica) = self.replicas.get_mut(&region) else { return Ok(()) };
-                replica.receive(runs, share);
+                replica.receive(runs, awaited, share);
                 if let Some(highest) = replica.received_highest()
                     && let Some(ahead_ms) = self.clock.saw(highest, millis(self.started.elapsed()))
                 {
@@ -249,6 +249,10 @@ impl Driver {
             Some(replica) if gate.is_open() => {
                 let now_ms = millis(self.started.elapsed());
                 let (clock, mark) = (&mut self.clock, &mut self.mark);
+                if let Err(unmet) = waiter.terms().meet(replica.era(), clock, now_ms) {
+                    waiter.answer(Ok(Answers::Unmet(unmet)));
+                    return Ok(());
+                }
                 replica.accept(&commands, waiter, || stamp(clock, mark, now_ms))?;
                 self.touched.insert(region);
             }
@@ -263,6 +267,7 @@ impl Driver {
     fn hand_out(&mut self) -> Result<(), ReplicaError> {
         let touched = std::mem::take(&mut self.touched);
         let now_ms = millis(self.started.elapsed());
+        let passed = self.clock.passed().min(self.mark_synced);
         for region in touched {
             let Some(replica) = self.replicas.get_mut(&region) else { continue };
             if let Some(write) = replica.hand_out() {
@@ -272,6 +277,9 @@ impl Driver {
             }
             let health = &self.health;
             replica.push(&self.tools, now_ms, |node| hears(health, node))?;
+            for (node, report) in replica.prompt_reports(passed) {
+                self.tools.transport.send_reports(node, vec![report]);
+            }
             // The last of a closing gate's writes may have been answered, or the cut reached.
             self.moved.extend(self.gates.get(&region).filter(|gate| !gate.is_open()).map(|_| region));
         }

@@ -16,6 +16,8 @@
 //! | `hashes.rs` | the hash of what was stored when an era began, read while it goes on |
 //! | `recent.rs` | runs that were synced lately, in memory, for those who follow closely |
 //! | `view.rs` | what the thread shows to everyone else |
+//! | `waiting.rs` | what callers wait for: other members that have a write, a session that is to be shown no less |
+//! | `records.rs` | what members ask each other for reads of a majority |
 //! | `wire.rs` | what nodes say to each other about it |
 //!
 //! What is decided is decided in `rdb_core::eventual`; here are the effects.
@@ -25,9 +27,11 @@ mod gatekeeper;
 mod hashes;
 pub(crate) mod quarantine;
 mod recent;
+pub(crate) mod records;
 mod replica;
 mod switching;
 mod view;
+pub(crate) mod waiting;
 pub(crate) mod wire;
 
 pub(crate) use driver::{Driver, Parts};
@@ -64,8 +68,8 @@ pub(crate) enum Event {
     Close { region: RegionId, done: Box<dyn FnOnce() + Send> },
     /// Writes to accept: puts, deletes and batches of them.
     Write { region: RegionId, commands: Encoded, waiter: WriteWaiter },
-    /// Runs of another node, with the share of its budget that they take.
-    Runs { region: RegionId, runs: Vec<Run>, share: Share },
+    /// Runs of another node, with the share of its budget that they take, and whether it waits for this node to have them.
+    Runs { region: RegionId, runs: Vec<Run>, awaited: bool, share: Share },
     /// What another node says that it has.
     Reports { from: NodeId, reports: Vec<wire::Said> },
     /// What was sent to a node lately may be lost.
