@@ -292,7 +292,13 @@ impl Incoming {
         };
         let runs = runs.iter().map(|run| Run::decode(run)).collect::<Result<Vec<_>, _>>();
         let runs = runs.map_err(|error| Status::invalid_argument(error.to_string()))?;
-        self.eventual.post(eventual::Event::Runs { region: RegionId(region), runs, awaited, share });
+        self.eventual.post(eventual::Event::Runs {
+            from: self.from,
+            region: RegionId(region),
+            runs,
+            awaited,
+            share,
+        });
         Ok(())
     }
 

@@ -54,6 +54,7 @@ impl Shared {
             _ if token.is_some() => Served::SESSION,
             Consistency::Unspecified | Consistency::Stale | Consistency::Local => Served::LOCAL,
         };
+        self.found(target.region)?;
         let shown = self.eventual.shown(target.region);
         let shown = shown.ok_or_else(|| status::not_opened(self.config.node_id))?;
         let awaits = token.filter(|token| !shown.progress().shows(token));

@@ -123,14 +123,23 @@ impl Shared {
         }
         match wanted.consistency {
             Consistency::Lease => Ok(self.by_lease(region)),
-            Consistency::Stale => Ok(self.as_it_is(region, wanted.max_age)),
+            Consistency::Stale => {
+                self.found(region)?;
+                Ok(self.as_it_is(region, wanted.max_age))
+            }
             Consistency::Linearizable
             | Consistency::Unspecified
             | Consistency::Session
             | Consistency::Quorum => Ok(None),
             // Whoever reads so goes on while the mode changes. The age is not asked for, nor told.
-            Consistency::Local => Ok(Some(Served::LOCAL)),
+            Consistency::Local => self.found(region).map(|()| Some(Served::LOCAL)),
         }
+    }
+
+    /// Whether this node's data is not behind what it has shown before it started.
+    pub(super) fn found(&self, region: RegionId) -> Result<(), v1::Error> {
+        let found = self.regions.get(region).is_none_or(|view| view.is_found());
+        if found { Ok(()) } else { Err(status::not_opened(self.config.node_id)) }
     }
 
     fn by_lease(&self, region: RegionId) -> Option<Served> {

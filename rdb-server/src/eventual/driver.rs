@@ -178,9 +178,9 @@ impl Driver {
                 done();
             }
             Event::Write { region, commands, waiter } => self.write(region, commands, waiter)?,
-            Event::Runs { region, runs, awaited, share } => {
+            Event::Runs { from, region, runs, awaited, share } => {
                 let Some(replica) = self.replicas.get_mut(&region) else { return Ok(()) };
-                replica.receive(runs, awaited, share);
+                replica.receive(from, runs, awaited, share);
                 if let Some(highest) = replica.received_highest()
                     && let Some(ahead_ms) = self.clock.saw(highest, millis(self.started.elapsed()))
                 {

@@ -26,6 +26,7 @@ use rdb_core::version::{Hlc, Version};
 use rdb_storage::{Data, OriginLogs as StoredLogs, OriginWrite, RegionData};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Bytes of runs that are read or sent at a time.
 const PUSH_BYTES: usize = 256 << 10;
@@ -33,6 +34,8 @@ const PUSH_BYTES: usize = 256 << 10;
 const REPLAY_BYTES: usize = 4 << 20;
 /// Log writes of a region that may be under way.
 pub(super) const WRITES_UNDER_WAY_MAX: usize = 64;
+/// Between two times that a peer is asked to send again.
+const ASK_INTERVAL: Duration = Duration::from_millis(200);
 /// After so long without progress, what was sent to a peer that is heard counts as lost.
 const STANDSTILL_MS: u64 = 2000;
 
@@ -87,13 +90,20 @@ struct UnderWay {
 }
 
 /// What this node has told a peer, and how the peer gets on.
-#[derive(Default)]
 struct Told {
     report: Option<Report>,
     /// Whether the peer is to answer the next report.
     asks: bool,
     /// What the peer had synced when it last moved, and when that was.
     stood: (Vector, u64),
+    /// When it was last asked to send again.
+    asked: Instant,
+}
+
+impl Default for Told {
+    fn default() -> Self {
+        Self { report: None, asks: false, stood: (Vector::default(), 0), asked: Instant::now() }
+    }
 }
 
 /// One region.
@@ -288,8 +298,8 @@ impl Replica {
     }
 
     /// Takes in runs of other nodes. Those that do not fit are dropped: their sender goes on from what this node reports.
-    pub(super) fn receive(&mut self, runs: Vec<Run>, awaited: bool, share: Share) {
-        let mut taken = false;
+    pub(super) fn receive(&mut self, from: NodeId, runs: Vec<Run>, awaited: bool, share: Share) {
+        let (mut taken, mut missing) = (false, false);
         for run in runs {
             match self.logs.receive(run) {
                 Ok(None) => {}
@@ -304,6 +314,7 @@ impl Replica {
                 }
                 // A message was lost before this one, or it comes late.
                 Err(refusal @ (Refusal::Missing { .. } | Refusal::Era { .. })) => {
+                    missing |= matches!(refusal, Refusal::Missing { .. });
                     tracing::debug!(region = %self.region, %refusal, "a run was not taken");
                 }
                 Err(refusal) => tracing::error!(region = %self.region, %refusal, "a run was not taken"),
@@ -311,6 +322,12 @@ impl Replica {
         }
         if taken {
             self.shares.push(share);
+        }
+        // It goes on from what this node says that it has, and need not wait until it finds that nothing moves.
+        if let Some(told) =
+            self.told.get_mut(&from).filter(|told| missing && told.asked.elapsed() > ASK_INTERVAL)
+        {
+            *told = Told { report: None, asks: true, asked: Instant::now(), ..std::mem::take(told) };
         }
     }
 
@@ -421,8 +438,11 @@ impl Replica {
         let Some(told) = self.told.get_mut(&node) else { return };
         if *ask {
             told.report = None;
+            // What it says that it has is what it has: the rest was lost on its way.
+            self.peers.send_again(node);
         }
-        if !told.stood.0.covers(&report.synced) {
+        // That it goes on with its own writes says nothing of what it is sent.
+        if told.stood.0.behind(&report.synced).any(|(origin, ..)| origin.node != node) {
             told.stood = (report.synced.clone(), now_ms);
         }
     }
