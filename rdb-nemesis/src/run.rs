@@ -155,7 +155,7 @@ async fn act(
         });
     }
     finish(clients).await?;
-    read_everything(&lab, &scene).await?;
+    read_everything(&lab.cluster, &scene).await?;
     lab.cluster.is_sound()
 }
 
@@ -223,7 +223,7 @@ fn first_failure(clients: &mut JoinSet<Result<()>>) -> Option<anyhow::Error> {
 }
 
 /// Lets clients resolve what they have in doubt.
-async fn finish(mut clients: JoinSet<Result<()>>) -> Result<()> {
+pub(crate) async fn finish(mut clients: JoinSet<Result<()>>) -> Result<()> {
     let all = async {
         while let Some(ended) = clients.join_next().await {
             ended??;
@@ -237,8 +237,8 @@ async fn finish(mut clients: JoinSet<Result<()>>) -> Result<()> {
 }
 
 /// Reads every key at every node, by its name and by a scan: by a linearizable read, and as the node has it.
-async fn read_everything(lab: &Lab, scene: &Arc<Scene>) -> Result<()> {
-    lab.cluster.catch_up().await?;
+pub(crate) async fn read_everything(cluster: &Cluster, scene: &Arc<Scene>) -> Result<()> {
+    cluster.catch_up().await?;
     let mut reader = Caller::connect(scene, FINAL).await?;
     let keys = scene.history.keys();
     for consistency in [Consistency::Linearizable, Consistency::Stale { max_age: None }] {

@@ -8,6 +8,7 @@ mod raw;
 mod wire;
 
 pub(crate) use disk::try_one as try_power_cut;
+pub(crate) use page::get as page;
 pub(crate) use process::Usage;
 pub(crate) use raw::{Raw, error_in, timed};
 pub(crate) use wire::Wire;
@@ -182,6 +183,11 @@ impl Cluster {
     /// Where clients reach each node.
     pub(crate) fn addresses(&self) -> BTreeMap<u64, String> {
         self.nodes.iter().map(|(id, node)| (*id, format!("127.0.0.1:{}", node.client_port))).collect()
+    }
+
+    /// Where each node shows its metrics.
+    pub(crate) fn http_ports(&self) -> BTreeMap<u64, u16> {
+        self.nodes.iter().map(|(id, node)| (*id, node.http_port)).collect()
     }
 
     fn node(&self, id: u64) -> &Node {
