@@ -8,6 +8,7 @@
 //!           fetches      upkeep          its queue ──▶ mailbox
 //!           snapshots    snapshots       its queue ──▶ other nodes, mailbox
 //!           installs     snapshots       its queue ──▶ log writer, applier, mailbox
+//!           switch       switch          what members say, the catalog, a clock ──▶ mailbox
 //!           flushes      upkeep          a clock ──▶ mailbox
 //!           removals     upkeep          a clock
 //!           disk         disk            a clock ──▶ what requests and pings read
@@ -31,6 +32,7 @@ use crate::raft_service::RaftService;
 use crate::regions::Regions;
 use crate::shared::{CatalogCell, Shared, Stopping};
 use crate::snapshots::{Inbound, Installer, Outbound, Throttle, run_installs, run_sends};
+use crate::switch::{Alarm, Controller, History, Standings};
 use crate::transport::{
     FRAME_BYTES_MAX, Introduction, Links, Peers, SILENCE_MAX, STREAM_WINDOW_BYTES, Transport, Unstarted,
 };
@@ -195,9 +197,12 @@ impl Node {
         let log = LogWriter::spawn(&engine, &LogWriterOptions::default(), sink)?;
         let catalog_machine = load_catalog(&engine, &log.handle(), &config)?;
         let budget = Budget::new(config.request_bytes_max);
+        let (alarm, rings) = Alarm::new();
         let shared = Shared {
             identity: Arc::new(engine.identity().clone()),
-            catalog: CatalogCell::default(),
+            catalog: CatalogCell::ringing(alarm.clone()),
+            standings: Standings::new(alarm),
+            switches: History::default(),
             regions: Regions::new(budget.clone(), config.namespace_bytes_max()),
             data: engine.data(),
             budget,
@@ -223,6 +228,8 @@ impl Node {
             },
             &engine,
         )?;
+        let controller = Controller::new(shared.clone());
+        threads.push(spawn("switch", move || controller.run(&rings))?);
         threads.push(spawn("eventual", move || driver.run(&eventual_events))?);
         let links = links(&shared, &log.handle());
         let outbound = start_sends(&shared, &links, &mut threads)?;
@@ -481,6 +488,7 @@ fn links(shared: &Shared, log: &LogWriterHandle) -> Links {
         catalog: shared.catalog.clone(),
         mailbox: shared.mailbox.clone(),
         eventual: shared.eventual.clone(),
+        standings: shared.standings.clone(),
         disk: shared.disk.clone(),
         cuts: Cuts::new(config.fault_calls),
     }

@@ -212,12 +212,12 @@ impl PeerManager {
 
     /// Hands the writes of a region in eventual mode over to the thread that has them.
     fn open_eventual(&mut self, namespace: &Namespace) {
-        let Some(peer) = self.peers.get(&namespace.region).filter(|_| namespace.mode == Mode::Eventual)
+        let Some(peer) = self.peers.get(&namespace.region).filter(|_| namespace.mode() == Mode::Eventual)
         else {
             return;
         };
         let (region, members) = (namespace.region, namespace.members.clone());
-        let open = eventual::Event::Open { region, namespace: namespace.id, members, era: namespace.era };
+        let open = eventual::Event::Open { region, namespace: namespace.id, members, era: namespace.era() };
         self.eventual.post(open);
         // Behind it in the thread's mailbox comes whatever is sent there because of this.
         peer.view.set_eventual();

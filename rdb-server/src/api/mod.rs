@@ -11,6 +11,7 @@ mod reads;
 mod request;
 mod scan;
 mod status;
+mod switch;
 mod transaction;
 
 pub(crate) use cluster::ClusterService;
@@ -79,7 +80,7 @@ impl Shared {
         let catalog = self.catalog.load();
         // One that is being deleted is gone for who asks now; its name may soon be another one's.
         let namespace = catalog.namespace(name).filter(|namespace| namespace.stage == Stage::Open)?;
-        let (epoch, mode) = (namespace.epoch, namespace.mode);
+        let (epoch, mode) = (namespace.epoch(), namespace.mode());
         Some(Target { namespace: namespace.id, region: namespace.region, epoch, mode })
     }
 

@@ -444,7 +444,7 @@ impl Pipe {
         let catalog = self.shared.catalog.load();
         let error = match catalog.namespace_of(target.namespace) {
             Some(namespace) if namespace.stage == Stage::Deleting => Some(status::namespace_gone()),
-            Some(namespace) if namespace.epoch == target.epoch => None,
+            Some(namespace) if namespace.epoch() == target.epoch => None,
             Some(_) => Some(status::not_done(
                 v1::Code::EpochMismatch,
                 "the namespace changed its mode while the read waited".to_owned(),
