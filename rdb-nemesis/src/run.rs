@@ -122,7 +122,12 @@ async fn act(
     faults: &mut Vec<Evidence>,
 ) -> Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let settings = Settings { size: plan.wanted.nodes, options: plan.configuration(), disks: plan.disks() };
+    let settings = Settings {
+        size: plan.wanted.nodes,
+        options: plan.configuration(),
+        disks: plan.disks(),
+        clocks: false,
+    };
     let cluster = Cluster::start(&place.server, folder, &settings).await?;
     let options = Options { request_timeout: PATIENCE / 2, ..Options::default() };
     let client = connect(&cluster, options).await?;

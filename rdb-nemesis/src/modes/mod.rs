@@ -5,20 +5,29 @@
 //!
 //! `scripts/verify-modes.sh` runs all of them. `stats`, `tally` and `findings` are pure; the rest is real nodes.
 
+mod aftermath;
 mod away;
 mod converge;
 mod cut;
+mod elements;
+mod eras;
 mod findings;
 mod honest;
 mod load;
 mod marks;
 mod options;
+mod pauses;
 mod peek;
+mod phases;
 mod replicas;
 mod sides;
 mod stage;
 mod stats;
+mod storm;
+mod switch;
+mod switching;
 mod tally;
+mod trouble;
 
 pub use findings::{Figure, Outcome};
 pub use options::{Case, ModesArgs};
@@ -92,5 +101,8 @@ async fn act(stage: &Stage, findings: &mut Findings) -> Result<()> {
         Case::Away => away::run(stage, findings).await,
         Case::Honest => honest::run(stage, findings).await,
         Case::Sides => sides::run(stage, findings).await,
+        Case::Switch => switch::run(stage, findings).await,
+        Case::Phases => phases::run(stage, findings).await,
+        Case::Storm => storm::run(stage, findings).await,
     }
 }

@@ -13,6 +13,12 @@ pub enum Case {
     Honest,
     /// Strong and eventual namespaces side by side, under partitions
     Sides,
+    /// What clients notice of switches on a healthy cluster
+    Switch,
+    /// Nodes killed in every phase of a switch, in both directions
+    Phases,
+    /// Switches under kills, pauses, partitions and clock steps: nothing acknowledged is lost
+    Storm,
 }
 
 impl Case {
@@ -24,6 +30,9 @@ impl Case {
             Self::Away => "away",
             Self::Honest => "honest",
             Self::Sides => "sides",
+            Self::Switch => "switch",
+            Self::Phases => "phases",
+            Self::Storm => "storm",
         }
     }
 }
@@ -61,6 +70,12 @@ pub struct ModesArgs {
     /// sides: partitions [default: 4; quick: 2]
     #[arg(long)]
     pub sides_rounds: Option<u64>,
+    /// switch: switches, half of them each way [default: 100; quick: 6]
+    #[arg(long)]
+    pub switches: Option<u64>,
+    /// storm: switches that are begun [default: 200; quick: 14]
+    #[arg(long)]
+    pub storm_switches: Option<u64>,
 }
 
 /// How large all is.
@@ -73,6 +88,8 @@ pub(super) struct Sizes {
     pub(super) away_writes: u64,
     pub(super) honest_seconds: u64,
     pub(super) sides_rounds: u64,
+    pub(super) switches: u64,
+    pub(super) storm_switches: u64,
 }
 
 const FULL: Sizes = Sizes {
@@ -83,6 +100,8 @@ const FULL: Sizes = Sizes {
     away_writes: 1_000_000,
     honest_seconds: 10,
     sides_rounds: 4,
+    switches: 100,
+    storm_switches: 200,
 };
 const QUICK: Sizes = Sizes {
     rate: 300,
@@ -92,6 +111,8 @@ const QUICK: Sizes = Sizes {
     away_writes: 20_000,
     honest_seconds: 4,
     sides_rounds: 2,
+    switches: 6,
+    storm_switches: 14,
 };
 
 impl ModesArgs {
@@ -111,6 +132,8 @@ impl ModesArgs {
             away_writes: self.away_writes.unwrap_or(whole.away_writes).max(1),
             honest_seconds: self.honest_seconds.unwrap_or(whole.honest_seconds).max(3),
             sides_rounds: self.sides_rounds.unwrap_or(whole.sides_rounds).max(1),
+            switches: self.switches.unwrap_or(whole.switches).max(2),
+            storm_switches: self.storm_switches.unwrap_or(whole.storm_switches).max(2),
         }
     }
 
@@ -128,6 +151,8 @@ impl ModesArgs {
             ("away-writes", self.away_writes),
             ("honest-seconds", self.honest_seconds),
             ("sides-rounds", self.sides_rounds),
+            ("switches", self.switches),
+            ("storm-switches", self.storm_switches),
         ];
         for (name, size) in sizes {
             if let Some(size) = size {

@@ -4,8 +4,8 @@ use super::load::number_in;
 use super::stage::Nodes;
 use super::tally::Tally;
 use anyhow::{Context as _, Result, bail};
-use rdb_client::{Consistency, Namespace, Record, ScanOptions};
-use std::collections::BTreeMap;
+use rdb_client::{Consistency, Namespace, Record, ScanOptions, Version};
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +13,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
+/// How many keys a finding names.
+const NAMED_MAX: usize = 6;
 
 /// What a node has, in short: how many records, and a hash over keys, values and versions in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +44,13 @@ pub(super) async fn sum(namespace: &Namespace) -> Result<Sum> {
     Ok(Sum { records, hash: hasher.finish() })
 }
 
+/// The keys that a node has.
+pub(super) async fn keys(namespace: &Namespace) -> Result<BTreeSet<String>> {
+    let mut keys = BTreeSet::new();
+    each(namespace, |record| keys.extend([String::from_utf8_lossy(&record.key).into_owned()])).await?;
+    Ok(keys)
+}
+
 /// What each node has, in short, all asked at once.
 pub(super) async fn sums(nodes: &Nodes) -> Result<BTreeMap<u64, Sum>> {
     let mut asked = JoinSet::new();
@@ -63,6 +72,36 @@ pub(super) async fn sums(nodes: &Nodes) -> Result<BTreeMap<u64, Sum>> {
 pub(super) fn alike(sums: &BTreeMap<u64, Sum>) -> Result<Sum, String> {
     let Some(first) = sums.values().next() else { return Err("no node was asked".to_owned()) };
     if sums.values().all(|sum| sum == first) { Ok(*first) } else { Err(format!("nodes differ: {sums:?}")) }
+}
+
+/// In which records nodes differ, some of them by name.
+pub(super) async fn differences(nodes: &Nodes) -> Result<String> {
+    let mut all: BTreeMap<String, BTreeMap<u64, Version>> = BTreeMap::new();
+    for (node, namespace) in &nodes.at {
+        each(namespace, |record| {
+            let key = String::from_utf8_lossy(&record.key).into_owned();
+            all.entry(key).or_default().insert(*node, record.version);
+        })
+        .await?;
+    }
+    Ok(differing(&all, nodes.at.len()))
+}
+
+fn differing(all: &BTreeMap<String, BTreeMap<u64, Version>>, nodes: usize) -> String {
+    let same = |versions: &BTreeMap<u64, Version>| {
+        versions.len() == nodes && versions.values().min() == versions.values().max()
+    };
+    let differ: Vec<String> = all
+        .iter()
+        .filter(|(_, versions)| !same(versions))
+        .map(|(key, versions)| {
+            let told: Vec<String> =
+                versions.iter().map(|(node, version)| format!("{version} at node {node}")).collect();
+            format!("{key}: {}", told.join(", "))
+        })
+        .collect();
+    let named = &differ[..differ.len().min(NAMED_MAX)];
+    format!("{} of {} keys differ: {}", differ.len(), all.len(), named.join("; "))
 }
 
 /// Waits until every node shows what was acknowledged last at each, and then until all records are the same. The comparison
@@ -134,5 +173,17 @@ mod tests {
             assert!(alike(&BTreeMap::from([(1, same), (2, other)])).is_err());
         }
         assert!(alike(&BTreeMap::new()).is_err());
+    }
+
+    #[test]
+    fn what_differs_is_named() {
+        let version = |hlc| Version { era: 1, hlc, node: 1 };
+        let all = BTreeMap::from([
+            ("same".to_owned(), BTreeMap::from([(1, version(5)), (2, version(5))])),
+            ("older".to_owned(), BTreeMap::from([(1, version(5)), (2, version(6))])),
+            ("missing".to_owned(), BTreeMap::from([(2, version(7))])),
+        ]);
+        let told = differing(&all, 2);
+        assert!(told.starts_with("2 of 3 keys differ: missing: 1.7.1 at node 2; older: "), "{told}");
     }
 }

@@ -32,7 +32,16 @@ pub(super) struct Stage {
 impl Stage {
     /// Starts the nodes.
     pub(super) async fn start(&self) -> Result<Cluster> {
-        let settings = Settings { size: NODES, options: String::new(), disks: false };
+        self.start_nodes(false).await
+    }
+
+    /// Starts nodes whose wall clocks can be stepped.
+    pub(super) async fn start_with_clocks(&self) -> Result<Cluster> {
+        self.start_nodes(true).await
+    }
+
+    async fn start_nodes(&self, clocks: bool) -> Result<Cluster> {
+        let settings = Settings { size: NODES, options: String::new(), disks: false, clocks };
         Cluster::start(&self.server, &self.folder, &settings).await
     }
 
