@@ -101,9 +101,7 @@ impl Pair<'_> {
         let (samples, seen, written) = self.observe(lasts, true).await?;
         findings.expect(cut.seen(self.cluster).map(drop));
         match grows(&samples, began, "with writes") {
-            Ok(most) => {
-                findings.tell(format!("after {lasts:?} of silence a lag of at least"), most, "s was told")
-            }
+            Ok(most) => findings.tell(format!("lag told after {lasts:?} of silence: at least"), most, "s"),
             Err(why) => findings.problem(why),
         }
         match not_too_small(&samples, &seen, &written, self.writer) {

@@ -96,9 +96,8 @@ pub(super) async fn settled(client: &Client, name: &str, limit: Duration) -> Res
             return Ok(status.clone());
         }
         if deadline < Instant::now() {
-            let how = status.map(|status| format!("{status:?}")).map_err(|error: Error| error.to_string());
-            return Err(anyhow::anyhow!("{how:?}"))
-                .context(format!("members do not stand alike after {limit:?}"));
+            let how = status.map_or_else(|error| format!("{error:#}"), |status| format!("{status:?}"));
+            return Err(anyhow::anyhow!(how)).context(format!("members do not stand alike after {limit:?}"));
         }
         sleep(RETRY_PAUSE).await;
     }
