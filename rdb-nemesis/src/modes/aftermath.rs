@@ -1,17 +1,17 @@
 //! The end of a run over switches: all is healed, the namespace is strong, everything is read at every node, and judged.
 
-use super::elements::SET;
+use super::elements;
 use super::eras;
 use super::findings::Findings;
 use super::replicas;
-use super::stage::{Nodes, Stage};
+use super::stage::{Nodes, Stage, until};
 use super::switching::{begin, end_of, settled};
-use crate::checks::CHECKS;
-use crate::cluster::{Cluster, NAMESPACE};
-use crate::run::{finish, read_everything};
+use crate::cluster::{Cluster, NAMESPACE, PATIENCE};
+use crate::run::finish;
 use crate::workloads::Scene;
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use rdb_client::{Client, Mode, SwitchOptions};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -35,9 +35,12 @@ pub(super) async fn judge(
     findings: &mut Findings,
 ) -> Result<()> {
     stage.say("healed: to strong for the last time, and everything is read at every node");
-    let looked = look(cluster, client, scene, clients).await;
+    let found = look(cluster, client, scene, clients).await;
     scene.history.write(&stage.folder.join("history.jsonl"))?;
     let entries = scene.history.entries();
+    if let Ok(found) = &found {
+        findings.expect(elements::check(&entries, found).map(|what| stage.say(&what)));
+    }
     findings.expect(eras::strong_eras(&entries, FIRST).map(|what| stage.say(&what)));
     findings.expect(eras::epochs(&entries).map(|what| stage.say(&what)));
     let done = eras::count(&entries, FIRST);
@@ -49,30 +52,32 @@ pub(super) async fn judge(
     findings.require(counts.iter().all(|count| WRITES_MIN <= *count), || {
         format!("vacuous: too little was done of something: {done:?}, of {WRITES_MIN} each")
     });
-    looked?;
-    for check in CHECKS.iter().filter(|check| [SET, "replicas"].contains(&check.name)) {
-        match (check.check)(&entries) {
-            Ok(what) => stage.say(&format!("{}: {what}", check.name)),
-            Err(why) => findings.problem(format!("{}: {why}", check.name)),
-        }
-    }
+    found?;
     cluster.is_sound()
 }
 
+/// Heals all, and returns the keys that every node has in the end.
 async fn look(
     cluster: &mut Cluster,
     client: &Client,
     scene: &Arc<Scene>,
     clients: JoinSet<Result<()>>,
-) -> Result<()> {
+) -> Result<BTreeSet<String>> {
     cluster.heal().await?;
+    let nodes = Nodes::of(cluster, NAMESPACE, PATIENCE).await?;
     if let Err(error) = make_strong(client).await {
-        let nodes = Nodes::of(cluster, NAMESPACE, END_LIMIT).await?;
         return Err(error.context(replicas::differences(&nodes).await?));
     }
     scene.stop.store(true, Ordering::Relaxed);
     finish(clients).await?;
-    read_everything(cluster, scene).await.context("all is healed")
+    cluster.catch_up().await?;
+    elements::read_registers(scene).await?;
+    let same = async || replicas::sums(&nodes).await.is_ok_and(|sums| replicas::alike(&sums).is_ok());
+    if let Err(error) = until("all nodes have the same records", PATIENCE, same).await {
+        return Err(error.context(replicas::differences(&nodes).await?));
+    }
+    // All are alike: one says it for all.
+    replicas::keys(&nodes.at[&1]).await
 }
 
 async fn make_strong(client: &Client) -> Result<()> {
