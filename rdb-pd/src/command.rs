@@ -155,7 +155,7 @@ impl Command {
         let mut bytes = Vec::new();
         put_bytes(&mut bytes, &out);
         let stores = matches!(self, Command::CreateNamespace { .. } | Command::RegisterNode { .. });
-        Encoded { bytes, count: 1, stores, strong_only: true }
+        Encoded { bytes, count: 1, stores, strong_only: true, named: false }
     }
 
     /// Reads the next command of an entry.

@@ -77,6 +77,7 @@ impl Machine {
                 Err(Corrupt { what: "a log entry", problem: "commands on keys in the meta region" })
             }
             Payload::Close => Err(Corrupt { what: "a log entry", problem: "the end of the meta region" }),
+            Payload::Marker(_) => Err(Corrupt { what: "a log entry", problem: "a mode for the meta region" }),
         }
     }
 

@@ -225,6 +225,9 @@ impl Node {
                 transport: transport.clone(),
                 log: log.handle(),
                 health: shared.peers.clone(),
+                mailbox: shared.mailbox.clone(),
+                regions: shared.regions.clone(),
+                standings: shared.standings.clone(),
             },
             &engine,
         )?;
@@ -400,9 +403,12 @@ fn start_workers(
     threads: &mut Vec<JoinHandle<()>>,
 ) -> std::io::Result<(ApplierHandle, Fetcher)> {
     let (tasks, work) = crossbeam_channel::unbounded();
+    let handle = ApplierHandle(tasks);
     let applier = Applier {
         data: shared.data.clone(),
         mailbox: shared.mailbox.clone(),
+        eventual: shared.eventual.clone(),
+        handle: handle.clone(),
         catalog: shared.catalog.clone(),
         metrics: shared.metrics.clone(),
         answer_first: shared.config.lease().is_none(),
@@ -415,7 +421,7 @@ fn start_workers(
     let (fetcher, fetches) = Fetcher::new();
     let (logs, mailbox) = (engine.log(), shared.mailbox.clone());
     threads.push(spawn("fetches", move || upkeep::run_fetches(&fetches, &logs, &mailbox))?);
-    Ok((ApplierHandle(tasks), fetcher))
+    Ok((handle, fetcher))
 }
 
 fn start_upkeep(
@@ -464,9 +470,10 @@ fn start_installs(
 ) -> std::io::Result<Installer> {
     let (installer, installs) = Installer::new();
     let (data, log, applier) = (shared.data.clone(), log.clone(), applier.clone());
-    let (catalog, mailbox) = (shared.catalog.clone(), shared.mailbox.clone());
+    let (catalog, mailbox, eventual) =
+        (shared.catalog.clone(), shared.mailbox.clone(), shared.eventual.clone());
     threads.push(spawn("installs", move || {
-        run_installs(&installs, &data, &log, &applier, &catalog, &mailbox);
+        run_installs(&installs, &data, &log, (&applier, &eventual), &catalog, &mailbox);
     })?);
     Ok(installer)
 }

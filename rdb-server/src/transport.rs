@@ -139,8 +139,12 @@ impl Transport {
         }
     }
 
+    /// All other nodes.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.queues.keys().copied()
+    }
+
     /// Tells `node` how this node's part of regions stands. Never waits; should it be lost, it is told again soon.
-    #[allow(dead_code, reason = "what drives the switch on each node, and calls this, is about to come")]
     pub(crate) fn send_standings(&self, node: NodeId, standings: Vec<Standing>) {
         let Some(queue) = self.queues.get(&node) else { return };
         let (mut together, mut bytes) = (Vec::new(), 0);

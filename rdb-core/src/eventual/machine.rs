@@ -182,10 +182,21 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A machine that carries on from what was stored. The buckets are those of all stored records.
+    /// A machine that carries on from what was stored. The buckets are those of all stored records, or of none: then
+    /// [`Machine::add_buckets`] brings them.
     pub fn new(state: State, buckets: Buckets, keep_lost: bool) -> Self {
         let written = state.highest;
         Self { state, buckets, keep_lost, pending: BTreeMap::new(), unapplied: VecDeque::new(), written }
+    }
+
+    /// Adds the buckets of the records that were stored when this machine was made without any.
+    pub fn add_buckets(&mut self, stored: &Buckets) {
+        self.buckets.add(stored);
+    }
+
+    /// The hashes of the records, if [`Machine::new`] or [`Machine::add_buckets`] has brought those that were stored.
+    pub fn buckets(&self) -> &Buckets {
+        &self.buckets
     }
 
     /// Where it stands.
@@ -361,7 +372,7 @@ impl Machine {
         let era = self.state.era;
         let incoming = entry.record(era, origin);
         let Some(stored) = stored else {
-            self.buckets.change(&entry.key, None, Some(incoming.version));
+            self.buckets.change(&entry.key, None, Some(&incoming));
             batch.put_record(&entry.key, &incoming);
             return Ok(());
         };
@@ -373,7 +384,7 @@ impl Machine {
             self.state.awaited -= replaced_before;
             replaced_before == 0
         } else {
-            self.buckets.change(&entry.key, Some(stored.version), Some(incoming.version));
+            self.buckets.change(&entry.key, Some(&stored), Some(&incoming));
             batch.put_record(&entry.key, &incoming);
             !replaced(entry, era, origin, &goes)
         };
@@ -445,7 +456,7 @@ impl Machine {
         let mut batch = Batch::new(view);
         for (key, stored) in found {
             let tombstone = record::decode(stored)?;
-            self.buckets.change(key, Some(tombstone.version), None);
+            self.buckets.change(key, Some(&tombstone), None);
             batch.remove_record(key);
         }
         self.state.purged = self.state.purged.max(to);

@@ -59,7 +59,7 @@ impl Data {
     fn buckets(&self) -> Buckets {
         let mut buckets = Buckets::default();
         for (key, stored) in &self.records {
-            buckets.change(key, None, Some(record::decode(stored).unwrap().version));
+            buckets.change(key, None, Some(&record::decode(stored).unwrap()));
         }
         buckets
     }

@@ -268,7 +268,7 @@ pub(crate) fn session_expired() -> v1::Error {
 pub(crate) fn era_mismatch() -> v1::Error {
     not_done(
         v1::Code::EpochMismatch,
-        "the namespace changed its mode while the write was on its way; it was not applied".to_owned(),
+        "the namespace changed its mode while the request was on its way; nothing was applied".to_owned(),
         "ask again",
     )
 }

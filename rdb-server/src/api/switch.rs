@@ -4,7 +4,8 @@
 use super::namespaces::NamespaceService;
 use super::status;
 use crate::shared::Shared;
-use crate::switch::{EXCLUSION_IS_SUPPORTED, GateState, Standing, facts, tell, wall_ms};
+use crate::switch::facts::{self, When};
+use crate::switch::{EXCLUSION_IS_SUPPORTED, GateState, Standing, tell, wall_ms};
 use crate::transport::SILENCE_MAX;
 use rdb_core::ids::{NodeId, RegionId};
 use rdb_core::switch::{Descriptor, Mode, Phase, Refused, Step};
@@ -381,7 +382,8 @@ fn describe(shared: &Shared, namespace: &Namespace) -> v1::SwitchStatus {
     let to = descriptor.is_switching().then(|| to_wire(descriptor.mode.other()));
     let has_deadline = descriptor.phase.may_abort() && descriptor.deadline_ms != 0;
     let remaining_ms = descriptor.deadline_ms.saturating_sub(wall_ms()).max(1);
-    let blockers = facts::blockers(descriptor, &heard, now);
+    let when = When { now, since: seen.as_ref().map_or(now, |seen| seen.since) };
+    let blockers = facts::blockers(descriptor, &heard, when);
     let last = seen.as_ref().and_then(|seen| seen.last.as_ref());
     let conflicts = shared.eventual.shown(namespace.region).map_or(0, |shown| shown.lost());
     v1::SwitchStatus {

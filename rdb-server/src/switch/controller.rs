@@ -6,7 +6,7 @@
 //! the descriptor and the members' reports, and two who both believe to lead do no harm, since each step is taken at most
 //! once.
 
-use super::facts::{self, Blocker, Look};
+use super::facts::{self, Blocker, Look, When};
 use crate::mailbox::Event;
 use crate::shared::Shared;
 use crate::waiter::{Answers, WriteWaiter};
@@ -95,8 +95,12 @@ impl Controller {
     /// Proposes the next step of a switch, if there is one to be taken now.
     fn drive(&mut self, namespace: &Namespace) {
         let descriptor = &namespace.descriptor;
+        // One that has just changed is taken note of first: there will be another look at once.
+        let seen = self.shared.switches.of(namespace.id).filter(|seen| seen.is_of(descriptor));
+        let Some(seen) = seen else { return };
         let heard = self.shared.standings.of(namespace.region);
-        let Look { facts, reports, blockers } = facts::look(descriptor, &heard, Instant::now(), wall_ms());
+        let when = When { now: Instant::now(), since: seen.since };
+        let Look { facts, reports, blockers } = facts::look(descriptor, &heard, when, wall_ms());
         self.shared.metrics.switches.blocked(namespace.region, blockers.len());
         let Some(change) = next(descriptor, &reports, facts) else { return };
         if let Some((before, answered)) = self.proposed.get(&namespace.id)

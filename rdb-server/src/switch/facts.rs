@@ -22,11 +22,22 @@ const READY_BEHIND_WRITES_MAX: u64 = 10_000;
 /// What each member said last, and when.
 pub(crate) type Heard = BTreeMap<NodeId, (Standing, Instant)>;
 
+/// When a look is taken.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct When {
+    /// This moment, in the clock by which members were heard.
+    pub(crate) now: Instant,
+    /// Since when the switch is in its phase, as far as is known here.
+    pub(crate) since: Instant,
+}
+
 /// Something that a phase waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Blocker {
     /// The member has not told how it stands, for so long or ever.
     Silent { node: NodeId, age: Option<Duration> },
+    /// The member has not told how it stands since the switch began: it may have gone just before.
+    Unaware { node: NodeId },
     /// The member is still in an era before, or already in one after.
     OtherEra { node: NodeId, era: Era },
     /// The member is too far behind for anything but a copy of all the data.
@@ -54,6 +65,9 @@ impl fmt::Display for Blocker {
                 write!(f, "node {node} has not told how it stands for {:.1} s", age.as_secs_f64())
             }
             Blocker::Silent { node, age: None } => write!(f, "node {node} has not told how it stands yet"),
+            Blocker::Unaware { node } => {
+                write!(f, "node {node} has not told how it stands since the switch began")
+            }
             Blocker::OtherEra { node, era } => {
                 write!(f, "node {node} is in era {era}, not in the one that the switch began in")
             }
@@ -109,9 +123,9 @@ pub(crate) struct Look {
     pub(crate) blockers: Vec<Blocker>,
 }
 
-/// Looks at a switch. `now` is this moment in the clock by which members were heard, `now_ms` in that of the deadline.
-pub(crate) fn look(descriptor: &Descriptor, heard: &Heard, now: Instant, now_ms: u64) -> Look {
-    let blockers = blockers(descriptor, heard, now);
+/// Looks at a switch. `now_ms` is this moment in the clock of the deadline.
+pub(crate) fn look(descriptor: &Descriptor, heard: &Heard, when: When, now_ms: u64) -> Look {
+    let blockers = blockers(descriptor, heard, when);
     let facts = Facts {
         ready: descriptor.phase == Phase::Preparing && blockers.is_empty(),
         marker_applied: is_applied(descriptor, heard),
@@ -128,13 +142,14 @@ fn is_applied(descriptor: &Descriptor, heard: &Heard) -> bool {
 }
 
 /// What the phase waits for.
-pub(crate) fn blockers(descriptor: &Descriptor, heard: &Heard, now: Instant) -> Vec<Blocker> {
+pub(crate) fn blockers(descriptor: &Descriptor, heard: &Heard, when: When) -> Vec<Blocker> {
+    let now = when.now;
     let roster = descriptor.roster.iter().copied();
     match descriptor.phase {
         Phase::Settled => Vec::new(),
         Phase::Preparing => {
             let mut blockers: Vec<_> =
-                roster.filter_map(|node| unready(descriptor, heard, node, now)).collect();
+                roster.filter_map(|node| unready(descriptor, heard, node, when)).collect();
             blockers.extend(leaderless(descriptor, heard, now));
             blockers
         }
@@ -162,10 +177,13 @@ fn silent(said: Option<&(Standing, Instant)>, node: NodeId, now: Instant) -> Opt
 }
 
 /// Why a member is not ready for the switch to go beyond its preparations.
-fn unready(descriptor: &Descriptor, heard: &Heard, node: NodeId, now: Instant) -> Option<Blocker> {
+fn unready(descriptor: &Descriptor, heard: &Heard, node: NodeId, when: When) -> Option<Blocker> {
     let said = heard.get(&node);
-    let silent = silent(said, node, now);
-    let (None, Some((standing, _))) = (&silent, said) else { return silent };
+    let silent = silent(said, node, when.now);
+    let (None, Some((standing, at))) = (&silent, said) else { return silent };
+    if *at < when.since {
+        return Some(Blocker::Unaware { node });
+    }
     if standing.era != descriptor.era {
         return Some(Blocker::OtherEra { node, era: standing.era });
     }
@@ -292,8 +310,15 @@ mod tests {
         heard
     }
 
+    /// Of a phase that began before anything was heard.
+    fn blockers(descriptor: &Descriptor, heard: &Heard, now: Instant) -> Vec<Blocker> {
+        let since = heard.values().map(|(_, at)| *at).min().unwrap_or(now);
+        super::blockers(descriptor, heard, When { now, since })
+    }
+
     fn step(descriptor: &Descriptor, heard: &Heard, now: Instant, now_ms: u64) -> Option<Step> {
-        let Look { facts, reports, .. } = look(descriptor, heard, now, now_ms);
+        let since = heard.values().map(|(_, at)| *at).min().unwrap_or(now);
+        let Look { facts, reports, .. } = look(descriptor, heard, When { now, since }, now_ms);
         next(descriptor, &reports, facts).map(|change| change.step)
     }
 
@@ -327,6 +352,23 @@ mod tests {
         }
         let silent = blockers(&preparing, &fine, later);
         assert_eq!(silent.len(), 4, "three that are silent, and so nobody who leads: {silent:?}");
+    }
+
+    /// It may have been heard within the second, and be gone since.
+    #[test]
+    fn who_has_not_spoken_since_the_switch_began_is_waited_for() {
+        let since = Instant::now();
+        let preparing = to_strong(1);
+        let mut all = heard(Mode::Eventual, since);
+        let before = since.checked_sub(HEARD_MAX / 2).unwrap();
+        all.get_mut(&NODES[1]).map(|(_, at)| *at = before).unwrap();
+        let when = When { now: since, since };
+        assert_eq!(super::blockers(&preparing, &all, when), [Blocker::Unaware { node: NODES[1] }]);
+        assert!(!look(&preparing, &all, when, 500).facts.ready);
+        // Promises are of a switch, whenever they were heard.
+        let flipping = to_strong(4);
+        let applied = change(&all, NODES[1], |said| said.era = Era(2));
+        assert_eq!(super::blockers(&flipping, &applied, when), []);
     }
 
     #[test]

@@ -92,6 +92,11 @@ impl History {
 }
 
 impl Seen {
+    /// Whether this is what was seen last.
+    pub(crate) fn is_of(&self, descriptor: &Descriptor) -> bool {
+        self.descriptor.position() == descriptor.position()
+    }
+
     fn new(descriptor: &Arc<Descriptor>, now: Instant) -> Self {
         let paused_since = holds_writes_back(descriptor).then_some(now);
         Self { descriptor: descriptor.clone(), since: now, paused_since, last: None, why: None }
