@@ -24,7 +24,8 @@ const STRONG_READ: &str = "linearizable";
 pub(super) struct Done {
     pub(super) strong_writes: u64,
     pub(super) eventual_writes: u64,
-    pub(super) swaps: u64,
+    /// Compare-and-swaps that were answered, also those that found something else.
+    pub(super) comparisons: u64,
     pub(super) strong_reads: u64,
 }
 
@@ -33,7 +34,7 @@ pub(super) fn count(history: &[Entry], first: Mode) -> Done {
     let mut done = Done::default();
     for entry in history {
         match (&entry.call, era(entry).map(|era| mode_of(era, first))) {
-            (Call::Cas(_), Some(_)) => done.swaps += 1,
+            (Call::Cas(_), _) if entry.is_answered() => done.comparisons += 1,
             (_, Some(Mode::Strong)) => done.strong_writes += 1,
             (_, Some(Mode::Eventual)) => done.eventual_writes += 1,
             (_, None) if is_strong_read(entry) => done.strong_reads += 1,
@@ -205,7 +206,7 @@ mod tests {
         let local = Entry { served: Some("local".to_owned()), ..get("b", (100, 110), 1, 5_000) };
         assert!(strong_eras(&with([local.clone()]), FIRST).is_ok());
         let done = count(&with([local, put("c", (120, 130), 2, 3), get("c", (140, 150), 2, 3)]), FIRST);
-        assert_eq!(done, Done { strong_writes: 1, eventual_writes: 2, swaps: 0, strong_reads: 1 });
+        assert_eq!(done, Done { strong_writes: 1, eventual_writes: 2, comparisons: 0, strong_reads: 1 });
     }
 
     #[test]
