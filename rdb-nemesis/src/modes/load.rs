@@ -158,7 +158,8 @@ pub(super) fn number_in(value: &[u8]) -> Option<u64> {
 /// What became of a write.
 pub(super) fn fate<T>(answer: &Result<T, WriteError>) -> Fate {
     match answer {
-        Ok(_) => Fate::Acknowledged,
+        // Applied where it was asked for, whatever it waited for besides.
+        Ok(_) | Err(WriteError::DoneHere(..)) => Fate::Acknowledged,
         Err(WriteError::NotDone(_)) => Fate::NotDone,
         Err(WriteError::InDoubt(_)) => Fate::InDoubt,
     }

@@ -57,7 +57,7 @@ pub(super) async fn try_to_begin(
         Ok(begun) => Ok(begun),
         Err(WriteError::NotDone(error)) => bail!("it was refused: {error}"),
         // It may have begun: another look will tell.
-        Err(WriteError::InDoubt(error)) => bail!("it is in doubt: {error}"),
+        Err(WriteError::InDoubt(error) | WriteError::DoneHere(_, error)) => bail!("it is in doubt: {error}"),
     }
 }
 
