@@ -162,7 +162,7 @@ impl peer_server::Peer for RaftService {
             standings: self.standings.clone(),
             cuts: self.cuts.clone(),
             metrics: self.metrics.clone(),
-            runs: Inbox { eventual, disk, budget: budget.clone(), metrics },
+            runs: Inbox { from, eventual, disk, budget: budget.clone(), metrics },
             budget,
         };
         tokio::spawn(async move {
@@ -236,7 +236,7 @@ impl Incoming {
                 Frame::Raft(batch) => self.post(batch)?,
                 Frame::Part(part) => self.join(&part, &mut joining)?,
                 Frame::Sleep(sleep) => self.sleep(&sleep),
-                Frame::Runs(OriginRuns { region, runs }) => self.runs(region, &runs)?,
+                Frame::Runs(OriginRuns { region, runs, awaited }) => self.runs(region, &runs, awaited)?,
                 Frame::RunPart(part) => self.join_run(&part, &mut run_parts)?,
                 Frame::Reports(reports) => self.reports(&reports)?,
                 Frame::Standings(standings) => self.standings(&standings)?,
@@ -288,8 +288,8 @@ impl Incoming {
         }
     }
 
-    fn runs(&self, region: u64, runs: &[Bytes]) -> Result<(), Status> {
-        let taken = self.runs.take(RegionId(region), runs);
+    fn runs(&self, region: u64, runs: &[Bytes], awaited: bool) -> Result<(), Status> {
+        let taken = self.runs.take(RegionId(region), runs, awaited);
         taken.map_err(|error| Status::invalid_argument(error.to_string()))
     }
 
@@ -299,7 +299,7 @@ impl Incoming {
             return Err(Status::resource_exhausted("a run is too long"));
         }
         parts.extend_from_slice(&part.bytes);
-        if part.last { self.runs(part.region, &[std::mem::take(parts).into()]) } else { Ok(()) }
+        if part.last { self.runs(part.region, &[std::mem::take(parts).into()], part.awaited) } else { Ok(()) }
     }
 
     fn reports(&self, reports: &OriginReports) -> Result<(), Status> {

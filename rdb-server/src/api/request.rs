@@ -6,6 +6,7 @@ use super::{limits, status};
 use bytes::Bytes;
 use rdb_core::apply::Answer;
 use rdb_core::command::{Command, Encoded, Expect, Operation, RequestId, Write};
+use rdb_core::eventual::vector::WriteId;
 use rdb_core::ids::{Era, NodeId};
 use rdb_core::record;
 use rdb_core::version::{Hlc, Version};
@@ -134,7 +135,11 @@ pub(super) fn write_result(answer: Answer) -> v1::pipe_result::Result {
 /// An error as a result in the pipe: the type says whether the write may have been applied.
 pub(super) fn error_result(error: v1::Error) -> v1::pipe_result::Result {
     use v1::pipe_result::Result as Wire;
-    if error.outcome() == v1::Outcome::InDoubt { Wire::InDoubt(error) } else { Wire::NotDone(error) }
+    match error.outcome() {
+        v1::Outcome::InDoubt => Wire::InDoubt(error),
+        v1::Outcome::DoneHere => Wire::DoneHere(error),
+        v1::Outcome::NotDone | v1::Outcome::Unspecified => Wire::NotDone(error),
+    }
 }
 
 /// A record as readers may see it.
@@ -142,20 +147,24 @@ pub(super) fn error_result(error: v1::Error) -> v1::pipe_result::Result {
 pub(super) struct Found {
     pub(super) value: Option<Bytes>,
     pub(super) version: Option<v1::Version>,
+    /// Of the deletion, where there is no value and one is remembered.
+    pub(super) deleted: Option<v1::Version>,
+    /// The write that this is, of an eventual era.
+    pub(super) write: Option<(Era, WriteId)>,
 }
 
-/// Reads a stored record. A tombstone shows nothing, like a key that was never there: whoever was shown its version could expect
-/// it in a comparison, which finds no version where there is no value; and the members purge tombstones each in its own time.
-pub(super) fn found(stored: Option<Vec<u8>>) -> Result<Found, v1::Error> {
-    let Some(stored) = stored else { return Ok(Found::default()) };
+/// Reads a stored record. A tombstone has no version, like a key that was never there: whoever was shown one could expect it in a
+/// comparison, which finds no version where there is no value; and the members purge tombstones each in its own time.
+pub(super) fn found(stored: Option<impl Into<Bytes>>) -> Result<Found, v1::Error> {
+    let Some(stored) = stored.map(Into::into) else { return Ok(Found::default()) };
     let record = record::decode(&stored).map_err(|error| status::internal(error.to_string()))?;
-    let (version, Some(value_len)) = (to_wire(record.version), record.value.map(<[u8]>::len)) else {
-        return Ok(Found::default());
+    let (version, write) = (Some(to_wire(record.version)), record.id.map(|id| (record.version.era, id)));
+    let Some(value_len) = record.value.map(<[u8]>::len) else {
+        return Ok(Found { deleted: version, write, ..Found::default() });
     };
     // The value is the end of what is stored: it need not be copied.
-    let start = stored.len() - value_len;
-    let value = Bytes::from(stored).slice(start..);
-    Ok(Found { value: Some(value), version: Some(version) })
+    let value = stored.slice(stored.len() - value_len..);
+    Ok(Found { value: Some(value), version, deleted: None, write })
 }
 
 #[cfg(test)]
@@ -171,13 +180,16 @@ mod tests {
         let origin = Origin { node: NodeId(2), incarnation: Incarnation(3) };
         for id in [None, Some(WriteId { origin, seq: 4 })] {
             let of = |value| found(Some(Record { version, id, value }.encode())).unwrap();
-            assert_eq!(of(None), Found::default(), "{id:?}");
+            let (wire, write) = (Some(to_wire(version)), id.map(|id| (Era(1), id)));
+            // What was seen is told all the same, for what a session must not lose.
+            assert_eq!(of(None), Found { deleted: wire, write, ..Found::default() }, "{id:?}");
             for value in [&b""[..], b"value"] {
-                let shown = Found { value: Some(value.to_vec().into()), version: Some(to_wire(version)) };
+                let bytes = Some(value.to_vec().into());
+                let shown = Found { value: bytes, version: wire, deleted: None, write };
                 assert_eq!(of(Some(value)), shown, "{id:?}");
             }
         }
-        assert_eq!(found(None).unwrap(), Found::default());
+        assert_eq!(found(None::<Bytes>).unwrap(), Found::default());
         assert!(found(Some(vec![0xff])).is_err());
     }
 }
