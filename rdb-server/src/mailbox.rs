@@ -14,6 +14,7 @@ use rdb_core::apply::State;
 use rdb_core::command::Encoded;
 use rdb_core::ids::{Index, NodeId, RegionId, Term};
 use rdb_core::raft::{Entry, GetEntriesContext, Message, Sleep};
+use rdb_core::switch;
 use rdb_pd::Catalog;
 use std::sync::Arc;
 
@@ -36,6 +37,10 @@ pub(crate) enum Event {
     /// Entries up to this one are applied; the log may be dropped up to the other once that is durable. One of them, or one
     /// before them, may have closed the region.
     Applied { region: RegionId, index: Index, truncate_to: Index, closed: bool },
+    /// The entry at this place is applied, and has put the region into another era. [`Event::Applied`] follows.
+    Entered { region: RegionId, mode: switch::Region, index: Index, term: Term },
+    /// The region's next era began without this node: it needs a snapshot of it.
+    Replace { region: RegionId },
     /// Entries that were read for a follower that lags.
     Fetched {
         region: RegionId,

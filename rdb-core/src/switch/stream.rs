@@ -119,8 +119,8 @@ mod tests {
     fn a_sealed_node_takes_an_excluded_ones_writes_up_to_the_cut() {
         let region = Region::new(Mode::Eventual);
         let mut now = Descriptor::new(Mode::Eventual, (1..=3).map(NodeId));
-        let begin = Step::Begin { excluded: [NodeId(3)].into(), deadline_ms: 0 };
-        for step in [begin, Step::Seal] {
+        let begin = Step::Begin { excluded: [NodeId(3)].into(), deadline_ms: 0, write_pause_ms_max: 0 };
+        for step in [begin, Step::Seal { deadline_ms: 0 }] {
             now = now.apply(&now.change(step)).unwrap();
         }
         let mut peer = Peer::start(NodeId(1), &region, &[]);

@@ -1,5 +1,7 @@
 //! One region in eventual mode: its logs, its records, what is on its way to the disk, and what the other members lack.
 
+use super::Eventual;
+use super::hashes::{self, HashError};
 use super::recent::Recent;
 use super::view::Shown;
 use super::wire::{self, Said};
@@ -10,19 +12,18 @@ use bytes::Bytes;
 use rdb_core::apply::Answer;
 use rdb_core::codec::Corrupt;
 use rdb_core::command::{Commands, Encoded, Operation, Write};
-use rdb_core::eventual::buckets::{self, Buckets};
+use rdb_core::eventual::buckets::Buckets;
 use rdb_core::eventual::lag::{self, Now, Writes};
 use rdb_core::eventual::machine::{Error as MachineError, Machine, State};
-use rdb_core::eventual::origin_log::{Held, OriginLogs, Refusal};
+use rdb_core::eventual::origin_log::{Fence, Held, OriginLogs, Refusal};
 use rdb_core::eventual::peers::{Peers, Push, Report};
 use rdb_core::eventual::run::{Run, join};
 use rdb_core::eventual::vector::{Origin, Seq, Vector};
 use rdb_core::ids::{Era, NamespaceId, NodeId, RegionId};
-use rdb_core::range::KeyRange;
-use rdb_core::scan::Direction;
+use rdb_core::switch::Progress;
 use rdb_core::version::{Hlc, Version};
-use rdb_storage::{Data, Length, OriginLogs as StoredLogs, OriginWrite, RegionData};
-use std::collections::{BTreeMap, VecDeque};
+use rdb_storage::{Data, OriginLogs as StoredLogs, OriginWrite, RegionData};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// Bytes of runs that are read or sent at a time.
@@ -46,6 +47,9 @@ pub(super) enum ReplicaError {
     /// A run could not be applied.
     #[error(transparent)]
     Machine(#[from] MachineError<rdb_storage::Error>),
+    /// The records could not be hashed.
+    #[error(transparent)]
+    Hash(#[from] HashError),
     /// Writes are missing.
     #[error(transparent)]
     Hole(#[from] rdb_core::eventual::origin_log::Hole),
@@ -91,6 +95,8 @@ pub(super) struct Replica {
     region: RegionId,
     namespace: NamespaceId,
     machine: Machine,
+    /// Whether the machine's hashes are those of all records by now.
+    hashed: bool,
     logs: OriginLogs,
     peers: Peers,
     told: BTreeMap<NodeId, Told>,
@@ -112,17 +118,18 @@ impl Replica {
         era: Era,
         others: Vec<NodeId>,
         now_ms: u64,
-        tools: &Tools,
+        (tools, eventual): (&Tools, &Eventual),
     ) -> Result<Self, ReplicaError> {
         let stored = tools.logs.load(region, era)?;
         let state = tools.data.load_eventual(region)?;
         let state = state.filter(|state| state.era == era).unwrap_or_else(|| State::begin(era, Hlc(0)));
         let logs = OriginLogs::restore(era, tools.me, &state.applied, stored.runs)?;
-        let buckets = scan_buckets(&tools.data, namespace, era)?;
+        let buckets = hashes::begin(&tools.data, (region, namespace), era, eventual)?;
         let mut replica = Self {
             region,
             namespace,
-            machine: Machine::new(state, buckets, false),
+            hashed: buckets.is_some(),
+            machine: Machine::new(state, buckets.unwrap_or_default(), false),
             logs,
             told: others.iter().map(|node| (*node, Told::default())).collect(),
             peers: Peers::new(others, now_ms),
@@ -156,6 +163,61 @@ impl Replica {
     /// The other members.
     pub(super) fn others(&self) -> Vec<NodeId> {
         self.told.keys().copied().collect()
+    }
+
+    /// The hashes of what was stored when this was opened.
+    pub(super) fn add_hashes(&mut self, era: Era, stored: &Buckets) {
+        if era == self.logs.era() && !self.hashed {
+            self.machine.add_buckets(stored);
+            self.hashed = true;
+        }
+    }
+
+    /// Which era's writes it takes.
+    pub(super) fn era(&self) -> Era {
+        self.logs.era()
+    }
+
+    /// Whether writes of this node's callers are under way, or wait to be.
+    pub(super) fn is_answering(&self) -> bool {
+        !self.accepted.waiters.is_empty()
+            || self.under_way.iter().any(|under_way| !under_way.waiters.is_empty())
+    }
+
+    /// Whether nothing of it is on its way to the disk.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.under_way.is_empty() && self.accepted.waiters.is_empty() && self.received.is_empty()
+    }
+
+    /// Whether writes of one of these nodes are on their way to the disk.
+    pub(super) fn takes_in_from(&self, nodes: &BTreeSet<NodeId>) -> bool {
+        let under_way = self.under_way.iter().flat_map(|under_way| &under_way.runs);
+        self.received.iter().chain(under_way).any(|(run, _)| nodes.contains(&run.origin.node))
+    }
+
+    /// How far this node is with the era's writes.
+    pub(super) fn progress(&self) -> Progress {
+        Progress { appended: self.logs.logged_vector(), synced: self.logs.synced_vector() }
+    }
+
+    /// What the records reflect.
+    pub(super) fn applied(&self) -> &Vector {
+        &self.machine.state().applied
+    }
+
+    /// A hash of what a reader can see, at what is applied; `None` while it is yet to be read.
+    pub(super) fn digest(&self) -> Option<u64> {
+        let live = self.machine.buckets().live().to_be_bytes();
+        self.hashed.then(|| xxhash_rust::xxh3::xxh3_64(&live))
+    }
+
+    /// Puts up fences before the writes of those that a switch goes on without, or moves them, or takes them down.
+    pub(super) fn fence(&mut self, excluded: &BTreeSet<NodeId>, cut: Option<&Vector>) {
+        self.logs.take_fences_down();
+        for node in excluded {
+            let fence = cut.map_or(Fence::Shut, |cut| Fence::UpTo(cut.clone()));
+            self.logs.fence(*node, fence);
+        }
     }
 
     /// Whether writes wait for those that are under way.
@@ -287,7 +349,7 @@ impl Replica {
     fn apply(&mut self, runs: &[Run], tools: &Tools) -> Result<(), ReplicaError> {
         let changes = self.machine.apply(runs, &self.data)?;
         let applied = &self.machine.state().applied;
-        tools.data.apply_eventual(self.region, self.namespace, &changes, applied)?;
+        tools.data.apply_eventual(self.region, self.namespace, &changes, (self.logs.era(), applied))?;
         Ok(())
     }
 
@@ -439,7 +501,8 @@ impl Replica {
     /// Which runs can be dropped from the log: all members have them, and the data has flushed them.
     pub(super) fn truncate(&mut self, tools: &Tools) -> Option<OriginWrite> {
         let stable = self.peers.stable_for_truncation(&self.logs);
-        let drop = self.logs.truncate(&stable, &tools.data.durable_vector(self.region));
+        let durable = tools.data.durable_vector(self.region, self.logs.era());
+        let drop = self.logs.truncate(&stable, &durable);
         if drop.is_empty() {
             return None;
         }
@@ -461,15 +524,4 @@ impl Writes for Stamps<'_> {
     fn last_stamp(&self, origin: Origin) -> Option<Hlc> {
         self.0.range((origin, 0)..=(origin, Seq::MAX)).next_back().map(|(_, hlc)| *hlc)
     }
-}
-
-fn scan_buckets(data: &Data, namespace: NamespaceId, era: Era) -> Result<Buckets, ReplicaError> {
-    let mut buckets = Buckets::default();
-    let frozen = data.freeze();
-    let mut walk = frozen.walk(namespace, &KeyRange::all(), Direction::Forward, Length::Long);
-    while let Some((key, record)) = walk.record()? {
-        buckets.change(key, None, buckets::counted(&rdb_core::record::decode(record)?, era));
-        walk.step();
-    }
-    Ok(buckets)
 }

@@ -2,13 +2,15 @@
 //! thread removes the files of snapshots that are of no use, wherever that is found out.
 
 use crate::applier::{ApplierHandle, Machine, Task};
+use crate::eventual::{self, Eventual};
 use crate::mailbox::{Event, Mailbox};
 use crate::shared::CatalogCell;
 use crossbeam_channel::{Receiver, Sender};
 use rdb_core::apply::{self, State};
 use rdb_core::ids::{NamespaceId, RegionId};
 use rdb_core::raft::LogWrite;
-use rdb_pd::Catalog;
+use rdb_core::switch::{self, Mode};
+use rdb_pd::{Catalog, Standing};
 use rdb_storage::{AppendError, Data, LogWriterHandle, StagedSnapshot};
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +39,11 @@ pub(crate) struct Staged {
 }
 
 impl Staged {
+    /// The region's mode in it, if it has ever switched.
+    pub(crate) fn mode(&self) -> Option<&switch::Region> {
+        self.snapshot.as_ref().and_then(StagedSnapshot::mode)
+    }
+
     /// Where the region stands in it.
     pub(crate) fn state(&self) -> Option<&State> {
         self.snapshot.as_ref().map(StagedSnapshot::state)
@@ -79,7 +86,7 @@ pub(crate) fn run_installs(
     jobs: &Receiver<Job>,
     data: &Data,
     log: &LogWriterHandle,
-    applier: &ApplierHandle,
+    (applier, eventual): (&ApplierHandle, &Eventual),
     catalog: &CatalogCell,
     mailbox: &Mailbox,
 ) {
@@ -92,7 +99,7 @@ pub(crate) fn run_installs(
             }
         };
         let region = install.region;
-        if let Err(error) = take_in(install, data, log, applier, catalog, mailbox) {
+        if let Err(error) = take_in(install, data, log, (applier, eventual), catalog, mailbox) {
             crate::node::die(&format!("region {region}: a snapshot cannot be taken in: {error}"));
         }
     }
@@ -102,7 +109,7 @@ fn take_in(
     Install { region, staged, write }: Install,
     data: &Data,
     log: &LogWriterHandle,
-    applier: &ApplierHandle,
+    (applier, eventual): (&ApplierHandle, &Eventual),
     catalog: &CatalogCell,
     mailbox: &Mailbox,
 ) -> Result<(), String> {
@@ -113,6 +120,12 @@ fn take_in(
         std::thread::sleep(ROOM_INTERVAL);
     }
     if !done(|done| applier.post(Task::Release { region, done })) {
+        return Ok(());
+    }
+    // What this replica alone has of an eventual era goes nowhere but aside.
+    if let Some(offered) = staged.mode().cloned()
+        && !done(|left| eventual.post(eventual::Event::Leave { region, offered, left }))
+    {
         return Ok(());
     }
     let mut asked = Ok(());
@@ -149,7 +162,14 @@ fn load(data: &Data, region: RegionId, catalog: &CatalogCell) -> Result<(State, 
     let stored = data.load(region).map_err(|error| error.to_string())?;
     let (state, sessions) = stored.ok_or("it left nothing behind")?;
     if region != RegionId::META {
-        return Ok((state, Machine::Keys(apply::Machine::new(region, state, sessions))));
+        let first = || match catalog.load().standing(region) {
+            Standing::Named(namespace) => namespace.first_mode,
+            // Its namespace goes, and so does this.
+            _ => Mode::Strong,
+        };
+        let mode = data.load_mode(region).map_err(|error| error.to_string())?;
+        let mode = mode.unwrap_or_else(|| switch::Region::new(first()));
+        return Ok((state, Machine::Keys(apply::Machine::new(region, state, sessions).in_mode(mode))));
     }
     let mut found = Catalog::default();
     for (key, value) in data.records(NamespaceId::META).map_err(|error| error.to_string())? {

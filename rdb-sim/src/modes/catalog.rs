@@ -78,6 +78,7 @@ impl World {
             ready,
             marker_applied: heard.era < newest,
             give_up: heard.deadline_ms != 0 && heard.deadline_ms < wall_ms,
+            now_ms: wall_ms,
         };
         if let Some(change) = controller::next(&heard, &process.reports, facts) {
             self.change_later(&change);
@@ -98,7 +99,9 @@ impl World {
             let deadline = self.rng.random_bool(self.options.deadline);
             let deadline_ms = if deadline { wall_ms + self.rng.random_range(1..DEADLINE_MS) } else { 0 };
             let excluded = self.whom_to_exclude(&heard);
-            self.change_later(&heard.change(Step::Begin { excluded, deadline_ms }));
+            let write_pause_ms_max = if deadline { self.rng.random_range(1..DEADLINE_MS) } else { 0 };
+            let step = Step::Begin { excluded, deadline_ms, write_pause_ms_max };
+            self.change_later(&heard.change(step));
         } else if heard.phase.may_abort() && self.rng.random_bool(self.options.abort) {
             self.change_later(&heard.change(Step::Abort));
         }
@@ -106,7 +109,7 @@ impl World {
 
     /// Begins a switch to the other mode, with everybody.
     pub(super) fn begin_switch(&mut self) {
-        let step = Step::Begin { excluded: BTreeSet::new(), deadline_ms: 0 };
+        let step = Step::Begin { excluded: BTreeSet::new(), deadline_ms: 0, write_pause_ms_max: 0 };
         let change = self.descriptor().change(step);
         self.change_later(&change);
     }
