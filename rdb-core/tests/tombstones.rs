@@ -4,7 +4,7 @@
 
 use rdb_core::apply;
 use rdb_core::command::Write;
-use rdb_core::eventual::buckets::{Buckets, Comparison};
+use rdb_core::eventual::buckets::{Buckets, Comparison, counted};
 use rdb_core::eventual::conflicts::lost_of_era;
 use rdb_core::eventual::machine::{Changes, Machine, Notes, State, View};
 use rdb_core::eventual::run::{Entry, Replaced, Run};
@@ -52,7 +52,7 @@ impl Records {
     fn machine(&self, era: Era) -> Machine {
         let mut buckets = Buckets::default();
         for (key, stored) in &self.0 {
-            buckets.change(key, None, Some(&record::decode(stored).unwrap()));
+            buckets.change(key, None, counted(&record::decode(stored).unwrap(), era));
         }
         Machine::new(State::begin(era, Hlc(9)), buckets, true)
     }

@@ -6,6 +6,8 @@
 //! exclusive or, under which what is there twice would cancel out. The version stands for the value: no two writes
 //! share one.
 //!
+//! Deletions of earlier eras are not in it: see [`counted`].
+//!
 //! They verify; replicas converge by their logs. They are rebuilt by a scan at a start.
 
 use super::vector::Vector;
@@ -61,6 +63,13 @@ impl Buckets {
     pub fn live(&self) -> u128 {
         self.live
     }
+}
+
+/// A record, if it counts in `era`. A deletion of an earlier era counts as nothing: members purge those each in its own time, and
+/// some had before this era began, so replicas that hold the same may differ in them.
+pub fn counted<'r, 'v>(record: &'r Record<'v>, era: Era) -> Option<&'r Record<'v>> {
+    let is_nothing = record.value.is_none() && record.version.era < era;
+    (!is_nothing).then_some(record)
 }
 
 /// Which bucket a key falls into.

@@ -10,7 +10,7 @@
 
 mod batch;
 
-use super::buckets::{Buckets, Digest};
+use super::buckets::{self, Buckets, Digest};
 use super::conflicts::{self, Lost};
 use super::merge::{merge, replaced};
 use super::run::{Entry, Replaced, Run};
@@ -182,7 +182,8 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A machine that carries on from what was stored. The buckets are those of all stored records, or of none: then
+    /// A machine that carries on from what was stored. The buckets are those of all stored records that
+    /// [`buckets::counted`] counts, or of none: then
     /// [`Machine::add_buckets`] brings them.
     pub fn new(state: State, buckets: Buckets, keep_lost: bool) -> Self {
         let written = state.highest;
@@ -386,7 +387,7 @@ impl Machine {
             self.state.awaited -= replaced_before;
             replaced_before == 0
         } else {
-            self.buckets.change(&entry.key, Some(&stored), Some(&incoming));
+            self.buckets.change(&entry.key, buckets::counted(&stored, era), Some(&incoming));
             batch.put_record(&entry.key, &incoming);
             !replaced(entry, era, origin, &goes)
         };
@@ -458,7 +459,7 @@ impl Machine {
         let mut batch = Batch::new(view);
         for (key, stored) in found {
             let tombstone = record::decode(stored)?;
-            self.buckets.change(key, Some(&tombstone), None);
+            self.buckets.change(key, buckets::counted(&tombstone, self.state.era), None);
             batch.remove_record(key);
         }
         self.state.purged = self.state.purged.max(to);
@@ -466,11 +467,13 @@ impl Machine {
     }
 
     /// Begins another era, in which this region is eventual again, or for the first time. What was lost in the one
-    /// before is settled: the switch between them had all of its writes on all members.
-    pub fn begin_era(&mut self, era: Era, highest: Hlc) {
+    /// before is settled: the switch between them had all of its writes on all members. The buckets are those of all
+    /// stored records, as they count in this era.
+    pub fn begin_era(&mut self, era: Era, highest: Hlc, buckets: Buckets) {
         let earlier = self.state.earlier + self.state.lost;
         let highest = self.state.highest.max(highest);
         self.state = State { earlier, ..State::begin(era, highest) };
+        self.buckets = buckets;
         self.written = self.written.max(highest);
         self.pending.clear();
         self.unapplied.clear();

@@ -7,7 +7,7 @@ use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
 use rdb_core::apply;
 use rdb_core::codec::Corrupt;
-use rdb_core::eventual::buckets::Buckets;
+use rdb_core::eventual::buckets::{Buckets, counted};
 use rdb_core::eventual::machine::{self, Notes};
 use rdb_core::ids::Era;
 use rdb_core::record;
@@ -141,11 +141,11 @@ impl Stored {
         self.records.keys().filter_map(|key| Some((key, self.read(key)?)))
     }
 
-    pub(super) fn buckets(&self) -> Buckets {
+    pub(super) fn buckets(&self, era: Era) -> Buckets {
         let mut buckets = Buckets::default();
         for (key, stored) in &self.records {
             if let Ok(record) = record::decode(stored) {
-                buckets.change(key, None, Some(&record));
+                buckets.change(key, None, counted(&record, era));
             }
         }
         buckets

@@ -106,7 +106,7 @@ impl World {
         let logs = OriginLogs::restore(era, me, &state.applied, runs.iter().map(|(held, _)| *held));
         let mut eventual = Eventual {
             logs: logs.map_err(|hole| broken(id, hole))?,
-            machine: Machine::new(state, node.data.current.buckets(), false),
+            machine: Machine::new(state, node.data.current.buckets(era), false),
             peers: Peers::new(others, now_ms),
             settling: Settling::default(),
             settled: Vector::default(),

@@ -332,7 +332,7 @@ impl World {
 fn begin_era(before: Option<State>, era: Era, highest: Hlc) -> State {
     let before = before.unwrap_or_else(|| State::begin(Era(0), Hlc(0)));
     let mut machine = Machine::new(before, Buckets::default(), false);
-    machine.begin_era(era, highest);
+    machine.begin_era(era, highest, Buckets::default());
     machine.state().clone()
 }
 
