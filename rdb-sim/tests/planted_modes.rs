@@ -65,25 +65,22 @@ mod chosen {
         (Wrong::AbortPastReturn, &[LOST, ENDS]),
         (Wrong::AbortKeepsEpoch, &[ENDS]),
         (Wrong::AbortRaisesEra, &[ENDS]),
-        (Wrong::NoReviewAfterEra, &[ENDS]),
-        (Wrong::EpochOfAnyEra, &[ENDS, DURABLE, "one era for each epoch"]),
+        (Wrong::EpochOfAnyEra, &["one base", ENDS, DURABLE, "one era for each epoch"]),
         (Wrong::AnswersInEpochOfAppend, &[DURABLE, "epochs grow"]),
         (Wrong::MarkerOfAnyEra, &["one marker for each era", "one base", ENDS]),
-        (Wrong::PutOfAnyEra, &["replicas apply alike", "one base", "not done is not done", LINEAR]),
         (Wrong::CutWithoutExcluded, &[ENDS, "one base", VANISHES, BEHIND]),
         (Wrong::ExcludedDrops, &["what is left behind is kept"]),
         (Wrong::ExcludedApplies, &["one base", BEHIND]),
         (Wrong::NoFence, &[ENDS, "one base", VANISHES, BEHIND]),
         (Wrong::FenceAfterSync, &[ENDS, "one base", VANISHES, BEHIND]),
         (Wrong::SendsUnsynced, &[ENDS]),
-        (Wrong::ReadNotCheckedAgain, &["never silently weaker"]),
+        (Wrong::ReadNotCheckedAgain, &["one mode for each era", "never silently weaker"]),
         (Wrong::StrongServedEventually, &["never silently weaker"]),
     ];
 
     const LOST: &str = "nothing acknowledged is lost";
     const DURABLE: &str = "answers are of what is durable";
     const ENDS: &str = "a switch ends";
-    const LINEAR: &str = "strong eras are linearizable";
     const VANISHES: &str = "what was read does not vanish";
     const BEHIND: &str = "what is left behind is merged nowhere";
 
