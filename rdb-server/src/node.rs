@@ -470,10 +470,9 @@ fn start_installs(
 ) -> std::io::Result<Installer> {
     let (installer, installs) = Installer::new();
     let (data, log, applier) = (shared.data.clone(), log.clone(), applier.clone());
-    let (catalog, mailbox, eventual) =
-        (shared.catalog.clone(), shared.mailbox.clone(), shared.eventual.clone());
+    let (catalog, mailbox) = (shared.catalog.clone(), shared.mailbox.clone());
     threads.push(spawn("installs", move || {
-        run_installs(&installs, &data, &log, (&applier, &eventual), &catalog, &mailbox);
+        run_installs(&installs, &data, &log, &applier, &catalog, &mailbox);
     })?);
     Ok(installer)
 }

@@ -383,6 +383,9 @@ impl PeerManager {
                     self.remove_closed(|closed| closed == region);
                 }
             }
+            Event::Leave { region, offered, left } => {
+                self.eventual.post(eventual::Event::Leave { region, offered, left });
+            }
             Event::Replace { region } => self.with(region, |peer| {
                 peer.replace = true;
                 peer.group.request_snapshot();

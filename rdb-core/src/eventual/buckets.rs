@@ -65,8 +65,8 @@ impl Buckets {
     }
 }
 
-/// A record, if it counts in `era`. A deletion of an earlier era counts as nothing: members purge those each in its own time, and
-/// some had before this era began, so replicas that hold the same may differ in them.
+/// The record, as far as it counts in `era`. A deletion of an earlier era counts as nothing: members purge those each in
+/// its own time, and some had before this era began, so replicas that hold the same may differ in them.
 pub fn counted<'r, 'v>(record: &'r Record<'v>, era: Era) -> Option<&'r Record<'v>> {
     let is_nothing = record.value.is_none() && record.version.era < era;
     (!is_nothing).then_some(record)

@@ -182,9 +182,8 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A machine that carries on from what was stored. The buckets are those of all stored records that
-    /// [`buckets::counted`] counts, or of none: then
-    /// [`Machine::add_buckets`] brings them.
+    /// A machine that carries on from what was stored. The buckets are those of all stored records, as [`buckets::counted`] has
+    /// them, or of none: then [`Machine::add_buckets`] brings them.
     pub fn new(state: State, buckets: Buckets, keep_lost: bool) -> Self {
         let written = state.highest;
         Self { state, buckets, keep_lost, pending: BTreeMap::new(), unapplied: VecDeque::new(), written }

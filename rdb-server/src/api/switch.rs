@@ -44,11 +44,11 @@ impl NamespaceService {
         let excluded: BTreeSet<NodeId> = asked.excluded.iter().copied().map(NodeId).collect();
         check_excluded(descriptor, to, &excluded)?;
         if !asked.dry_run && is_begun(descriptor, &asked, to, &excluded) {
-            return Ok(self.begun(&namespace, Vec::new()));
+            return Ok(self.begun(&namespace, Vec::new()).await);
         }
         let hindrances = hindrances(&self.0, &namespace, &asked, to, &excluded);
         if asked.dry_run {
-            return Ok(self.begun(&namespace, hindrances));
+            return Ok(self.begun(&namespace, hindrances).await);
         }
         refuse(&hindrances, &namespace.name)?;
         let or = |asked: u64, otherwise| if asked == 0 { otherwise } else { asked };
@@ -58,17 +58,17 @@ impl NamespaceService {
             write_pause_ms_max: or(asked.write_pause_ms_max, WRITE_PAUSE_MS_MAX),
         };
         match self.take_step(&namespace, begin, "it was asked for", timeout).await? {
-            Ok(now) => Ok(self.begun(&now, Vec::new())),
+            Ok(now) => Ok(self.begun(&now, Vec::new()).await),
             Err((now, _)) if is_begun(&now.descriptor, &asked, to, &excluded) => {
-                Ok(self.begun(&now, Vec::new()))
+                Ok(self.begun(&now, Vec::new()).await)
             }
             Err((now, refused)) => Err(moved_on(&now.name, refused)),
         }
     }
 
-    fn begun(&self, namespace: &Namespace, hindrances: Vec<v1::Hindrance>) -> v1::SwitchModeResponse {
+    async fn begun(&self, namespace: &Namespace, hindrances: Vec<v1::Hindrance>) -> v1::SwitchModeResponse {
         let header = Some(self.0.header(namespace.region, namespace.epoch()));
-        v1::SwitchModeResponse { header, status: Some(describe(&self.0, namespace)), hindrances }
+        v1::SwitchModeResponse { header, status: Some(self.switch_status(namespace).await), hindrances }
     }
 
     pub(super) async fn call_off(
@@ -95,21 +95,25 @@ impl NamespaceService {
             };
         }
         let header = Some(self.0.header(namespace.region, namespace.epoch()));
-        Ok(v1::AbortSwitchResponse { header, status: Some(describe(&self.0, &namespace)) })
+        Ok(v1::AbortSwitchResponse { header, status: Some(self.switch_status(&namespace).await) })
     }
 
     /// One node's view, as it is: that is asked for when there is no majority, too.
     pub(super) async fn look_at_switch(&self, name: &str) -> Result<v1::GetSwitchResponse, v1::Error> {
         let catalog = self.0.catalog.load();
         let namespace = catalog.namespace(name).ok_or_else(|| status::namespace_not_found(name))?;
-        // The thread that takes note of changes hears of this one at the same moment: who asks how a switch has ended is to
-        // hear it from the first answer that says that it has.
+        let header = Some(self.0.header(namespace.region, namespace.epoch()));
+        Ok(v1::GetSwitchResponse { header, status: Some(self.switch_status(namespace).await) })
+    }
+
+    /// The thread that takes note of changes hears of them at the same moment: who asks how a switch has ended is to hear it from
+    /// the first answer that says that it has.
+    async fn switch_status(&self, namespace: &Namespace) -> v1::SwitchStatus {
         let patience = Instant::now() + SEEN_WAIT;
         while !self.0.switches.has_seen(namespace) && Instant::now() < patience {
             tokio::time::sleep(LOOK_INTERVAL).await;
         }
-        let header = Some(self.0.header(namespace.region, namespace.epoch()));
-        Ok(v1::GetSwitchResponse { header, status: Some(describe(&self.0, namespace)) })
+        describe(&self.0, namespace)
     }
 
     /// The namespace as the catalog has it now, if this node leads the catalog.

@@ -285,8 +285,9 @@ impl Driver {
         let health = &self.health;
         for (region, replica) in &mut self.replicas {
             for node in replica.others() {
-                if hears(health, node) {
-                    replica.alive(node, now_ms);
+                // As of when it was heard, not of now: its silence counts from there.
+                if let Some(silence) = health.silence(node) {
+                    replica.alive(node, now_ms.saturating_sub(millis(silence)));
                 }
             }
             for (node, report) in replica.tick(now_ms, physical_ms, passed, |node| hears(health, node)) {

@@ -119,9 +119,15 @@ impl Gatekeeper {
         self.awaited = Some(Awaited { marker, index, reached });
     }
 
-    /// Whether the marker that the region's log has come to can be applied now, at a node that has synced this much.
+    /// Whether the marker that the region's log has come to can be applied now, at a node that has synced this much; `None` where
+    /// there is none, or where this thread has yet to hear of the era before it. At a start the applier may be many markers ahead,
+    /// since it comes here at once and the raft loop's word of an era that begins comes later: to pass over that era would be to
+    /// pass over its writes.
     pub(super) fn judge(&self, synced: &Vector) -> Option<Verdict> {
         let awaited = self.awaited.as_ref()?;
+        if self.mode.era().0 + 1 < awaited.marker.era.0 {
+            return None;
+        }
         Some(self.mode.judge(self.peer.node(), &awaited.marker, synced))
     }
 
@@ -186,4 +192,35 @@ fn decode(bytes: &[u8]) -> Result<Vec<Control>, Corrupt> {
         controls.push(Control::decode(reader.bytes()?)?);
     }
     Ok(controls)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rdb_core::ids::Epoch;
+    use rdb_core::switch::{Boundary, SwitchId};
+
+    fn marker(era: u32, mode: Mode) -> Marker {
+        let (epoch, boundary) = (Epoch(u64::from(era)), Boundary::default());
+        Marker { switch: SwitchId(u64::from(era)), epoch, era: Era(era), mode, boundary }
+    }
+
+    /// A start applies the markers of many eras at once, and this thread hears of the eventual ones in its own time.
+    #[test]
+    fn no_era_is_passed_over() {
+        let mut mode = switch::Region::new(Mode::Eventual);
+        let mut gate = Gatekeeper::open(NodeId(1), mode.clone(), (None, None)).unwrap();
+        let nothing = Vector::default();
+        gate.await_end(marker(2, Mode::Strong), 10, Box::new(drop));
+        assert_eq!(gate.judge(&nothing), Some(Verdict::ToStrong));
+        gate.end_era().unwrap()(Hlc(1));
+        mode.enter(&marker(2, Mode::Strong));
+        assert_eq!(gate.mode(), &mode);
+        // The end of the third era is here before its beginning.
+        gate.await_end(marker(4, Mode::Strong), 30, Box::new(drop));
+        assert_eq!(gate.judge(&nothing), None);
+        mode.enter(&marker(3, Mode::Eventual));
+        gate.enter(mode, 20);
+        assert_eq!(gate.judge(&nothing), Some(Verdict::ToStrong));
+    }
 }

@@ -3,7 +3,7 @@
 //! meanwhile is counted by the region's machine; hashes add up in any order.
 
 use super::{Event, Eventual};
-use rdb_core::eventual::buckets::{self, Buckets};
+use rdb_core::eventual::buckets::{Buckets, counted};
 use rdb_core::ids::{Era, NamespaceId, RegionId};
 use rdb_core::range::KeyRange;
 use rdb_core::scan::Direction;
@@ -22,7 +22,7 @@ pub(super) fn begin(
     era: Era,
     eventual: &Eventual,
 ) -> Result<Option<Buckets>, HashError> {
-    let little = walk(data, (namespace, era), AT_ONCE_MAX, || ())?;
+    let little = walk(data, namespace, (AT_ONCE_MAX, era), || ())?;
     if little.is_some() {
         return Ok(little);
     }
@@ -30,7 +30,7 @@ pub(super) fn begin(
     let (sender, begun) = crossbeam_channel::bounded(1);
     let hash = move || {
         // Nothing is applied before this view is taken: whoever asks waits for it.
-        let hashed = walk(&data, (namespace, era), usize::MAX, || {
+        let hashed = walk(&data, namespace, (usize::MAX, era), || {
             let _ = sender.send(());
         });
         match hashed {
@@ -64,8 +64,8 @@ pub(super) enum HashError {
 /// The hashes of at most so many records; `None` if there are more. Calls `begun` once it sees the data as it will hash it.
 fn walk(
     data: &Data,
-    (namespace, era): (NamespaceId, Era),
-    records_max: usize,
+    namespace: NamespaceId,
+    (records_max, era): (usize, Era),
     begun: impl FnOnce(),
 ) -> Result<Option<Buckets>, HashError> {
     let frozen = data.freeze();
@@ -77,7 +77,7 @@ fn walk(
         if records_max < records {
             return Ok(None);
         }
-        buckets.change(key, None, buckets::counted(&rdb_core::record::decode(record)?, era));
+        buckets.change(key, None, counted(&rdb_core::record::decode(record)?, era));
         walk.step();
     }
     Ok(Some(buckets))

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 /// Between two words about a region that switches, if nothing changes.
 const SWITCHING_INTERVAL: Duration = Duration::from_millis(200);
-/// The same of a region that is eventual and does not switch.
+/// The same of a region that is eventual, or was, and does not switch: who starts again has heard nothing.
 const SETTLED_INTERVAL: Duration = Duration::from_millis(500);
 
 /// When this node last told how its part of regions stands.
@@ -222,7 +222,9 @@ impl Driver {
         for (region, gate) in &self.gates {
             let switches = gate.heard().is_some_and(|heard| heard.is_switching());
             let is_eventual = gate.mode().mode() == Mode::Eventual;
-            let tells = due.contains(region) || switches && switching || is_eventual && settled;
+            // Of one that has never switched there is nothing that its mode does not say.
+            let has_more = is_eventual || Era(1) < gate.mode().era();
+            let tells = due.contains(region) || switches && switching || has_more && settled;
             if tells {
                 standings.push(self.standing(*region, gate));
             }

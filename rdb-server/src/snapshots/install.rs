@@ -2,7 +2,6 @@
 //! thread removes the files of snapshots that are of no use, wherever that is found out.
 
 use crate::applier::{ApplierHandle, Machine, Task};
-use crate::eventual::{self, Eventual};
 use crate::mailbox::{Event, Mailbox};
 use crate::shared::CatalogCell;
 use crossbeam_channel::{Receiver, Sender};
@@ -86,7 +85,7 @@ pub(crate) fn run_installs(
     jobs: &Receiver<Job>,
     data: &Data,
     log: &LogWriterHandle,
-    (applier, eventual): (&ApplierHandle, &Eventual),
+    applier: &ApplierHandle,
     catalog: &CatalogCell,
     mailbox: &Mailbox,
 ) {
@@ -99,7 +98,7 @@ pub(crate) fn run_installs(
             }
         };
         let region = install.region;
-        if let Err(error) = take_in(install, data, log, (applier, eventual), catalog, mailbox) {
+        if let Err(error) = take_in(install, data, log, applier, catalog, mailbox) {
             crate::node::die(&format!("region {region}: a snapshot cannot be taken in: {error}"));
         }
     }
@@ -109,7 +108,7 @@ fn take_in(
     Install { region, staged, write }: Install,
     data: &Data,
     log: &LogWriterHandle,
-    (applier, eventual): (&ApplierHandle, &Eventual),
+    applier: &ApplierHandle,
     catalog: &CatalogCell,
     mailbox: &Mailbox,
 ) -> Result<(), String> {
@@ -122,9 +121,10 @@ fn take_in(
     if !done(|done| applier.post(Task::Release { region, done })) {
         return Ok(());
     }
-    // What this replica alone has of an eventual era goes nowhere but aside.
+    // What this replica alone has of an eventual era goes nowhere but aside. By way of the raft loop, which may have yet to pass on
+    // that such an era has begun.
     if let Some(offered) = staged.mode().cloned()
-        && !done(|left| eventual.post(eventual::Event::Leave { region, offered, left }))
+        && !done(|left| mailbox.post(Event::Leave { region, offered, left }))
     {
         return Ok(());
     }

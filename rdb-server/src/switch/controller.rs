@@ -100,7 +100,8 @@ impl Controller {
         let Some(seen) = seen else { return };
         let heard = self.shared.standings.of(namespace.region);
         let when = When { now: Instant::now(), since: seen.since };
-        let Look { facts, reports, blockers } = facts::look(descriptor, &heard, when, wall_ms());
+        let Look { mut facts, reports, blockers } = facts::look(descriptor, &heard, when, wall_ms());
+        facts.give_up |= seen.is_late(when.now);
         self.shared.metrics.switches.blocked(namespace.region, blockers.len());
         let Some(change) = next(descriptor, &reports, facts) else { return };
         if let Some((before, answered)) = self.proposed.get(&namespace.id)

@@ -151,6 +151,10 @@ pub(crate) fn blockers(descriptor: &Descriptor, heard: &Heard, when: When) -> Ve
             let mut blockers: Vec<_> =
                 roster.filter_map(|node| unready(descriptor, heard, node, when)).collect();
             blockers.extend(leaderless(descriptor, heard, now));
+            // Who is silent may be why the others do not know their lag.
+            let is_silence =
+                |blocker: &Blocker| matches!(blocker, Blocker::Silent { .. } | Blocker::Unaware { .. });
+            blockers.sort_by_key(|blocker| !is_silence(blocker));
             blockers
         }
         Phase::Sealing => {
@@ -350,6 +354,11 @@ mod tests {
             assert_eq!(blockers(&preparing, &heard, now), std::slice::from_ref(&blocker));
             assert_eq!(step(&preparing, &heard, now, 500), None, "{blocker}");
         }
+        // The cause comes before what follows from it.
+        let mut gone = change(&fine, NODES[0], |said| said.lag_known = false);
+        gone.remove(&three);
+        let silence = Blocker::Silent { node: three, age: None };
+        assert_eq!(blockers(&preparing, &gone, now)[0], silence);
         let silent = blockers(&preparing, &fine, later);
         assert_eq!(silent.len(), 4, "three that are silent, and so nobody who leads: {silent:?}");
     }

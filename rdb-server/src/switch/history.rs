@@ -97,6 +97,14 @@ impl Seen {
         self.descriptor.position() == descriptor.position()
     }
 
+    /// Whether writes have been held back for as long as they may be, by this node's monotonic clock. The deadline in the catalog
+    /// is by a wall clock, and whoever leads the catalog next, or whose clock is set back, may have it hours away.
+    pub(crate) fn is_late(&self, now: Instant) -> bool {
+        let limit = Duration::from_millis(self.descriptor.write_pause_ms_max);
+        let held = self.paused_since.map(|since| now.saturating_duration_since(since));
+        !limit.is_zero() && held.is_some_and(|held| limit < held)
+    }
+
     fn new(descriptor: &Arc<Descriptor>, now: Instant) -> Self {
         let paused_since = holds_writes_back(descriptor).then_some(now);
         Self { descriptor: descriptor.clone(), since: now, paused_since, last: None, why: None }
@@ -239,6 +247,20 @@ mod tests {
         world.step(Step::Abort);
         world.look();
         assert_eq!(world.seen().last.unwrap().reason, "");
+    }
+
+    /// Whatever the wall clock says.
+    #[test]
+    fn writes_that_are_held_back_for_too_long_are_late() {
+        let mut world = World::new(Mode::Eventual);
+        world.step(Step::Begin { excluded: [].into(), deadline_ms: 0, write_pause_ms_max: 1500 });
+        world.look();
+        world.now += Duration::from_secs(9);
+        assert!(!world.seen().is_late(world.now), "preparing costs nothing");
+        world.step(Step::Seal { deadline_ms: u64::MAX });
+        world.look();
+        let late = [1500, 1501].map(|ms| world.seen().is_late(world.now + Duration::from_millis(ms)));
+        assert_eq!(late, [false, true]);
     }
 
     /// A node that takes in a snapshot of the catalog sees many steps as one.

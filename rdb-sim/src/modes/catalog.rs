@@ -97,11 +97,10 @@ impl World {
         if heard.phase == Phase::Settled {
             let wall_ms = self.node(id).wall.now_ms(self.now);
             let deadline = self.rng.random_bool(self.options.deadline);
-            let deadline_ms = if deadline { wall_ms + self.rng.random_range(1..DEADLINE_MS) } else { 0 };
-            let excluded = self.whom_to_exclude(&heard);
             let write_pause_ms_max = if deadline { self.rng.random_range(1..DEADLINE_MS) } else { 0 };
-            let step = Step::Begin { excluded, deadline_ms, write_pause_ms_max };
-            self.change_later(&heard.change(step));
+            let deadline_ms = if deadline { wall_ms + write_pause_ms_max } else { 0 };
+            let excluded = self.whom_to_exclude(&heard);
+            self.change_later(&heard.change(Step::Begin { excluded, deadline_ms, write_pause_ms_max }));
         } else if heard.phase.may_abort() && self.rng.random_bool(self.options.abort) {
             self.change_later(&heard.change(Step::Abort));
         }

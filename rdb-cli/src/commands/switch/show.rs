@@ -27,8 +27,8 @@ pub(super) struct StatusJson {
     /// Until the switch is called off by itself. Null: that will not happen.
     remaining_ms: Option<u64>,
     blockers: Vec<String>,
-    /// Of all nodes that take part.
-    lag: Lag,
+    /// Of all nodes that take part. Null: it is strong, where there is none.
+    lag: Option<Lag>,
     nodes: Vec<NodeJson>,
     /// Null: the answering node has seen none.
     last: Option<EndJson>,
@@ -95,7 +95,11 @@ async fn conflicts(client: &Client, name: &str) -> BTreeMap<u64, u64> {
 
 fn describe(status: &SwitchStatus, conflicts: &BTreeMap<u64, u64>, paint: Paint) -> String {
     let mut text = headline(status, paint);
-    text += &format!("epoch {}, era {}; lag {}\n", status.epoch, status.era, Lag::largest(status));
+    text += &format!("epoch {}, era {}", status.epoch, status.era);
+    if status.mode == Mode::Eventual {
+        text += &format!("; lag {}", Lag::largest(status));
+    }
+    text.push('\n');
     if !status.excluded.is_empty() {
         let nodes: Vec<_> = status.excluded.iter().map(ToString::to_string).collect();
         text += &format!("without node {}\n", nodes.join(", "));
@@ -151,7 +155,10 @@ fn nodes(status: &SwitchStatus, conflicts: &BTreeMap<u64, u64>) -> String {
             or(said.map(|said| format!("{}, era {}", said.mode, said.era))),
             or(said.map(|said| said.epoch.to_string())),
             gate(member),
-            or(Lag::of(member).map(|lag| lag.to_string())),
+            or(said.map(|said| match said.mode {
+                Mode::Strong => "-".into(),
+                Mode::Eventual => Lag::of(member).map_or_else(String::new, |lag| lag.to_string()),
+            })),
             or(said.map(|said| match said.needs_full_copy {
                 true => "needs a full copy".into(),
                 false => said.behind_writes.to_string(),
@@ -216,7 +223,7 @@ impl From<&SwitchStatus> for StatusJson {
             write_pause_ms: millis(status.write_pause),
             remaining_ms: status.remaining.map(millis),
             blockers: status.blockers.clone(),
-            lag: Lag::largest(status),
+            lag: (status.mode == Mode::Eventual).then(|| Lag::largest(status)),
             nodes: status.members.iter().map(NodeJson::from).collect(),
             last: status.last.as_ref().map(EndJson::from),
             answered_by: status.answered_by,
@@ -239,7 +246,7 @@ impl From<&MemberStanding> for NodeJson {
             epoch: said.map(|said| said.epoch),
             leads: said.map(|said| said.leads),
             answering: said.map(|said| said.answering),
-            lag: Lag::of(member),
+            lag: Lag::of(member).filter(|_| said.is_some_and(|said| said.mode == Mode::Eventual)),
             behind_writes: said.map(|said| said.behind_writes),
             needs_full_copy: said.map(|said| said.needs_full_copy),
             applied: said.map(|said| said.applied.iter().copied().collect()),
@@ -285,6 +292,19 @@ called off by itself in 9.0 s
         let row = |node: &str| rows.iter().find(|row| row.first() == Some(&node)).unwrap().join(" ");
         assert_eq!(row("1"), "1 (leads) eventual, era 2 4 shut 12 ms 0 1:120 2:98 5 0 100 ms ago");
         assert_eq!(row("2"), "2 ? ? ? ? ? ? ? ? not heard", "nothing is made up");
+    }
+
+    /// Its replicas tell how they stand while it switches, and then no more: what they said gets old, and nothing lags.
+    #[test]
+    fn a_strong_namespace_has_no_lag() {
+        let mut strong =
+            SwitchStatus { mode: Mode::Strong, phase: SwitchPhase::Settled, to: None, ..status() };
+        let said = strong.members[0].said.as_mut().unwrap();
+        (said.mode, said.age) = (Mode::Strong, Duration::from_secs(100));
+        let text = describe(&strong, &BTreeMap::new(), Paint::for_stream(false));
+        assert!(text.contains("epoch 4, era 2\n") && !text.contains("unknown"), "{text}");
+        let json = serde_json::to_value(StatusJson::from(&strong)).unwrap();
+        assert!(json["lag"].is_null() && json["nodes"][0]["lag"].is_null(), "{json}");
     }
 
     #[test]

@@ -111,7 +111,8 @@ impl Progress {
     }
 
     fn show(&mut self, status: &SwitchStatus) {
-        if self.is_silent {
+        // How it has ended is said in the end.
+        if self.is_silent || !status.is_switching() {
             return;
         }
         if self.is_live {
