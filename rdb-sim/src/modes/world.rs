@@ -201,7 +201,6 @@ impl World {
             eras: BTreeMap::new(),
             replay_to,
             installing: false,
-            proposed: None,
             stopped: None,
         })
     }
