@@ -1,5 +1,6 @@
 //! What the thread shows of a region: numbers that are read without asking it.
 
+use super::waiting::Progress;
 use rdb_core::eventual::lag::Lag;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -11,6 +12,7 @@ pub(crate) struct Shown {
     lost: AtomicU64,
     log_bytes: AtomicU64,
     behind: AtomicU64,
+    progress: Progress,
 }
 
 impl Shown {
@@ -20,6 +22,11 @@ impl Shown {
         self.lost.store(lost, Ordering::Relaxed);
         self.log_bytes.store(log_bytes, Ordering::Relaxed);
         self.behind.store(behind, Ordering::Relaxed);
+    }
+
+    /// How far things are, for who waits for them.
+    pub(crate) fn progress(&self) -> &Progress {
+        &self.progress
     }
 
     /// The age of the oldest write of this node's that a peer has not applied; at least so much, if it is not known.
