@@ -220,6 +220,7 @@ impl Node {
                 transport: transport.clone(),
                 log: log.handle(),
                 health: shared.peers.clone(),
+                tombstone_grace: Duration::from_secs(shared.config.tombstone_grace_seconds),
             },
             &engine,
         )?;

@@ -390,16 +390,27 @@ impl Data {
     }
 
     fn notes(&self, region: RegionId, from: &[u8], to: &[u8]) -> Result<eventual::Notes> {
+        self.some_notes(region, from, to, usize::MAX)
+    }
+
+    /// As [`Data::notes`], but no more than `count_max`.
+    fn some_notes(
+        &self,
+        region: RegionId,
+        from: &[u8],
+        to: &[u8],
+        count_max: usize,
+    ) -> Result<eventual::Notes> {
         let range = keys::note(region, from)..keys::note(region, to);
         let prefix = keys::note(region, &[]).len();
         let mut options = ReadOptions::default();
         options.set_iterate_range(range);
-        let mut notes = Vec::new();
-        for item in self.databases.data.iterator_opt(IteratorMode::Start, options) {
+        let found = self.databases.data.iterator_opt(IteratorMode::Start, options).take(count_max);
+        let note = |item: std::result::Result<(Box<[u8]>, Box<[u8]>), rocksdb::Error>| {
             let (key, note) = item.map_err(Error::rocks("read notes"))?;
-            notes.push((key[prefix..].to_vec(), note.into_vec()));
-        }
-        Ok(notes)
+            Ok((key[prefix..].to_vec(), note.into_vec()))
+        };
+        found.map(note).collect()
     }
 
     fn eventual_positions(&self) -> MutexGuard<'_, BTreeMap<RegionId, EventualPosition>> {
@@ -434,6 +445,14 @@ impl RegionData {
     /// As there.
     pub fn apply(&self, changes: &Changes) -> Result<()> {
         self.data.apply(self.region, self.namespace, changes)
+    }
+
+    /// The first notes of eventual mode from `from` on, up to, and without, `to`; no more than `count_max`.
+    ///
+    /// # Errors
+    /// The disk could not be read.
+    pub fn some_notes(&self, from: &[u8], to: &[u8], count_max: usize) -> Result<eventual::Notes> {
+        self.data.some_notes(self.region, from, to, count_max)
     }
 }
 

@@ -1,7 +1,9 @@
 //! The thread. A turn: wait for one event or the next tick, take what else has come, then hand the writes of every region that
 //! was touched to the log writer, and send what the others lack.
 
-use super::replica::{Replica, ReplicaError, Tools, WRITES_UNDER_WAY_MAX};
+mod upkeep;
+
+use super::replica::{Limits, Replica, ReplicaError, Tools, WRITES_UNDER_WAY_MAX};
 use super::{Event, Eventual};
 use crate::transport::{Peers as Health, SILENCE_MAX, Transport};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -31,6 +33,8 @@ pub(crate) struct Parts {
     pub(crate) transport: Transport,
     pub(crate) log: LogWriterHandle,
     pub(crate) health: Health,
+    /// How long deletions are remembered at least.
+    pub(crate) tombstone_grace: Duration,
 }
 
 /// The thread's state.
@@ -49,6 +53,8 @@ pub(crate) struct Driver {
     /// The highest mark that is synced: what is promised to others must not rest on more.
     mark_synced: Hlc,
     next_upkeep: Instant,
+    /// Which region's turn it is to have something done for it.
+    works_at: RegionId,
 }
 
 impl Driver {
@@ -57,7 +63,8 @@ impl Driver {
     /// # Errors
     /// The log could not be read.
     pub(crate) fn new(parts: Parts, engine: &Engine) -> Result<Self, rdb_storage::Error> {
-        let Parts { node, eventual, transport, log, health } = parts;
+        let Parts { node, eventual, transport, log, health, tombstone_grace } = parts;
+        let limits = Limits { tombstone_grace_ms: millis(tombstone_grace) };
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mark = engine.origins().stamps_below()?.unwrap_or_default();
         let clock = DurableClock::start(Start { wall_ms: millis(wall), monotonic_ms: 0, mark });
@@ -66,7 +73,7 @@ impl Driver {
         Ok(Self {
             node,
             eventual,
-            tools: Tools { data, logs, transport, me },
+            tools: Tools { data, logs, transport, me, limits },
             log,
             health,
             replicas: BTreeMap::new(),
@@ -76,6 +83,7 @@ impl Driver {
             mark: None,
             mark_synced: mark,
             next_upkeep: Instant::now() + UPKEEP_INTERVAL,
+            works_at: RegionId(0),
         })
     }
 
@@ -106,10 +114,12 @@ impl Driver {
             if next_tick <= now {
                 next_tick = now + TICK;
                 self.tick();
+                self.work().unwrap_or_else(|error| fail(&error));
             }
             if self.next_upkeep <= now {
                 self.next_upkeep = now + UPKEEP_INTERVAL;
                 self.truncate();
+                self.look_after().unwrap_or_else(|error| fail(&error));
             }
             self.hand_out().unwrap_or_else(|error| fail(&error));
         }

@@ -9,7 +9,10 @@
 //! | file | |
 //! |---|---|
 //! | `driver.rs` | the thread: its mailbox, its turns, its clock |
+//! | `driver/upkeep.rs` | what the thread does now and then, in what time is left |
 //! | `replica.rs` | one region: what is under way, and what comes of it |
+//! | `replica/settling.rs` | which losses are certain |
+//! | `replica/purging.rs` | tombstones that nobody needs any more |
 //! | `recent.rs` | runs that were synced lately, in memory, for those who follow closely |
 //! | `view.rs` | what the thread shows to everyone else |
 //! | `wire.rs` | what nodes say to each other about it |

@@ -1,5 +1,11 @@
 //! One region in eventual mode: its logs, its records, what is on its way to the disk, and what the other members lack.
 
+mod purging;
+mod settling;
+mod upkeep;
+
+pub(super) use upkeep::{Limits, Moment};
+
 use super::recent::Recent;
 use super::view::Shown;
 use super::wire::{self, Said};
@@ -7,12 +13,13 @@ use crate::budget::Share;
 use crate::transport::Transport;
 use crate::waiter::{Answers, WriteWaiter};
 use bytes::Bytes;
+use purging::Tombstones;
 use rdb_core::apply::Answer;
 use rdb_core::codec::Corrupt;
 use rdb_core::command::{Commands, Encoded, Operation, Write};
 use rdb_core::eventual::buckets::Buckets;
 use rdb_core::eventual::lag::{self, Now, Writes};
-use rdb_core::eventual::machine::{Error as MachineError, Machine, State};
+use rdb_core::eventual::machine::{Changes, Error as MachineError, Machine, State};
 use rdb_core::eventual::origin_log::{Held, OriginLogs, Refusal};
 use rdb_core::eventual::peers::{Peers, Push, Report};
 use rdb_core::eventual::run::{Run, join};
@@ -24,6 +31,7 @@ use rdb_core::version::{Hlc, Version};
 use rdb_storage::{Data, Length, OriginLogs as StoredLogs, OriginWrite, RegionData};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use upkeep::Upkeep;
 
 /// Bytes of runs that are read or sent at a time.
 const PUSH_BYTES: usize = 256 << 10;
@@ -60,6 +68,7 @@ pub(super) struct Tools {
     pub(super) logs: StoredLogs,
     pub(super) transport: Transport,
     pub(super) me: Origin,
+    pub(super) limits: Limits,
 }
 
 /// Writes that a turn has accepted.
@@ -102,6 +111,7 @@ pub(super) struct Replica {
     received: Vec<(Run, Bytes)>,
     shares: Vec<Share>,
     under_way: VecDeque<UnderWay>,
+    upkeep: Upkeep,
     shown: Arc<Shown>,
 }
 
@@ -118,7 +128,8 @@ impl Replica {
         let state = tools.data.load_eventual(region)?;
         let state = state.filter(|state| state.era == era).unwrap_or_else(|| State::begin(era, Hlc(0)));
         let logs = OriginLogs::restore(era, tools.me, &state.applied, stored.runs)?;
-        let buckets = scan_buckets(&tools.data, namespace)?;
+        let (buckets, oldest) = scan_records(&tools.data, namespace)?;
+        let tombstones = Tombstones::of(oldest, state.purged, &state.applied);
         let mut replica = Self {
             region,
             namespace,
@@ -133,6 +144,7 @@ impl Replica {
             received: Vec::new(),
             shares: Vec::new(),
             under_way: VecDeque::new(),
+            upkeep: Upkeep { tombstones, ..Upkeep::default() },
             shown: Arc::default(),
         };
         replica.replay(tools)?;
@@ -190,13 +202,13 @@ impl Replica {
                     return Err(ReplicaError::Misplaced("it is neither a put, a delete nor a batch of them"));
                 }
             };
-            answers.push(Answer::Done(self.write(stamp(), writes)?));
+            answers.push(Answer::Done(self.make(stamp(), writes)?));
         }
         self.accepted.waiters.push((waiter, answers));
         Ok(())
     }
 
-    fn write(&mut self, stamp: Hlc, writes: &[Write<'_>]) -> Result<Version, ReplicaError> {
+    fn make(&mut self, stamp: Hlc, writes: &[Write<'_>]) -> Result<Version, ReplicaError> {
         let me = self.logs.me();
         let after = self.accepted.runs.last().map_or_else(|| self.logs.written(), Run::last);
         let run = self.machine.write(stamp, me, after, writes, &self.data)?;
@@ -286,14 +298,22 @@ impl Replica {
 
     fn apply(&mut self, runs: &[Run], tools: &Tools) -> Result<(), ReplicaError> {
         let changes = self.machine.apply(runs, &self.data)?;
+        self.upkeep.tombstones.saw_runs(runs);
+        self.write(&changes, tools)
+    }
+
+    fn write(&self, changes: &Changes, tools: &Tools) -> Result<(), ReplicaError> {
         let applied = &self.machine.state().applied;
-        tools.data.apply_eventual(self.region, self.namespace, &changes, applied)?;
-        Ok(())
+        Ok(tools.data.apply_eventual(self.region, self.namespace, changes, applied)?)
     }
 
     /// Takes note of what a peer says.
-    pub(super) fn heard(&mut self, node: NodeId, Said { report, ask, .. }: &Said, now_ms: u64) {
+    pub(super) fn heard(&mut self, node: NodeId, said: &Said, now_ms: u64) {
+        let Said { report, ask, .. } = said;
         self.peers.heard(node, report, now_ms);
+        if report.era == self.logs.era() {
+            self.hear_purge(said.purge_to);
+        }
         let Some(told) = self.told.get_mut(&node) else { return };
         if *ask {
             told.report = None;
@@ -367,6 +387,7 @@ impl Replica {
         hears: impl Fn(NodeId) -> bool,
     ) -> Vec<(NodeId, rdb_proto::internal::v1::OriginReport)> {
         let report = self.report(passed);
+        let purge_to = self.purges_to();
         let mut due = Vec::new();
         let mut stuck = Vec::new();
         let known: BTreeMap<NodeId, Option<Vector>> = self
@@ -387,7 +408,8 @@ impl Replica {
             if told.report.as_ref().is_none_or(changed) {
                 told.report = Some(report.clone());
                 // Who knows nothing of the peer can send it nothing; what it said may have been lost.
-                due.push((*node, wire::report_to_wire(self.region, &report, known.is_none() || told.asks)));
+                let ask = known.is_none() || told.asks;
+                due.push((*node, wire::report_to_wire(self.region, &report, ask, purge_to)));
                 told.asks = false;
             }
             let lacks = known.is_none_or(|known| !known.covers(&report.synced));
@@ -410,10 +432,15 @@ impl Replica {
         Report {
             era: self.logs.era(),
             synced: self.logs.synced_vector(),
-            applied: self.machine.state().applied.clone(),
+            applied: self.claimed(),
             shown: self.machine.shown().clone(),
             promise: self.machine.promise(passed),
         }
+    }
+
+    /// What it says that it has applied: nothing that a crash could take back.
+    fn claimed(&self) -> Vector {
+        self.machine.state().applied.clone()
     }
 
     fn show(&mut self, now_ms: u64, physical_ms: u64) {
@@ -429,6 +456,7 @@ impl Replica {
         let behind = self.peers.reports().filter(|(_, report, _)| !covers(*report)).count() as u64;
         let lost = self.machine.state().lost + self.machine.state().earlier;
         self.shown.show(lag, lost, self.logs.bytes(), behind);
+        self.show_upkeep();
     }
 
     /// Nodes that are heard have nothing to say while nothing happens.
@@ -463,13 +491,18 @@ impl Writes for Stamps<'_> {
     }
 }
 
-fn scan_buckets(data: &Data, namespace: NamespaceId) -> Result<Buckets, ReplicaError> {
-    let mut buckets = Buckets::default();
+/// The hashes of all records, and the stamp of the oldest tombstone.
+fn scan_records(data: &Data, namespace: NamespaceId) -> Result<(Buckets, Option<Hlc>), ReplicaError> {
+    let (mut buckets, mut oldest) = (Buckets::default(), None::<Hlc>);
     let frozen = data.freeze();
     let mut walk = frozen.walk(namespace, &KeyRange::all(), Direction::Forward, Length::Long);
     while let Some((key, record)) = walk.record()? {
-        buckets.change(key, None, Some(rdb_core::record::decode(record)?.version));
+        let record = rdb_core::record::decode(record)?;
+        buckets.change(key, None, Some(record.version));
+        if record.value.is_none() {
+            oldest = Some(oldest.map_or(record.version.hlc, |oldest| oldest.min(record.version.hlc)));
+        }
         walk.step();
     }
-    Ok(buckets)
+    Ok((buckets, oldest))
 }
