@@ -14,6 +14,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 "proto/flaredb/v1/common.proto",
                 "proto/flaredb/v1/kv.proto",
                 "proto/flaredb/v1/namespace.proto",
+                "proto/flaredb/v1/switch.proto",
                 "proto/flaredb/v1/cluster.proto",
                 "proto/flaredb/internal/v1/peer.proto",
                 "proto/flaredb/internal/v1/faults.proto",

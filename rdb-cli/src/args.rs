@@ -99,7 +99,7 @@ pub(crate) enum Command {
     Txn(txn::TxnArgs),
     /// Read many keys in order, or count them
     Scan(scan::ScanArgs),
-    /// Namespaces: create, list, describe, delete, and move their leaders
+    /// Namespaces: create, list, describe, switch, delete, and move their leaders
     #[command(subcommand)]
     Ns(ns::NsCommand),
     /// How the cluster is, what it may still lose, and what to do

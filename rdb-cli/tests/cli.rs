@@ -448,3 +448,82 @@ fn bench_finds_writes_that_were_acknowledged_and_lost() {
         "{check}"
     );
 }
+
+#[test]
+fn a_switch_is_begun_watched_and_called_off() {
+    let cluster = Cluster::start(3);
+    let checked = rdb(&cluster, "ns switch test --to eventual --dry-run");
+    assert_eq!(
+        (checked.code, checked.stdout.as_str()),
+        (0, "ready  nothing stands in the way of test becoming eventual\n")
+    );
+    assert_eq!(cluster.switches(), (0, false), "a look changes nothing");
+    let begun = rdb(&cluster, "ns switch test --to eventual");
+    assert_eq!(begun.code, 0, "{}", begun.stderr);
+    assert!(begun.stdout.starts_with("begun  test becomes eventual (switch 1)\n"), "{}", begun.stdout);
+    assert!(begun.stdout.contains("rdb ns abort test"), "{}", begun.stdout);
+    let refused = rdb(&cluster, "-o json ns switch test --to eventual");
+    assert_eq!((refused.code, refused.stdout.as_str()), (3, ""));
+    let refused: serde_json::Value = serde_json::from_str(&refused.stderr).unwrap();
+    assert_eq!(refused["code"], "CODE_SWITCH_REFUSED");
+    let status = json(&rdb(&cluster, "-o json ns status test"));
+    assert_eq!((&status["phase"], &status["switch"]), (&"preparing".into(), &1.into()), "{status}");
+    assert!(rdb(&cluster, "ns status test").stdout.starts_with("test  strong, "));
+    let lines = json_lines(&rdb(&cluster, "-o json ns watch-lag test --interval 10ms --count 2"));
+    assert_eq!((lines.len(), &lines[0]["name"]), (2, &"test".into()));
+    let aborted = rdb(&cluster, "ns abort test");
+    assert_eq!(
+        (aborted.code, aborted.stdout.as_str()),
+        (0, "called off  test stays strong (epoch 2, era 1)\n")
+    );
+    assert_eq!(rdb(&cluster, "ns abort test").code, 3);
+    assert_eq!(rdb(&cluster, "ns watch-lag test").code, 3, "a strong namespace has no lag of that kind");
+    let nobody = rdb(&cluster, "ns switch test --to strong --exclude 3");
+    assert_eq!(nobody.code, 2);
+    assert!(nobody.stderr.contains("--yes goes on without asking"), "{}", nobody.stderr);
+    assert_eq!(cluster.switches(), (1, false));
+}
+
+/// Whoever waits for a switch and stops to do so leaves it alone.
+#[test]
+fn waiting_for_a_switch_ends_with_it_and_ctrl_c_ends_the_waiting_alone() {
+    let cluster = Cluster::start(1);
+    let wait = || {
+        Command::new(env!("CARGO_BIN_EXE_rdb"))
+            .args(["ns", "switch", "test", "--to", "eventual", "--wait"])
+            .env_clear()
+            .env("FLAREDB_ENDPOINTS", cluster.endpoints().join(","))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    // Its first line is shown once it waits.
+    let first_line = |child: &mut std::process::Child| {
+        let mut byte = [0];
+        let mut line = Vec::new();
+        while byte != *b"\n" {
+            std::io::Read::read_exact(child.stderr.as_mut().unwrap(), &mut byte).unwrap();
+            line.push(byte[0]);
+        }
+        String::from_utf8(line).unwrap()
+    };
+    let mut called_off = wait();
+    assert!(first_line(&mut called_off).starts_with("test  preparing for "));
+    assert_eq!(rdb(&cluster, "ns abort test").code, 0);
+    let output = called_off.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{stderr}");
+    assert!(stderr.contains("was called off") && stderr.contains("it stays strong"), "{stderr}");
+
+    let mut left = wait();
+    first_line(&mut left);
+    let pid = rustix::process::Pid::from_child(&left);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let output = left.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(cluster.switches(), (2, true), "{stderr}");
+    assert_eq!(output.status.code(), Some(4), "{stderr}");
+    assert!(stderr.contains("goes on") && stderr.contains("rdb ns abort test"), "{stderr}");
+}

@@ -195,8 +195,12 @@ impl Client {
         }
     }
 
+    pub(crate) fn nodes_known(&self) -> &Arc<Nodes> {
+        &self.inner.nodes
+    }
+
     /// Asks the meta group's leader, as far as it is known.
-    async fn call<Q: Clone, A>(
+    pub(crate) async fn call<Q: Clone, A>(
         &self,
         safety: Safety,
         request: Q,
@@ -205,7 +209,7 @@ impl Client {
         self.call_until(self.deadline(), safety, request, ask).await
     }
 
-    async fn call_until<Q: Clone, A>(
+    pub(crate) async fn call_until<Q: Clone, A>(
         &self,
         deadline: Instant,
         safety: Safety,
@@ -216,7 +220,7 @@ impl Client {
     }
 
     /// Of a call that begins now.
-    fn deadline(&self) -> Instant {
+    pub(crate) fn deadline(&self) -> Instant {
         Instant::now() + self.inner.nodes.options().request_timeout
     }
 }

@@ -44,6 +44,7 @@ mod route;
 mod scan;
 mod session;
 mod status;
+mod switch;
 mod transaction;
 mod unary;
 mod values;
@@ -55,6 +56,9 @@ pub use meta::{ClusterStatus, NamespaceStatus, NodeStatus, RegionStatus};
 pub use namespace::Namespace;
 pub use options::{Options, Transport};
 pub use scan::{Scan, ScanOptions};
+pub use switch::{
+    Gate, Hindrance, MemberStanding, Said, SwitchCheck, SwitchEnd, SwitchOptions, SwitchPhase, SwitchStatus,
+};
 pub use transaction::{OperationResult, Transaction, TransactionOutcome};
 pub use values::{
     CasOutcome, Consistency, Expect, Mode, ParseVersionError, Record, Served, ServedBy, Version, Write,

@@ -257,6 +257,7 @@ impl Namespace {
                 )
             }
         };
+        self.route.answered_in(answer.epoch);
         if let Some(leader) = &answer.leader {
             // It was forwarded; the next one goes there at once.
             self.route.follow(&asked, leader);

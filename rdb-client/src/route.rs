@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use rdb_proto::v1;
 use rdb_proto::v1::kv_client::KvClient;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::time::{Instant, timeout_at};
 
 pub(crate) struct Route {
@@ -34,8 +34,16 @@ pub(crate) struct Route {
     /// Held by the caller that opens a session; the others wait for it. The token of a session that was asked for and of
     /// which nothing is known yet, 0 where there is none: whoever asks next asks for the same one.
     session_opening: tokio::sync::Mutex<u64>,
-    /// The namespace is eventual: it has no sessions.
-    nameless: AtomicBool,
+    /// The epoch in which the namespace was found to be eventual, so that it has no sessions; 0: it was not.
+    nameless_in: AtomicU64,
+}
+
+/// What came of asking for a session.
+enum Opened {
+    /// One, with its first name.
+    Session(Named),
+    /// None: in this epoch the namespace is eventual.
+    Nameless { epoch: u64 },
 }
 
 impl Route {
@@ -49,7 +57,7 @@ impl Route {
             opening: tokio::sync::Mutex::new(()),
             session: ArcSwapOption::empty(),
             session_opening: tokio::sync::Mutex::new(0),
-            nameless: AtomicBool::new(false),
+            nameless_in: AtomicU64::new(0),
         }
     }
 
@@ -124,7 +132,7 @@ impl Route {
         started: Instant,
         deadline: Instant,
     ) -> Result<Option<Named>, WriteError> {
-        if self.nameless.load(Ordering::Relaxed) {
+        if self.nameless_in.load(Ordering::Relaxed) != 0 {
             return Ok(None);
         }
         if let Some(named) = self.name_now() {
@@ -144,9 +152,12 @@ impl Route {
         }
         let opened = self.open_session(*token, deadline).await?;
         *token = 0;
-        let Some(first) = opened else {
-            self.nameless.store(true, Ordering::Relaxed);
-            return Ok(None);
+        let first = match opened {
+            Opened::Session(first) => first,
+            Opened::Nameless { epoch } => {
+                self.nameless_in.store(epoch.max(1), Ordering::Relaxed);
+                return Ok(None);
+            }
         };
         self.session.store(Some(first.session.clone()));
         Ok(Some(first))
@@ -156,7 +167,16 @@ impl Route {
         self.session.load().as_ref()?.name()
     }
 
-    async fn open_session(&self, token: u64, deadline: Instant) -> Result<Option<Named>, WriteError> {
+    /// An answer came in this epoch. In a later one the namespace may be strong, and writes have names again.
+    pub(crate) fn answered_in(&self, epoch: u64) {
+        let nameless_in = self.nameless_in.load(Ordering::Relaxed);
+        if nameless_in != 0 && nameless_in < epoch {
+            // Unless somebody has found out meanwhile how it is in that epoch.
+            let _ = self.nameless_in.compare_exchange(nameless_in, 0, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+
+    async fn open_session(&self, token: u64, deadline: Instant) -> Result<Opened, WriteError> {
         let request = v1::OpenSessionRequest { namespace: self.namespace.clone(), epoch: 0, token };
         // However often it is asked for, one session is opened; and one that is then not used is forgotten in time.
         let answer = unary::ask(self, Safety::Read, request, deadline, async |channel, request| {
@@ -164,7 +184,10 @@ impl Route {
         });
         let answer = answer.await.map_err(|error| WriteError::NotDone(error.into_error()))?;
         let epoch = answer.header.map_or(0, |header| header.epoch);
-        Ok((answer.client != 0).then(|| Session::open(answer.client, epoch)))
+        Ok(match answer.client {
+            0 => Opened::Nameless { epoch },
+            client => Opened::Session(Session::open(client, epoch)),
+        })
     }
 
     /// The cluster knows the session no more, or is in another epoch.

@@ -8,7 +8,9 @@
 mod fake;
 
 use fake::{Cluster, Fault, Meanwhile};
-use rdb_client::{Client, Code, Error, Mode, Namespace, Options, Transport, WriteError};
+use rdb_client::{
+    Client, Code, Error, Mode, Namespace, Options, SwitchOptions, SwitchPhase, Transport, WriteError,
+};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -281,4 +283,53 @@ async fn the_namespace_that_is_deleted_is_the_one_that_was_there() {
     assert!(client.delete_namespace_of_id("a", 0).await.is_err(), "0 would be any");
     client.delete_namespace_of_id("a", newer).await.unwrap();
     assert_eq!(cluster.namespace_id("a"), None);
+}
+
+#[tokio::test]
+async fn a_switch_is_begun_once_and_called_off_once_however_often_it_is_asked_for() {
+    let cluster = Cluster::start(3);
+    let client = connect(&cluster, Transport::Pipe).await;
+    let (options, refused) = (SwitchOptions::default(), Some(Code::SwitchRefused));
+    for (number, fault) in (1..).zip(LOST) {
+        assert!(client.check_switch("test", Mode::Eventual, &options).await.unwrap().hindrances.is_empty());
+        cluster.fault(1, fault, 2);
+        let begun = client.switch_mode("test", Mode::Eventual, &options).await.unwrap();
+        assert_eq!((begun.switch, begun.phase), (number, SwitchPhase::Preparing), "{fault:?}");
+        assert_eq!(cluster.switches(), (number, true));
+        let error = client.switch_mode("test", Mode::Eventual, &options).await.unwrap_err();
+        let WriteError::NotDone(error) = error else { panic!("{error:?}") };
+        assert_eq!(error.code(), refused, "another request is another switch");
+        cluster.fault(1, fault, 2);
+        let (waited, aborted) =
+            tokio::join!(client.wait_for_switch(&begun, |_| ()), client.abort_switch("test"));
+        assert!(!waited.unwrap().completed && aborted.unwrap().epoch == begun.epoch + 1);
+        assert_eq!(cluster.switches(), (number, false));
+        let WriteError::NotDone(error) = client.abort_switch("test").await.unwrap_err() else { panic!() };
+        assert_eq!(error.code(), refused, "there is none any more");
+    }
+}
+
+/// An eventual namespace has no sessions; whoever has written to one must not go on without for ever.
+#[tokio::test]
+async fn writes_have_names_again_once_a_namespace_is_strong_again() {
+    for transport in TRANSPORTS {
+        let cluster = Cluster::start(3);
+        let test = connect(&cluster, transport).await.namespace("test");
+        test.put("a", "1").await.unwrap();
+        assert_eq!(cluster.sessions_opened(), 1);
+        cluster.become_eventual(true);
+        test.put("a", "2").await.unwrap();
+        test.put("a", "3").await.unwrap();
+        cluster.become_eventual(false);
+        // The first answer tells of the new epoch.
+        test.put("a", "4").await.unwrap();
+        assert_eq!(cluster.sessions_opened(), 1);
+        cluster.fault(1, Fault::BreakAfterApply, 1);
+        test.put("a", "5").await.unwrap();
+        assert_eq!(
+            (cluster.sessions_opened(), cluster.writes_applied()),
+            (2, 5),
+            "it was repeated, and applied once"
+        );
+    }
 }

@@ -12,10 +12,12 @@ pub use batch::ENTRY_READ_BYTES_MAX;
 pub use transact::FOUND_BYTES_MAX;
 
 use crate::codec::{Corrupt, Reader, put_varint};
-use crate::command::{Command, Commands, Expect, Operation, Payload, Stamp};
+use crate::command::{self, Command, Commands, Expect, Operation, Payload, Stamp};
+use crate::eventual::machine::State as EventualState;
 use crate::ids::{Era, Index, RegionId, Term};
 use crate::range::KeyRange;
 use crate::sessions::{self, Sessions, Verdict};
+use crate::switch::{Marker, Mode, Region};
 use crate::transaction::Outcome;
 use crate::version::{Hlc, Version};
 use batch::{Batch, Found};
@@ -89,6 +91,17 @@ pub struct Changes {
     pub sessions: Vec<(u64, Option<Vec<u8>>)>,
     /// The region's new state, for [`State::decode`].
     pub state: Vec<u8>,
+    /// The era that the region has entered, if it has.
+    pub entered: Option<Entered>,
+}
+
+/// What a region that enters an era stores besides its state.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Entered {
+    /// The region's mode, for [`Region::decode`].
+    pub mode: Vec<u8>,
+    /// Where its eventual mode begins, if that is the new one; for [`EventualState::decode`].
+    pub eventual: Option<Vec<u8>>,
 }
 
 /// What came of applying some entries.
@@ -216,12 +229,24 @@ pub struct Machine {
     region: RegionId,
     state: State,
     sessions: Sessions,
+    mode: Region,
 }
 
 impl Machine {
-    /// A machine that carries on from what was stored.
+    /// A machine of a strong region that has never switched, carrying on from what was stored.
     pub fn new(region: RegionId, state: State, sessions: Sessions) -> Self {
-        Self { region, state, sessions }
+        Self { region, state, sessions, mode: Region::new(Mode::Strong) }
+    }
+
+    /// The same machine, of a region that is in this mode.
+    #[must_use]
+    pub fn in_mode(self, mode: Region) -> Self {
+        Self { mode, ..self }
+    }
+
+    /// The region's mode, as its own log has it.
+    pub fn mode(&self) -> &Region {
+        &self.mode
     }
 
     /// Where the machine stands.
@@ -263,7 +288,52 @@ impl Machine {
         }
         let (removed, records, sessions) = batch.finish();
         let sessions = sessions.into_iter().map(|client| (client, self.sessions.encode(client))).collect();
-        Ok(Applied { changes: Changes { removed, records, sessions, state: self.state.encode() }, answers })
+        let changes = Changes { removed, records, sessions, state: self.state.encode(), entered: None };
+        Ok(Applied { changes, answers })
+    }
+
+    /// The first of `entries` that puts the region into its next era, and its place among them. Those before it are for
+    /// [`Machine::apply`], and then it is for [`Machine::enter`].
+    ///
+    /// # Errors
+    /// A marker cannot be decoded.
+    pub fn due_marker(&self, entries: &[Committed]) -> Result<Option<(usize, Marker)>, (Index, Corrupt)> {
+        for (place, entry) in entries.iter().enumerate().filter(|(_, entry)| command::is_marker(&entry.data))
+        {
+            let payload = Payload::decode(&entry.data).map_err(|source| (entry.index, source))?;
+            if let Payload::Marker(marker) = payload
+                && self.is_due(&marker)
+            {
+                return Ok(Some((place, marker)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn is_due(&self, marker: &Marker) -> bool {
+        marker.era.0 == self.mode.era().0 + 1 && !self.state.closed
+    }
+
+    /// Puts the region into the era of `marker`, which `entry` holds, which is due, and which [`Region::judge`] allows.
+    /// `highest` is the highest stamp of the eventual era that ends, `before` what was stored of the last one.
+    pub fn enter(
+        &mut self,
+        entry: &Committed,
+        marker: &Marker,
+        highest: Hlc,
+        before: Option<&EventualState>,
+    ) -> Changes {
+        self.state.advance(entry);
+        self.mode.enter(marker);
+        self.state.era = marker.era;
+        self.state.highest = self.state.highest.max(highest);
+        // Later versions must lie above all that the region has, and above what it lost: clients have seen them.
+        let eventual = (marker.mode == Mode::Eventual).then(|| {
+            let earlier = before.map_or(0, |state| state.earlier + state.lost);
+            EventualState { earlier, ..EventualState::begin(marker.era, self.state.highest) }.encode()
+        });
+        let entered = Some(Entered { mode: self.mode.encode(), eventual });
+        Changes { state: self.state.encode(), entered, ..Changes::default() }
     }
 
     fn apply_entry<V: View>(
@@ -283,6 +353,12 @@ impl Machine {
                 self.state.closed = true;
                 Ok(Vec::new())
             }
+            Payload::Marker(marker) if self.is_due(&marker) => Err(corrupt(Corrupt {
+                what: "a log entry",
+                problem: "the beginning of an era among the entries of the one before",
+            })),
+            // It was there before, or belongs to an era that never came to be.
+            Payload::Marker(_) => Ok(Vec::new()),
             Payload::Catalog(_) => Err(corrupt(Corrupt {
                 what: "a log entry",
                 problem: "commands on the catalog in a user's region",
@@ -302,7 +378,7 @@ impl Machine {
             let command = command.map_err(|source| Error::Corrupt { index, source })?;
             let answer = if self.state.closed {
                 Answer::Closed
-            } else if stamp.era == self.state.era {
+            } else if self.mode.admits(stamp.era) {
                 self.apply_command(index, stamp, &command, batch)?
             } else {
                 Answer::EraMismatch
@@ -611,7 +687,7 @@ mod tests {
         let first = Command { request: request(1), operation: put(b"a", b"1") };
         let before = [open.clone(), first.clone()];
         let after = [open, first, plain(put(b"b", b"2")), plain(cas(b"a", Expect::Absent, b"3"))];
-        let close = Committed { index: 2, term: 1, data: crate::command::close() };
+        let close = Committed { index: 2, term: 1, data: command::close() };
         let entries = [entry(1, 10, &before), close, entry(3, 20, &after)];
         let (mut machine, mut memory) = (machine(), Memory::default());
         let Applied { changes, answers } = machine.apply(&entries, &memory).unwrap();

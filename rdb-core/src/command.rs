@@ -3,7 +3,7 @@
 //! ```text
 //! entry     empty: the first entry of a new leader
 //!           byte 0   format, now 1
-//!           byte 1   kind: 1 = commands on keys, 2 = commands on the catalog, 3 = log truncation, 4 = the end
+//!           byte 1   kind: 1 = commands on keys, 2 = commands on the catalog, 3 = log truncation, 4 = the end, 5 = a marker
 //! kind 1    varint era, 8 bytes stamp (hlc), varint node that stamped, then commands up to the end
 //! command   byte: 0 = no request id | 1, then 8 bytes client, varint sequence, varint lowest
 //!           byte: 1 put     key value
@@ -17,12 +17,14 @@
 //! kind 2    what `rdb-pd` makes of it
 //! kind 3    varint index: entries up to it may be dropped
 //! kind 4    nothing: no command behind it is executed, since the region's namespace is being deleted
+//! kind 5    crate::switch::Marker: the region is in another era from here on
 //! ```
 //! Keys and values carry their length in front. Commands are encoded where the request is read, by many threads; the
 //! raft loop only joins the bytes.
 
 use crate::codec::{Corrupt, Reader, put_bytes, put_varint};
 use crate::ids::{Era, Index, NodeId};
+use crate::switch::Marker;
 use crate::transaction::{Transaction, put_transaction, read_transaction};
 use crate::version::{Hlc, Version};
 
@@ -31,6 +33,7 @@ const KIND_KEYS: u8 = 1;
 const KIND_CATALOG: u8 = 2;
 const KIND_TRUNCATE: u8 = 3;
 const KIND_CLOSE: u8 = 4;
+const KIND_MARKER: u8 = 5;
 const TAG_TRANSACTION: u8 = 6;
 pub(crate) const TAG_DELETE_RANGE: u8 = 7;
 
@@ -125,8 +128,10 @@ pub struct Encoded {
     pub count: usize,
     /// Whether one of them stores something. The others only remove, and are let through where a disk is nearly full.
     pub stores: bool,
-    /// Whether one of them looks before it writes, or must not be done twice: what only one order of all writes can give.
+    /// Whether one of them looks before it writes, or removes a range: what only one order of all writes can give.
     pub strong_only: bool,
+    /// Whether one of them has a name, by which it is done once and no more: strong mode alone keeps track of those.
+    pub named: bool,
 }
 
 impl Encoded {
@@ -136,12 +141,14 @@ impl Encoded {
         self.count += other.count;
         self.stores |= other.stores;
         self.strong_only |= other.strong_only;
+        self.named |= other.named;
     }
 
     /// Appends `command`.
     pub fn push(&mut self, command: &Command<'_>) {
         self.count += 1;
         self.stores |= command.operation.stores();
+        self.named |= command.request.is_some();
         self.strong_only |= !matches!(command.operation, Operation::Write(_) | Operation::Batch(_));
         let out = &mut self.bytes;
         match command.request {
@@ -273,6 +280,8 @@ pub enum Payload<'a> {
     Truncate(Index),
     /// The region's namespace is being deleted: no command after this one is executed.
     Close,
+    /// The region is put into another era, if it is in the one before.
+    Marker(Marker),
 }
 
 /// Starts an entry of commands on keys; the commands' bytes follow.
@@ -299,6 +308,18 @@ pub fn truncate(index: Index) -> Vec<u8> {
 /// The entry that closes a region.
 pub fn close() -> Vec<u8> {
     vec![FORMAT, KIND_CLOSE]
+}
+
+/// The entry that puts a region into another era.
+pub fn marker(marker: &Marker) -> Vec<u8> {
+    let mut out = vec![FORMAT, KIND_MARKER];
+    out.extend_from_slice(&marker.encode());
+    out
+}
+
+/// Whether an entry may be a marker, from its first bytes.
+pub fn is_marker(data: &[u8]) -> bool {
+    data.starts_with(&[FORMAT, KIND_MARKER])
 }
 
 impl<'a> Payload<'a> {
@@ -333,6 +354,7 @@ impl<'a> Payload<'a> {
                 reader.finish()?;
                 Ok(Payload::Close)
             }
+            KIND_MARKER => Ok(Payload::Marker(Marker::decode(reader.rest())?)),
             _ => Err(reader.corrupt("its kind is not known to this version of FlareDB")),
         }
     }

@@ -3,37 +3,14 @@
 
 use rdb_core::codec::{Corrupt, Reader, put_bytes, put_varint};
 use rdb_core::ids::{Epoch, Era, NamespaceId, NodeId, RegionId};
+use rdb_core::switch::{Descriptor, Mode};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 const FORMAT: u8 = 1;
-/// Of a namespace's record. Format 1 had neither stage nor token.
-const FORMAT_NAMESPACE: u8 = 2;
-
-/// How a namespace keeps its replicas.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// Linearizable, through Raft.
-    Strong,
-    /// Every replica accepts writes, and the highest version wins.
-    Eventual,
-}
-
-impl Mode {
-    pub(crate) fn to_byte(self) -> u8 {
-        match self {
-            Mode::Strong => 1,
-            Mode::Eventual => 2,
-        }
-    }
-
-    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, Corrupt> {
-        match reader.u8()? {
-            1 => Ok(Mode::Strong),
-            2 => Ok(Mode::Eventual),
-            _ => Err(reader.corrupt("a mode is not known to this version of FlareDB")),
-        }
-    }
-}
+/// Of a namespace's record. Format 1 had neither stage nor token; up to format 2 a namespace kept the mode that it began with,
+/// and had a mode, an epoch and an era instead of a descriptor.
+const FORMAT_NAMESPACE: u8 = 3;
 
 /// Where a namespace is in its life. It goes one way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,12 +29,10 @@ pub struct Namespace {
     pub id: NamespaceId,
     /// Its name, unique among those that exist.
     pub name: String,
-    /// Its mode.
-    pub mode: Mode,
-    /// Grows whenever who may write changes.
-    pub epoch: Epoch,
-    /// Grows when a switch of mode completes.
-    pub era: Era,
+    /// The mode that it was created in: that of a replica which begins from nothing, at the beginning of the region's log.
+    pub first_mode: Mode,
+    /// Who may write, and how far a switch of its mode is. What mode a replica is in, its region's log says.
+    pub descriptor: Arc<Descriptor>,
     /// Its one region; a strong namespace is not split.
     pub region: RegionId,
     /// The nodes that hold the region.
@@ -68,6 +43,23 @@ pub struct Namespace {
     pub token: u64,
     /// Where it is in its life.
     pub stage: Stage,
+}
+
+impl Namespace {
+    /// The mode of its era.
+    pub fn mode(&self) -> Mode {
+        self.descriptor.mode
+    }
+
+    /// Grows whenever who may write changes.
+    pub fn epoch(&self) -> Epoch {
+        self.descriptor.epoch
+    }
+
+    /// Grows when a switch of mode completes.
+    pub fn era(&self) -> Era {
+        self.descriptor.era
+    }
 }
 
 /// A node as it first joined. A directory with another store id under the same node id has lost the node's memory.
@@ -160,7 +152,8 @@ impl Catalog {
         let kind = at.u8()?;
         let mut reader = Reader::new("a catalog record", value);
         let format = reader.u8()?;
-        if format != FORMAT && (kind, format) != (b'n', FORMAT_NAMESPACE) {
+        let is_known = format == FORMAT || kind == b'n' && (FORMAT..=FORMAT_NAMESPACE).contains(&format);
+        if !is_known {
             return Err(reader.corrupt("its format is not known to this version of FlareDB"));
         }
         match kind {
@@ -193,9 +186,8 @@ fn encode_namespace(namespace: &Namespace) -> Vec<u8> {
     let mut out = vec![FORMAT_NAMESPACE];
     put_varint(&mut out, u64::from(namespace.id.0));
     put_bytes(&mut out, namespace.name.as_bytes());
-    out.push(namespace.mode.to_byte());
-    put_varint(&mut out, namespace.epoch.0);
-    put_varint(&mut out, u64::from(namespace.era.0));
+    out.push(namespace.first_mode.to_byte());
+    put_bytes(&mut out, &namespace.descriptor.encode());
     put_varint(&mut out, namespace.region.0);
     put_varint(&mut out, namespace.preferred_leader.0);
     put_varint(&mut out, namespace.members.len() as u64);
@@ -212,9 +204,11 @@ fn decode_namespace(reader: &mut Reader<'_>, format: u8) -> Result<Namespace, Co
     let id = NamespaceId(reader.varint32()?);
     let name =
         String::from_utf8(reader.bytes()?.to_vec()).map_err(|_| reader.corrupt("a name is not text"))?;
-    let mode = Mode::read(reader)?;
-    let epoch = Epoch(reader.varint()?);
-    let era = Era(reader.varint32()?);
+    let first_mode = Mode::read(reader)?;
+    let described = match format {
+        FORMAT_NAMESPACE => Described::Now(Descriptor::decode(reader.bytes()?)?),
+        _ => Described::Before(Epoch(reader.varint()?), Era(reader.varint32()?)),
+    };
     let region = RegionId(reader.varint()?);
     let preferred_leader = NodeId(reader.varint()?);
     let mut members = Vec::new();
@@ -229,5 +223,74 @@ fn decode_namespace(reader: &mut Reader<'_>, format: u8) -> Result<Namespace, Co
             _ => return Err(reader.corrupt("a namespace's stage is not known to this version of FlareDB")),
         },
     };
-    Ok(Namespace { id, name, mode, epoch, era, region, members, preferred_leader, token, stage })
+    let descriptor = Arc::new(match described {
+        Described::Now(descriptor) => descriptor,
+        Described::Before(epoch, era) => {
+            Descriptor { epoch, era, ..Descriptor::new(first_mode, members.iter().copied()) }
+        }
+    });
+    Ok(Namespace { id, name, first_mode, descriptor, region, members, preferred_leader, token, stage })
+}
+
+/// What a record says of a namespace's mode.
+enum Described {
+    Now(Descriptor),
+    Before(Epoch, Era),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The bytes of formats 1 and 2, as they were written then.
+    fn old(format: u8, mode: Mode) -> Vec<u8> {
+        let mut out = vec![format];
+        put_varint(&mut out, 7);
+        put_bytes(&mut out, b"carts");
+        out.push(mode.to_byte());
+        put_varint(&mut out, 3);
+        put_varint(&mut out, 2);
+        put_varint(&mut out, 22);
+        put_varint(&mut out, 2);
+        put_varint(&mut out, 3);
+        (1..=3).for_each(|member| put_varint(&mut out, member));
+        if format == 2 {
+            out.push(2);
+            out.extend_from_slice(&9u64.to_be_bytes());
+        }
+        out
+    }
+
+    #[test]
+    fn what_was_written_before_there_were_switches_is_read() {
+        for (format, mode, stage, token) in
+            [(1, Mode::Strong, Stage::Open, 0), (2, Mode::Eventual, Stage::Deleting, 9)]
+        {
+            let mut catalog = Catalog::default();
+            catalog.load(&key(b'n', 7), &old(format, mode)).unwrap();
+            let members: Vec<NodeId> = (1..=3).map(NodeId).collect();
+            let descriptor =
+                Descriptor { epoch: Epoch(3), era: Era(2), ..Descriptor::new(mode, members.iter().copied()) };
+            let expected = Namespace {
+                id: NamespaceId(7),
+                name: "carts".to_owned(),
+                first_mode: mode,
+                descriptor: Arc::new(descriptor),
+                region: RegionId(22),
+                members,
+                preferred_leader: NodeId(2),
+                token,
+                stage,
+            };
+            assert_eq!(catalog.namespace("carts"), Some(&expected));
+            // And is written as it is written today.
+            let (key, value) = catalog.namespace_record(NamespaceId(7));
+            let mut again = Catalog::default();
+            again.load(&key, &value.unwrap()).unwrap();
+            assert_eq!(again.namespace("carts"), Some(&expected));
+        }
+        let later = [&[FORMAT_NAMESPACE + 1], &old(2, Mode::Strong)[1..]].concat();
+        assert!(Catalog::default().load(&key(b'n', 7), &later).is_err());
+        assert!(Catalog::default().load(&key(b's', 7), &[2, 1]).is_err(), "of a node there is one format");
+    }
 }

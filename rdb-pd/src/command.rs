@@ -1,14 +1,16 @@
 //! What can be asked of the catalog. Encoded, commands follow each other in one Raft entry, each with its length.
 
-use crate::catalog::{Mode, Namespace};
+use crate::catalog::Namespace;
 use rdb_core::codec::{Corrupt, Reader, put_bytes, put_varint};
 use rdb_core::command::Encoded;
 use rdb_core::ids::{NamespaceId, NodeId};
+use rdb_core::switch::{Change, Mode, Refused};
 
 /// The longest name of a namespace.
 pub const NAME_BYTES_MAX: usize = 64;
 
 const REMOVE_NAMESPACE: u8 = 8;
+const CHANGE_MODE: u8 = 9;
 
 /// A change to the catalog.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +45,13 @@ pub enum Command {
         /// Which member.
         node: NodeId,
     },
+    /// Takes a step of a switch of a namespace's mode, if the namespace is still as it was when the step was thought of.
+    ChangeMode {
+        /// Which namespace: by now another one may have its name.
+        id: NamespaceId,
+        /// The step, and where it starts from.
+        change: Change,
+    },
     /// Remembers the directory with which a node first joined.
     RegisterNode {
         /// Which node.
@@ -71,6 +80,10 @@ pub enum Answer {
     Preferred(Namespace),
     /// The node is not among the namespace's members, which are these; nothing was changed.
     NotAMember(Vec<NodeId>),
+    /// The namespace as it is now, with the step taken.
+    Changed(Namespace),
+    /// The namespace as it is; the step was not taken.
+    NotChanged(Namespace, Refused),
     /// The node is known by this directory.
     Registered,
     /// The node is known by another directory; nothing was changed.
@@ -133,11 +146,16 @@ impl Command {
                 out.push(REMOVE_NAMESPACE);
                 put_varint(&mut out, u64::from(id.0));
             }
+            Command::ChangeMode { id, change } => {
+                out.push(CHANGE_MODE);
+                put_varint(&mut out, u64::from(id.0));
+                put_bytes(&mut out, &change.encode());
+            }
         }
         let mut bytes = Vec::new();
         put_bytes(&mut bytes, &out);
         let stores = matches!(self, Command::CreateNamespace { .. } | Command::RegisterNode { .. });
-        Encoded { bytes, count: 1, stores, strong_only: true }
+        Encoded { bytes, count: 1, stores, strong_only: true, named: false }
     }
 
     /// Reads the next command of an entry.
@@ -160,6 +178,10 @@ impl Command {
             3 => Command::RegisterNode { node: NodeId(reader.varint()?), store_id: reader.varint()? },
             4 => Command::PreferLeader { name: read_name(&mut reader)?, node: NodeId(reader.varint()?) },
             REMOVE_NAMESPACE => Command::RemoveNamespace { id: NamespaceId(reader.varint32()?) },
+            CHANGE_MODE => Command::ChangeMode {
+                id: NamespaceId(reader.varint32()?),
+                change: Change::decode(reader.bytes()?)?,
+            },
             _ => return Err(reader.corrupt("it is not known to this version of FlareDB")),
         };
         reader.finish()?;
@@ -174,6 +196,7 @@ fn read_name(reader: &mut Reader<'_>) -> Result<String, Corrupt> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rdb_core::switch::{Descriptor, Step};
 
     #[test]
     fn commands_come_back() {
@@ -194,6 +217,10 @@ mod tests {
             Command::RegisterNode { node: NodeId(2), store_id: u64::MAX },
             Command::PreferLeader { name: "orders".to_owned(), node: NodeId(300) },
             Command::RemoveNamespace { id: NamespaceId(300) },
+            Command::ChangeMode {
+                id: NamespaceId(300),
+                change: Descriptor::new(Mode::Eventual, [NodeId(1)]).change(Step::Seal { deadline_ms: 300 }),
+            },
         ];
         let bytes: Vec<u8> = commands.iter().flat_map(|command| command.encode().bytes).collect();
         let mut reader = Reader::new("test", &bytes);

@@ -10,7 +10,8 @@ mod lifecycle;
 mod machine;
 mod placement;
 
-pub use catalog::{Catalog, Mode, Namespace, RegisteredNode, Stage};
+pub use catalog::{Catalog, Namespace, RegisteredNode, Stage};
 pub use command::{Answer, Command, NAME_BYTES_MAX, check_name};
 pub use lifecycle::{Holding, Standing, Step};
 pub use machine::{Applied, Machine};
+pub use rdb_core::switch::Mode;

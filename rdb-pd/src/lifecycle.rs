@@ -103,6 +103,13 @@ impl Catalog {
         steps.into_iter().collect()
     }
 
+    /// The namespaces whose mode is being switched, unless they are being deleted, which ends everything.
+    pub fn switching(&self) -> impl Iterator<Item = &Namespace> {
+        let is_switching =
+            |namespace: &&Namespace| namespace.stage == Stage::Open && namespace.descriptor.is_switching();
+        self.namespaces().filter(is_switching)
+    }
+
     /// The namespaces that are being deleted: whoever leads the region of one closes it, unless it is closed.
     pub fn deleting(&self) -> impl Iterator<Item = &Namespace> {
         self.namespaces().filter(|namespace| namespace.stage == Stage::Deleting)

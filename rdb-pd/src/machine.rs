@@ -7,7 +7,9 @@ use crate::placement;
 use rdb_core::apply::{Changes, Committed, State};
 use rdb_core::codec::{Corrupt, Reader};
 use rdb_core::command::Payload;
-use rdb_core::ids::{Epoch, Era, NamespaceId, NodeId, RegionId};
+use rdb_core::ids::{NamespaceId, NodeId, RegionId};
+use rdb_core::switch::{Change, Descriptor};
+use std::sync::Arc;
 
 /// The catalog, and how much of the log it reflects.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +77,7 @@ impl Machine {
                 Err(Corrupt { what: "a log entry", problem: "commands on keys in the meta region" })
             }
             Payload::Close => Err(Corrupt { what: "a log entry", problem: "the end of the meta region" }),
+            Payload::Marker(_) => Err(Corrupt { what: "a log entry", problem: "a mode for the meta region" }),
         }
     }
 
@@ -92,12 +95,12 @@ impl Machine {
                 let (id, region) = (catalog.next_namespace, catalog.next_region);
                 catalog.next_namespace = NamespaceId(id.0 + 1);
                 catalog.next_region = RegionId(region.0 + 1);
+                let descriptor = Arc::new(Descriptor::new(mode, members.iter().copied()));
                 let namespace = Namespace {
                     id,
                     name: name.clone(),
-                    mode,
-                    epoch: Epoch(1),
-                    era: Era(1),
+                    first_mode: mode,
+                    descriptor,
                     region,
                     members,
                     preferred_leader,
@@ -113,6 +116,7 @@ impl Machine {
             }
             Command::DeleteNamespace { name, id } => self.begin_deletion(&name, id, records),
             Command::RemoveNamespace { id } => self.remove(id, records),
+            Command::ChangeMode { id, change } => self.change_mode(id, &change, records),
             Command::PreferLeader { name, node } => self.prefer_leader(&name, node, records),
             Command::RegisterNode { node, store_id } => match self.catalog.nodes.get(&node) {
                 Some(known) if known.store_id == store_id => Answer::Registered,
@@ -158,6 +162,22 @@ impl Machine {
         }
     }
 
+    /// One step of a switch. Two who propose one at the same time, or one twice, change one thing: the other's step does not
+    /// follow on what is there by then.
+    fn change_mode(&mut self, id: NamespaceId, change: &Change, records: &mut Records) -> Answer {
+        let Some(namespace) = self.catalog.namespaces.get_mut(&id) else { return Answer::NotFound };
+        if namespace.stage == Stage::Deleting {
+            return Answer::Deleting(namespace.clone());
+        }
+        match namespace.descriptor.apply(change) {
+            Ok(descriptor) => namespace.descriptor = Arc::new(descriptor),
+            Err(refused) => return Answer::NotChanged(namespace.clone(), refused),
+        }
+        let changed = namespace.clone();
+        records.push(self.catalog.namespace_record(id));
+        Answer::Changed(changed)
+    }
+
     fn prefer_leader(&mut self, name: &str, node: NodeId, records: &mut Records) -> Answer {
         let catalog = &mut self.catalog;
         let id = catalog.names.get(name).copied();
@@ -180,8 +200,9 @@ type Records = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::Mode;
     use rdb_core::command::begin_catalog;
+    use rdb_core::ids::{Epoch, Era};
+    use rdb_core::switch::{Mode, Phase, Refused, Step};
 
     fn create(name: &str) -> Command {
         create_as(name, 0)
@@ -264,6 +285,68 @@ mod tests {
         let mut machine = Machine::new(*machine.state(), catalog);
         let applied = machine.apply(&[entry(2, &[create_as("a", 7), create_as("a", 8)])]).unwrap();
         assert!(matches!(applied.answers[0][..], [Answer::Created(_), Answer::Exists(_)]));
+    }
+
+    fn begin() -> Step {
+        Step::Begin { excluded: [].into(), deadline_ms: 7, write_pause_ms_max: 8 }
+    }
+
+    fn change(machine: &Machine, name: &str, step: Step) -> Command {
+        let namespace = machine.catalog().namespace(name).unwrap();
+        Command::ChangeMode { id: namespace.id, change: namespace.descriptor.change(step) }
+    }
+
+    #[test]
+    fn a_switch_goes_step_by_step_and_a_step_that_comes_twice_does_nothing() {
+        let mut machine = Machine::new(State::default(), Catalog::default());
+        machine.apply(&[entry(1, &[create("a")])]).unwrap();
+        let mut stored = std::collections::BTreeMap::new();
+        for (index, step) in [(2, begin()), (3, Step::Flip), (4, Step::Finish)] {
+            let command = change(&machine, "a", step);
+            let applied = machine.apply(&[entry(index, &[command.clone(), command])]).unwrap();
+            let [Answer::Changed(now), Answer::NotChanged(then, Refused::MovedOn)] = &applied.answers[0][..]
+            else {
+                panic!("{:?}", applied.answers);
+            };
+            assert_eq!(now, then);
+            assert_eq!(machine.catalog().namespace("a"), Some(now));
+            stored.extend(applied.changes.records);
+        }
+        let now = machine.catalog().namespace("a").unwrap();
+        assert_eq!((now.mode(), now.epoch(), now.era()), (Mode::Eventual, Epoch(2), Era(2)));
+        assert_eq!(now.first_mode, Mode::Strong, "the log of the region begins with it");
+        let mut catalog = Catalog::default();
+        stored.into_iter().for_each(|(key, value)| catalog.load(&key, &value.unwrap()).unwrap());
+        assert_eq!(catalog.namespace("a"), Some(now));
+    }
+
+    #[test]
+    fn of_two_who_begin_a_switch_one_does() {
+        let mut machine = Machine::new(State::default(), Catalog::default());
+        machine.apply(&[entry(1, &[create("a")])]).unwrap();
+        let (one, other) = (change(&machine, "a", begin()), change(&machine, "a", begin()));
+        let applied = machine.apply(&[entry(2, &[one, other])]).unwrap();
+        assert!(matches!(applied.answers[0][..], [Answer::Changed(_), Answer::NotChanged(..)]));
+        assert_eq!(machine.catalog().switching().count(), 1);
+        let aborted = machine.apply(&[entry(3, &[change(&machine, "a", Step::Abort)])]).unwrap();
+        let [Answer::Changed(aborted)] = &aborted.answers[0][..] else { panic!("{aborted:?}") };
+        assert_eq!((aborted.epoch(), aborted.descriptor.phase), (Epoch(2), Phase::Settled));
+        assert_eq!(machine.catalog().switching().count(), 0);
+    }
+
+    #[test]
+    fn a_namespace_that_is_being_deleted_or_gone_does_not_switch() {
+        let mut machine = Machine::new(State::default(), Catalog::default());
+        machine.apply(&[entry(1, &[create("a")])]).unwrap();
+        let begins = change(&machine, "a", begin());
+        machine.apply(&[entry(2, &[begins])]).unwrap();
+        let seals = change(&machine, "a", Step::Flip);
+        let applied = machine.apply(&[entry(3, &[delete("a"), seals.clone()])]).unwrap();
+        assert!(matches!(applied.answers[0][..], [Answer::Deleting(_), Answer::Deleting(_)]));
+        assert_eq!(machine.catalog().switching().count(), 0, "nobody drives it any more");
+        let remove = Command::RemoveNamespace { id: NamespaceId(1) };
+        let applied = machine.apply(&[entry(4, &[remove, seals])]).unwrap();
+        assert!(matches!(applied.answers[0][..], [Answer::Removed(_), Answer::NotFound]));
     }
 
     #[test]

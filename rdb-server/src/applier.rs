@@ -8,6 +8,7 @@
 //!
 //! An entry that cannot be applied stops the node: to go on without it would make this replica differ from the others.
 
+use crate::eventual::{self, Eventual};
 use crate::mailbox::{Event, Mailbox};
 use crate::metrics::Metrics;
 use crate::shared::CatalogCell;
@@ -16,6 +17,8 @@ use crossbeam_channel::{Receiver, Sender};
 use rdb_core::apply::{self, Committed, State};
 use rdb_core::ids::{Index, NamespaceId, RegionId};
 use rdb_core::raft::Apply;
+use rdb_core::switch::{Marker, Mode};
+use rdb_core::version::Hlc;
 use rdb_storage::Data;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -36,6 +39,9 @@ pub(crate) enum Task {
     Open { region: RegionId, namespace: NamespaceId, machine: Box<Machine> },
     /// Committed entries that follow those of the region's last task.
     Apply { region: RegionId, apply: Apply<WriteWaiter> },
+    /// An eventual era has ended as far as this node has it: the marker that waits for this can be applied. With the highest
+    /// stamp of the era.
+    Reached { region: RegionId, highest: Hlc },
     /// The region's data is about to be replaced: nothing of it is applied any more until it is opened again.
     Release { region: RegionId, done: Box<dyn FnOnce() + Send> },
     /// The region is gone; its records are to be removed.
@@ -55,6 +61,8 @@ pub(crate) enum Machine {
 struct Open {
     namespace: NamespaceId,
     machine: Machine,
+    /// Entries that wait for the end of an eventual era: the first of them is the marker.
+    parked: Option<(Marker, Apply<WriteWaiter>)>,
 }
 
 /// Regions whose data is to be destroyed, and whom to tell that it is.
@@ -68,6 +76,9 @@ struct Gone {
 pub(crate) struct Applier {
     pub(crate) data: Data,
     pub(crate) mailbox: Mailbox,
+    pub(crate) eventual: Eventual,
+    /// The way to this thread.
+    pub(crate) handle: ApplierHandle,
     pub(crate) catalog: CatalogCell,
     pub(crate) metrics: Arc<Metrics>,
     /// Whether callers are answered before the records are written, which is as soon as the answers are certain.
@@ -99,7 +110,12 @@ impl Applier {
                 match task {
                     Task::Apply { region, apply } => merge(&mut work, region, apply),
                     Task::Open { region, namespace, machine } => {
-                        regions.insert(region, Open { namespace, machine: *machine });
+                        regions.insert(region, Open { namespace, machine: *machine, parked: None });
+                    }
+                    Task::Reached { region, highest } => {
+                        if let Some(open) = regions.get_mut(&region) {
+                            self.unpark(region, open, highest)?;
+                        }
                     }
                     Task::Release { region, done } => {
                         // Who waits for these entries is told that their fate is not known: see `Waiter`.
@@ -155,7 +171,85 @@ impl Applier {
         Ok(())
     }
 
-    fn apply(&self, region: RegionId, open: &mut Open, apply: Apply<WriteWaiter>) -> Result<(), ApplyError> {
+    /// Applies entries, those that put the region into another era among them.
+    fn apply(
+        &self,
+        region: RegionId,
+        open: &mut Open,
+        mut apply: Apply<WriteWaiter>,
+    ) -> Result<(), ApplyError> {
+        loop {
+            if let Some((_, parked)) = &mut open.parked {
+                parked.entries.extend(apply.entries);
+                parked.waiters.extend(apply.waiters);
+                return Ok(());
+            }
+            let Machine::Keys(machine) = &open.machine else { break };
+            let marker = machine.due_marker(&apply.entries).map_err(|(index, error)| ApplyError {
+                region,
+                message: format!("entry {index}: {error}"),
+            })?;
+            let Some((place, marker)) = marker else { break };
+            let rest = split_off(&mut apply, place);
+            self.apply_entries(region, open, std::mem::replace(&mut apply, rest))?;
+            match marker.mode {
+                Mode::Eventual => self.enter(region, open, &marker, Hlc(0), &mut apply)?,
+                Mode::Strong => self.park(region, open, marker, std::mem::take(&mut apply)),
+            }
+        }
+        self.apply_entries(region, open, apply)
+    }
+
+    /// The thread of eventual mode has to end the era first.
+    fn park(&self, region: RegionId, open: &mut Open, marker: Marker, apply: Apply<WriteWaiter>) {
+        let Some(index) = apply.entries.first().map(|entry| entry.index) else { return };
+        let handle = self.handle.clone();
+        let reached = Box::new(move |highest| handle.post(Task::Reached { region, highest }));
+        self.eventual.post(eventual::Event::Marker { region, marker: marker.clone(), index, reached });
+        open.parked = Some((marker, apply));
+    }
+
+    fn unpark(&self, region: RegionId, open: &mut Open, highest: Hlc) -> Result<(), ApplyError> {
+        let Some((marker, mut apply)) = open.parked.take() else { return Ok(()) };
+        self.enter(region, open, &marker, highest, &mut apply)?;
+        self.apply(region, open, apply)
+    }
+
+    /// Puts the region into its next era, by the first of the entries.
+    fn enter(
+        &self,
+        region: RegionId,
+        open: &mut Open,
+        marker: &Marker,
+        highest: Hlc,
+        apply: &mut Apply<WriteWaiter>,
+    ) -> Result<(), ApplyError> {
+        let rest = split_off(apply, 1);
+        let Apply { entries, .. } = std::mem::replace(apply, rest);
+        let (Machine::Keys(machine), [entry]) = (&mut open.machine, &entries[..]) else { return Ok(()) };
+        let before = self.data.load_eventual(region);
+        let before = before.map_err(|error| ApplyError { region, message: error.to_string() })?;
+        let changes = machine.enter(entry, marker, highest, before.as_ref());
+        self.write(region, open.namespace, &changes)?;
+        tracing::info!(
+            %region, switch = marker.switch.0, era = marker.era.0, epoch = marker.epoch.0, mode = ?marker.mode,
+            "the region's log has put it into another era"
+        );
+        let (mode, state) = (machine.mode().clone(), *machine.state());
+        let (index, term) = (entry.index, entry.term);
+        self.mailbox.post(Event::Entered { region, mode, index, term });
+        let State { truncate_to, closed, .. } = state;
+        self.mailbox.post(Event::Applied { region, index, truncate_to, closed });
+        Ok(())
+    }
+
+    /// Applies entries that leave the region in its era.
+    fn apply_entries(
+        &self,
+        region: RegionId,
+        open: &mut Open,
+        apply: Apply<WriteWaiter>,
+    ) -> Result<(), ApplyError> {
         let started = Instant::now();
         let error = |message: String| ApplyError { region, message };
         let Apply { entries, waiters } = apply;
@@ -215,6 +309,14 @@ impl Applier {
             .apply(region, namespace, changes)
             .map_err(|error| ApplyError { region, message: error.to_string() })
     }
+}
+
+/// Leaves the first `place` entries, and those who wait for them, and gives back the others.
+fn split_off(apply: &mut Apply<WriteWaiter>, place: usize) -> Apply<WriteWaiter> {
+    let entries = apply.entries.split_off(place.min(apply.entries.len()));
+    let first = entries.first().map_or(Index::MAX, |entry| entry.index);
+    let later = apply.waiters.partition_point(|(index, _)| *index < first);
+    Apply { entries, waiters: apply.waiters.split_off(later) }
 }
 
 fn merge(work: &mut BTreeMap<RegionId, Apply<WriteWaiter>>, region: RegionId, apply: Apply<WriteWaiter>) {
@@ -310,10 +412,13 @@ mod tests {
         });
         let apply = Apply { entries: (1..=last).map(put).collect(), waiters: waiters.collect() };
         let machine = apply::Machine::new(REGION, State::default(), Sessions::default());
-        let mut open = Open { namespace: NAMESPACE, machine: Machine::Keys(machine) };
+        let mut open = Open { namespace: NAMESPACE, machine: Machine::Keys(machine), parked: None };
         let (mailbox, events) = Mailbox::new();
         let (catalog, metrics) = (CatalogCell::default(), Arc::new(Metrics::new()));
-        let applier = Applier { data: data.clone(), mailbox, catalog, metrics, answer_first };
+        let ((eventual, _), (tasks, _)) = (Eventual::new(), crossbeam_channel::unbounded());
+        let handle = ApplierHandle(tasks);
+        let applier =
+            Applier { data: data.clone(), mailbox, eventual, handle, catalog, metrics, answer_first };
         applier.apply(REGION, &mut open, apply).unwrap();
         // Reads are released by this report: all is there by now.
         assert!(matches!(events.try_recv(), Ok(Event::Applied { index, .. }) if index == last));

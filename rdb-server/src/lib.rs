@@ -35,6 +35,7 @@ mod raft_service;
 mod regions;
 mod shared;
 mod snapshots;
+mod switch;
 mod transport;
 mod upkeep;
 mod waiter;

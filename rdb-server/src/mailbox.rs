@@ -7,6 +7,7 @@
 
 use crate::applier;
 use crate::budget::Share;
+use crate::eventual;
 use crate::snapshots::Arrived;
 use crate::waiter::{ReadWaiter, WriteWaiter};
 use crossbeam_channel::{Receiver, Sender};
@@ -14,6 +15,7 @@ use rdb_core::apply::State;
 use rdb_core::command::Encoded;
 use rdb_core::ids::{Index, NodeId, RegionId, Term};
 use rdb_core::raft::{Entry, GetEntriesContext, Message, Sleep};
+use rdb_core::switch;
 use rdb_pd::Catalog;
 use std::sync::Arc;
 
@@ -36,6 +38,12 @@ pub(crate) enum Event {
     /// Entries up to this one are applied; the log may be dropped up to the other once that is durable. One of them, or one
     /// before them, may have closed the region.
     Applied { region: RegionId, index: Index, truncate_to: Index, closed: bool },
+    /// The entry at this place is applied, and has put the region into another era. [`Event::Applied`] follows.
+    Entered { region: RegionId, mode: switch::Region, index: Index, term: Term },
+    /// A snapshot of this mode is about to replace the region's data; see [`eventual::Event::Leave`].
+    Leave { region: RegionId, offered: switch::Region, left: eventual::Left },
+    /// The region's next era began without this node: it needs a snapshot of it.
+    Replace { region: RegionId },
     /// Entries that were read for a follower that lags.
     Fetched {
         region: RegionId,

@@ -1,6 +1,7 @@
 //! What `/metrics` shows. Counters are touched where things happen; gauges of regions and of the log are read when
 //! somebody looks.
 
+use crate::switch::SwitchMetrics;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -57,6 +58,7 @@ pub(crate) struct Metrics {
     apply_seconds: Histogram,
     messages_rejected: Counter,
     messages_dropped: Counter,
+    pub(crate) switches: SwitchMetrics,
     gauges: Gauges,
 }
 
@@ -107,6 +109,7 @@ impl Metrics {
             apply_seconds: latency(),
             messages_rejected: Counter::default(),
             messages_dropped: Counter::default(),
+            switches: SwitchMetrics::default(),
             gauges: Gauges::default(),
         };
         metrics.register();
@@ -115,6 +118,7 @@ impl Metrics {
 
     fn register(&mut self) {
         let registry = &mut self.registry;
+        self.switches.register(registry);
         registry.register("requests", "Operations by kind and outcome", self.requests.clone());
         let seconds = Unit::Seconds;
         registry.register_with_unit(
@@ -304,6 +308,7 @@ impl Metrics {
             gauges.lww_conflicts_certain.get_or_create(&labels).set(signed(shown.lost_for_certain()));
             gauges.tombstones_purged.get_or_create(&labels).set(signed(shown.purged()));
         }
+        self.switches.look(shared);
         let asleep = shared.regions.all().values().filter(|view| view.asleep()).count();
         gauges.regions_asleep.set(signed(asleep as u64));
         gauges.request_bytes.set(signed(shared.budget.used() as u64));

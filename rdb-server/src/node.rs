@@ -8,6 +8,7 @@
 //!           fetches      upkeep          its queue ──▶ mailbox
 //!           snapshots    snapshots       its queue ──▶ other nodes, mailbox
 //!           installs     snapshots       its queue ──▶ log writer, applier, mailbox
+//!           switch       switch          what members say, the catalog, a clock ──▶ mailbox
 //!           flushes      upkeep          a clock ──▶ mailbox
 //!           removals     upkeep          a clock
 //!           disk         disk            a clock ──▶ what requests and pings read
@@ -31,6 +32,7 @@ use crate::raft_service::RaftService;
 use crate::regions::Regions;
 use crate::shared::{CatalogCell, Shared, Stopping};
 use crate::snapshots::{Inbound, Installer, Outbound, Throttle, run_installs, run_sends};
+use crate::switch::{Alarm, Controller, History, Standings};
 use crate::transport::{
     FRAME_BYTES_MAX, Introduction, Links, Peers, SILENCE_MAX, STREAM_WINDOW_BYTES, Transport, Unstarted,
 };
@@ -195,9 +197,12 @@ impl Node {
         let log = LogWriter::spawn(&engine, &LogWriterOptions::default(), sink)?;
         let catalog_machine = load_catalog(&engine, &log.handle(), &config)?;
         let budget = Budget::new(config.request_bytes_max);
+        let (alarm, rings) = Alarm::new();
         let shared = Shared {
             identity: Arc::new(engine.identity().clone()),
-            catalog: CatalogCell::default(),
+            catalog: CatalogCell::ringing(alarm.clone()),
+            standings: Standings::new(alarm),
+            switches: History::default(),
             regions: Regions::new(budget.clone(), config.namespace_bytes_max()),
             data: engine.data(),
             budget,
@@ -220,10 +225,15 @@ impl Node {
                 transport: transport.clone(),
                 log: log.handle(),
                 health: shared.peers.clone(),
+                mailbox: shared.mailbox.clone(),
+                regions: shared.regions.clone(),
+                standings: shared.standings.clone(),
                 tombstone_grace: Duration::from_secs(shared.config.tombstone_grace_seconds),
             },
             &engine,
         )?;
+        let controller = Controller::new(shared.clone());
+        threads.push(spawn("switch", move || controller.run(&rings))?);
         threads.push(spawn("eventual", move || driver.run(&eventual_events))?);
         let links = links(&shared, &log.handle());
         let outbound = start_sends(&shared, &links, &mut threads)?;
@@ -394,9 +404,12 @@ fn start_workers(
     threads: &mut Vec<JoinHandle<()>>,
 ) -> std::io::Result<(ApplierHandle, Fetcher)> {
     let (tasks, work) = crossbeam_channel::unbounded();
+    let handle = ApplierHandle(tasks);
     let applier = Applier {
         data: shared.data.clone(),
         mailbox: shared.mailbox.clone(),
+        eventual: shared.eventual.clone(),
+        handle: handle.clone(),
         catalog: shared.catalog.clone(),
         metrics: shared.metrics.clone(),
         answer_first: shared.config.lease().is_none(),
@@ -409,7 +422,7 @@ fn start_workers(
     let (fetcher, fetches) = Fetcher::new();
     let (logs, mailbox) = (engine.log(), shared.mailbox.clone());
     threads.push(spawn("fetches", move || upkeep::run_fetches(&fetches, &logs, &mailbox))?);
-    Ok((ApplierHandle(tasks), fetcher))
+    Ok((handle, fetcher))
 }
 
 fn start_upkeep(
@@ -482,6 +495,7 @@ fn links(shared: &Shared, log: &LogWriterHandle) -> Links {
         catalog: shared.catalog.clone(),
         mailbox: shared.mailbox.clone(),
         eventual: shared.eventual.clone(),
+        standings: shared.standings.clone(),
         disk: shared.disk.clone(),
         cuts: Cuts::new(config.fault_calls),
     }

@@ -8,6 +8,7 @@ use crate::waiter::{ReadWaiter, WriteWaiter};
 use rdb_core::apply::State;
 use rdb_core::ids::{Index, NamespaceId, NodeId, Term};
 use rdb_core::raft::{Group, Role, Status};
+use rdb_core::switch::{self, Marker};
 use rdb_storage::RegionLog;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -46,6 +47,12 @@ pub(crate) struct Peer {
     pub(crate) backlog: Backlog,
     /// The log may be dropped up to here once the data is durable up to there.
     pub(crate) truncate_to: Index,
+    /// The region's mode, as its own log has it.
+    pub(crate) mode: switch::Region,
+    /// Until this entry is applied, the region is in an older era than before this start: nothing may replace it.
+    pub(crate) found_at: Index,
+    /// Whether the region's next era began without this node, so that it waits for a snapshot.
+    pub(crate) replace: bool,
     /// The node that should lead the region; `None` for the meta region, which any may lead.
     pub(crate) preferred: Option<NodeId>,
     /// Whether that was changed a moment ago: somebody waits for it.
@@ -72,9 +79,10 @@ impl Peer {
         namespace: NamespaceId,
         view: Arc<RegionView>,
         backlog: Backlog,
-        state: &State,
+        (state, mode): (&State, switch::Region),
         (node, preferred): (NodeId, Option<NodeId>),
     ) -> Self {
+        group.enter(mode.era());
         if state.closed {
             group.close();
         }
@@ -85,6 +93,9 @@ impl Peer {
             writes_in_flight: 0,
             backlog,
             truncate_to: state.truncate_to,
+            mode,
+            found_at: 0,
+            replace: false,
             preferred,
             move_asked: false,
             node,
@@ -133,6 +144,22 @@ impl Peer {
             self.view.bar_lease(self.group.status().term);
             self.group.propose_close();
         }
+    }
+
+    /// The catalog wants the region in the era of `marker`: if it is in the one before, and this node leads it, its log is to say
+    /// so. To be called again and again, since the entry may be lost with the leadership.
+    pub(crate) fn mark(&mut self, marker: &Marker) {
+        if marker.era.0 == self.mode.era().0 + 1 && self.group.needs_marker() {
+            // As soon as the entry is under way others may apply it, and acknowledge what this node would not see.
+            self.view.bar_lease(self.group.status().term);
+            self.group.propose_marker(marker);
+        }
+    }
+
+    /// The region's log has put it into this mode.
+    pub(crate) fn entered(&mut self, mode: switch::Region) {
+        self.group.enter(mode.era());
+        self.mode = mode;
     }
 
     /// How far the leader may let everyone drop the log: what all members have confirmed, unless that is too far back for
@@ -298,8 +325,9 @@ pub(crate) mod tests {
         let group = Group::new(Options::default(), boot, log, &logger).unwrap();
         let view = Regions::new(Budget::new(1), 1).insert(RegionId::FIRST_USER);
         let who = (NodeId(1), Some(NodeId(2)));
+        let mode = switch::Region::new(switch::Mode::Strong);
         let mut peer =
-            Peer::new(group, NamespaceId(7), view, Backlogs::new().region(), &State::default(), who);
+            Peer::new(group, NamespaceId(7), view, Backlogs::new().region(), (&State::default(), mode), who);
         peer.group.campaign();
         settle(&mut peer);
         hear(&mut peer, MessageType::MsgRequestPreVoteResponse, 2, 0);
@@ -307,7 +335,8 @@ pub(crate) mod tests {
         hear(&mut peer, MessageType::MsgAppendResponse, 3, 1);
         for index in 1..=10 {
             hear(&mut peer, MessageType::MsgAppendResponse, 2, index);
-            let commands = Encoded { bytes: vec![7; 1000], count: 1, stores: true, strong_only: false };
+            let commands =
+                Encoded { bytes: vec![7; 1000], count: 1, stores: true, strong_only: false, named: false };
             assert!(peer.group.propose(commands, WriteWaiter::new(drop)).is_ok());
             settle(&mut peer);
         }

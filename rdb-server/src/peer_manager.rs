@@ -20,14 +20,16 @@ use crate::waiter::{ReadWaiter, Released, WriteWaiter};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use rdb_core::apply::State;
 use rdb_core::hlc::Clock;
-use rdb_core::ids::{Index, NamespaceId, NodeId, RegionId};
+use rdb_core::ids::{Index, NamespaceId, NodeId, RegionId, Term};
 use rdb_core::raft::{
     Boot, Effects, Failure, Group, HardState, LogWrite, Message, MessageType, Options, Rejected,
 };
 use rdb_core::sessions::Sessions;
-use rdb_pd::{Catalog, Command, Holding, Mode, Namespace, Standing, Step};
+use rdb_core::switch::{self, Descriptor, Marker};
+use rdb_pd::{Catalog, Command, Holding, Mode, Namespace, Stage, Standing, Step};
 use rdb_storage::{
-    AppendError, Data, Engine, LogStore, LogWriterHandle, RegionLog, StoredLog, WRITES_PER_REGION_MAX,
+    AppendError, Data, Engine, LogStore, LogWriterHandle, OriginLogs, RegionLog, StoredLog,
+    WRITES_PER_REGION_MAX,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -54,6 +56,7 @@ pub(crate) struct PeerManager {
     pub(crate) log: LogWriterHandle,
     pub(crate) logs: LogStore,
     pub(crate) data: Data,
+    origins: OriginLogs,
     pub(crate) applier: ApplierHandle,
     pub(crate) fetcher: Fetcher,
     pub(crate) outbound: Outbound,
@@ -77,6 +80,10 @@ pub(crate) struct PeerManager {
     stored: BTreeMap<RegionId, StoredLog>,
     /// Regions whose namespaces the catalog is deleting.
     deleting: BTreeSet<RegionId>,
+    /// The markers that regions' logs are to take, as the catalog stands.
+    markers: BTreeMap<RegionId, Marker>,
+    /// What the gates were told last.
+    told: BTreeMap<RegionId, Arc<Descriptor>>,
     /// Regions of which the data had something at the start. It is not asked again: this loop does not wait for a disk.
     with_data: BTreeSet<RegionId>,
     touched: BTreeSet<RegionId>,
@@ -154,6 +161,9 @@ impl PeerManager {
             creations_wait: false,
             stored: BTreeMap::new(),
             deleting: BTreeSet::new(),
+            markers: BTreeMap::new(),
+            told: BTreeMap::new(),
+            origins: engine.origins(),
             with_data: BTreeSet::new(),
             touched: BTreeSet::new(),
             clock: Clock::default(),
@@ -190,7 +200,8 @@ impl PeerManager {
             if region == RegionId::META {
                 let machine = applier::Machine::Catalog(catalog.clone());
                 let boot = stored.into_boot(catalog.state().applied, rand::random());
-                self.start(boot, NamespaceId::META, machine, *catalog.state(), None)?;
+                let mode = switch::Region::new(Mode::Strong);
+                self.start(boot, NamespaceId::META, machine, (*catalog.state(), mode), None)?;
             } else {
                 self.stored.insert(region, stored);
             }
@@ -202,25 +213,69 @@ impl PeerManager {
     fn start_stored(&mut self, stored: StoredLog, namespace: &Namespace) -> Result<(), BootError> {
         let region = stored.region();
         let (state, sessions) = self.data.load(region)?.unwrap_or_default();
-        let machine = rdb_core::apply::Machine::new(region, state, sessions);
-        let boot = stored.into_boot(state.applied, rand::random());
+        let mode = self.data.load_mode(region)?;
+        let mode = mode.unwrap_or_else(|| switch::Region::new(namespace.first_mode));
+        let machine = rdb_core::apply::Machine::new(region, state, sessions).in_mode(mode.clone());
+        let mut boot = stored.into_boot(state.applied, rand::random());
+        let mut found_at = 0;
+        if let Some((index, term)) = self.origins.entered(region)?
+            && index <= boot.last
+            && boot.terms.term(index) == Some(term)
+        {
+            // This node has answered in the era that begins there.
+            boot.hard_state.commit = boot.hard_state.commit.max(index);
+            found_at = index;
+        }
         let preferred = Some(namespace.preferred_leader);
-        self.start(boot, namespace.id, applier::Machine::Keys(machine), state, preferred)?;
-        self.open_eventual(namespace);
+        self.start(boot, namespace.id, applier::Machine::Keys(machine), (state, mode), preferred)?;
+        if let Some(peer) = self.peers.get_mut(&region) {
+            peer.found_at = found_at;
+        }
+        self.open_gate(namespace, None);
         Ok(())
     }
 
-    /// Hands the writes of a region in eventual mode over to the thread that has them.
-    fn open_eventual(&mut self, namespace: &Namespace) {
-        let Some(peer) = self.peers.get(&namespace.region).filter(|_| namespace.mode == Mode::Eventual)
-        else {
-            return;
-        };
+    /// Opens the region's gate, or tells it of the era that the region's log has entered.
+    fn open_gate(&mut self, namespace: &Namespace, entered: Option<(Index, Term)>) {
+        let Some(peer) = self.peers.get(&namespace.region) else { return };
         let (region, members) = (namespace.region, namespace.members.clone());
-        let open = eventual::Event::Open { region, namespace: namespace.id, members, era: namespace.era };
-        self.eventual.post(open);
+        let opening = eventual::Opening { region, namespace: namespace.id, members, mode: peer.mode.clone() };
+        self.eventual.post(eventual::Event::Open { opening, entered });
         // Behind it in the thread's mailbox comes whatever is sent there because of this.
-        peer.view.set_eventual();
+        peer.view.set_mode(&peer.mode);
+        self.told.remove(&region);
+    }
+
+    /// A region's log has put it into another era.
+    fn entered(&mut self, region: RegionId, mode: switch::Region, place: (Index, Term)) {
+        let Some(peer) = self.peers.get_mut(&region) else { return };
+        self.touched.insert(region);
+        let is_eventual = mode.mode() == Mode::Eventual;
+        peer.entered(mode);
+        let catalog = self.catalog.clone();
+        // One that is being deleted needs no gate any more.
+        let Standing::Named(namespace) = catalog.standing(region) else { return };
+        if is_eventual {
+            self.eventual.announce(region);
+        }
+        self.open_gate(namespace, Some(place));
+        self.tell_descriptors();
+    }
+
+    /// Tells the gates what the catalog says, where that is new.
+    fn tell_descriptors(&mut self) {
+        let mut descriptors = Vec::new();
+        for namespace in self.catalog.namespaces().filter(|namespace| namespace.stage == Stage::Open) {
+            let region = namespace.region;
+            let known = self.told.get(&region).is_some_and(|told| Arc::ptr_eq(told, &namespace.descriptor));
+            if !known && self.peers.contains_key(&region) {
+                self.told.insert(region, namespace.descriptor.clone());
+                descriptors.push((region, namespace.descriptor.clone()));
+            }
+        }
+        if !descriptors.is_empty() {
+            self.eventual.post(eventual::Event::Heard { descriptors });
+        }
     }
 
     fn start(
@@ -228,7 +283,7 @@ impl PeerManager {
         boot: Boot,
         namespace: NamespaceId,
         machine: applier::Machine,
-        state: State,
+        (state, mode): (State, switch::Region),
         preferred: Option<NodeId>,
     ) -> Result<(), BootError> {
         let region = boot.region;
@@ -241,7 +296,7 @@ impl PeerManager {
         self.applier.post(Task::Open { region, namespace, machine: Box::new(machine) });
         let view = self.regions.insert(region);
         let who = (self.config.node(), preferred);
-        let peer = Peer::new(group, namespace, view, self.backlogs.region(), &state, who);
+        let peer = Peer::new(group, namespace, view, self.backlogs.region(), (&state, mode), who);
         peer.publish();
         self.peers.insert(region, peer);
         self.touched.insert(region);
@@ -281,6 +336,7 @@ impl PeerManager {
                 self.spread_leaders();
                 self.go_on_deleting();
                 self.go_on_creating();
+                self.go_on_replacing();
             }
             self.hand_out();
             if upkeep {
@@ -327,6 +383,14 @@ impl PeerManager {
                     self.remove_closed(|closed| closed == region);
                 }
             }
+            Event::Leave { region, offered, left } => {
+                self.eventual.post(eventual::Event::Leave { region, offered, left });
+            }
+            Event::Replace { region } => self.with(region, |peer| {
+                peer.replace = true;
+                peer.group.request_snapshot();
+            }),
+            Event::Entered { region, mode, index, term } => self.entered(region, mode, (index, term)),
             Event::Fetched { region, term, low, entries, share, context } => {
                 drop(share);
                 self.with(region, |peer| {
@@ -375,6 +439,13 @@ impl PeerManager {
         let claimed = NodeId(message.from);
         let stepped = if !stands_for(&message, arrived.staged.state()) {
             Err(Rejected::Contradiction("a snapshot's data and its message stand at different places"))
+        } else if peer.group.status().applied < peer.found_at {
+            // It has yet to come to the era again that it has answered in, and then to see what it alone has of that.
+            Err(Rejected::Stale)
+        } else if !takes(&peer.mode, arrived.staged.mode()) {
+            Err(Rejected::Contradiction(
+                "it would replace writes of an eventual era, which this node alone may have",
+            ))
         } else if claimed == from {
             peer.group.step_snapshot(message)
         } else {
@@ -400,12 +471,17 @@ impl PeerManager {
             ));
         };
         peer.backlog.replaced();
+        peer.replace = false;
         peer.truncate_to = state.truncate_to;
         if state.closed {
             peer.group.close();
         }
         peer.group.installed();
         let namespace = peer.namespace;
+        let entered = match &*machine {
+            applier::Machine::Keys(machine) if *machine.mode() != peer.mode => Some(machine.mode().clone()),
+            _ => None,
+        };
         let catalog = match &*machine {
             applier::Machine::Catalog(machine) => Arc::new(machine.catalog().clone()),
             // Should the namespace be gone by now, the region was kept until here.
@@ -414,6 +490,9 @@ impl PeerManager {
         self.applier.post(Task::Open { region, namespace, machine });
         let _ = answer.send(Ok(()));
         self.adopt(catalog);
+        if let Some(mode) = entered {
+            self.entered(region, mode, (state.applied, state.applied_term));
+        }
     }
 
     fn with(&mut self, region: RegionId, act: impl FnOnce(&mut Peer)) {
@@ -427,6 +506,10 @@ impl PeerManager {
         let Some(peer) = self.peers.get_mut(&region) else {
             return waiter.answer(Err(Failure::NotLeader { leader: None }));
         };
+        if peer.mode.mode() == Mode::Eventual {
+            // It was on its way here when the mode changed.
+            return self.eventual.post(eventual::Event::Write { region, commands, waiter });
+        }
         self.touched.insert(region);
         if peer.backlog.is_full() {
             return waiter.answer(Err(Failure::Busy));
@@ -537,6 +620,8 @@ impl PeerManager {
             let Some(peer) = self.peers.get_mut(&region) else { continue };
             if self.deleting.contains(&region) {
                 peer.close();
+            } else if let Some(marker) = self.markers.get(&region) {
+                peer.mark(marker);
             }
             if WRITES_PER_REGION_MAX <= peer.writes_in_flight {
                 // Nothing that adds a write; but who waits in vain is told.
@@ -598,6 +683,12 @@ impl PeerManager {
             }
         }
         self.deleting = catalog.deleting().map(|namespace| namespace.region).collect();
+        let due = catalog
+            .namespaces()
+            .filter_map(|namespace| Some((namespace.region, Marker::due(&namespace.descriptor)?)));
+        self.markers = due.collect();
+        self.touched.extend(self.markers.keys());
+        self.tell_descriptors();
         // Each turn with one of them looks whether it is to be closed here.
         self.touched.extend(&self.deleting);
         Ok(())
@@ -637,9 +728,18 @@ impl PeerManager {
         }
     }
 
+    /// Whoever leads now may not have been asked for the snapshot that a replica needs.
+    fn go_on_replacing(&mut self) {
+        for (region, peer) in self.peers.iter_mut().filter(|(_, peer)| peer.replace) {
+            peer.group.request_snapshot();
+            self.touched.insert(*region);
+        }
+    }
+
     /// What a deletion still needs may have been lost on its way, with a leadership or by a full queue: it is asked for again.
     fn go_on_deleting(&mut self) {
         self.touched.extend(&self.deleting);
+        self.touched.extend(self.markers.keys());
         self.remove_closed(|_| true);
     }
 
@@ -674,14 +774,16 @@ impl PeerManager {
             incarnation: self.incarnation,
             seed: rand::random(),
         };
+        let mode = switch::Region::new(namespace.first_mode);
         let machine = rdb_core::apply::Machine::new(region, State::default(), Sessions::default());
+        let machine = applier::Machine::Keys(machine.in_mode(mode.clone()));
         let preferred = Some(namespace.preferred_leader);
-        let started =
-            self.start(boot, namespace.id, applier::Machine::Keys(machine), State::default(), preferred);
+        let started = self.start(boot, namespace.id, machine, (State::default(), mode), preferred);
         if let Err(error) = started {
             crate::node::die(&format!("a new region cannot be started: {error}"));
         }
-        self.open_eventual(namespace);
+        self.open_gate(namespace, None);
+        self.tell_descriptors();
         tracing::info!(%region, namespace = namespace.name, "region created");
     }
 
@@ -690,18 +792,15 @@ impl PeerManager {
     fn end(&mut self, region: RegionId) {
         let Some(peer) = self.peers.remove(&region) else { return };
         self.regions.remove(region);
+        self.told.remove(&region);
         let (writes, reads) = peer.group.end();
         fail_all(writes, reads);
         let log = self.log.clone();
         let done = move || destroy_log(&log, region);
         let (applier, close) = (self.applier.clone(), Task::Close { region, done: Box::new(done) });
-        if peer.view.is_eventual() {
-            // Not before the last of its writes: the data is destroyed once.
-            let done = move || applier.post(close);
-            self.eventual.post(eventual::Event::Close { region, done: Box::new(done) });
-        } else {
-            applier.post(close);
-        }
+        // Not before the last of its writes: the data is destroyed once.
+        let done = move || applier.post(close);
+        self.eventual.post(eventual::Event::Close { region, done: Box::new(done) });
         tracing::info!(%region, "region removed");
     }
 
@@ -791,6 +890,11 @@ impl PeerManager {
 /// so long: at once if somebody asked for it, else when both have settled.
 fn hands_over(steady: Option<Duration>, has_led: Duration, asked: bool) -> bool {
     steady.is_some_and(|steady| asked || STEADY_MIN < steady && STEADY_MIN < has_led)
+}
+
+/// Whether a replica in `mode` may become what is offered: one that has never switched, where nothing is.
+fn takes(mode: &switch::Region, offered: Option<&switch::Region>) -> bool {
+    offered.map_or_else(|| mode.takes(&switch::Region::new(mode.mode())), |offered| mode.takes(offered))
 }
 
 /// Whether a message stands for a snapshot of this state.

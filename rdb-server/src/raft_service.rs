@@ -8,6 +8,7 @@ use crate::mailbox::{Event, Mailbox};
 use crate::metrics::Metrics;
 use crate::shared::CatalogCell;
 use crate::snapshots::Inbound;
+use crate::switch::{self, Standings};
 use crate::transport::{Directory, Introduction, Links, MESSAGE_BYTES_MAX, PROTOCOL, Peers, SILENCE_MAX};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -20,7 +21,7 @@ use rdb_proto::internal::v1::peer_frame::Frame;
 use rdb_proto::internal::v1::peer_reply::Reply;
 use rdb_proto::internal::v1::{
     Hello, OriginPart, OriginReports, OriginRuns, PeerFrame, PeerReply, Pong, RaftBatch, RaftMessage,
-    RaftPart, SleepingRegion, SnapshotFrame, SnapshotReply, peer_server, snapshot_frame,
+    RaftPart, SleepingRegion, SnapshotFrame, SnapshotReply, SwitchStandings, peer_server, snapshot_frame,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -45,6 +46,7 @@ pub(crate) struct RaftService {
     catalog: CatalogCell,
     mailbox: Mailbox,
     eventual: Eventual,
+    standings: Standings,
     cuts: Cuts,
     metrics: Arc<Metrics>,
     inbound: Inbound,
@@ -60,10 +62,22 @@ impl RaftService {
         inbound: Inbound,
         others: impl Iterator<Item = NodeId>,
     ) -> Self {
-        let Links { introduction, peers, catalog, mailbox, eventual, cuts, .. } = links;
+        let Links { introduction, peers, catalog, mailbox, eventual, standings, cuts, .. } = links;
         let budgets = others.map(|node| (node, Budget::new(INCOMING_BYTES_MAX))).collect();
         let refusal = Mutex::default();
-        Self { introduction, peers, catalog, mailbox, eventual, cuts, metrics, inbound, budgets, refusal }
+        Self {
+            introduction,
+            peers,
+            catalog,
+            mailbox,
+            eventual,
+            standings,
+            cuts,
+            metrics,
+            inbound,
+            budgets,
+            refusal,
+        }
     }
 
     fn tell(&self, node: u64, reason: &str) {
@@ -142,6 +156,7 @@ impl peer_server::Peer for RaftService {
             catalog: self.catalog.clone(),
             mailbox: self.mailbox.clone(),
             eventual: self.eventual.clone(),
+            standings: self.standings.clone(),
             cuts: self.cuts.clone(),
             metrics: self.metrics.clone(),
             budget: self.budgets.get(&from).cloned().unwrap_or_else(|| Budget::new(0)),
@@ -195,6 +210,7 @@ struct Incoming {
     catalog: CatalogCell,
     mailbox: Mailbox,
     eventual: Eventual,
+    standings: Standings,
     cuts: Cuts,
     metrics: Arc<Metrics>,
     budget: Budget,
@@ -218,6 +234,7 @@ impl Incoming {
                 Frame::Runs(OriginRuns { region, runs }) => self.runs(region, &runs)?,
                 Frame::RunPart(part) => self.join_run(&part, &mut run_parts)?,
                 Frame::Reports(reports) => self.reports(&reports)?,
+                Frame::Standings(standings) => self.standings(&standings)?,
                 Frame::Ping(ping) => {
                     self.peers.advanced(self.from, ping.log_position);
                     self.peers.has_room(self.from, Room::from_wire(ping.disk));
@@ -293,6 +310,15 @@ impl Incoming {
             reports.reports.iter().map(eventual::wire::report_from_wire).collect::<Result<Vec<_>, _>>();
         let reports = reports.map_err(|error| Status::invalid_argument(error.to_string()))?;
         self.eventual.post(eventual::Event::Reports { from: self.from, reports });
+        Ok(())
+    }
+
+    fn standings(&self, standings: &SwitchStandings) -> Result<(), Status> {
+        let read = |standing| switch::wire::from_wire(self.from, standing);
+        let standings = standings.standings.iter().map(read).collect::<Result<Vec<_>, _>>();
+        for standing in standings.map_err(Status::invalid_argument)? {
+            self.standings.put(self.from, standing);
+        }
         Ok(())
     }
 

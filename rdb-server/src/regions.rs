@@ -5,8 +5,9 @@ use crate::clock::Moment;
 use crate::waiter::Released;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use rdb_core::ids::{Index, NodeId, RegionId, Term};
+use rdb_core::ids::{Epoch, Era, Index, NodeId, RegionId, Term};
 use rdb_core::raft::{Role, Status};
+use rdb_core::switch::{Mode, Region};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -26,7 +27,9 @@ pub(crate) struct RegionView {
     voters_active: AtomicU64,
     asleep: AtomicBool,
     closed: AtomicBool,
-    eventual: AtomicBool,
+    /// The era, and in the lowest bit whether it is an eventual one: both of one moment.
+    mode: AtomicU64,
+    epoch: AtomicU64,
     reads: Mutex<ReadState>,
 }
 
@@ -57,7 +60,8 @@ impl RegionView {
             voters_active: AtomicU64::default(),
             asleep: AtomicBool::default(),
             closed: AtomicBool::default(),
-            eventual: AtomicBool::default(),
+            mode: AtomicU64::default(),
+            epoch: AtomicU64::default(),
             reads: Mutex::default(),
         }
     }
@@ -67,14 +71,37 @@ impl RegionView {
         &self.budget
     }
 
-    /// The raft loop has handed the region's writes over to the thread of eventual mode.
-    pub(crate) fn set_eventual(&self) {
-        self.eventual.store(true, Ordering::Release);
+    /// The region's own log has put it into this mode. Whoever serves it must be ready by now.
+    pub(crate) fn set_mode(&self, mode: &Region) {
+        self.raise_epoch(mode.epoch());
+        let eventual = u64::from(mode.mode() == Mode::Eventual);
+        self.mode.store(u64::from(mode.era().0) << 1 | eventual, Ordering::Release);
+        if mode.mode() == Mode::Strong {
+            // All that others may have acknowledged before this replica was there is in its data by now.
+            self.reads.lock().barred = 0;
+        }
+    }
+
+    /// The region's mode, and its era.
+    pub(crate) fn mode(&self) -> (Mode, Era) {
+        let mode = self.mode.load(Ordering::Acquire);
+        let era = Era(u32::try_from(mode >> 1).unwrap_or(u32::MAX));
+        (if mode & 1 == 1 { Mode::Eventual } else { Mode::Strong }, era)
     }
 
     /// Whether the region is in eventual mode.
     pub(crate) fn is_eventual(&self) -> bool {
-        self.eventual.load(Ordering::Acquire)
+        self.mode().0 == Mode::Eventual
+    }
+
+    /// What this node answers is of this epoch, or of a later one.
+    pub(crate) fn raise_epoch(&self, epoch: Epoch) {
+        self.epoch.fetch_max(epoch.0, Ordering::AcqRel);
+    }
+
+    /// The epoch of this node's answers.
+    pub(crate) fn epoch(&self) -> Epoch {
+        Epoch(self.epoch.load(Ordering::Acquire))
     }
 
     /// The raft loop publishes.

@@ -8,6 +8,7 @@ use crate::eventual::Eventual;
 use crate::mailbox::Mailbox;
 use crate::metrics::Metrics;
 use crate::regions::Regions;
+use crate::switch::{Alarm, History, Standings};
 use crate::transport::Peers;
 use arc_swap::ArcSwap;
 use rdb_pd::Catalog;
@@ -16,21 +17,28 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// The catalog as this node has applied it.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct CatalogCell(Arc<Versioned>);
 
 struct Versioned {
     catalog: ArcSwap<Catalog>,
     changes: AtomicU64,
+    /// Rung at each change.
+    alarm: Option<Alarm>,
 }
 
-impl Default for CatalogCell {
+impl Default for Versioned {
     fn default() -> Self {
-        Self(Arc::new(Versioned { catalog: ArcSwap::default(), changes: AtomicU64::new(1) }))
+        Self { catalog: ArcSwap::default(), changes: AtomicU64::new(1), alarm: None }
     }
 }
 
 impl CatalogCell {
+    /// One whose changes ring `alarm`.
+    pub(crate) fn ringing(alarm: Alarm) -> Self {
+        Self(Arc::new(Versioned { alarm: Some(alarm), ..Versioned::default() }))
+    }
+
     pub(crate) fn load(&self) -> Arc<Catalog> {
         self.0.catalog.load_full()
     }
@@ -38,6 +46,9 @@ impl CatalogCell {
     pub(crate) fn store(&self, catalog: Arc<Catalog>) {
         self.0.catalog.store(catalog);
         self.0.changes.fetch_add(1, Ordering::Release);
+        if let Some(alarm) = &self.0.alarm {
+            alarm.ring();
+        }
     }
 
     /// A number from 1 that is another one after each change. Who reads it first and the catalog then misses none.
@@ -67,6 +78,10 @@ pub(crate) struct Shared {
     pub(crate) identity: Arc<Identity>,
     pub(crate) mailbox: Mailbox,
     pub(crate) eventual: Eventual,
+    /// How each node's part of each region stands, as it was last heard.
+    pub(crate) standings: Standings,
+    /// What this node has seen of switches of mode.
+    pub(crate) switches: History,
     pub(crate) catalog: CatalogCell,
     pub(crate) regions: Regions,
     pub(crate) data: Data,

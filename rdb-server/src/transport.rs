@@ -11,6 +11,7 @@ use crate::faults::Cuts;
 use crate::mailbox::{Event, Mailbox};
 use crate::metrics::Metrics;
 use crate::shared::CatalogCell;
+use crate::switch::{self, Standing, Standings};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use raft_prost::Message as _;
@@ -22,7 +23,7 @@ use rdb_proto::internal::v1::peer_frame::Frame;
 use rdb_proto::internal::v1::peer_reply::Reply;
 use rdb_proto::internal::v1::{
     Hello, OriginPart, OriginReport, OriginReports, OriginRuns, PeerFrame, PeerReply, Ping, RaftBatch,
-    RaftMessage, RaftPart, SleepingRegion, Welcome,
+    RaftMessage, RaftPart, SleepingRegion, SwitchStanding, SwitchStandings, Welcome,
 };
 use rdb_storage::LogWriterHandle;
 use std::collections::BTreeMap;
@@ -78,6 +79,7 @@ enum Item {
     Sleep(Vec<SleepingRegion>),
     Runs(RegionId, Vec<Bytes>),
     Reports(Vec<OriginReport>),
+    Standings(Vec<SwitchStanding>),
 }
 
 struct Queue {
@@ -134,6 +136,30 @@ impl Transport {
         if let Some(queue) = self.queues.get(&node) {
             let bytes = reports.iter().map(prost::Message::encoded_len).sum();
             queue.push(Item::Reports(reports), bytes);
+        }
+    }
+
+    /// All other nodes.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.queues.keys().copied()
+    }
+
+    /// Tells `node` how this node's part of regions stands. Never waits; should it be lost, it is told again soon.
+    pub(crate) fn send_standings(&self, node: NodeId, standings: Vec<Standing>) {
+        let Some(queue) = self.queues.get(&node) else { return };
+        let (mut together, mut bytes) = (Vec::new(), 0);
+        for standing in standings {
+            let standing = switch::wire::to_wire(&standing);
+            let long = prost::Message::encoded_len(&standing);
+            if FRAME_BYTES < bytes + long && !together.is_empty() {
+                queue.push(Item::Standings(std::mem::take(&mut together)), bytes);
+                bytes = 0;
+            }
+            bytes += long;
+            together.push(standing);
+        }
+        if !together.is_empty() {
+            queue.push(Item::Standings(together), bytes);
         }
     }
 
@@ -364,6 +390,7 @@ pub(crate) struct Links {
     pub(crate) catalog: CatalogCell,
     pub(crate) mailbox: Mailbox,
     pub(crate) eventual: Eventual,
+    pub(crate) standings: Standings,
     pub(crate) disk: Disk,
     pub(crate) cuts: Cuts,
 }
@@ -593,6 +620,7 @@ fn pack_other(item: Item, frames: &mut Vec<Frame>) {
     match item {
         Item::Sleep(regions) => frames.push(Frame::Sleep(wire::Sleep { regions })),
         Item::Reports(reports) => frames.push(Frame::Reports(OriginReports { reports })),
+        Item::Standings(standings) => frames.push(Frame::Standings(SwitchStandings { standings })),
         Item::Runs(region, runs) => pack_runs(region, runs, frames),
         Item::Raft(..) => unreachable!("these are packed together"),
     }

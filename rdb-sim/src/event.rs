@@ -111,9 +111,8 @@ impl Fault {
     ];
 }
 
-impl Event {
-    /// A line for a trace, and all that its hash sees.
-    pub(crate) fn describe(&self) -> String {
+impl Happening for Event {
+    fn describe(&self) -> String {
         match self {
             Event::Deliver { to, region, message } => {
                 format!("deliver to {to} region {region} {}", describe_message(message))
@@ -129,8 +128,7 @@ impl Event {
         }
     }
 
-    /// Numbers that tell this event from others, for the trace's hash.
-    pub(crate) fn numbers(&self) -> [u64; 4] {
+    fn numbers(&self) -> [u64; 4] {
         match self {
             Event::Deliver { to, region, message: m } => {
                 let kind = u64::from(m.msg_type.unsigned_abs());
@@ -170,7 +168,7 @@ impl Event {
     }
 }
 
-fn describe_message(message: &Message) -> String {
+pub(crate) fn describe_message(message: &Message) -> String {
     let reject = if message.reject { " reject" } else { "" };
     let snapshot = message.snapshot.as_ref().map_or_else(String::new, |snapshot| {
         let metadata = snapshot.get_metadata();
@@ -188,28 +186,42 @@ fn describe_message(message: &Message) -> String {
     )
 }
 
+/// What a trace records of whatever happens.
+pub(crate) trait Happening {
+    /// A line for a trace, and all that its hash sees.
+    fn describe(&self) -> String;
+    /// Numbers that tell this event from others, for the trace's hash.
+    fn numbers(&self) -> [u64; 4];
+}
+
 /// The future.
-#[derive(Debug, Default)]
-pub(crate) struct Queue {
-    heap: BinaryHeap<Reverse<Due>>,
+#[derive(Debug)]
+pub(crate) struct Queue<E> {
+    heap: BinaryHeap<Reverse<Due<E>>>,
     sequence: u64,
 }
 
 #[derive(Debug)]
-struct Due {
+struct Due<E> {
     at: Micros,
     sequence: u64,
-    event: Event,
+    event: E,
 }
 
-impl Queue {
-    pub(crate) fn push(&mut self, at: Micros, event: Event) {
+impl<E> Default for Queue<E> {
+    fn default() -> Self {
+        Self { heap: BinaryHeap::new(), sequence: 0 }
+    }
+}
+
+impl<E> Queue<E> {
+    pub(crate) fn push(&mut self, at: Micros, event: E) {
         self.sequence += 1;
         self.heap.push(Reverse(Due { at, sequence: self.sequence, event }));
     }
 
     /// The next event, if it happens before `end`.
-    pub(crate) fn pop_before(&mut self, end: Micros) -> Option<(Micros, Event)> {
+    pub(crate) fn pop_before(&mut self, end: Micros) -> Option<(Micros, E)> {
         if end <= self.heap.peek()?.0.at {
             return None;
         }
@@ -217,22 +229,22 @@ impl Queue {
     }
 }
 
-impl Ord for Due {
+impl<E> Ord for Due<E> {
     fn cmp(&self, other: &Self) -> Ordering {
         (self.at, self.sequence).cmp(&(other.at, other.sequence))
     }
 }
 
-impl PartialOrd for Due {
+impl<E> PartialOrd for Due<E> {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl PartialEq for Due {
+impl<E> PartialEq for Due<E> {
     fn eq(&self, other: &Self) -> bool {
         self.sequence == other.sequence
     }
 }
 
-impl Eq for Due {}
+impl<E> Eq for Due<E> {}

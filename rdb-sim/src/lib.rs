@@ -11,6 +11,8 @@
 //! Nothing of the core is replaced: groups, state machines, sessions, clocks and message checks are those of a node.
 //! Only what a node does at its edges is played here: threads, disks, network and time.
 //!
+//! [`modes`] is a world of another kind, for a namespace that is eventual, strong, and switched between the two.
+//!
 //! What it does not see: the code at the edges itself, real time, and disks that return wrong bytes.
 
 mod clients;
@@ -18,6 +20,7 @@ mod disks;
 mod event;
 mod invariants;
 mod machine;
+pub mod modes;
 mod options;
 mod run;
 mod snapshot;

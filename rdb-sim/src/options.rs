@@ -182,7 +182,7 @@ pub struct Clocks {
     pub step_ms: u64,
 }
 
-const MS: Micros = 1_000;
+pub(crate) const MS: Micros = 1_000;
 /// A second.
 pub const SECOND: Micros = 1_000 * MS;
 
@@ -247,7 +247,7 @@ impl Options {
     }
 }
 
-fn draw_raft(rng: &mut ChaCha8Rng) -> raft::Options {
+pub(crate) fn draw_raft(rng: &mut ChaCha8Rng) -> raft::Options {
     let append_bytes_max = *pick(rng, &[0, 200, 1 << 20]);
     raft::Options {
         election_ticks: rng.random_range(6..=16),
@@ -269,7 +269,7 @@ fn draw_raft(rng: &mut ChaCha8Rng) -> raft::Options {
     }
 }
 
-fn draw_network(rng: &mut ChaCha8Rng) -> Network {
+pub(crate) fn draw_network(rng: &mut ChaCha8Rng) -> Network {
     Network {
         delay: span(rng, 50, &[500, 5 * MS, 30 * MS]),
         loss: *pick(rng, &[0.0, 0.0, 0.01, 0.1]),
@@ -281,7 +281,7 @@ fn draw_network(rng: &mut ChaCha8Rng) -> Network {
     }
 }
 
-fn draw_faults(rng: &mut ChaCha8Rng) -> Faults {
+pub(crate) fn draw_faults(rng: &mut ChaCha8Rng) -> Faults {
     Faults {
         crash: rate(rng),
         power_cut: rate(rng).map(|mean| 2 * mean),
@@ -326,15 +326,15 @@ fn draw_lifetimes(rng: &mut ChaCha8Rng) -> Lifetimes {
     }
 }
 
-fn rate(rng: &mut ChaCha8Rng) -> Option<Micros> {
+pub(crate) fn rate(rng: &mut ChaCha8Rng) -> Option<Micros> {
     let mean = rng.random_range(400 * MS..4 * SECOND);
     rng.random_bool(0.5).then_some(mean)
 }
 
-fn pick<'a, T>(rng: &mut ChaCha8Rng, choices: &'a [T]) -> &'a T {
+pub(crate) fn pick<'a, T>(rng: &mut ChaCha8Rng, choices: &'a [T]) -> &'a T {
     &choices[rng.random_range(0..choices.len())]
 }
 
-fn span(rng: &mut ChaCha8Rng, least: Micros, most: &[Micros]) -> Span {
+pub(crate) fn span(rng: &mut ChaCha8Rng, least: Micros, most: &[Micros]) -> Span {
     (least, least + pick(rng, most))
 }

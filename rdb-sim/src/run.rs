@@ -38,7 +38,7 @@ fn run_in(options: Options, trace: Trace) -> Verdict {
     Verdict { totals: world.totals(), trace: world.trace.hash(), violation }
 }
 
-fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
+pub(crate) fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().cloned();
     text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
 }

@@ -1,6 +1,6 @@
 //! What happened, as a hash and, on request, as text. One seed has one hash: everything in a world comes from the seed.
 
-use crate::event::Event;
+use crate::event::Happening;
 use crate::options::Micros;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -20,7 +20,7 @@ impl Trace {
         Self { hash: Xxh3::default(), sink: Some(sink) }
     }
 
-    pub(crate) fn record(&mut self, at: Micros, event: &Event) {
+    pub(crate) fn record(&mut self, at: Micros, event: &impl Happening) {
         let [a, b, c, d] = event.numbers();
         let mut bytes = [0; 40];
         for (place, number) in [at, a, b, c, d].into_iter().enumerate() {

@@ -12,8 +12,9 @@ use crate::rocks::Databases;
 use rdb_core::apply::{Changes, State, View};
 use rdb_core::eventual::machine as eventual;
 use rdb_core::eventual::vector::Vector;
-use rdb_core::ids::{Index, NamespaceId, RegionId};
+use rdb_core::ids::{Era, Index, NamespaceId, RegionId};
 use rdb_core::sessions::Sessions;
+use rdb_core::switch::Region;
 use rocksdb::{FlushOptions, IteratorMode, ReadOptions, WriteBatch};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,6 +34,8 @@ struct Position {
 /// Where a region's eventual mode stands.
 #[derive(Debug, Clone, Default)]
 struct EventualPosition {
+    /// Of which era the writes are that the two vectors count.
+    era: Era,
     /// What its records reflect.
     applied: Vector,
     /// What they are sure to reflect after a crash.
@@ -49,6 +52,18 @@ pub struct Data {
     eventual: Arc<Mutex<BTreeMap<RegionId, EventualPosition>>>,
     /// Bytes written since the last flush that was asked for.
     unflushed_bytes: Arc<AtomicU64>,
+    flushes: Arc<Flushes>,
+}
+
+/// Flushes since the start, by their numbers.
+#[derive(Debug, Default)]
+struct Flushes {
+    /// The last that has begun.
+    begun: AtomicU64,
+    /// The last that is done.
+    done: AtomicU64,
+    /// Somebody waits for this one.
+    wanted: AtomicU64,
 }
 
 impl Data {
@@ -58,6 +73,7 @@ impl Data {
             positions: Arc::default(),
             eventual: Arc::default(),
             unflushed_bytes: Arc::default(),
+            flushes: Arc::default(),
         }
     }
 
@@ -185,10 +201,34 @@ impl Data {
         for (key, record) in &changes.records {
             put(&mut batch, &keys::record(namespace, key), record.as_deref());
         }
+        if let Some(entered) = &changes.entered {
+            batch.put(keys::region_mode(region), &entered.mode);
+            if let Some(eventual) = &entered.eventual {
+                batch.put(keys::eventual_state(region), eventual);
+                // Before the write: what is flushed of the era before says nothing of this one.
+                let position = EventualPosition { era: state.era, ..EventualPosition::default() };
+                self.eventual_positions().insert(region, position);
+            }
+        }
         self.write(batch)?;
         // Noted after the write, so that a flush which sees the note has the write.
         self.note_position(region, &state, false);
         Ok(())
+    }
+
+    /// What was known of a region's eventual mode is of data that was replaced.
+    pub(crate) fn forget_eventual(&self, region: RegionId) {
+        self.eventual_positions().remove(&region);
+    }
+
+    /// A region's mode as it is stored; `None` where it has never switched.
+    ///
+    /// # Errors
+    /// It cannot be read. The region must not start.
+    pub fn load_mode(&self, region: RegionId) -> Result<Option<Region>> {
+        let stored = self.databases.data.get(keys::region_mode(region));
+        let stored = stored.map_err(Error::rocks("read a region's mode from the data"))?;
+        stored.map(|bytes| Region::decode(&bytes).map_err(Error::corrupt_region(region))).transpose()
     }
 
     /// Takes note of where a region stands; `durable` if a crash cannot take it back.
@@ -216,10 +256,15 @@ impl Data {
     /// # Errors
     /// It could not be written. The node must stop.
     pub fn flush(&self) -> Result<()> {
+        // Before anything of it: whoever has written earlier finds in it what he has written.
+        let number = self.flushes.begun.fetch_add(1, Ordering::AcqRel) + 1;
         self.unflushed_bytes.store(0, Ordering::Relaxed);
         let before: Vec<_> = self.positions().iter().map(|(region, at)| (*region, at.applied)).collect();
-        let eventual: Vec<_> =
-            self.eventual_positions().iter().map(|(region, at)| (*region, at.applied.clone())).collect();
+        let eventual: Vec<_> = self
+            .eventual_positions()
+            .iter()
+            .map(|(region, at)| (*region, (at.era, at.applied.clone())))
+            .collect();
         let mut options = FlushOptions::default();
         options.set_wait(true);
         self.databases.data.flush_opt(&options).map_err(Error::rocks("flush the data"))?;
@@ -232,12 +277,34 @@ impl Data {
         }
         drop(positions);
         let mut positions = self.eventual_positions();
-        for (region, applied) in eventual {
-            if let Some(position) = positions.get_mut(&region) {
+        for (region, (era, applied)) in eventual {
+            // Of an era that ended while this was written nothing follows for the next one.
+            if let Some(position) = positions.get_mut(&region).filter(|position| position.era == era) {
                 position.durable = applied;
             }
         }
+        self.flushes.done.fetch_max(number, Ordering::AcqRel);
         Ok(())
+    }
+
+    /// The number of the flush that makes durable all that is written by now: the next one.
+    pub fn next_flush(&self) -> u64 {
+        self.flushes.begun.load(Ordering::Acquire) + 1
+    }
+
+    /// The number of the last flush that is done.
+    pub fn flushed(&self) -> u64 {
+        self.flushes.done.load(Ordering::Acquire)
+    }
+
+    /// Asks for a flush soon, of this number or later.
+    pub fn want_flush(&self, number: u64) {
+        self.flushes.wanted.fetch_max(number, Ordering::AcqRel);
+    }
+
+    /// Whether somebody waits for a flush that has not begun.
+    pub fn flush_is_wanted(&self) -> bool {
+        self.flushes.begun.load(Ordering::Acquire) < self.flushes.wanted.load(Ordering::Acquire)
     }
 
     /// The entry up to which a region's data is sure to be there after a crash. RocksDB also flushes by itself, so the
@@ -348,7 +415,8 @@ impl Data {
         let stored = stored.map_err(Error::rocks("read a region's eventual state from the data"))?;
         let Some(bytes) = stored else { return Ok(None) };
         let state = eventual::State::decode(&bytes).map_err(Error::corrupt_region(region))?;
-        let durable = EventualPosition { applied: state.applied.clone(), durable: state.applied.clone() };
+        let (applied, durable) = (state.applied.clone(), state.applied.clone());
+        let durable = EventualPosition { era: state.era, applied, durable };
         self.eventual_positions().entry(region).or_insert(durable);
         Ok(Some(state))
     }
@@ -363,7 +431,7 @@ impl Data {
         region: RegionId,
         namespace: NamespaceId,
         changes: &eventual::Changes,
-        applied: &Vector,
+        (era, applied): (Era, &Vector),
     ) -> Result<()> {
         let mut batch = WriteBatch::default();
         batch.put(keys::eventual_state(region), &changes.state);
@@ -375,14 +443,21 @@ impl Data {
         }
         self.write(batch)?;
         // Noted after the write, so that a flush which sees the note has the write.
-        self.eventual_positions().entry(region).or_default().applied.clone_from(applied);
+        let mut positions = self.eventual_positions();
+        let position = positions
+            .entry(region)
+            .or_insert_with(|| EventualPosition { era, ..EventualPosition::default() });
+        if position.era == era {
+            position.applied.clone_from(applied);
+        }
         Ok(())
     }
 
-    /// Which writes of a region's eventual mode its data is sure to have after a crash. The origins' logs may be truncated up to
+    /// Which writes of a region's eventual era its data is sure to have after a crash. The origins' logs may be truncated up to
     /// there.
-    pub fn durable_vector(&self, region: RegionId) -> Vector {
-        self.eventual_positions().get(&region).map(|at| at.durable.clone()).unwrap_or_default()
+    pub fn durable_vector(&self, region: RegionId, era: Era) -> Vector {
+        let positions = self.eventual_positions();
+        positions.get(&region).filter(|at| at.era == era).map(|at| at.durable.clone()).unwrap_or_default()
     }
 
     fn note(&self, region: RegionId, key: &[u8]) -> Result<Option<Vec<u8>>> {

@@ -14,11 +14,14 @@
 //!                                                     the run of which this is the last write: rdb_core::eventual::run
 //!        origin_state region 8 | 1                    gate: who may write, as this node knows it
 //!                     region 8 | 2                    base: what is no longer in the origins' logs
+//!                     region 8 | 3                    the entry by which this node has entered an era: index 8, term 8
+//!                     region 8 | 4                    quarantine: writes in the logs that the cluster went on without
 //! data/  default      0x00 "identity"                 whose database this is
 //!                     0x01 | region 8 | 1             apply state: rdb_core::apply::State
 //!                     0x01 | region 8 | 2 | client 8  a client's session: rdb_core::sessions
 //!                     0x01 | region 8 | 3             eventual state: rdb_core::eventual::machine::State
 //!                     0x01 | region 8 | 4 | key       a note of eventual mode: rdb_core::eventual::conflicts
+//!                     0x01 | region 8 | 5             mode and era: rdb_core::switch::Region; none: as the catalog made it
 //!                     0x10 | namespace 4 | user key   a record: rdb_core::record
 //! ```
 //! Byte 0xff is never a first byte, so that every prefix has an end. Whoever changes the meaning of a key raises
@@ -59,6 +62,7 @@ const REGION_STATE: u8 = 1;
 const REGION_SESSION: u8 = 2;
 const REGION_EVENTUAL: u8 = 3;
 const REGION_NOTE: u8 = 4;
+const REGION_MODE: u8 = 5;
 
 /// Where the log stands: the last part of each of its batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -153,11 +157,16 @@ pub enum OriginState {
     Gate = 1,
     /// What is no longer in the origins' logs.
     Base = 2,
+    /// The entry of the region's log by which this node has entered an era: it was committed.
+    Entered = 3,
+    /// Which writes in the origins' logs the cluster went on without.
+    Quarantine = 4,
 }
 
 impl OriginState {
     /// All of them, in key order.
-    pub const ALL: [OriginState; 2] = [OriginState::Gate, OriginState::Base];
+    pub const ALL: [OriginState; 4] =
+        [OriginState::Gate, OriginState::Base, OriginState::Entered, OriginState::Quarantine];
 }
 
 /// The key of a run: of its last write, so that the first key from a write's on is that of the run that has it.
@@ -243,12 +252,24 @@ pub(crate) fn eventual_state(region: RegionId) -> [u8; 10] {
     key
 }
 
+/// The key of a region's mode.
+pub(crate) fn region_mode(region: RegionId) -> [u8; 10] {
+    let mut key = region_state(region);
+    key[9] = REGION_MODE;
+    key
+}
+
 /// The key of a note of a region's eventual mode.
 pub(crate) fn note(region: RegionId, note: &[u8]) -> Vec<u8> {
     let mut key = region_state(region).to_vec();
     key[9] = REGION_NOTE;
     key.extend_from_slice(note);
     key
+}
+
+/// The keys of a region's mode and of what it has of eventual mode: those behind its sessions.
+pub(crate) fn modes(of: RegionId) -> Range<Vec<u8>> {
+    eventual_state(of).to_vec()..region(of).end
 }
 
 /// The keys of a region's state and sessions, and of what it has of eventual mode.

@@ -17,8 +17,10 @@ use std::sync::Arc;
 pub struct OriginWrite {
     /// Whose origins' logs `runs` and `drop` are about.
     pub era: Era,
-    /// All runs of earlier eras go.
+    /// All runs of earlier eras go, but for those of the eras in `quarantined`.
     pub only_from: Option<Era>,
+    /// Eras with writes that the cluster went on without, in order.
+    pub quarantined: Vec<Era>,
     /// Origins, and the last write of each that is no longer needed. A run that has later ones too stays.
     pub drop: Vec<(Origin, Seq)>,
     /// Origins, the last write of each run, and the encoded run.
@@ -154,8 +156,14 @@ impl<'d> Batch<'d> {
 
     fn origins(&mut self, region: RegionId, write: &OriginWrite, done: Done) {
         if let Some(era) = write.only_from {
-            let all = keys::runs_of_era(region, Era(0)).start..keys::runs_of_era(region, era).start;
-            self.writes.delete_range_cf(&self.origin_log, all.start, all.end);
+            let mut from = keys::runs_of_era(region, Era(0)).start;
+            for kept in write.quarantined.iter().filter(|kept| **kept < era) {
+                let kept = keys::runs_of_era(region, *kept);
+                self.writes.delete_range_cf(&self.origin_log, from, kept.start);
+                from = kept.end;
+            }
+            let to = keys::runs_of_era(region, era).start;
+            self.writes.delete_range_cf(&self.origin_log, from, to);
         }
         for (origin, to) in &write.drop {
             let from = keys::runs(region, write.era, *origin).start;

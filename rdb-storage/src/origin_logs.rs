@@ -9,7 +9,7 @@ use crate::rocks::Databases;
 use rdb_core::eventual::origin_log::Held;
 use rdb_core::eventual::run::Run;
 use rdb_core::eventual::vector::{Origin, Seq};
-use rdb_core::ids::{Era, RegionId};
+use rdb_core::ids::{Era, Index, RegionId, Term};
 use rdb_core::version::Hlc;
 use rocksdb::{DB, DBRawIteratorWithThreadMode, ReadOptions};
 use std::ops::Range;
@@ -58,6 +58,38 @@ impl OriginLogs {
     pub fn load(&self, region: RegionId, era: Era) -> Result<StoredOrigins> {
         let [gate, base] = [self.state(region, OriginState::Gate)?, self.state(region, OriginState::Base)?];
         Ok(StoredOrigins { runs: self.held(region, era)?, gate, base })
+    }
+
+    /// The gate's control records, encoded; `None` where nobody has said anything yet.
+    ///
+    /// # Errors
+    /// The log could not be read.
+    pub fn gate(&self, region: RegionId) -> Result<Option<Vec<u8>>> {
+        self.state(region, OriginState::Gate)
+    }
+
+    /// What is known of writes that the cluster went on without, encoded.
+    ///
+    /// # Errors
+    /// The log could not be read.
+    pub fn quarantine(&self, region: RegionId) -> Result<Option<Vec<u8>>> {
+        self.state(region, OriginState::Quarantine)
+    }
+
+    /// The place and the term of the entry by which this node has last entered an eventual era and answered in it, if it has. It
+    /// was committed, also where the log's commit index does not say so.
+    ///
+    /// # Errors
+    /// The log could not be read, or this is not what was written.
+    pub fn entered(&self, region: RegionId) -> Result<Option<(Index, Term)>> {
+        let Some(stored) = self.state(region, OriginState::Entered)? else { return Ok(None) };
+        let bytes = <[u8; 16]>::try_from(stored.as_slice()).map_err(|_| {
+            Error::damaged_region(region, "the note of the era that it entered is not two numbers")
+        })?;
+        let numbers = u128::from_be_bytes(bytes);
+        let (index, term) = (numbers >> 64, numbers & u128::from(u64::MAX));
+        let number = |part: u128| u64::try_from(part).unwrap_or(u64::MAX);
+        Ok(Some((number(index), number(term))))
     }
 
     fn state(&self, region: RegionId, kind: OriginState) -> Result<Option<Vec<u8>>> {

@@ -29,6 +29,7 @@ use rdb_core::codec::{Corrupt, Reader, put_bytes, put_varint};
 use rdb_core::ids::{NamespaceId, RegionId};
 use rdb_core::raft::disk::{self, Terms};
 use rdb_core::raft::{HardState, SnapshotPlace};
+use rdb_core::switch::Region;
 use rocksdb::{
     DB, IngestExternalFileOptions, Options, ReadOptions, SnapshotWithThreadMode, SstFileWriter, WriteBatch,
 };
@@ -48,8 +49,10 @@ pub enum Section {
     State = 1,
     /// Clients' sessions, by client: 8 bytes.
     Sessions = 2,
+    /// The region's mode, and what it has of eventual mode: by what follows the region in this node's keys.
+    Mode = 3,
     /// Records, by the user's key.
-    Records = 3,
+    Records = 4,
 }
 
 /// A part of a snapshot: items of one section, in order.
@@ -84,7 +87,8 @@ impl Chunk {
         let section = match reader.u8()? {
             1 => Section::State,
             2 => Section::Sessions,
-            3 => Section::Records,
+            3 => Section::Mode,
+            4 => Section::Records,
             _ => return Err(reader.corrupt("its section is not known to this version of FlareDB")),
         };
         let mut items = Vec::new();
@@ -130,10 +134,11 @@ impl Data {
         self.flush()?;
         let mut options = IngestExternalFileOptions::default();
         options.set_move_files(true);
-        let StagedSnapshot { directory, files, state, region } = snapshot;
+        let StagedSnapshot { directory, files, state, region, .. } = snapshot;
         let taken = self.databases().data.ingest_external_file_opts(&options, files);
         taken.map_err(Error::rocks("take in a snapshot's files"))?;
         self.note_position(region, &state, true);
+        self.forget_eventual(region);
         drop(directory);
         Ok(())
     }
@@ -159,7 +164,8 @@ impl SnapshotReader<'_> {
             let (items, goes_on) = self.items(section, from, bytes_max)?;
             self.next = match (goes_on, section) {
                 (Some(from), _) => Some((section, from)),
-                (None, Section::Sessions) => Some((Section::Records, keys::records(self.namespace).start)),
+                (None, Section::Sessions) => Some((Section::Mode, keys::modes(self.region).start)),
+                (None, Section::Mode) => Some((Section::Records, keys::records(self.namespace).start)),
                 (None, _) => None,
             };
             if !items.is_empty() {
@@ -173,6 +179,7 @@ impl SnapshotReader<'_> {
     fn items(&self, section: Section, from: Vec<u8>, bytes_max: usize) -> Result<(Items, Option<Vec<u8>>)> {
         let (range, prefix) = match section {
             Section::Records => (keys::records(self.namespace), keys::record(self.namespace, &[]).len()),
+            Section::Mode => (keys::modes(self.region), keys::region(self.region).start.len()),
             _ => (keys::sessions(self.region), keys::sessions(self.region).start.len()),
         };
         let mut options = ReadOptions::default();
@@ -214,10 +221,16 @@ pub struct StagedSnapshot {
     directory: Staging,
     files: Vec<PathBuf>,
     state: State,
+    mode: Option<Region>,
     region: RegionId,
 }
 
 impl StagedSnapshot {
+    /// The region's mode in it; `None` where it has never switched.
+    pub fn mode(&self) -> Option<&Region> {
+        self.mode.as_ref()
+    }
+
     /// Where the region stands in it.
     pub fn state(&self) -> &State {
         &self.state
@@ -292,8 +305,8 @@ impl SnapshotInbox {
             }
         }
         directory::sync(&path)?;
-        let state = source.finish()?;
-        Ok(Some(StagedSnapshot { directory: staging, files, state, region }))
+        let (state, mode) = source.finish()?;
+        Ok(Some(StagedSnapshot { directory: staging, files, state, mode, region }))
     }
 }
 
@@ -350,6 +363,7 @@ struct Source<'n> {
     peeked: Option<(Vec<u8>, Vec<u8>)>,
     last: Vec<u8>,
     state: Option<State>,
+    mode: Option<Region>,
     ended: bool,
 }
 
@@ -370,6 +384,7 @@ impl<'n> Source<'n> {
             peeked: None,
             last: Vec::new(),
             state: None,
+            mode: None,
             ended: false,
         }
     }
@@ -410,6 +425,16 @@ impl<'n> Source<'n> {
                     name.try_into().map_err(|_| self.damaged("it has a session without a client"))?;
                 Ok(keys::session(self.region, u64::from_be_bytes(client)).to_vec())
             }
+            Section::Mode => {
+                let key = [&keys::region(self.region).start[..], name].concat();
+                if !keys::modes(self.region).contains(&key) {
+                    return Err(self.damaged("it has an item that is not of its mode"));
+                }
+                if key == keys::region_mode(self.region) {
+                    self.mode = Some(Region::decode(content).map_err(Error::corrupt_region(self.region))?);
+                }
+                Ok(key)
+            }
             Section::Records if !name.is_empty() => Ok(keys::record(self.namespace, name)),
             _ => Err(self.damaged("it has an item that cannot be")),
         }
@@ -421,9 +446,9 @@ impl<'n> Source<'n> {
         }
     }
 
-    fn finish(self) -> Result<State> {
+    fn finish(self) -> Result<(State, Option<Region>)> {
         match self.state {
-            Some(state) if self.ended && self.peeked.is_none() => Ok(state),
+            Some(state) if self.ended && self.peeked.is_none() => Ok((state, self.mode)),
             _ => Err(self.damaged("it has no state, or goes on after its end")),
         }
     }

@@ -10,6 +10,7 @@ pub(crate) mod put;
 mod read;
 pub(crate) mod scan;
 pub(crate) mod status;
+pub(crate) mod switch;
 pub(crate) mod txn;
 
 use crate::args::{Args, Command};

@@ -1,6 +1,7 @@
 //! `rdb ns`
 
 use super::confirm::{can_ask, confirm};
+use super::switch;
 use crate::args::Args;
 use crate::exit::{Class, Failure};
 use crate::output::{Answer, table};
@@ -32,6 +33,20 @@ pub(crate) enum NsCommand {
         /// The node's id, as in rdb status
         node: u64,
     },
+    /// Switch a namespace between strong and eventual, while clients go on
+    Switch(switch::SwitchArgs),
+    /// Call a switch off that is under way
+    Abort {
+        /// The namespace
+        name: String,
+    },
+    /// How a namespace's mode stands: what a switch waits for, and each node
+    Status {
+        /// The namespace
+        name: String,
+    },
+    /// Watch how far an eventual namespace's nodes are behind
+    WatchLag(switch::LagArgs),
     /// Delete a namespace and all that it holds; there is no way back
     Delete {
         /// The namespace
@@ -114,6 +129,10 @@ pub(crate) async fn run(args: &Args, command: &NsCommand) -> Result<Answer, Fail
             let moved = args.connect().await?.move_leader(name, *node).await?;
             Ok(Answer::new(format!("moved  {name} is led by node {node}\n"), &NamespaceJson::from(&moved)))
         }
+        NsCommand::Switch(command) => switch::run(args, command).await,
+        NsCommand::Abort { name } => switch::abort(args, name).await,
+        NsCommand::Status { name } => switch::status(args, name).await,
+        NsCommand::WatchLag(command) => switch::watch_lag(args, command).await,
         NsCommand::Delete { name, yes } => delete(args, name, *yes).await,
     }
 }

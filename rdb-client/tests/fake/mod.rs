@@ -10,6 +10,8 @@
     reason = "a test's tool, used in parts"
 )]
 
+mod switch;
+
 use bytes::Bytes;
 use parking_lot::Mutex;
 use prost::Message;
@@ -111,6 +113,9 @@ struct State {
     openings_lost: u64,
     clock: u64,
     writes_applied: u64,
+    switch: switch::Switch,
+    /// No namespace has sessions.
+    eventual: bool,
 }
 
 /// What a region knows of one client.
@@ -232,6 +237,13 @@ impl Cluster {
         self.world.state.lock().epoch += 1;
     }
 
+    /// All namespaces have this mode, in another epoch.
+    pub fn become_eventual(&self, eventual: bool) {
+        let mut state = self.world.state.lock();
+        state.epoch += 1;
+        state.eventual = eventual;
+    }
+
     /// Puts another namespace in the place of this one, as if it had been deleted and created.
     pub fn replace_namespace(&self, name: &str) {
         let mut state = self.world.state.lock();
@@ -241,6 +253,12 @@ impl Cluster {
 
     pub fn namespace_id(&self, name: &str) -> Option<u32> {
         self.world.state.lock().namespaces.get(name).map(|(id, _)| *id)
+    }
+
+    /// Switches of mode that were ever begun, and whether one is under way.
+    pub fn switches(&self) -> (u64, bool) {
+        let state = self.world.state.lock();
+        (state.switch.number, state.switch.under_way)
     }
 
     pub fn value(&self, key: &str) -> Option<Bytes> {
@@ -875,6 +893,10 @@ impl v1::kv_server::Kv for Service {
         if state.leader != self.id {
             return Err(to_status(&state.not_leader(state.leader)));
         }
+        if state.eventual {
+            let header = Some(state.header(self.id));
+            return Ok(Response::new(v1::OpenSessionResponse { header, client: 0 }));
+        }
         let v1::OpenSessionRequest { namespace: name, token, .. } = request.into_inner();
         let Some((id, _)) = state.namespaces.get(&name).copied() else {
             return Err(to_status(&not_found(&name)));
@@ -1014,6 +1036,27 @@ impl v1::namespaces_server::Namespaces for Service {
         state.leader = to;
         let (header, namespace) = (Some(state.header(self.id)), state.namespace(&name));
         Ok(Response::new(v1::MoveLeaderResponse { header, namespace }))
+    }
+
+    async fn switch_mode(
+        &self,
+        request: Request<v1::SwitchModeRequest>,
+    ) -> Result<Response<v1::SwitchModeResponse>, Status> {
+        self.begin_switch(&request.into_inner())
+    }
+
+    async fn abort_switch(
+        &self,
+        request: Request<v1::AbortSwitchRequest>,
+    ) -> Result<Response<v1::AbortSwitchResponse>, Status> {
+        self.call_off(&request.into_inner())
+    }
+
+    async fn get_switch(
+        &self,
+        request: Request<v1::GetSwitchRequest>,
+    ) -> Result<Response<v1::GetSwitchResponse>, Status> {
+        self.look_at_switch(&request.into_inner().name)
     }
 }
 

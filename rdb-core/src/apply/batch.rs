@@ -85,17 +85,18 @@ impl<'v, V: View> Batch<'v, V> {
     }
 
     fn find(&mut self, key: &[u8]) -> Result<Option<Found>, Error<V::Error>> {
+        // A deletion that is remembered from an eventual era is none here: members forget it in their own time.
         let decode = |bytes: &[u8]| {
             let record = record::decode(bytes).map_err(|source| Error::Corrupt { index: 0, source })?;
-            Ok((record.version, record.value.map(<[u8]>::to_vec)))
+            Ok(record.value.map(|value| (record.version, Some(value.to_vec()))))
         };
         if let Some(record) = self.sorted().get(key) {
-            return record.as_deref().map(decode).transpose();
+            return Ok(record.as_deref().map(decode).transpose()?.flatten());
         }
         if self.removed.contains(key) {
             return Ok(None);
         }
-        self.view.get(key).map_err(Error::View)?.as_deref().map(decode).transpose()
+        Ok(self.view.get(key).map_err(Error::View)?.as_deref().map(decode).transpose()?.flatten())
     }
 
     fn sorted(&mut self) -> &mut BTreeMap<Key, Record> {

@@ -6,12 +6,15 @@
 //! exclusive or, under which what is there twice would cancel out. The version stands for the value: no two writes
 //! share one.
 //!
+//! Deletions of earlier eras are not in it: see [`counted`].
+//!
 //! They verify; replicas converge by their logs. They are rebuilt by a scan at a start.
 
 use super::vector::Vector;
 use crate::codec::put_bytes;
 use crate::command::put_version;
 use crate::ids::Era;
+use crate::record::Record;
 use crate::version::{Hlc, Version};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
@@ -20,25 +23,53 @@ pub const BUCKETS: usize = 256;
 
 /// The hashes of a replica's records, as they are now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Buckets(Box<[u128; BUCKETS]>);
+pub struct Buckets {
+    sums: Box<[u128; BUCKETS]>,
+    /// The same over all records that have a value.
+    live: u128,
+}
 
 impl Default for Buckets {
     fn default() -> Self {
-        Self(Box::new([0; BUCKETS]))
+        Self { sums: Box::new([0; BUCKETS]), live: 0 }
     }
 }
 
 impl Buckets {
     /// Takes note that `key` has another record: it had the one of version `old`, and has that of version `new`.
-    pub fn change(&mut self, key: &[u8], old: Option<Version>, new: Option<Version>) {
-        let sum = &mut self.0[bucket_of(key)];
-        if let Some(version) = old {
-            *sum = sum.wrapping_sub(hash(key, version));
+    pub fn change(&mut self, key: &[u8], old: Option<&Record<'_>>, new: Option<&Record<'_>>) {
+        let sum = &mut self.sums[bucket_of(key)];
+        if let Some(record) = old {
+            let hash = hash(key, record.version);
+            *sum = sum.wrapping_sub(hash);
+            self.live = self.live.wrapping_sub(if record.value.is_some() { hash } else { 0 });
         }
-        if let Some(version) = new {
-            *sum = sum.wrapping_add(hash(key, version));
+        if let Some(record) = new {
+            let hash = hash(key, record.version);
+            *sum = sum.wrapping_add(hash);
+            self.live = self.live.wrapping_add(if record.value.is_some() { hash } else { 0 });
         }
     }
+
+    /// Adds the hashes of other records, or of the same records as they were before all changes that these reflect.
+    pub fn add(&mut self, other: &Buckets) {
+        for (sum, other) in self.sums.iter_mut().zip(other.sums.iter()) {
+            *sum = sum.wrapping_add(*other);
+        }
+        self.live = self.live.wrapping_add(other.live);
+    }
+
+    /// The hash of what a reader can see: of all records but remembered deletions, which members purge in their own time.
+    pub fn live(&self) -> u128 {
+        self.live
+    }
+}
+
+/// The record, as far as it counts in `era`. A deletion of an earlier era counts as nothing: members purge those each in
+/// its own time, and some had before this era began, so replicas that hold the same may differ in them.
+pub fn counted<'r, 'v>(record: &'r Record<'v>, era: Era) -> Option<&'r Record<'v>> {
+    let is_nothing = record.value.is_none() && record.version.era < era;
+    (!is_nothing).then_some(record)
 }
 
 /// Which bucket a key falls into.
@@ -83,7 +114,7 @@ impl Digest {
         if (self.era, &self.vector, self.purged) != (other.era, &other.vector, other.purged) {
             return Comparison::Elsewhere;
         }
-        let sums = self.buckets.0.iter().zip(other.buckets.0.iter());
+        let sums = self.buckets.sums.iter().zip(other.buckets.sums.iter());
         let different: Vec<usize> =
             sums.enumerate().filter(|(_, (a, b))| a != b).map(|(bucket, _)| bucket).collect();
         if different.is_empty() { Comparison::Equal } else { Comparison::Different(different) }
@@ -116,9 +147,13 @@ mod tests {
                 Some(version) => records.insert(key.clone(), *version),
                 None => records.remove(key),
             };
-            buckets.change(key, old, *to);
+            buckets.change(key, old.map(record).as_ref(), to.map(record).as_ref());
         }
         (records, buckets)
+    }
+
+    fn record(version: Version) -> Record<'static> {
+        Record { version, id: None, value: Some(b"") }
     }
 
     fn digest(buckets: Buckets) -> Digest {
@@ -143,9 +178,39 @@ mod tests {
         fn a_scan_at_a_start_finds_what_was_kept(changes in changes()) {
             let (records, kept) = replica(&changes);
             let mut scanned = Buckets::default();
-            records.iter().for_each(|(key, version)| scanned.change(key, None, Some(*version)));
+            records.iter().for_each(|(key, version)| scanned.change(key, None, Some(&record(*version))));
             prop_assert_eq!(scanned, kept);
         }
+
+        /// What was stored may be added after it has changed.
+        #[test]
+        fn what_changed_may_be_counted_before_what_it_changed(first in changes(), then in changes()) {
+            let ((records, stored), (_, all)) = (replica(&first), replica(&[&first[..], &then[..]].concat()));
+            let (mut records, mut changed) = (records, Buckets::default());
+            for (key, to) in &then {
+                let old = match to {
+                    Some(version) => records.insert(key.clone(), *version),
+                    None => records.remove(key),
+                };
+                changed.change(key, old.map(record).as_ref(), to.map(record).as_ref());
+            }
+            changed.add(&stored);
+            prop_assert_eq!(changed, all);
+        }
+    }
+
+    /// Members purge deletions that they remember each in its own time.
+    #[test]
+    fn a_remembered_deletion_is_not_among_what_is_live() {
+        let version = Version { era: Era(1), hlc: Hlc(2), node: NodeId(3) };
+        let (value, tombstone) = (record(version), Record { value: None, ..record(version) });
+        let mut buckets = Buckets::default();
+        buckets.change(b"a", None, Some(&value));
+        let live = buckets.live();
+        buckets.change(b"b", None, Some(&tombstone));
+        assert!(live != 0 && buckets.live() == live);
+        buckets.change(b"a", Some(&value), Some(&tombstone));
+        assert_eq!(buckets.live(), 0);
     }
 
     #[test]

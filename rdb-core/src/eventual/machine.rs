@@ -10,7 +10,7 @@
 
 mod batch;
 
-use super::buckets::{Buckets, Digest};
+use super::buckets::{self, Buckets, Digest};
 use super::conflicts::{self, Lost};
 use super::merge::{merge, replaced};
 use super::run::{Entry, Replaced, Run};
@@ -182,10 +182,21 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A machine that carries on from what was stored. The buckets are those of all stored records.
+    /// A machine that carries on from what was stored. The buckets are those of all stored records, as [`buckets::counted`] has
+    /// them, or of none: then [`Machine::add_buckets`] brings them.
     pub fn new(state: State, buckets: Buckets, keep_lost: bool) -> Self {
         let written = state.highest;
         Self { state, buckets, keep_lost, pending: BTreeMap::new(), unapplied: VecDeque::new(), written }
+    }
+
+    /// Adds the buckets of the records that were stored when this machine was made without any.
+    pub fn add_buckets(&mut self, stored: &Buckets) {
+        self.buckets.add(stored);
+    }
+
+    /// The hashes of the records, if [`Machine::new`] or [`Machine::add_buckets`] has brought those that were stored.
+    pub fn buckets(&self) -> &Buckets {
+        &self.buckets
     }
 
     /// Where it stands.
@@ -343,6 +354,8 @@ impl Machine {
                 self.state.awaited +=
                     batch.put_note(conflicts::awaited_key(era, id), conflicts::awaited())?;
             }
+            // What this node takes for lost for the moment may be what was purged in front of the writer. What is lost for
+            // certain is not: it was so before anybody purged what it lost to.
             Replaced::Nothing(purged) if purged != Hlc::default() => {
                 self.state.lost -= batch.remove_lost_tombstones(era, &entry.key, purged)?;
             }
@@ -361,7 +374,7 @@ impl Machine {
         let era = self.state.era;
         let incoming = entry.record(era, origin);
         let Some(stored) = stored else {
-            self.buckets.change(&entry.key, None, Some(incoming.version));
+            self.buckets.change(&entry.key, None, Some(&incoming));
             batch.put_record(&entry.key, &incoming);
             return Ok(());
         };
@@ -373,7 +386,7 @@ impl Machine {
             self.state.awaited -= replaced_before;
             replaced_before == 0
         } else {
-            self.buckets.change(&entry.key, Some(stored.version), Some(incoming.version));
+            self.buckets.change(&entry.key, buckets::counted(&stored, era), Some(&incoming));
             batch.put_record(&entry.key, &incoming);
             !replaced(entry, era, origin, &goes)
         };
@@ -420,8 +433,8 @@ impl Machine {
     }
 
     /// Purges tombstones: `found` are all of the namespace's that are stamped up to `to`, which must not be past the
-    /// frontier. All members purge up to the same places, each when `settled`, which [`conflicts::Settling`] gave out,
-    /// has all of them. Then they are everywhere: a node to which the deletion is yet to come would bring back what was
+    /// frontier, nor past what every member has settled and flushed. All members purge up to the same places, each when
+    /// `settled`, which [`conflicts::Settling`] gave out, has all of them. Then they are everywhere: a node to which the deletion is yet to come would bring back what was
     /// deleted. And so are all writes whose writers did not know of them: one that is yet to come would displace the
     /// deletion elsewhere, which would be lost there and not here.
     ///
@@ -445,7 +458,7 @@ impl Machine {
         let mut batch = Batch::new(view);
         for (key, stored) in found {
             let tombstone = record::decode(stored)?;
-            self.buckets.change(key, Some(tombstone.version), None);
+            self.buckets.change(key, buckets::counted(&tombstone, self.state.era), None);
             batch.remove_record(key);
         }
         self.state.purged = self.state.purged.max(to);
@@ -453,11 +466,13 @@ impl Machine {
     }
 
     /// Begins another era, in which this region is eventual again, or for the first time. What was lost in the one
-    /// before is settled: the switch between them had all of its writes on all members.
-    pub fn begin_era(&mut self, era: Era, highest: Hlc) {
+    /// before is settled: the switch between them had all of its writes on all members. The buckets are those of all
+    /// stored records, as they count in this era.
+    pub fn begin_era(&mut self, era: Era, highest: Hlc, buckets: Buckets) {
         let earlier = self.state.earlier + self.state.lost;
         let highest = self.state.highest.max(highest);
         self.state = State { earlier, ..State::begin(era, highest) };
+        self.buckets = buckets;
         self.written = self.written.max(highest);
         self.pending.clear();
         self.unapplied.clear();

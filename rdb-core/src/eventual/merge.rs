@@ -27,6 +27,11 @@ use std::cmp::Ordering;
 /// The order of records of one key; the greatest stays. No two writes share a version and a place in a log, so they are
 /// never equal unless they are the same write. If a disk made them so, their contents decide, lest nodes differ.
 pub fn order(a: &Record<'_>, b: &Record<'_>) -> Ordering {
+    // A bug that the simulator must catch: of two writes of one moment, the one stays that came first.
+    #[cfg(feature = "bug-merge-ignores-node")]
+    if (a.version.era, a.version.hlc) == (b.version.era, b.version.hlc) && a.id != b.id {
+        return Ordering::Greater;
+    }
     (a.version, a.id, a.value).cmp(&(b.version, b.id, b.value))
 }
 

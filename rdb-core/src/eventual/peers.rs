@@ -48,10 +48,18 @@ struct Peer {
     forwarded: BTreeSet<Origin>,
     /// Whose writes were sent last.
     last: Option<Origin>,
-    needs_full_sync: bool,
+    /// Whether it was given up, since too much was kept for it.
+    given_up: bool,
+    /// Whether it lacks what this node's logs have dropped, by its last report: one that came late after a start may say
+    /// so, and the next one take it back.
+    lacks_dropped: bool,
 }
 
 impl Peer {
+    fn needs_full_sync(&self) -> bool {
+        self.given_up || self.lacks_dropped
+    }
+
     /// What it has synced of this era, if it has said so.
     fn synced_in(&self, era: Era) -> Option<&Vector> {
         self.report.as_ref().filter(|report| report.era == era).map(|report| &report.synced)
@@ -127,6 +135,7 @@ impl Peers {
         peer.stays.retain(|origin, _| has.get(*origin) < synced.get(*origin));
         peer.forwarded.retain(|origin| has.get(*origin) < synced.get(*origin));
         let under_way: u64 = peer.under_way.iter().map(|(_, _, bytes)| bytes).sum();
+        peer.lacks_dropped = false;
         let mut wanted = Vec::new();
         for (origin, has, _) in has.behind(&synced) {
             let sent = peer.sent.get(origin);
@@ -143,15 +152,13 @@ impl Peers {
             let sends = origin.node == logs.me().node
                 || (origin.node != node && !is_heard(origin.node))
                 || peer.forwarded.contains(&origin);
-            if logs.dropped(origin) > has {
-                peer.needs_full_sync = true;
-            }
+            peer.lacks_dropped |= logs.dropped(origin) > has;
             let after = has.max(sent);
             if sends && after < synced.get(origin) {
                 wanted.push(Push { origin, after });
             }
         }
-        if peer.needs_full_sync || UNDER_WAY_BYTES_MAX <= under_way {
+        if peer.needs_full_sync() || UNDER_WAY_BYTES_MAX <= under_way {
             return None;
         }
         // In turn, so that no origin waits for another one's backlog.
@@ -174,7 +181,7 @@ impl Peers {
 
     /// What all members have synced to which runs are sent. The others will get a full sync.
     pub fn stable_for_truncation(&self, logs: &OriginLogs) -> Vector {
-        self.common(logs, |peer| !peer.needs_full_sync)
+        self.common(logs, |peer| !peer.given_up)
     }
 
     fn common(&self, logs: &OriginLogs, which: impl Fn(&Peer) -> bool) -> Vector {
@@ -192,9 +199,9 @@ impl Peers {
         let mut given_up = Vec::new();
         while cap < logs.bytes_after(&self.stable_for_truncation(logs)) {
             let held_back = |peer: &Peer| logs.bytes_after(peer.synced_in(logs.era()).unwrap_or(&nothing));
-            let peers = self.0.iter_mut().filter(|(_, peer)| !peer.needs_full_sync);
+            let peers = self.0.iter_mut().filter(|(_, peer)| !peer.given_up);
             let Some((node, peer)) = peers.max_by_key(|(_, peer)| held_back(peer)) else { break };
-            peer.needs_full_sync = true;
+            peer.given_up = true;
             given_up.push(*node);
         }
         given_up
@@ -202,7 +209,7 @@ impl Peers {
 
     /// Which peers need a full sync, ascending. While there are any, no tombstone is purged and no switch begins.
     pub fn need_full_sync(&self) -> Vec<NodeId> {
-        self.0.iter().filter(|(_, peer)| peer.needs_full_sync).map(|(node, _)| *node).collect()
+        self.0.iter().filter(|(_, peer)| peer.needs_full_sync()).map(|(node, _)| *node).collect()
     }
 
     /// A full sync has brought a peer to `vector`.
@@ -210,7 +217,7 @@ impl Peers {
         let Some(peer) = self.0.get_mut(&node) else { return };
         if let Some(report) = &mut peer.report {
             report.synced.merge(vector);
-            peer.needs_full_sync = false;
+            (peer.given_up, peer.lacks_dropped) = (false, false);
         }
     }
 
@@ -332,6 +339,21 @@ mod tests {
         peers.heard(TWO, &report(&[(one, 4)]), 0);
         assert_eq!(peers.next_push(TWO, &logs, 0, |_| true), None);
         assert_eq!(peers.need_full_sync(), [TWO]);
+    }
+
+    /// This node has started anew, and of its peers' reports an old one comes first.
+    #[test]
+    fn an_old_report_after_a_start_gives_nobody_up() {
+        let one = origin(1, 1);
+        let mut logs = logs(&[(one, 9, 10)]);
+        logs.truncate(&logs.synced_vector(), &[(one, 5)].into_iter().collect());
+        let mut peers = Peers::new([TWO], 0);
+        peers.heard(TWO, &report(&[(one, 4)]), 0);
+        assert_eq!((peers.next_push(TWO, &logs, 0, |_| true), peers.need_full_sync()), (None, vec![TWO]));
+        assert_eq!(peers.stable_for_truncation(&logs), report(&[(one, 4)]).synced, "it is waited for");
+        peers.heard(TWO, &report(&[(one, 7)]), 0);
+        assert_eq!(peers.next_push(TWO, &logs, 0, |_| true), Some(Push { origin: one, after: 7 }));
+        assert_eq!(peers.need_full_sync(), []);
     }
 
     #[test]

@@ -57,6 +57,8 @@ pub enum Failure {
     LeaderLost,
     /// The region is closed, since its namespace is being deleted. Not done.
     Closed,
+    /// The region changes between strong and eventual, and this is no longer, or not yet, the way to it. Not done; try again.
+    ModeChanged,
 }
 
 /// One write to the log: all of it in one batch, before the next one of the same group.
@@ -136,6 +138,12 @@ pub struct Apply<W> {
     pub entries: Vec<Committed>,
     /// By entry: the proposals that it was made of, in order, each with the number of its commands.
     pub waiters: Vec<(Index, Vec<(W, usize)>)>,
+}
+
+impl<W> Default for Apply<W> {
+    fn default() -> Self {
+        Self { entries: Vec::new(), waiters: Vec::new() }
+    }
 }
 
 /// Entries that the leader needs from disk, for a follower behind the tail that is kept in memory.

@@ -10,6 +10,7 @@ use super::validate::{self, Rejected};
 use crate::apply::Committed;
 use crate::command::{self, Encoded, Stamp};
 use crate::ids::{Era, Index, NodeId, RegionId, Term};
+use crate::switch::Marker;
 use crate::version::Hlc;
 use raft::{
     Config, GetEntriesContext, INVALID_ID, RawNode, ReadOnlyOption, Ready, SnapshotStatus, StateRole,
@@ -155,6 +156,8 @@ pub struct Group<L: LogRead, W, R> {
     idle_ticks: u64,
     /// The term in which this replica has put the closing entry into its log.
     closing_in: Option<Term>,
+    /// The term in which this replica has put the marker to the next era into its log.
+    marked: Option<Term>,
     /// Whether the applied state is a closed region's: see [`Group::close`].
     closed: bool,
     failed_writes: Failed<W>,
@@ -208,6 +211,7 @@ impl<L: LogRead, W, R> Group<L, W, R> {
             asleep: false,
             idle_ticks: 0,
             closing_in: None,
+            marked: None,
             closed: false,
             failed_writes: Vec::new(),
             failed_reads: Vec::new(),
@@ -420,6 +424,16 @@ impl<L: LogRead, W, R> Group<L, W, R> {
         self.installing.is_some() || self.raw.snap().is_some()
     }
 
+    /// This replica must not apply what comes next, and needs the data as it is behind that: it asks its leader for a snapshot. To
+    /// be called again and again until one is taken in, since the leader may change, or not be there.
+    pub fn request_snapshot(&mut self) {
+        if !self.has_snapshot() {
+            self.busy();
+            // Refused where there is no leader, or one has been asked already.
+            let _ = self.raw.request_snapshot();
+        }
+    }
+
     /// What became of a [`super::SendSnapshot`]: whether `peer` has taken it in. Must follow each, also after a time-out:
     /// until then `peer` gets nothing else.
     pub fn snapshot_sent(&mut self, peer: NodeId, taken: bool) {
@@ -512,6 +526,33 @@ impl<L: LogRead, W, R> Group<L, W, R> {
         self.failed_writes.extend(proposed);
         self.failed_reads.extend(self.reads.drain().into_iter().map(|waiter| (waiter, Failure::Closed)));
         (self.failed_writes, self.failed_reads)
+    }
+
+    /// The state machine has put the region into `era`: what is proposed from now on is of that one. To be called before the
+    /// [`Group::applied`] that covers the marker.
+    pub fn enter(&mut self, era: Era) {
+        self.era = era;
+        self.marked = None;
+    }
+
+    /// Whether this replica is to put the marker to the next era into its log: it leads, and has not done so yet. What an
+    /// earlier leader has put there may be lost.
+    pub fn needs_marker(&self) -> bool {
+        self.is_leader() && !self.closed && self.marked != Some(self.raw.raft.term)
+    }
+
+    /// Proposes the marker to the next era. It may be refused for now; [`Group::needs_marker`] says so. A lease of the
+    /// leader's must be void by now: others may apply the marker before the leader does.
+    pub fn propose_marker(&mut self, marker: &Marker) {
+        if !self.needs_marker() {
+            return;
+        }
+        self.busy();
+        let before = self.raw.raft.raft_log.last_index();
+        let proposed = self.raw.propose(Vec::new(), command::marker(marker));
+        if proposed.is_ok() && before < self.raw.raft.raft_log.last_index() {
+            self.marked = Some(self.raw.raft.term);
+        }
     }
 
     /// Whether [`Group::close`] was called.

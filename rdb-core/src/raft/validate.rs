@@ -115,8 +115,11 @@ pub(super) fn validate_snapshot<L: LogRead>(
 /// What holds for every message.
 fn every<L: LogRead>(raw: &RawNode<Log<L>>, message: &Message) -> Result<(), Rejected> {
     route(raw, message)?;
-    if message.request_snapshot != INVALID_INDEX {
-        return Err(Rejected::Contradiction("it asks for a snapshot, which nodes here never do"));
+    // Only whoever refuses entries for the sake of a snapshot asks for one. An index that no leader reaches keeps nobody waiting
+    // but who asks.
+    let refuses = message.msg_type == MessageType::MsgAppendResponse as i32 && message.reject;
+    if message.request_snapshot != INVALID_INDEX && !refuses {
+        return Err(Rejected::Contradiction("it asks for a snapshot with what is no refusal"));
     }
     // A question for the leader is of no term: raft-rs takes it as if it came from this node itself.
     let asks = message.msg_type == MessageType::MsgReadIndex as i32;
@@ -214,6 +217,10 @@ fn append_response<L: LogRead>(raw: &RawNode<Log<L>>, message: &Message) -> Resu
         });
     }
     if !message.reject {
+        return Ok(());
+    }
+    // Names what is committed there and not what it refuses; raft-rs does not move back for it.
+    if message.request_snapshot != INVALID_INDEX {
         return Ok(());
     }
     if message.index < message.reject_hint {

@@ -1,8 +1,10 @@
-//! The bytes of what outlives a process: a descriptor in the catalog, a marker in a region's log, a control record among the
-//! origin logs, a region's mode in its applied state.
+//! The bytes of what outlives a process: a descriptor in the catalog and a change in its log, a marker in a region's log, a
+//! control record among the origin logs, a region's mode in its applied state.
 //!
 //! ```text
-//! descriptor  format 1, epoch, era, mode, phase, switch, roster, excluded, cut, deadline in milliseconds
+//! descriptor  format 1, epoch, era, mode, phase, switch, roster, excluded, cut, deadline and longest write pause in milliseconds
+//! change      format 1, epoch, phase, switch, 1 = begin: excluded, deadline, longest write pause; 2 = seal: deadline;
+//!             3 = drain: cut; 4 = flip; 5 = finish; 6 = abort
 //! marker      format 1, switch, epoch, era, mode, boundary
 //! control     format 1, 1 = open: era, epoch; 2 = seal: era, epoch, switch, excluded
 //! region      format 1, era, mode, epoch, how many boundaries, for each its strong era and the boundary
@@ -16,7 +18,9 @@
 //!
 //! Numbers are varints. What is not in order, or names a zero, is refused: equal values have equal bytes.
 
-use super::{Boundary, Control, Descriptor, Marker, Mode, Phase, Region, Seal, SwitchId, Vector};
+use super::{
+    Boundary, Change, Control, Descriptor, Marker, Mode, Phase, Region, Seal, Step, SwitchId, Vector,
+};
 use crate::codec::{Corrupt, Reader, put_varint};
 use crate::ids::{Epoch, Era, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,13 +35,14 @@ impl Descriptor {
         let mut out = vec![FORMAT];
         put_varint(&mut out, self.epoch.0);
         put_varint(&mut out, u64::from(self.era.0));
-        out.push(mode_byte(self.mode));
+        out.push(self.mode.to_byte());
         out.push(phase_byte(self.phase));
         put_varint(&mut out, self.switch.0);
         put_nodes(&mut out, &self.roster);
         put_nodes(&mut out, &self.excluded);
         self.cut.put(&mut out);
         put_varint(&mut out, self.deadline_ms);
+        put_varint(&mut out, self.write_pause_ms_max);
         out
     }
 
@@ -50,16 +55,73 @@ impl Descriptor {
         let descriptor = Self {
             epoch: Epoch(reader.varint()?),
             era: Era(reader.varint32()?),
-            mode: read_mode(&mut reader)?,
+            mode: Mode::read(&mut reader)?,
             phase: read_phase(&mut reader)?,
             switch: SwitchId(reader.varint()?),
             roster: read_nodes(&mut reader)?,
             excluded: read_nodes(&mut reader)?,
             cut: Vector::read(&mut reader)?,
             deadline_ms: reader.varint()?,
+            write_pause_ms_max: reader.varint()?,
         };
         reader.finish()?;
         Ok(descriptor)
+    }
+}
+
+impl Change {
+    /// As it goes into the catalog's log.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = vec![FORMAT];
+        put_varint(&mut out, self.epoch.0);
+        out.push(phase_byte(self.phase));
+        put_varint(&mut out, self.switch.0);
+        match &self.step {
+            Step::Begin { excluded, deadline_ms, write_pause_ms_max } => {
+                out.push(1);
+                put_nodes(&mut out, excluded);
+                put_varint(&mut out, *deadline_ms);
+                put_varint(&mut out, *write_pause_ms_max);
+            }
+            Step::Seal { deadline_ms } => {
+                out.push(2);
+                put_varint(&mut out, *deadline_ms);
+            }
+            Step::Drain { cut } => {
+                out.push(3);
+                cut.put(&mut out);
+            }
+            Step::Flip => out.push(4),
+            Step::Finish => out.push(5),
+            Step::Abort => out.push(6),
+        }
+        out
+    }
+
+    /// As it comes from there.
+    ///
+    /// # Errors
+    /// The bytes are damaged, or a later FlareDB wrote them.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Corrupt> {
+        let mut reader = begin("a change of a descriptor", bytes)?;
+        let epoch = Epoch(reader.varint()?);
+        let phase = read_phase(&mut reader)?;
+        let switch = SwitchId(reader.varint()?);
+        let step = match reader.u8()? {
+            1 => Step::Begin {
+                excluded: read_nodes(&mut reader)?,
+                deadline_ms: reader.varint()?,
+                write_pause_ms_max: reader.varint()?,
+            },
+            2 => Step::Seal { deadline_ms: reader.varint()? },
+            3 => Step::Drain { cut: Vector::read(&mut reader)? },
+            4 => Step::Flip,
+            5 => Step::Finish,
+            6 => Step::Abort,
+            _ => return Err(reader.corrupt("a step is not known to this version of FlareDB")),
+        };
+        reader.finish()?;
+        Ok(Self { epoch, phase, switch, step })
     }
 }
 
@@ -70,7 +132,7 @@ impl Marker {
         put_varint(&mut out, self.switch.0);
         put_varint(&mut out, self.epoch.0);
         put_varint(&mut out, u64::from(self.era.0));
-        out.push(mode_byte(self.mode));
+        out.push(self.mode.to_byte());
         put_boundary(&mut out, &self.boundary);
         out
     }
@@ -85,7 +147,7 @@ impl Marker {
             switch: SwitchId(reader.varint()?),
             epoch: Epoch(reader.varint()?),
             era: Era(reader.varint32()?),
-            mode: read_mode(&mut reader)?,
+            mode: Mode::read(&mut reader)?,
             boundary: read_boundary(&mut reader)?,
         };
         reader.finish()?;
@@ -140,7 +202,7 @@ impl Region {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![FORMAT];
         put_varint(&mut out, u64::from(self.era().0));
-        out.push(mode_byte(self.mode()));
+        out.push(self.mode().to_byte());
         put_varint(&mut out, self.epoch().0);
         put_varint(&mut out, self.boundaries().len() as u64);
         for (era, boundary) in self.boundaries() {
@@ -157,7 +219,7 @@ impl Region {
     pub fn decode(bytes: &[u8]) -> Result<Self, Corrupt> {
         let mut reader = begin("a region's mode", bytes)?;
         let era = Era(reader.varint32()?);
-        let mode = read_mode(&mut reader)?;
+        let mode = Mode::read(&mut reader)?;
         let epoch = Epoch(reader.varint()?);
         let mut boundaries = BTreeMap::new();
         for _ in 0..reader.varint()? {
@@ -180,18 +242,25 @@ fn begin<'b>(what: &'static str, bytes: &'b [u8]) -> Result<Reader<'b>, Corrupt>
     }
 }
 
-fn mode_byte(mode: Mode) -> u8 {
-    match mode {
-        Mode::Strong => 1,
-        Mode::Eventual => 2,
+impl Mode {
+    /// As it goes to disk.
+    pub fn to_byte(self) -> u8 {
+        match self {
+            Mode::Strong => 1,
+            Mode::Eventual => 2,
+        }
     }
-}
 
-fn read_mode(reader: &mut Reader<'_>) -> Result<Mode, Corrupt> {
-    match reader.u8()? {
-        1 => Ok(Mode::Strong),
-        2 => Ok(Mode::Eventual),
-        _ => Err(reader.corrupt("a mode is not known to this version of FlareDB")),
+    /// As it comes from disk.
+    ///
+    /// # Errors
+    /// The byte is damaged, or a later FlareDB wrote it.
+    pub fn read(reader: &mut Reader<'_>) -> Result<Self, Corrupt> {
+        match reader.u8()? {
+            1 => Ok(Mode::Strong),
+            2 => Ok(Mode::Eventual),
+            _ => Err(reader.corrupt("a mode is not known to this version of FlareDB")),
+        }
     }
 }
 
@@ -274,20 +343,46 @@ mod tests {
         proptest::sample::select(all.to_vec())
     }
 
+    fn first() -> Descriptor {
+        Descriptor::new(Mode::Strong, [NodeId(1)])
+    }
+
     /// An epoch, an era and a switch.
     fn numbers() -> impl Strategy<Value = (Epoch, Era, SwitchId)> {
         (any::<u64>(), any::<u32>(), any::<u64>())
             .prop_map(|(epoch, era, switch)| (Epoch(epoch), Era(era), SwitchId(switch)))
     }
 
+    fn steps() -> impl Strategy<Value = Step> {
+        let begin = (nodes(), any::<u64>(), any::<u64>());
+        prop_oneof![
+            begin.prop_map(|(excluded, deadline_ms, write_pause_ms_max)| {
+                Step::Begin { excluded, deadline_ms, write_pause_ms_max }
+            }),
+            any::<u64>().prop_map(|deadline_ms| Step::Seal { deadline_ms }),
+            vectors().prop_map(|cut| Step::Drain { cut }),
+            Just(Step::Flip),
+            Just(Step::Finish),
+            Just(Step::Abort),
+        ]
+    }
+
     proptest! {
         #[test]
         fn descriptors_come_back(
             (epoch, era, switch) in numbers(), mode in modes(), phase in phases(),
-            roster in nodes(), excluded in nodes(), cut in vectors(), deadline_ms: u64,
+            roster in nodes(), excluded in nodes(), cut in vectors(), (deadline_ms, write_pause_ms_max) in any::<(u64, u64)>(),
         ) {
-            let descriptor = Descriptor { epoch, era, mode, phase, switch, roster, excluded, cut, deadline_ms };
+            let descriptor = Descriptor {
+                epoch, era, mode, phase, switch, roster, excluded, cut, deadline_ms, write_pause_ms_max,
+            };
             prop_assert_eq!(Descriptor::decode(&descriptor.encode()).unwrap(), descriptor);
+        }
+
+        #[test]
+        fn changes_come_back((epoch, _, switch) in numbers(), phase in phases(), step in steps()) {
+            let change = Change { epoch, phase, switch, step };
+            prop_assert_eq!(Change::decode(&change.encode()).unwrap(), change);
         }
 
         #[test]
@@ -318,6 +413,7 @@ mod tests {
                 *format = FORMAT;
             }
             let _ = Descriptor::decode(&bytes);
+            let _ = Change::decode(&bytes);
             let _ = Marker::decode(&bytes);
             let _ = Control::decode(&bytes);
             let _ = Region::decode(&bytes);
@@ -329,6 +425,9 @@ mod tests {
         let region = Region::new(Mode::Eventual).encode();
         assert!(Region::decode(&region[..region.len() - 1]).is_err());
         assert!(Region::decode(&[&region[..], &[0]].concat()).is_err());
+        let change = first().change(Step::Flip).encode();
+        assert!(Change::decode(&change[..change.len() - 1]).is_err());
+        assert!(Change::decode(&[&change[..change.len() - 1], &[7]].concat()).is_err());
         let sealed = |excluded: &[u8]| Control::decode(&[&[FORMAT, SEAL, 1, 1, 1][..], excluded].concat());
         assert!(sealed(&[2, 1, 2]).is_ok());
         assert!(sealed(&[2, 2, 1]).is_err() && sealed(&[2, 1, 1]).is_err());

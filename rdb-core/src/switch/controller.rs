@@ -16,6 +16,8 @@ pub struct Facts {
     pub marker_applied: bool,
     /// The operator calls it off, or the deadline has passed.
     pub give_up: bool,
+    /// The controller's clock, from which the deadline of a write pause that begins now is counted.
+    pub now_ms: u64,
 }
 
 /// The next change, if there is one to be made now. `reports` may be old, doubled, and from other switches.
@@ -25,7 +27,10 @@ pub fn next(descriptor: &Descriptor, reports: &[Report], facts: Facts) -> Option
     }
     let step = match (descriptor.phase, descriptor.mode) {
         (Phase::Settled, _) => None,
-        (Phase::Preparing, Mode::Eventual) => facts.ready.then_some(Step::Seal),
+        (Phase::Preparing, Mode::Eventual) => {
+            let deadline_ms = descriptor.pause_deadline_ms(facts.now_ms);
+            facts.ready.then_some(Step::Seal { deadline_ms })
+        }
         (Phase::Preparing, Mode::Strong) => facts.ready.then_some(Step::Flip),
         (Phase::Sealing, _) => cut(descriptor, reports).map(|cut| Step::Drain { cut }),
         (Phase::Draining, _) => is_drained(descriptor, reports).then_some(Step::Flip),

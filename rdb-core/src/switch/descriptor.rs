@@ -57,8 +57,11 @@ pub struct Descriptor {
     pub excluded: BTreeSet<NodeId>,
     /// To strong, from `Draining` on: what the base will hold.
     pub cut: Vector,
-    /// When the controller is to give up, in milliseconds of its own clock; 0 is never. It opens no gate by itself.
+    /// When the controller is to give up, in milliseconds of its own clock; 0 is never. It opens no gate by itself. While
+    /// preparing, which costs clients nothing, it is the operator's patience; from `Sealing` on, the end of the write pause.
     pub deadline_ms: u64,
+    /// To strong: for how long the controller lets writes be held back before it gives up; 0 is for ever.
+    pub write_pause_ms_max: u64,
 }
 
 /// A change that is proposed to the catalog. It takes effect only if the descriptor is still the one that it was made for.
@@ -81,11 +84,16 @@ pub enum Step {
     Begin {
         /// Whom to go on without. Always empty for a switch to eventual: nothing is lost there by being late.
         excluded: BTreeSet<NodeId>,
-        /// See [`Descriptor::deadline_ms`].
+        /// See [`Descriptor::deadline_ms`]: that of the preparations.
         deadline_ms: u64,
+        /// See [`Descriptor::write_pause_ms_max`].
+        write_pause_ms_max: u64,
     },
     /// To strong: the replicas are close enough for writes to be held back.
-    Seal,
+    Seal {
+        /// See [`Descriptor::deadline_ms`]: that of the write pause, which begins now.
+        deadline_ms: u64,
+    },
     /// Everybody is sealed, so nothing more is acknowledged, and this is what must be kept.
     Drain {
         /// What the base will hold.
@@ -138,6 +146,7 @@ impl Descriptor {
             excluded: BTreeSet::new(),
             cut: Vector::default(),
             deadline_ms: 0,
+            write_pause_ms_max: 0,
         }
     }
 
@@ -156,6 +165,11 @@ impl Descriptor {
     /// Whether purges of tombstones and changes of membership must wait.
     pub fn is_switching(&self) -> bool {
         self.phase != Phase::Settled
+    }
+
+    /// When a write pause that begins at `now_ms` is to be given up; 0 is never.
+    pub fn pause_deadline_ms(&self, now_ms: u64) -> u64 {
+        if self.write_pause_ms_max == 0 { 0 } else { now_ms.saturating_add(self.write_pause_ms_max) }
     }
 
     /// The change that takes `step` from here.
@@ -178,8 +192,13 @@ impl Descriptor {
     fn take(&self, step: &Step) -> Result<Descriptor, Refused> {
         let to = |phase| Ok(Descriptor { phase, ..self.clone() });
         match (step, self.phase, self.mode) {
-            (Step::Begin { excluded, deadline_ms }, Phase::Settled, _) => self.begin(excluded, *deadline_ms),
-            (Step::Seal, Phase::Preparing, Mode::Eventual) => to(Phase::Sealing),
+            (Step::Begin { excluded, deadline_ms, write_pause_ms_max }, Phase::Settled, _) => {
+                let begun = self.begin(excluded)?;
+                Ok(Descriptor { deadline_ms: *deadline_ms, write_pause_ms_max: *write_pause_ms_max, ..begun })
+            }
+            (Step::Seal { deadline_ms }, Phase::Preparing, Mode::Eventual) => {
+                Ok(Descriptor { phase: Phase::Sealing, deadline_ms: *deadline_ms, ..self.clone() })
+            }
             (Step::Drain { cut }, Phase::Sealing, _) => {
                 Ok(Descriptor { phase: Phase::Draining, cut: cut.clone(), ..self.clone() })
             }
@@ -193,7 +212,7 @@ impl Descriptor {
         }
     }
 
-    fn begin(&self, excluded: &BTreeSet<NodeId>, deadline_ms: u64) -> Result<Descriptor, Refused> {
+    fn begin(&self, excluded: &BTreeSet<NodeId>) -> Result<Descriptor, Refused> {
         let members: BTreeSet<NodeId> = self.members().collect();
         let may_exclude = self.mode == Mode::Eventual || excluded.is_empty();
         if !may_exclude || !excluded.is_subset(&members) {
@@ -209,7 +228,6 @@ impl Descriptor {
             roster,
             excluded: excluded.clone(),
             cut: Vector::default(),
-            deadline_ms,
             ..self.clone()
         })
     }
@@ -242,7 +260,8 @@ mod tests {
     }
 
     fn begin(excluded: &[u64]) -> Step {
-        Step::Begin { excluded: excluded.iter().copied().map(NodeId).collect(), deadline_ms: 7 }
+        let excluded = excluded.iter().copied().map(NodeId).collect();
+        Step::Begin { excluded, deadline_ms: 7, write_pause_ms_max: 30 }
     }
 
     fn after(descriptor: &Descriptor, steps: &[Step]) -> Descriptor {
@@ -250,7 +269,13 @@ mod tests {
     }
 
     fn to_strong() -> [Step; 5] {
-        [begin(&[]), Step::Seal, Step::Drain { cut: Vector::default() }, Step::Flip, Step::Finish]
+        [
+            begin(&[]),
+            Step::Seal { deadline_ms: 40 },
+            Step::Drain { cut: Vector::default() },
+            Step::Flip,
+            Step::Finish,
+        ]
     }
 
     #[test]
@@ -313,7 +338,20 @@ mod tests {
         let strong = Descriptor::new(Mode::Strong, members(3));
         let preparing = after(&strong, &[begin(&[])]);
         assert_eq!(after(&preparing, &[Step::Abort]).epoch, Epoch(2));
-        assert_eq!(preparing.apply(&preparing.change(Step::Seal)), Err(Refused::OutOfTurn));
+        assert_eq!(
+            preparing.apply(&preparing.change(Step::Seal { deadline_ms: 0 })),
+            Err(Refused::OutOfTurn)
+        );
+    }
+
+    /// To prepare costs clients nothing and may take long; to hold their writes back must not.
+    #[test]
+    fn preparations_and_the_write_pause_have_a_deadline_each() {
+        let first = Descriptor::new(Mode::Eventual, members(3));
+        let preparing = after(&first, &to_strong()[..1]);
+        assert_eq!((preparing.deadline_ms, preparing.pause_deadline_ms(10)), (7, 40));
+        assert_eq!(after(&preparing, &to_strong()[1..3]).deadline_ms, 40);
+        assert_eq!(Descriptor { write_pause_ms_max: 0, ..preparing }.pause_deadline_ms(10), 0);
     }
 
     #[test]

@@ -310,7 +310,8 @@ mod tests {
 
     fn sealing(excluded: &[u64]) -> Arc<Descriptor> {
         let excluded = excluded.iter().copied().map(NodeId).collect();
-        after(&first(), &[Step::Begin { excluded, deadline_ms: 0 }, Step::Seal])
+        let begin = Step::Begin { excluded, deadline_ms: 0, write_pause_ms_max: 0 };
+        after(&first(), &[begin, Step::Seal { deadline_ms: 0 }])
     }
 
     /// Hears, appends what is asked for, and syncs it.

@@ -67,6 +67,8 @@ pub enum Wrong {
     ExcludedApplies,
     /// A sealed member goes on taking in an excluded node's writes.
     NoFence,
+    /// A member goes on taking in an excluded node's writes until its seal is synced.
+    FenceAfterSync,
     /// Writes leave a node before they are synced there.
     SendsUnsynced,
     /// Readers see writes before they are synced.

@@ -219,8 +219,8 @@ mod tests {
     #[test]
     fn a_marker_is_due_from_flipping_on() {
         let mut now = Descriptor::new(Mode::Eventual, [NodeId(1)]);
-        let begin = Step::Begin { excluded: BTreeSet::new(), deadline_ms: 0 };
-        for step in [begin, Step::Seal, Step::Drain { cut: vector(3) }, Step::Flip] {
+        let begin = Step::Begin { excluded: BTreeSet::new(), deadline_ms: 0, write_pause_ms_max: 0 };
+        for step in [begin, Step::Seal { deadline_ms: 0 }, Step::Drain { cut: vector(3) }, Step::Flip] {
             assert_eq!(Marker::due(&now), None, "{:?}", now.phase);
             now = now.apply(&now.change(step)).unwrap();
         }

@@ -5,7 +5,7 @@ use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
 use rdb_core::apply;
 use rdb_core::command::Write;
-use rdb_core::eventual::buckets::Buckets;
+use rdb_core::eventual::buckets::{Buckets, counted};
 use rdb_core::eventual::conflicts::{Lost, Settling, lost_of_era, parse_lost_key};
 use rdb_core::eventual::hlc::{DurableClock, NoStamp, Start};
 use rdb_core::eventual::lag::{Writes, frontier};
@@ -56,10 +56,10 @@ impl Data {
         self.state = Some(changes.state);
     }
 
-    fn buckets(&self) -> Buckets {
+    fn buckets(&self, era: Era) -> Buckets {
         let mut buckets = Buckets::default();
         for (key, stored) in &self.records {
-            buckets.change(key, None, Some(record::decode(stored).unwrap().version));
+            buckets.change(key, None, counted(&record::decode(stored).unwrap(), era));
         }
         buckets
     }
@@ -141,8 +141,9 @@ impl Node {
         let stamps = to_apply.iter().flat_map(|run| &run.entries).map(|entry| entry.hlc);
         let mark = stamps.max().unwrap_or_default().max(state.highest).max(self.disk.mark);
         let others = (1..=nodes).map(NodeId).filter(|node| *node != self.id);
+        let buckets = data.buckets(state.era);
         let mut live = Live {
-            machine: Machine::new(state, data.buckets(), self.keeps_lost),
+            machine: Machine::new(state, buckets, self.keeps_lost),
             logs,
             peers: Peers::new(others, now_ms),
             data,
@@ -272,7 +273,7 @@ impl Node {
         let others = (1..=nodes).map(NodeId).filter(|node| *node != self.id);
         live.logs = OriginLogs::begin(era, live.logs.me());
         live.peers = Peers::new(others, now_ms);
-        live.machine.begin_era(era, highest);
+        live.machine.begin_era(era, highest, live.data.buckets(era));
         live.clock.saw(highest, now_ms);
         live.settling = Settling::default();
         live.settled = Vector::default();

@@ -11,6 +11,7 @@ fn entry(index: u64, term: u64, data: &[u8]) -> String {
         Payload::Empty => "noop".to_owned(),
         Payload::Truncate(index) => format!("truncate {index}"),
         Payload::Close => "close".to_owned(),
+        Payload::Marker(marker) => format!("marker to era {}", marker.era),
         Payload::Catalog(_) => "catalog".to_owned(),
         Payload::Keys { commands, .. } => {
             let puts = commands.map(|command| match command.unwrap().operation {
@@ -68,6 +69,7 @@ pub(crate) fn failure(failure: Failure) -> String {
         Failure::Superseded => "superseded, not done".to_owned(),
         Failure::LeaderLost => "leader lost, in doubt".to_owned(),
         Failure::Closed => "closed, not done".to_owned(),
+        Failure::ModeChanged => "another mode, not done".to_owned(),
     }
 }
 

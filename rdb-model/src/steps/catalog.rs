@@ -73,7 +73,7 @@ fn facts(state: &State, give_up: bool) -> Facts {
     let era = state.descriptor().era;
     let marker_applied =
         (0..NODES).any(|node| state.is_connected(node) && era < state.nodes[node].region.era());
-    Facts { ready: true, marker_applied, give_up }
+    Facts { ready: true, marker_applied, give_up, ..Facts::default() }
 }
 
 fn next(state: &State) -> Option<Change> {
@@ -95,7 +95,7 @@ pub(super) fn begin(configuration: &Configuration, state: &mut State) {
     let (_, excluded) = configuration.switches[begun(configuration, state)];
     let excluded = excluded.iter().map(|node| node_id(*node)).collect();
     state.budget.switches -= 1;
-    let begin = state.descriptor().change(Step::Begin { excluded, deadline_ms: 0 });
+    let begin = state.descriptor().change(Step::Begin { excluded, deadline_ms: 0, write_pause_ms_max: 0 });
     change(state, &begin);
     if !configuration.prepares {
         step(state);

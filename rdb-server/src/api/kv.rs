@@ -28,6 +28,7 @@ impl KvService {
         timeout: Duration,
     ) -> Result<Answer, v1::Error> {
         target.check_mode(commands.strong_only, "it looks before it writes, or removes a range")?;
+        target.check_names(commands.named)?;
         match self.0.write(Operation::Write, target.region, commands, timeout).await? {
             Answers::Keys(mut answers) if answers.len() == 1 => Ok(answers.remove(0)),
             other => Err(status::internal(format!("unexpected answers: {other:?}"))),

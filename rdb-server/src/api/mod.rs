@@ -11,6 +11,7 @@ mod reads;
 mod request;
 mod scan;
 mod status;
+mod switch;
 mod transaction;
 
 pub(crate) use cluster::ClusterService;
@@ -27,7 +28,7 @@ use crate::metrics::{Operation, Result as MetricResult};
 use crate::shared::Shared;
 use crate::waiter::{Answers, WriteWaiter};
 use rdb_core::command::Encoded;
-use rdb_core::ids::{Epoch, NamespaceId, RegionId};
+use rdb_core::ids::{Epoch, Era, NamespaceId, RegionId};
 use rdb_core::raft::Failure;
 use rdb_pd::{Mode, Stage};
 use rdb_proto::v1;
@@ -41,12 +42,22 @@ pub(crate) struct Target {
     region: RegionId,
     epoch: Epoch,
     mode: Mode,
+    /// The era of that mode.
+    era: Era,
 }
 
 impl Target {
     /// Refuses what a namespace in eventual mode cannot do: to do something weaker instead would be to lie.
     fn check_mode(&self, strong_only: bool, what: &str) -> Result<(), v1::Error> {
         if strong_only && self.mode == Mode::Eventual { Err(status::requires_strong(what)) } else { Ok(()) }
+    }
+}
+
+impl Target {
+    /// Refuses writes with names, which strong mode alone does once and no more: one may be a repetition of one that was done
+    /// before the mode changed. Whoever has sent it for the first time opens a session, and learns that there are none.
+    fn check_names(&self, named: bool) -> Result<(), v1::Error> {
+        if named && self.mode == Mode::Eventual { Err(status::session_expired()) } else { Ok(()) }
     }
 }
 
@@ -79,15 +90,22 @@ impl Shared {
         let catalog = self.catalog.load();
         // One that is being deleted is gone for who asks now; its name may soon be another one's.
         let namespace = catalog.namespace(name).filter(|namespace| namespace.stage == Stage::Open)?;
-        let (epoch, mode) = (namespace.epoch, namespace.mode);
-        Some(Target { namespace: namespace.id, region: namespace.region, epoch, mode })
+        let region = namespace.region;
+        // What mode a region is in, its own log says; the catalog may be ahead of it, or behind.
+        let view = self.regions.get(region).filter(|view| view.mode().1 != Era(0));
+        let (mode, era) = view.as_ref().map_or((namespace.mode(), namespace.era()), |view| view.mode());
+        let epoch = view.map_or(namespace.epoch(), |view| view.epoch());
+        Some(Target { namespace: namespace.id, region, epoch, mode, era })
     }
 
     /// Whether this node's data of the namespace may be shown, after it was read: a region that has left in the meantime takes
     /// its data with it, and what was read may be half of it.
     fn still_here(&self, target: Target) -> Result<(), v1::Error> {
         let view = self.regions.get(target.region).filter(|view| !view.is_closed());
-        view.map(|_| ()).ok_or_else(status::namespace_gone)
+        let view = view.ok_or_else(status::namespace_gone)?;
+        // What a strong era shows must be that era's. In an eventual one a later value is as good.
+        let same = target.mode == Mode::Eventual || view.mode() == (target.mode, target.era);
+        if same || target.region == RegionId::META { Ok(()) } else { Err(status::era_mismatch()) }
     }
 
     /// Who answers, and under which rules.
@@ -98,13 +116,14 @@ impl Shared {
             false => v1::Mode::Strong,
         };
         // In eventual mode every node takes writes, so there is nobody to be sent to.
-        let leader = view.filter(|_| mode == v1::Mode::Strong).and_then(|view| view.leader());
+        let leader = view.as_ref().filter(|_| mode == v1::Mode::Strong).and_then(|view| view.leader());
         let address =
             leader.and_then(|leader| self.config.member(leader)).map(|member| member.client.clone());
         v1::Header {
             node: self.config.node_id,
             mode: mode.into(),
-            epoch: epoch.0,
+            // Of the moment of the answer: an abort may have raised it since the request came.
+            epoch: view.as_ref().map_or(epoch, |view| epoch.max(view.epoch())).0,
             leader: leader.map_or(0, |leader| leader.0),
             leader_address: address.unwrap_or_default(),
             served: v1::Consistency::Unspecified.into(),
@@ -199,6 +218,7 @@ impl Shared {
                 status::overloaded("bytes of one namespace's writes that wait to be stored", 64 << 20)
             }
             Failure::Closed => status::namespace_gone(),
+            Failure::ModeChanged => status::era_mismatch(),
             Failure::Superseded => fail(
                 v1::Code::Superseded,
                 v1::Outcome::NotDone,
@@ -222,6 +242,7 @@ impl Shared {
                 status::overloaded("waiting reads", rdb_core::raft::Options::default().reads_max)
             }
             Failure::Closed => status::namespace_gone(),
+            Failure::ModeChanged => status::era_mismatch(),
             Failure::Superseded | Failure::LeaderLost => not_done(
                 v1::Code::NoLeader,
                 "this node lost the leadership while the read waited".to_owned(),

@@ -24,7 +24,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 pub(crate) struct NamespaceService(pub(crate) Shared);
 
 impl NamespaceService {
-    async fn propose(&self, command: &Command, timeout: Duration) -> Result<Answer, v1::Error> {
+    pub(super) async fn propose(&self, command: &Command, timeout: Duration) -> Result<Answer, v1::Error> {
         if self.0.stopping.is_set() {
             return Err(status::shutting_down());
         }
@@ -55,7 +55,7 @@ impl NamespaceService {
         match self.propose(&command, timeout).await? {
             Answer::Created(namespace) => {
                 self.await_leader(&namespace, deadline).await;
-                let header = Some(self.0.header(namespace.region, namespace.epoch));
+                let header = Some(self.0.header(namespace.region, namespace.epoch()));
                 Ok(v1::CreateNamespaceResponse { header, namespace: Some(describe(&self.0, &namespace)) })
             }
             Answer::Exists(namespace) if namespace.stage == Stage::Deleting => {
@@ -70,7 +70,7 @@ impl NamespaceService {
     async fn await_leader(&self, namespace: &Namespace, deadline: Instant) {
         let deadline = deadline.min(Instant::now() + LEADER_WAIT);
         while Instant::now() < deadline {
-            let is_ready = match namespace.mode {
+            let is_ready = match namespace.mode() {
                 Mode::Strong => {
                     self.0.regions.get(namespace.region).is_some_and(|view| view.leader().is_some())
                 }
@@ -127,7 +127,7 @@ impl NamespaceService {
             }
             tokio::time::sleep(LOOK_INTERVAL).await;
         }
-        let header = Some(self.0.header(namespace.region, namespace.epoch));
+        let header = Some(self.0.header(namespace.region, namespace.epoch()));
         Ok(v1::MoveLeaderResponse { header, namespace: Some(describe(&self.0, &namespace)) })
     }
 
@@ -158,7 +158,7 @@ impl NamespaceService {
         self.0.read_barrier(RegionId::META, timeout).await?;
         let catalog = self.0.catalog.load();
         let namespace = catalog.namespace(name).ok_or_else(|| status::namespace_not_found(name))?;
-        let header = Some(self.0.header(namespace.region, namespace.epoch));
+        let header = Some(self.0.header(namespace.region, namespace.epoch()));
         Ok(v1::DescribeNamespaceResponse { header, namespace: Some(describe(&self.0, namespace)) })
     }
 }
@@ -201,6 +201,23 @@ impl Namespaces for NamespaceService {
         let timeout = self.0.timeout(&request);
         answered(NamespaceService::move_leader(self, request.into_inner(), timeout).await)
     }
+
+    async fn switch_mode(&self, request: Request<v1::SwitchModeRequest>) -> Answered<v1::SwitchModeResponse> {
+        let timeout = self.0.timeout(&request);
+        answered(self.begin_switch(request.into_inner(), timeout).await)
+    }
+
+    async fn abort_switch(
+        &self,
+        request: Request<v1::AbortSwitchRequest>,
+    ) -> Answered<v1::AbortSwitchResponse> {
+        let timeout = self.0.timeout(&request);
+        answered(self.call_off(request.into_inner(), timeout).await)
+    }
+
+    async fn get_switch(&self, request: Request<v1::GetSwitchRequest>) -> Answered<v1::GetSwitchResponse> {
+        answered(self.look_at_switch(&request.into_inner().name).await)
+    }
 }
 
 /// When a call that begins now and may take so long is to be answered, so that the answer still comes.
@@ -223,12 +240,12 @@ fn describe(shared: &Shared, namespace: &Namespace) -> v1::Namespace {
     v1::Namespace {
         name: namespace.name.clone(),
         id: namespace.id.0,
-        mode: match namespace.mode {
+        mode: match namespace.mode() {
             Mode::Strong => v1::Mode::Strong.into(),
             Mode::Eventual => v1::Mode::Eventual.into(),
         },
-        epoch: namespace.epoch.0,
-        era: namespace.era.0,
+        epoch: namespace.epoch().0,
+        era: namespace.era().0,
         regions: vec![region],
         preferred_leader: namespace.preferred_leader.0,
         deleting: namespace.stage == Stage::Deleting,

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use prost::Message as _;
 use rdb_core::command::{Encoded, RequestId};
-use rdb_core::ids::{Epoch, NamespaceId, RegionId};
+use rdb_core::ids::{Epoch, Era, NamespaceId, RegionId};
 use rdb_core::raft::Failure;
 use rdb_pd::{Mode, Stage};
 use rdb_proto::v1;
@@ -49,8 +49,13 @@ const PROPOSAL_BYTES: usize = 1 << 20;
 /// What a waiting read takes besides its key.
 const READ_OVERHEAD_BYTES: usize = 64;
 /// Under which answers go that belong to no namespace.
-const NOWHERE: Target =
-    Target { namespace: NamespaceId::META, region: RegionId::META, epoch: Epoch(0), mode: Mode::Strong };
+const NOWHERE: Target = Target {
+    namespace: NamespaceId::META,
+    region: RegionId::META,
+    epoch: Epoch(0),
+    mode: Mode::Strong,
+    era: Era(0),
+};
 /// Between looks for what has taken too long.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -443,14 +448,8 @@ impl Pipe {
         // The namespace may have been deleted or have changed its rules while the reads waited.
         let catalog = self.shared.catalog.load();
         let error = match catalog.namespace_of(target.namespace) {
-            Some(namespace) if namespace.stage == Stage::Deleting => Some(status::namespace_gone()),
-            Some(namespace) if namespace.epoch == target.epoch => None,
-            Some(_) => Some(status::not_done(
-                v1::Code::EpochMismatch,
-                "the namespace changed its mode while the read waited".to_owned(),
-                "ask again",
-            )),
-            None => Some(status::namespace_gone()),
+            Some(namespace) if namespace.stage == Stage::Open => self.shared.still_here(target).err(),
+            Some(_) | None => Some(status::namespace_gone()),
         };
         if let Some(error) = error {
             return self.refuse_reads(target, reads, &error, began).await;
@@ -584,25 +583,25 @@ fn sort(message: v1::PipeRequest, target: Target, room: &Result<(), v1::Error>) 
             sequence: operation.sequence,
             lowest: message.lowest,
         });
-        let taken =
-            match operation.operation {
-                Some(WireOperation::Get(get)) => limits::key(&get.key).map(|()| {
-                    sorted.reads.push(Read { id, keys: Keys::One(get.key) });
+        let taken = match operation.operation {
+            Some(WireOperation::Get(get)) => limits::key(&get.key).map(|()| {
+                sorted.reads.push(Read { id, keys: Keys::One(get.key) });
+            }),
+            Some(WireOperation::BatchGet(get)) => request::check_batch_get(&get).map(|()| {
+                sorted.reads.push(Read { id, keys: Keys::Many(get.keys) });
+            }),
+            Some(write) => strong_only(&write)
+                .map_or(Ok(()), |what| target.check_mode(true, what))
+                .and_then(|()| target.check_names(request.is_some()))
+                .and_then(|()| match room {
+                    Ok(()) => push_write(sorted.writes(), id, &write, request),
+                    Err(full) => push_removal(sorted.writes(), id, &write, request, full),
                 }),
-                Some(WireOperation::BatchGet(get)) => request::check_batch_get(&get).map(|()| {
-                    sorted.reads.push(Read { id, keys: Keys::Many(get.keys) });
-                }),
-                Some(write) => strong_only(&write)
-                    .map_or(Ok(()), |what| target.check_mode(true, what))
-                    .and_then(|()| match room {
-                        Ok(()) => push_write(sorted.writes(), id, &write, request),
-                        Err(full) => push_removal(sorted.writes(), id, &write, request, full),
-                    }),
-                None => Err(status::unsupported(
-                    "the operation is not known to this node".to_owned(),
-                    "upgrade the node, or do without",
-                )),
-            };
+            None => Err(status::unsupported(
+                "the operation is not known to this node".to_owned(),
+                "upgrade the node, or do without",
+            )),
+        };
         if let Err(error) = taken {
             sorted.refused.push(refuse(id, error));
         }

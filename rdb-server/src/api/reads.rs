@@ -41,7 +41,7 @@ impl Served {
     pub(super) const NOT_AT_ALL: Served = Served { consistency: Consistency::Unspecified, age_ms: None };
     /// By a round.
     pub(super) const LINEARIZABLE: Served = Served { consistency: Consistency::Linearizable, age_ms: None };
-    /// In eventual mode: as the node's data is.
+    /// As the node's data is.
     const LOCAL: Served = Served { consistency: Consistency::Local, age_ms: None };
 
     /// Says so in a header.
@@ -86,8 +86,8 @@ impl Shared {
         if after.region != target.region {
             return Err(status::namespace_gone());
         }
-        if after.epoch != target.epoch {
-            return Err(status::epoch_mismatch(namespace, target.epoch.0, after.epoch));
+        if (after.mode, after.era) != (target.mode, target.era) {
+            return Err(status::era_mismatch());
         }
         Ok(Served::LINEARIZABLE)
     }
@@ -116,10 +116,8 @@ impl Shared {
             Consistency::Lease => Ok(self.by_lease(region)),
             Consistency::Stale => Ok(self.as_it_is(region, wanted.max_age)),
             Consistency::Linearizable | Consistency::Unspecified => Ok(None),
-            Consistency::Local => Err(status::unsupported(
-                "the namespace is strong, and local reads are of eventual ones".to_owned(),
-                "read with CONSISTENCY_STALE for what the asked node has",
-            )),
+            // Whoever reads so goes on while the mode changes. The age is not asked for, nor told.
+            Consistency::Local => Ok(Some(Served::LOCAL)),
         }
     }
 

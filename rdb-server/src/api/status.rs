@@ -159,6 +159,10 @@ pub(crate) fn leader_not_moved(name: &str, to: NodeId, timeout: Duration) -> v1:
     )
 }
 
+pub(crate) fn switch_refused(message: String, hint: &str) -> v1::Error {
+    fail(v1::Code::SwitchRefused, v1::Outcome::NotDone, message, hint)
+}
+
 pub(crate) fn overloaded(what: &str, most: usize) -> v1::Error {
     not_done(
         v1::Code::ResourceExhausted,
@@ -264,7 +268,7 @@ pub(crate) fn session_expired() -> v1::Error {
 pub(crate) fn era_mismatch() -> v1::Error {
     not_done(
         v1::Code::EpochMismatch,
-        "the namespace changed its mode while the write was on its way; it was not applied".to_owned(),
+        "the namespace changed its mode while the request was on its way; nothing was applied".to_owned(),
         "ask again",
     )
 }
@@ -309,7 +313,7 @@ pub(super) fn to_status(error: &v1::Error) -> Status {
         v1::Code::DeadlineExceeded => Code::DeadlineExceeded,
         v1::Code::Superseded => Code::Aborted,
         v1::Code::NotLeader | v1::Code::NoLeader | v1::Code::ShuttingDown => Code::Unavailable,
-        v1::Code::NodeUnreachable => Code::FailedPrecondition,
+        v1::Code::NodeUnreachable | v1::Code::SwitchRefused => Code::FailedPrecondition,
         // Not "unavailable": some clients retry that by themselves, and this write may have been applied.
         v1::Code::LeaderLost => Code::Unknown,
         v1::Code::Unsupported => Code::Unimplemented,

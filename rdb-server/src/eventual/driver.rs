@@ -3,14 +3,22 @@
 
 mod upkeep;
 
+use super::gatekeeper::Gatekeeper;
 use super::replica::{Limits, Replica, ReplicaError, Tools, WRITES_UNDER_WAY_MAX};
-use super::{Event, Eventual};
+use super::switching::Telling;
+use super::{Event, Eventual, Opening};
+use crate::mailbox::Mailbox;
+use crate::regions::Regions;
+use crate::switch::Standings;
 use crate::transport::{Peers as Health, SILENCE_MAX, Transport};
+use crate::waiter::WriteWaiter;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use rdb_core::command::Encoded;
 use rdb_core::eventual::hlc::{DurableClock, NoStamp, Start};
 use rdb_core::eventual::vector::Origin;
-use rdb_core::ids::{Era, Incarnation, NamespaceId, NodeId, RegionId};
+use rdb_core::ids::{Incarnation, Index, NodeId, RegionId, Term};
+use rdb_core::raft::Failure;
+use rdb_core::switch::{Control, Mode};
 use rdb_core::version::Hlc;
 use rdb_proto::internal::v1::OriginReport;
 use rdb_storage::{Data, Engine, LogWriterHandle, OriginWrite};
@@ -21,6 +29,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const EVENTS_PER_TURN_MAX: usize = 4096;
 /// Between looks at what each peer has been told.
 const TICK: Duration = Duration::from_millis(10);
+/// The same where no region is eventual.
+const IDLE_TICK: Duration = Duration::from_millis(200);
 /// Between looks at what can be dropped from the logs.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Reports in one frame.
@@ -33,19 +43,31 @@ pub(crate) struct Parts {
     pub(crate) transport: Transport,
     pub(crate) log: LogWriterHandle,
     pub(crate) health: Health,
+    pub(crate) mailbox: Mailbox,
+    pub(crate) regions: Regions,
+    pub(crate) standings: Standings,
     /// How long deletions are remembered at least.
     pub(crate) tombstone_grace: Duration,
 }
 
 /// The thread's state.
 pub(crate) struct Driver {
-    node: NodeId,
-    eventual: Eventual,
-    tools: Tools,
-    log: LogWriterHandle,
-    health: Health,
-    replicas: BTreeMap<RegionId, Replica>,
-    touched: BTreeSet<RegionId>,
+    pub(super) node: NodeId,
+    pub(super) eventual: Eventual,
+    pub(super) tools: Tools,
+    pub(super) log: LogWriterHandle,
+    pub(super) health: Health,
+    pub(super) mailbox: Mailbox,
+    pub(super) regions: Regions,
+    pub(super) standings: Standings,
+    /// Of every region that is here.
+    pub(super) gates: BTreeMap<RegionId, Gatekeeper>,
+    /// Of those in eventual mode.
+    pub(super) replicas: BTreeMap<RegionId, Replica>,
+    pub(super) touched: BTreeSet<RegionId>,
+    /// Regions whose gates are to be looked at.
+    pub(super) moved: BTreeSet<RegionId>,
+    pub(super) telling: Telling,
     clock: DurableClock,
     started: Instant,
     /// The clock's mark that the next log write is to carry.
@@ -63,7 +85,8 @@ impl Driver {
     /// # Errors
     /// The log could not be read.
     pub(crate) fn new(parts: Parts, engine: &Engine) -> Result<Self, rdb_storage::Error> {
-        let Parts { node, eventual, transport, log, health, tombstone_grace } = parts;
+        let Parts { node, eventual, transport, log, health, mailbox, regions, standings, tombstone_grace } =
+            parts;
         let limits = Limits { tombstone_grace_ms: millis(tombstone_grace) };
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mark = engine.origins().stamps_below()?.unwrap_or_default();
@@ -76,8 +99,14 @@ impl Driver {
             tools: Tools { data, logs, transport, me, limits },
             log,
             health,
+            mailbox,
+            regions,
+            standings,
+            gates: BTreeMap::new(),
             replicas: BTreeMap::new(),
             touched: BTreeSet::new(),
+            moved: BTreeSet::new(),
+            telling: Telling::default(),
             clock,
             started: Instant::now(),
             mark: None,
@@ -92,7 +121,7 @@ impl Driver {
         let mut next_tick = Instant::now() + TICK;
         loop {
             // With no region there is nothing to look after.
-            let first = if self.replicas.is_empty() {
+            let first = if self.gates.is_empty() {
                 events.recv().map_err(|_| RecvTimeoutError::Disconnected)
             } else {
                 events.recv_deadline(next_tick)
@@ -112,7 +141,7 @@ impl Driver {
             }
             let now = Instant::now();
             if next_tick <= now {
-                next_tick = now + TICK;
+                next_tick = now + if self.replicas.is_empty() { IDLE_TICK } else { TICK };
                 self.tick();
                 self.work().unwrap_or_else(|error| fail(&error));
             }
@@ -120,21 +149,45 @@ impl Driver {
                 self.next_upkeep = now + UPKEEP_INTERVAL;
                 self.truncate();
                 self.look_after().unwrap_or_else(|error| fail(&error));
+                self.forget_older();
             }
             self.hand_out().unwrap_or_else(|error| fail(&error));
+            self.take_steps();
+            self.tell_standings(now);
         }
     }
 
     fn handle(&mut self, event: Event) -> Result<(), ReplicaError> {
         match event {
-            Event::Open { region, namespace, members, era } => self.open(region, namespace, members, era)?,
+            Event::Open { opening, entered } => self.open(opening, entered)?,
+            Event::Heard { descriptors } => self.hear(&descriptors),
+            Event::Marker { region, marker, index, reached } => {
+                if let Some(gate) = self.gates.get_mut(&region) {
+                    gate.await_end(marker, index, reached);
+                    self.moved.insert(region);
+                }
+            }
+            Event::Leave { region, offered, left } => match self.gates.get_mut(&region) {
+                Some(gate) => {
+                    gate.await_leave(offered, left);
+                    self.moved.insert(region);
+                }
+                None => left(),
+            },
+            Event::Hashed { region, era, stored } => {
+                if let Some(replica) = self.replicas.get_mut(&region) {
+                    replica.add_hashes(era, &stored);
+                    self.moved.insert(region);
+                }
+            }
             Event::Close { region, done } => {
                 // Callers hear that the fate of their writes is not known.
+                self.gates.remove(&region);
                 self.replicas.remove(&region);
                 self.eventual.show(|all| drop(all.remove(&region)));
                 done();
             }
-            Event::Write { region, commands, waiter } => self.write(region, &commands, waiter)?,
+            Event::Write { region, commands, waiter } => self.write(region, commands, waiter)?,
             Event::Runs { region, runs, share } => {
                 let Some(replica) = self.replicas.get_mut(&region) else { return Ok(()) };
                 replica.receive(runs, share);
@@ -155,50 +208,65 @@ impl Driver {
                 }
             }
             Event::Lost { peer } => self.replicas.values_mut().for_each(|replica| replica.lost(peer)),
-            Event::Synced { region, mark } => {
+            Event::Synced { region, era, mark, control } => {
                 self.mark_synced = self.mark_synced.max(mark.unwrap_or_default());
-                if let Some(replica) = self.replicas.get_mut(&region) {
+                if let Some(replica) = self.replicas.get_mut(&region).filter(|replica| replica.era() == era) {
                     replica.synced(&self.tools)?;
                     self.touched.insert(region);
                 }
+                self.control_synced(region, control.as_ref());
             }
             Event::Stop => {}
         }
         Ok(())
     }
 
-    fn open(
+    /// Takes in a region that is in eventual mode.
+    pub(super) fn open_replica(
         &mut self,
-        region: RegionId,
-        namespace: NamespaceId,
-        members: Vec<NodeId>,
-        era: Era,
+        opening: Opening,
+        entered: Option<(Index, Term)>,
     ) -> Result<(), ReplicaError> {
-        if self.replicas.contains_key(&region) {
-            return Ok(());
-        }
+        let Opening { region, namespace, members, mode } = opening;
         let now_ms = millis(self.started.elapsed());
         let others = members.into_iter().filter(|member| *member != self.node).collect();
-        let replica = Replica::open((region, namespace), era, others, now_ms, &self.tools)?;
+        let tools = (&self.tools, &self.eventual);
+        let replica = Replica::open((region, namespace), mode.era(), others, now_ms, tools)?;
         // Its own writes among them, of before this start.
         self.clock.saw(replica.highest(), now_ms);
         let shown = replica.shown();
         self.replicas.insert(region, replica);
-        self.eventual.show(|all| drop(all.insert(region, shown)));
+        self.eventual.show(|all| drop(all.insert(region, shown.clone())));
+        if let Some(place) = entered {
+            self.note_entry(region, mode.era(), place);
+        }
         Ok(())
     }
 
     fn write(
         &mut self,
         region: RegionId,
-        commands: &Encoded,
-        waiter: crate::waiter::WriteWaiter,
+        commands: Encoded,
+        waiter: WriteWaiter,
     ) -> Result<(), ReplicaError> {
-        let Some(replica) = self.replicas.get_mut(&region) else { return Ok(()) };
-        let now_ms = millis(self.started.elapsed());
-        let (clock, mark) = (&mut self.clock, &mut self.mark);
-        replica.accept(commands, waiter, || stamp(clock, mark, now_ms))?;
-        self.touched.insert(region);
+        let (Some(gate), replica) = (self.gates.get_mut(&region), self.replicas.get_mut(&region)) else {
+            waiter.answer(Err(Failure::ModeChanged));
+            return Ok(());
+        };
+        match replica {
+            // It was on its way here when the mode changed, and the mode has no such writes.
+            _ if commands.strong_only || commands.named => waiter.answer(Err(Failure::ModeChanged)),
+            Some(replica) if gate.is_open() => {
+                let now_ms = millis(self.started.elapsed());
+                let (clock, mark) = (&mut self.clock, &mut self.mark);
+                replica.accept(&commands, waiter, || stamp(clock, mark, now_ms))?;
+                self.touched.insert(region);
+            }
+            _ if gate.mode().mode() == Mode::Strong => {
+                self.mailbox.post(crate::mailbox::Event::Write { region, commands, waiter });
+            }
+            _ => gate.hold(commands, waiter),
+        }
         Ok(())
     }
 
@@ -210,10 +278,12 @@ impl Driver {
             if let Some(write) = replica.hand_out() {
                 // Whatever was stamped below the mark comes with it or behind it, and is seen by nobody before it is synced.
                 let mark = self.mark.take();
-                post(&self.log, &self.eventual, region, OriginWrite { stamps_below: mark, ..write });
+                post(&self.log, &self.eventual, region, OriginWrite { stamps_below: mark, ..write }, None);
             }
             let health = &self.health;
             replica.push(&self.tools, now_ms, |node| hears(health, node))?;
+            // The last of a closing gate's writes may have been answered, or the cut reached.
+            self.moved.extend(self.gates.get(&region).filter(|gate| !gate.is_open()).map(|_| region));
         }
         Ok(())
     }
@@ -226,8 +296,9 @@ impl Driver {
         let health = &self.health;
         for (region, replica) in &mut self.replicas {
             for node in replica.others() {
-                if hears(health, node) {
-                    replica.alive(node, now_ms);
+                // As of when it was heard, not of now: its silence counts from there.
+                if let Some(silence) = health.silence(node) {
+                    replica.alive(node, now_ms.saturating_sub(millis(silence)));
                 }
             }
             for (node, report) in replica.tick(now_ms, physical_ms, passed, |node| hears(health, node)) {
@@ -249,7 +320,7 @@ impl Driver {
         for (region, replica) in &mut self.replicas {
             if let Some(write) = replica.truncate(&self.tools) {
                 replica.hand_out_nothing();
-                post(&self.log, &self.eventual, *region, write);
+                post(&self.log, &self.eventual, *region, write, None);
             }
         }
     }
@@ -273,9 +344,26 @@ fn stamp(clock: &mut DurableClock, mark: &mut Option<Hlc>, now_ms: u64) -> Hlc {
     }
 }
 
-fn post(log: &LogWriterHandle, eventual: &Eventual, region: RegionId, write: OriginWrite) {
-    let (eventual, mark) = (eventual.clone(), write.stamps_below);
-    let posted = log.write_origins(region, write, move || eventual.post(Event::Synced { region, mark }));
+/// Hands a write to the log writer, of a region in the write's era. `control` is the gate's record that it carries.
+pub(super) fn post(
+    log: &LogWriterHandle,
+    eventual: &Eventual,
+    region: RegionId,
+    write: OriginWrite,
+    control: Option<Control>,
+) {
+    let (eventual, mark, era) = (eventual.clone(), write.stamps_below, write.era);
+    post_then(log, region, write, move || eventual.post(Event::Synced { region, era, mark, control }));
+}
+
+/// The same, and `done` is called on the log's thread.
+pub(super) fn post_then(
+    log: &LogWriterHandle,
+    region: RegionId,
+    write: OriginWrite,
+    done: impl FnOnce() + Send + 'static,
+) {
+    let posted = log.write_origins(region, write, done);
     match posted {
         // It has said why, and the process is on its way out.
         Ok(()) | Err(rdb_storage::Error::LogWriterStopped) => {}
@@ -286,7 +374,7 @@ fn post(log: &LogWriterHandle, eventual: &Eventual, region: RegionId, write: Ori
     }
 }
 
-fn hears(health: &Health, node: NodeId) -> bool {
+pub(super) fn hears(health: &Health, node: NodeId) -> bool {
     health.silence(node).is_some_and(|silence| silence <= SILENCE_MAX)
 }
 
@@ -294,6 +382,6 @@ fn fail(error: &ReplicaError) {
     crate::node::die(&format!("a region in eventual mode cannot go on: {error}"));
 }
 
-fn millis(length: Duration) -> u64 {
+pub(super) fn millis(length: Duration) -> u64 {
     u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
 }

@@ -13,6 +13,10 @@
 //! | `replica.rs` | one region: what is under way, and what comes of it |
 //! | `replica/settling.rs` | which losses are certain |
 //! | `replica/purging.rs` | tombstones that nobody needs any more |
+//! | `gatekeeper.rs` | whether it may acknowledge writes, and its way from one era to the next |
+//! | `switching.rs` | the steps of a switch, as the thread takes them |
+//! | `quarantine.rs` | which of its writes this node has set aside, since the cluster went on without them |
+//! | `hashes.rs` | the hash of what was stored when an era began, read while it goes on |
 //! | `recent.rs` | runs that were synced lately, in memory, for those who follow closely |
 //! | `view.rs` | what the thread shows to everyone else |
 //! | `wire.rs` | what nodes say to each other about it |
@@ -20,12 +24,17 @@
 //! What is decided is decided in `rdb_core::eventual`; here are the effects.
 
 mod driver;
+mod gatekeeper;
+mod hashes;
+pub(crate) mod quarantine;
 mod recent;
 mod replica;
+mod switching;
 mod view;
 pub(crate) mod wire;
 
 pub(crate) use driver::{Driver, Parts};
+pub(crate) use gatekeeper::{Left, Reached};
 pub(crate) use view::Shown;
 
 use crate::budget::Share;
@@ -33,16 +42,27 @@ use crate::waiter::WriteWaiter;
 use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, Sender};
 use rdb_core::command::Encoded;
+use rdb_core::eventual::buckets::Buckets;
 use rdb_core::eventual::run::Run;
-use rdb_core::ids::{Era, NamespaceId, NodeId, RegionId};
+use rdb_core::ids::{Era, Index, NamespaceId, NodeId, RegionId, Term};
+use rdb_core::switch::{self, Control, Descriptor, Marker};
 use rdb_core::version::Hlc;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Everything that can happen to the thread.
 pub(crate) enum Event {
-    /// A region in eventual mode is here.
-    Open { region: RegionId, namespace: NamespaceId, members: Vec<NodeId>, era: Era },
+    /// A region is here, or has been put into an eventual era by the entry at this place and of this term.
+    Open { opening: Opening, entered: Option<(Index, Term)> },
+    /// What the catalog says of some regions' modes.
+    Heard { descriptors: Vec<(RegionId, Arc<Descriptor>)> },
+    /// A region's log has come to a marker that ends an eventual era. `reached` is called once this node has all that goes on
+    /// into the next one, and takes no more.
+    Marker { region: RegionId, marker: Marker, index: Index, reached: Reached },
+    /// A snapshot of a later era is about to replace a region's data. `left` is called once what this node alone has is set aside.
+    Leave { region: RegionId, offered: switch::Region, left: Left },
+    /// The hashes of what a region had stored when its era began here.
+    Hashed { region: RegionId, era: Era, stored: Box<Buckets> },
     /// A region goes. `done` is called once nothing of it is written any more.
     Close { region: RegionId, done: Box<dyn FnOnce() + Send> },
     /// Writes to accept: puts, deletes and batches of them.
@@ -53,10 +73,20 @@ pub(crate) enum Event {
     Reports { from: NodeId, reports: Vec<wire::Said> },
     /// What was sent to a node lately may be lost.
     Lost { peer: NodeId },
-    /// The oldest log write of a region that is under way is synced, and with it the clock's mark that it carried.
-    Synced { region: RegionId, mark: Option<Hlc> },
+    /// The oldest log write of a region that is under way is synced, and with it the clock's mark and the record of the gate that
+    /// it carried.
+    Synced { region: RegionId, era: Era, mark: Option<Hlc>, control: Option<Control> },
     /// End the thread.
     Stop,
+}
+
+/// A region, as it is opened.
+pub(crate) struct Opening {
+    pub(crate) region: RegionId,
+    pub(crate) namespace: NamespaceId,
+    pub(crate) members: Vec<NodeId>,
+    /// As the region's own log has it.
+    pub(crate) mode: switch::Region,
 }
 
 /// The way to the thread, and what it shows. Cheap to clone.
@@ -83,14 +113,23 @@ impl Eventual {
         self.shown.load().get(&region).cloned()
     }
 
+    /// Shows a region that is about to be opened in an era that begins: its data is what readers may see, since nothing was
+    /// written in that era.
+    pub(crate) fn announce(&self, region: RegionId) {
+        self.show(|all| drop(all.insert(region, Arc::default())));
+    }
+
     /// All regions in eventual mode.
     pub(crate) fn all(&self) -> Arc<BTreeMap<RegionId, Arc<Shown>>> {
         self.shown.load_full()
     }
 
-    fn show(&self, change: impl FnOnce(&mut BTreeMap<RegionId, Arc<Shown>>)) {
-        let mut all = BTreeMap::clone(&self.shown.load());
-        change(&mut all);
-        self.shown.store(Arc::new(all));
+    /// Two threads do this: the raft loop, which announces, and the thread.
+    fn show(&self, change: impl Fn(&mut BTreeMap<RegionId, Arc<Shown>>)) {
+        self.shown.rcu(|all| {
+            let mut all = BTreeMap::clone(all);
+            change(&mut all);
+            all
+        });
     }
 }

@@ -6,6 +6,8 @@ mod upkeep;
 
 pub(super) use upkeep::{Limits, Moment};
 
+use super::Eventual;
+use super::hashes::{self, HashError};
 use super::recent::Recent;
 use super::view::Shown;
 use super::wire::{self, Said};
@@ -20,16 +22,15 @@ use rdb_core::command::{Commands, Encoded, Operation, Write};
 use rdb_core::eventual::buckets::Buckets;
 use rdb_core::eventual::lag::{self, Now, Writes};
 use rdb_core::eventual::machine::{Changes, Error as MachineError, Machine, State};
-use rdb_core::eventual::origin_log::{Held, OriginLogs, Refusal};
+use rdb_core::eventual::origin_log::{Fence, Held, OriginLogs, Refusal};
 use rdb_core::eventual::peers::{Peers, Push, Report};
 use rdb_core::eventual::run::{Run, join};
 use rdb_core::eventual::vector::{Origin, Seq, Vector};
 use rdb_core::ids::{Era, NamespaceId, NodeId, RegionId};
-use rdb_core::range::KeyRange;
-use rdb_core::scan::Direction;
+use rdb_core::switch::Progress;
 use rdb_core::version::{Hlc, Version};
-use rdb_storage::{Data, Length, OriginLogs as StoredLogs, OriginWrite, RegionData};
-use std::collections::{BTreeMap, VecDeque};
+use rdb_storage::{Data, OriginLogs as StoredLogs, OriginWrite, RegionData};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use upkeep::Upkeep;
 
@@ -54,6 +55,9 @@ pub(super) enum ReplicaError {
     /// A run could not be applied.
     #[error(transparent)]
     Machine(#[from] MachineError<rdb_storage::Error>),
+    /// The records could not be hashed.
+    #[error(transparent)]
+    Hash(#[from] HashError),
     /// Writes are missing.
     #[error(transparent)]
     Hole(#[from] rdb_core::eventual::origin_log::Hole),
@@ -100,6 +104,8 @@ pub(super) struct Replica {
     region: RegionId,
     namespace: NamespaceId,
     machine: Machine,
+    /// Whether the machine's hashes are those of all records by now.
+    hashed: bool,
     logs: OriginLogs,
     peers: Peers,
     told: BTreeMap<NodeId, Told>,
@@ -122,18 +128,20 @@ impl Replica {
         era: Era,
         others: Vec<NodeId>,
         now_ms: u64,
-        tools: &Tools,
+        (tools, eventual): (&Tools, &Eventual),
     ) -> Result<Self, ReplicaError> {
         let stored = tools.logs.load(region, era)?;
         let state = tools.data.load_eventual(region)?;
         let state = state.filter(|state| state.era == era).unwrap_or_else(|| State::begin(era, Hlc(0)));
         let logs = OriginLogs::restore(era, tools.me, &state.applied, stored.runs)?;
-        let (buckets, oldest) = scan_records(&tools.data, namespace)?;
-        let tombstones = Tombstones::of(oldest, state.purged, &state.applied);
+        let buckets = hashes::begin(&tools.data, (region, namespace), era, eventual)?;
+        let tombstones = Tombstones::unknown(state.purged, &state.applied);
+        let upkeep = Upkeep { tombstones, ..Upkeep::default() };
         let mut replica = Self {
             region,
             namespace,
-            machine: Machine::new(state, buckets, false),
+            hashed: buckets.is_some(),
+            machine: Machine::new(state, buckets.unwrap_or_default(), false),
             logs,
             told: others.iter().map(|node| (*node, Told::default())).collect(),
             peers: Peers::new(others, now_ms),
@@ -144,7 +152,7 @@ impl Replica {
             received: Vec::new(),
             shares: Vec::new(),
             under_way: VecDeque::new(),
-            upkeep: Upkeep { tombstones, ..Upkeep::default() },
+            upkeep,
             shown: Arc::default(),
         };
         replica.replay(tools)?;
@@ -168,6 +176,61 @@ impl Replica {
     /// The other members.
     pub(super) fn others(&self) -> Vec<NodeId> {
         self.told.keys().copied().collect()
+    }
+
+    /// The hashes of what was stored when this was opened.
+    pub(super) fn add_hashes(&mut self, era: Era, stored: &Buckets) {
+        if era == self.logs.era() && !self.hashed {
+            self.machine.add_buckets(stored);
+            self.hashed = true;
+        }
+    }
+
+    /// Which era's writes it takes.
+    pub(super) fn era(&self) -> Era {
+        self.logs.era()
+    }
+
+    /// Whether writes of this node's callers are under way, or wait to be.
+    pub(super) fn is_answering(&self) -> bool {
+        !self.accepted.waiters.is_empty()
+            || self.under_way.iter().any(|under_way| !under_way.waiters.is_empty())
+    }
+
+    /// Whether nothing of it is on its way to the disk.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.under_way.is_empty() && self.accepted.waiters.is_empty() && self.received.is_empty()
+    }
+
+    /// Whether writes of one of these nodes are on their way to the disk.
+    pub(super) fn takes_in_from(&self, nodes: &BTreeSet<NodeId>) -> bool {
+        let under_way = self.under_way.iter().flat_map(|under_way| &under_way.runs);
+        self.received.iter().chain(under_way).any(|(run, _)| nodes.contains(&run.origin.node))
+    }
+
+    /// How far this node is with the era's writes.
+    pub(super) fn progress(&self) -> Progress {
+        Progress { appended: self.logs.logged_vector(), synced: self.logs.synced_vector() }
+    }
+
+    /// What the records reflect.
+    pub(super) fn applied(&self) -> &Vector {
+        &self.machine.state().applied
+    }
+
+    /// A hash of what a reader can see, at what is applied; `None` while it is yet to be read.
+    pub(super) fn digest(&self) -> Option<u64> {
+        let live = self.machine.buckets().live().to_be_bytes();
+        self.hashed.then(|| xxhash_rust::xxh3::xxh3_64(&live))
+    }
+
+    /// Puts up fences before the writes of those that a switch goes on without, or moves them, or takes them down.
+    pub(super) fn fence(&mut self, excluded: &BTreeSet<NodeId>, cut: Option<&Vector>) {
+        self.logs.take_fences_down();
+        for node in excluded {
+            let fence = cut.map_or(Fence::Shut, |cut| Fence::UpTo(cut.clone()));
+            self.logs.fence(*node, fence);
+        }
     }
 
     /// Whether writes wait for those that are under way.
@@ -303,7 +366,7 @@ impl Replica {
     }
 
     fn write(&self, changes: &Changes, tools: &Tools) -> Result<(), ReplicaError> {
-        let applied = &self.machine.state().applied;
+        let applied = (self.logs.era(), &self.machine.state().applied);
         Ok(tools.data.apply_eventual(self.region, self.namespace, changes, applied)?)
     }
 
@@ -312,7 +375,7 @@ impl Replica {
         let Said { report, ask, .. } = said;
         self.peers.heard(node, report, now_ms);
         if report.era == self.logs.era() {
-            self.hear_purge(said.purge_to);
+            self.hear_purge(node, said.purge_to, said.purge_ready);
         }
         let Some(told) = self.told.get_mut(&node) else { return };
         if *ask {
@@ -387,7 +450,7 @@ impl Replica {
         hears: impl Fn(NodeId) -> bool,
     ) -> Vec<(NodeId, rdb_proto::internal::v1::OriginReport)> {
         let report = self.report(passed);
-        let purge_to = self.purges_to();
+        let purge = (self.purges_to(), self.purge_ready());
         let mut due = Vec::new();
         let mut stuck = Vec::new();
         let known: BTreeMap<NodeId, Option<Vector>> = self
@@ -409,7 +472,7 @@ impl Replica {
                 told.report = Some(report.clone());
                 // Who knows nothing of the peer can send it nothing; what it said may have been lost.
                 let ask = known.is_none() || told.asks;
-                due.push((*node, wire::report_to_wire(self.region, &report, ask, purge_to)));
+                due.push((*node, wire::report_to_wire(self.region, &report, ask, purge)));
                 told.asks = false;
             }
             let lacks = known.is_none_or(|known| !known.covers(&report.synced));
@@ -467,7 +530,8 @@ impl Replica {
     /// Which runs can be dropped from the log: all members have them, and the data has flushed them.
     pub(super) fn truncate(&mut self, tools: &Tools) -> Option<OriginWrite> {
         let stable = self.peers.stable_for_truncation(&self.logs);
-        let drop = self.logs.truncate(&stable, &tools.data.durable_vector(self.region));
+        let durable = tools.data.durable_vector(self.region, self.logs.era());
+        let drop = self.logs.truncate(&stable, &durable);
         if drop.is_empty() {
             return None;
         }
@@ -489,20 +553,4 @@ impl Writes for Stamps<'_> {
     fn last_stamp(&self, origin: Origin) -> Option<Hlc> {
         self.0.range((origin, 0)..=(origin, Seq::MAX)).next_back().map(|(_, hlc)| *hlc)
     }
-}
-
-/// The hashes of all records, and the stamp of the oldest tombstone.
-fn scan_records(data: &Data, namespace: NamespaceId) -> Result<(Buckets, Option<Hlc>), ReplicaError> {
-    let (mut buckets, mut oldest) = (Buckets::default(), None::<Hlc>);
-    let frozen = data.freeze();
-    let mut walk = frozen.walk(namespace, &KeyRange::all(), Direction::Forward, Length::Long);
-    while let Some((key, record)) = walk.record()? {
-        let record = rdb_core::record::decode(record)?;
-        buckets.change(key, None, Some(record.version));
-        if record.value.is_none() {
-            oldest = Some(oldest.map_or(record.version.hlc, |oldest| oldest.min(record.version.hlc)));
-        }
-        walk.step();
-    }
-    Ok((buckets, oldest))
 }

@@ -12,7 +12,7 @@ pub(super) fn report_to_wire(
     region: RegionId,
     report: &Report,
     ask: bool,
-    purge_to: Hlc,
+    (purge_to, purge_ready): (Hlc, Hlc),
 ) -> wire::OriginReport {
     wire::OriginReport {
         region: region.0,
@@ -23,6 +23,7 @@ pub(super) fn report_to_wire(
         promise: report.promise.0,
         ask,
         purge_to: purge_to.0,
+        purge_ready: purge_ready.0,
     }
 }
 
@@ -34,6 +35,8 @@ pub(crate) struct Said {
     pub(crate) ask: bool,
     /// Up to which stamp all are to purge tombstones; 0 where it does not say.
     pub(crate) purge_to: Hlc,
+    /// Up to which stamp that node is ready for it.
+    pub(crate) purge_ready: Hlc,
 }
 
 /// Reads a report.
@@ -53,6 +56,7 @@ pub(crate) fn report_from_wire(report: &wire::OriginReport) -> Result<Said, Corr
         report: report_of,
         ask: report.ask,
         purge_to: Hlc(report.purge_to),
+        purge_ready: Hlc(report.purge_ready),
     })
 }
 

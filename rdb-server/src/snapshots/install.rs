@@ -8,7 +8,8 @@ use crossbeam_channel::{Receiver, Sender};
 use rdb_core::apply::{self, State};
 use rdb_core::ids::{NamespaceId, RegionId};
 use rdb_core::raft::LogWrite;
-use rdb_pd::Catalog;
+use rdb_core::switch::{self, Mode};
+use rdb_pd::{Catalog, Standing};
 use rdb_storage::{AppendError, Data, LogWriterHandle, StagedSnapshot};
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +38,11 @@ pub(crate) struct Staged {
 }
 
 impl Staged {
+    /// The region's mode in it, if it has ever switched.
+    pub(crate) fn mode(&self) -> Option<&switch::Region> {
+        self.snapshot.as_ref().and_then(StagedSnapshot::mode)
+    }
+
     /// Where the region stands in it.
     pub(crate) fn state(&self) -> Option<&State> {
         self.snapshot.as_ref().map(StagedSnapshot::state)
@@ -115,6 +121,13 @@ fn take_in(
     if !done(|done| applier.post(Task::Release { region, done })) {
         return Ok(());
     }
+    // What this replica alone has of an eventual era goes nowhere but aside. By way of the raft loop, which may have yet to pass on
+    // that such an era has begun.
+    if let Some(offered) = staged.mode().cloned()
+        && !done(|left| mailbox.post(Event::Leave { region, offered, left }))
+    {
+        return Ok(());
+    }
     let mut asked = Ok(());
     if !done(|done| asked = log.note_snapshot(region, &write, done)) {
         return match asked {
@@ -149,7 +162,14 @@ fn load(data: &Data, region: RegionId, catalog: &CatalogCell) -> Result<(State, 
     let stored = data.load(region).map_err(|error| error.to_string())?;
     let (state, sessions) = stored.ok_or("it left nothing behind")?;
     if region != RegionId::META {
-        return Ok((state, Machine::Keys(apply::Machine::new(region, state, sessions))));
+        let first = || match catalog.load().standing(region) {
+            Standing::Named(namespace) => namespace.first_mode,
+            // Its namespace goes, and so does this.
+            _ => Mode::Strong,
+        };
+        let mode = data.load_mode(region).map_err(|error| error.to_string())?;
+        let mode = mode.unwrap_or_else(|| switch::Region::new(first()));
+        return Ok((state, Machine::Keys(apply::Machine::new(region, state, sessions).in_mode(mode))));
     }
     let mut found = Catalog::default();
     for (key, value) in data.records(NamespaceId::META).map_err(|error| error.to_string())? {

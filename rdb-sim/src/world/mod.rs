@@ -27,7 +27,8 @@ use crate::totals::Totals;
 use crate::trace::Trace;
 use lifetimes::Gardener;
 use network::Network;
-use node::{Input, Node, Process, Replica, Wall, Writer};
+pub(crate) use node::Wall;
+use node::{Input, Node, Process, Replica, Writer};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use rdb_core::hlc::Clock;
@@ -41,7 +42,7 @@ pub(crate) struct World {
     pub(crate) totals: Totals,
     pub(crate) trace: Trace,
     now: Micros,
-    queue: Queue,
+    queue: Queue<Event>,
     rng: ChaCha8Rng,
     /// Regions that are there from the beginning; none where namespaces come and go.
     regions: Vec<RegionId>,

@@ -108,7 +108,9 @@ impl World {
             }
             Reply::Failed(Failure::LeaderLost) => self.doubt(slot),
             Reply::Failed(Failure::NotLeader { leader }) => self.not_done(slot, leader),
-            Reply::Failed(Failure::Busy | Failure::Superseded) => self.not_done(slot, None),
+            Reply::Failed(Failure::Busy | Failure::Superseded | Failure::ModeChanged) => {
+                self.not_done(slot, None);
+            }
             Reply::Catalog(_) | Reply::Gone => {}
         }
         Ok(())

@@ -20,6 +20,7 @@ fn changes(index: u64, value_bytes: usize) -> Changes {
         records: vec![(b"last".to_vec(), Some(index.to_be_bytes().to_vec())), (slot(index), Some(value))],
         sessions: vec![(5, sessions.encode(5))],
         state: State { applied: index, truncate_to: index, ..State::default() }.encode(),
+        entered: None,
     }
 }
 
@@ -99,14 +100,13 @@ fn a_range_is_removed_before_the_records_of_its_batch_are_written() {
     data.apply(
         REGION,
         NAMESPACE,
-        &Changes { removed, records: put(&[b"b/2"]), sessions: vec![], state: state(3) },
+        &Changes { removed, records: put(&[b"b/2"]), sessions: vec![], state: state(3), entered: None },
     )
     .unwrap();
     assert_eq!(left(&data), "a b b/2 c \u{fffd}\u{fffd}");
     // To the end of the namespace, and not into the next one.
     let removed = vec![remove(b"b/2", b"")];
-    data.apply(REGION, NAMESPACE, &Changes { removed, records: vec![], sessions: vec![], state: state(4) })
-        .unwrap();
+    data.apply(REGION, NAMESPACE, &Changes { removed, state: state(4), ..Changes::default() }).unwrap();
     assert_eq!(left(&data), "a b");
     data.close().unwrap();
     drop(engine);

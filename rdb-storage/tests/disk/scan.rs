@@ -48,7 +48,7 @@ fn write(
     records: Vec<(Vec<u8>, Option<Vec<u8>>)>,
 ) {
     let state = State { applied: 1, ..State::default() }.encode();
-    let changes = Changes { removed, records, sessions: vec![], state };
+    let changes = Changes { removed, records, state, ..Changes::default() };
     data.apply(RegionId(u64::from(namespace.0)), namespace, &changes).unwrap();
 }
 

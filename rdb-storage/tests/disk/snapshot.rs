@@ -26,6 +26,7 @@ fn fill(data: &Data, region: RegionId, namespace: NamespaceId, applied: Index, k
         records: keys.map(|key| (key.to_be_bytes().to_vec(), Some(value.clone()))).collect(),
         sessions: clients.iter().map(|client| (*client, sessions.encode(*client))).collect(),
         state: State { applied, applied_term: 3, ..State::default() }.encode(),
+        entered: None,
     };
     data.apply(region, namespace, &changes).unwrap();
 }

@@ -62,7 +62,7 @@ impl<'v, V: View> Batch<'v, V> {
         Ok(count)
     }
 
-    /// Removes the notes of a key's lost deletions that are stamped up to `purged`. How many were removed.
+    /// Removes the notes of a key's lost deletions that are stamped up to `purged` and not settled. How many were removed.
     pub(super) fn remove_lost_tombstones(
         &mut self,
         era: Era,
@@ -75,7 +75,7 @@ impl<'v, V: View> Batch<'v, V> {
         let mut count = 0;
         for (key, note) in self.notes(&from, &to)? {
             let lost = Lost::decode(&note)?;
-            if lost.tombstone && lost.hlc <= purged {
+            if lost.tombstone && !lost.settled && lost.hlc <= purged {
                 self.set_note(key, None);
                 count += 1;
             }

@@ -1,6 +1,6 @@
 //! What the thread does now and then, besides what is asked of it: a little in each tick, so that nobody waits for it.
 
-use super::{Driver, OriginWrite, millis, post, stamp};
+use super::{Driver, Gatekeeper, OriginWrite, millis, post, stamp};
 use crate::eventual::replica::{Moment, ReplicaError};
 use rdb_core::ids::RegionId;
 use std::time::{Duration, Instant};
@@ -20,7 +20,10 @@ impl Driver {
         let moment = self.moment();
         let mut owes = None;
         for (region, replica) in &mut self.replicas {
-            replica.look_after(&moment, &self.tools)?;
+            let is_settled =
+                |gate: &Gatekeeper| gate.is_open() && gate.heard().is_none_or(|heard| !heard.is_switching());
+            let is_switching = !self.gates.get(region).is_some_and(is_settled);
+            replica.look_after(&moment, is_switching, &self.tools)?;
             if replica.owes_promise(&moment, &self.tools) {
                 replica.tell_again();
                 owes = Some(*region);
@@ -38,8 +41,9 @@ impl Driver {
         let Some(replica) = self.replicas.get_mut(&region) else { return };
         if let Some(mark) = self.mark.take() {
             replica.hand_out_nothing();
-            let write = OriginWrite { stamps_below: Some(mark), sync: true, ..OriginWrite::default() };
-            post(&self.log, &self.eventual, region, write);
+            let era = replica.era();
+            let write = OriginWrite { era, stamps_below: Some(mark), sync: true, ..OriginWrite::default() };
+            post(&self.log, &self.eventual, region, write, None);
         }
     }
 

@@ -1,18 +1,19 @@
 //! Tombstones that nobody needs any more.
 //!
-//! The member with the lowest number says up to which stamp tombstones go: not past the convergence frontier, so that every
-//! member has all of them, and not younger than the grace period. It says so in its reports. Each member purges up to there
-//! once all that it had applied when it heard of it is *settled*: then no write is under way any more whose writer did not
-//! know of one of those deletions.
+//! The member with the lowest number proposes up to which stamp tombstones go: not past the convergence frontier, so that
+//! every member has all of them, and not younger than the grace period. It says so in its reports. Each member is *ready*, and
+//! says so, once all that it had applied when it heard of it is certain: then no write is under way any more whose writer did
+//! not know of one of those deletions, and no start will apply one again. All purge up to where all are ready.
 //!
 //! The walk takes the records a few at a time. Its first step already says that tombstones up to there are purged: a writer
 //! that finds a key empty, because this walk has passed it, must say that it knew of the deletion. Until the walk's end there
-//! may be some yet; after a restart, too, where the walk goes on.
+//! may be some yet; after a restart, too, so each start walks once.
 
 use super::upkeep::Moment;
 use super::{Replica, ReplicaError, Stamps, Tools};
 use rdb_core::eventual::lag::{self, SILENCE_MS_MAX};
 use rdb_core::eventual::machine::Error as MachineError;
+use rdb_core::eventual::peers::Report;
 use rdb_core::eventual::run::Run;
 use rdb_core::eventual::vector::Vector;
 use rdb_core::ids::NodeId;
@@ -21,6 +22,7 @@ use rdb_core::record;
 use rdb_core::scan::Direction;
 use rdb_core::version::Hlc;
 use rdb_storage::Length;
+use std::collections::BTreeMap;
 
 /// Records looked at in one step: a few milliseconds at most.
 const RECORDS_PER_STEP_MAX: usize = 1024;
@@ -36,6 +38,10 @@ pub(super) struct Tombstones {
     oldest: Option<Hlc>,
     /// Up to where they are to go, and what was applied here when that was heard.
     due: Option<(Hlc, Vector)>,
+    /// Up to where this member is ready.
+    ready: Hlc,
+    /// Up to where each other one is.
+    others_ready: BTreeMap<NodeId, Hlc>,
     walk: Option<Walk>,
     frontier: Hlc,
     /// When the next decision is due, for the member that decides.
@@ -55,10 +61,10 @@ struct Walk {
 }
 
 impl Tombstones {
-    /// Of a region that was opened: its oldest tombstone, up to where it had begun to purge, and what is applied.
-    pub(super) fn of(oldest: Option<Hlc>, purged: Hlc, applied: &Vector) -> Self {
-        // What a restart has cut short goes on.
-        Self { oldest, due: Some((purged, applied.clone())), ..Self::default() }
+    /// Of a region that was opened: up to where it had begun to purge, and what is applied. A walk finds out what there is.
+    pub(super) fn unknown(purged: Hlc, applied: &Vector) -> Self {
+        let due = Some((purged, applied.clone()));
+        Self { oldest: Some(Hlc(0)), due, ..Self::default() }
     }
 
     /// There is a tombstone of this stamp.
@@ -76,19 +82,37 @@ impl Tombstones {
         entries.filter(|entry| entry.value.is_none()).for_each(|entry| self.saw(entry.hlc));
     }
 
-    /// A member says that all purge up to `to`.
+    /// A member proposes that all purge up to `to`.
     fn hear(&mut self, to: Hlc, applied: &Vector) {
-        if self.due.as_ref().is_none_or(|(due, _)| *due < to) {
+        // One after the other: to wait for what came later would be to wait for ever.
+        if self.ready < to && self.due.is_none() {
             self.due = Some((to, applied.clone()));
         }
+    }
+
+    /// So much is certain.
+    fn get_ready(&mut self, certain: &Vector) {
+        if let Some((to, _)) = self.due.take_if(|(_, applied)| certain.covers(applied)) {
+            self.ready = self.ready.max(to);
+        }
+    }
+
+    /// Up to where all of `others` and this member are ready.
+    fn agreed(&self, others: impl Iterator<Item = NodeId>) -> Hlc {
+        let ready = |node| self.others_ready.get(&node).copied().unwrap_or_default();
+        others.map(ready).fold(self.ready, Hlc::min)
     }
 }
 
 impl Replica {
-    /// Whether anything may be purged now: every member is there, and none is to get a copy of the records.
+    /// Whether anything may be purged now: the mode is not being switched, every member is there, and none is to get a full
+    /// sync.
     fn may_purge(&self, now_ms: u64) -> bool {
+        if self.upkeep.is_switching {
+            return false;
+        }
         let era = self.logs.era();
-        let is_there = |(_, report, heard_ms): (NodeId, Option<&rdb_core::eventual::peers::Report>, u64)| {
+        let is_there = |(_, report, heard_ms): (NodeId, Option<&Report>, u64)| {
             report.is_some_and(|report| report.era == era)
                 && now_ms.saturating_sub(heard_ms) <= SILENCE_MS_MAX
         };
@@ -100,15 +124,24 @@ impl Replica {
         self.told.keys().all(|other| self.logs.me().node < *other)
     }
 
-    /// Up to where all are to purge, to be told to the others; 0 is nowhere.
+    /// Up to where all are to purge, as this member proposes; 0 is nowhere.
     pub(super) fn purges_to(&self) -> Hlc {
-        let due = self.upkeep.tombstones.due.as_ref().filter(|_| self.decides());
-        due.map_or(Hlc(0), |(to, _)| *to)
+        let tombstones = &self.upkeep.tombstones;
+        let due = tombstones.due.as_ref().map_or(tombstones.ready, |(to, _)| *to);
+        if self.decides() { due } else { Hlc(0) }
     }
 
-    /// A member says that all are to purge up to `to`.
-    pub(super) fn hear_purge(&mut self, to: Hlc) {
-        self.upkeep.tombstones.hear(to, &self.machine.state().applied);
+    /// Up to where this member is ready for all to purge.
+    pub(super) fn purge_ready(&self) -> Hlc {
+        self.upkeep.tombstones.ready
+    }
+
+    /// A member proposes that all purge up to `to`, and is ready up to `ready`.
+    pub(super) fn hear_purge(&mut self, node: NodeId, to: Hlc, ready: Hlc) {
+        let applied = &self.machine.state().applied;
+        let tombstones = &mut self.upkeep.tombstones;
+        tombstones.hear(to, applied);
+        tombstones.others_ready.insert(node, ready);
     }
 
     /// Whether there is a tombstone whose time has come, so that others wait for this node's promise.
@@ -124,18 +157,23 @@ impl Replica {
             return Ok(());
         }
         self.decide(moment, tools);
-        let (settled, state) = (&self.upkeep.losses.settled, self.machine.state());
-        let tombstones = &mut self.upkeep.tombstones;
-        let Some((to, _)) = tombstones.due.as_ref().filter(|(_, applied)| settled.covers(applied)) else {
+        let ready = self.upkeep.tombstones.ready;
+        self.upkeep.tombstones.get_ready(&self.upkeep.losses.certain);
+        if self.upkeep.tombstones.due.is_some() {
+            self.upkeep.losses.want_flush(tools);
+        } else if ready < self.upkeep.tombstones.ready {
+            self.tell_again();
+        }
+        let (purged, tombstones) = (self.machine.state().purged, &mut self.upkeep.tombstones);
+        let to = tombstones.agreed(self.told.keys().copied()).max(purged);
+        // After a restart, this node must find out first what is certain.
+        if tombstones.due.is_some() && tombstones.ready < to {
             return Ok(());
-        };
-        let to = (*to).max(state.purged);
+        }
         if tombstones.oldest.is_some_and(|oldest| oldest <= to) {
-            if tombstones.walk.is_none() {
-                tombstones.walk = Some(Walk { to, next: None, oldest: None });
-            }
-        } else if state.purged < to {
-            let changes = self.machine.purge(to, settled, &[], &self.data)?;
+            tombstones.walk.get_or_insert(Walk { to, next: None, oldest: None });
+        } else if purged < to {
+            let changes = self.machine.purge(to, &self.upkeep.losses.certain, &[], &self.data)?;
             self.write(&changes, tools)?;
         }
         Ok(())
@@ -153,7 +191,7 @@ impl Replica {
         tombstones.frontier = tombstones.frontier.max(told.unwrap_or_default());
         let old = Hlc::from_millis(moment.physical_ms.saturating_sub(grace_ms));
         let to = tombstones.frontier.min(old);
-        if tombstones.oldest.is_some_and(|oldest| oldest <= to) {
+        if tombstones.ready < to && tombstones.oldest.is_some_and(|oldest| oldest <= to) {
             tombstones.decides_at_ms = moment.now_ms + grace_ms.max(DECISION_INTERVAL_MS_MIN);
             tombstones.hear(to, &mine.applied);
             self.tell_again();
@@ -169,7 +207,7 @@ impl Replica {
         let is_first = walk.next.is_none();
         let (found, next) = self.find_tombstones(&mut walk, tools)?;
         if is_first || !found.is_empty() {
-            match self.machine.purge(walk.to, &self.upkeep.losses.settled, &found, &self.data) {
+            match self.machine.purge(walk.to, &self.upkeep.losses.certain, &found, &self.data) {
                 Ok(changes) => self.write(&changes, tools)?,
                 Err(error @ MachineError::NotPurgeable { .. }) => {
                     // Nothing was purged, and it is looked at again.
@@ -221,10 +259,17 @@ impl Replica {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rdb_core::eventual::vector::Origin;
+    use rdb_core::ids::Incarnation;
+
+    fn applied(seq: u64) -> Vector {
+        let origin = Origin { node: NodeId(1), incarnation: Incarnation(1) };
+        [(origin, seq)].into_iter().collect()
+    }
 
     #[test]
     fn what_comes_during_a_walk_is_not_forgotten_at_its_end() {
-        let mut tombstones = Tombstones::of(None, Hlc(0), &Vector::default());
+        let mut tombstones = Tombstones::default();
         tombstones.saw(Hlc(8));
         tombstones.saw(Hlc(7));
         assert_eq!(tombstones.oldest, Some(Hlc(7)));
@@ -234,17 +279,24 @@ mod tests {
     }
 
     #[test]
-    fn the_furthest_place_that_was_heard_counts_with_what_was_applied_then() {
-        let origin = rdb_core::eventual::vector::Origin {
-            node: NodeId(1),
-            incarnation: rdb_core::ids::Incarnation(1),
-        };
-        let applied = |seq| [(origin, seq)].into_iter().collect::<Vector>();
-        let mut tombstones = Tombstones::of(None, Hlc(5), &applied(1));
-        tombstones.hear(Hlc(4), &applied(2));
-        assert_eq!(tombstones.due, Some((Hlc(5), applied(1))));
-        tombstones.hear(Hlc(6), &applied(3));
-        tombstones.hear(Hlc(6), &applied(4));
-        assert_eq!(tombstones.due, Some((Hlc(6), applied(3))));
+    fn all_purge_up_to_where_all_are_ready() {
+        let others = || [NodeId(2), NodeId(3)].into_iter();
+        let mut tombstones = Tombstones::unknown(Hlc(5), &applied(1));
+        tombstones.get_ready(&applied(0));
+        assert_eq!(tombstones.ready, Hlc(0), "a restart finds out first what is certain");
+        tombstones.get_ready(&applied(1));
+        assert_eq!(tombstones.ready, Hlc(5));
+        tombstones.hear(Hlc(7), &applied(3));
+        tombstones.hear(Hlc(8), &applied(4));
+        tombstones.get_ready(&applied(2));
+        assert_eq!(tombstones.ready, Hlc(5));
+        tombstones.get_ready(&applied(3));
+        assert_eq!(tombstones.ready, Hlc(7), "the first proposal is not put off by the second");
+        tombstones.others_ready.insert(NodeId(2), Hlc(9));
+        assert_eq!(tombstones.agreed(others()), Hlc(0), "node 3 has not said anything");
+        tombstones.others_ready.insert(NodeId(3), Hlc(6));
+        assert_eq!(tombstones.agreed(others()), Hlc(6));
+        tombstones.others_ready.insert(NodeId(3), Hlc(8));
+        assert_eq!(tombstones.agreed(others()), Hlc(7));
     }
 }

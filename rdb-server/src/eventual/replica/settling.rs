@@ -15,8 +15,11 @@ const NOTES_PER_STEP_MAX: usize = 512;
 #[derive(Debug, Default)]
 pub(super) struct Losses {
     rounds: Settling,
-    /// What became of a write that this has is certain. Forgotten at a restart, and found out again.
-    pub(super) settled: Vector,
+    /// What became of a write that this has is certain, is noted so, and that is flushed. Forgotten at a restart, and found
+    /// out again.
+    pub(super) certain: Vector,
+    /// What will be certain with the flush of this number.
+    unflushed: Option<(Vector, u64)>,
     walk: Option<Walk>,
 }
 
@@ -29,9 +32,32 @@ struct Walk {
     next: Vec<u8>,
 }
 
+impl Losses {
+    /// All that is settled is noted so.
+    fn noted(&mut self, settled: Vector, tools: &Tools) {
+        // What waits already would wait for ever, if it were replaced by what came later.
+        self.unflushed.get_or_insert_with(|| (settled, tools.data.next_flush()));
+    }
+
+    fn look_at_flushes(&mut self, tools: &Tools) {
+        let flushed = tools.data.flushed();
+        if let Some((certain, _)) = self.unflushed.take_if(|(_, number)| *number <= flushed) {
+            self.certain = certain;
+        }
+    }
+
+    /// Has flushed soon what is settled and is not certain for want of that.
+    pub(super) fn want_flush(&self, tools: &Tools) {
+        if let Some((_, number)) = &self.unflushed {
+            tools.data.want_flush(*number);
+        }
+    }
+}
+
 impl Replica {
     /// Looks whether a round has ended, and begins a walk if there are losses that may have become certain by it.
-    pub(super) fn look_at_losses(&mut self) {
+    pub(super) fn look_at_losses(&mut self, tools: &Tools) {
+        self.upkeep.losses.look_at_flushes(tools);
         let (state, shown) = (self.machine.state(), self.machine.shown());
         let era = state.era;
         let reports: Option<Vec<_>> = self
@@ -45,10 +71,14 @@ impl Replica {
         members.push((shown, &applied));
         let Some(settled) = self.upkeep.losses.rounds.look(members.into_iter()) else { return };
         let losses = &mut self.upkeep.losses;
-        if losses.walk.is_none() && state.settled < state.lost {
-            losses.walk = Some(Walk { settled: settled.clone(), next: lost_of_era(era) });
+        if losses.walk.is_some() {
+            return;
         }
-        losses.settled = settled;
+        if state.settled < state.lost {
+            losses.walk = Some(Walk { settled, next: lost_of_era(era) });
+        } else {
+            losses.noted(settled, tools);
+        }
     }
 
     /// Settles some of the losses that are certain. Whether there is more to be done.
@@ -63,7 +93,10 @@ impl Replica {
         if !changes.notes.is_empty() {
             self.write(&changes, tools)?;
         }
-        self.upkeep.losses.walk = next.map(|next| Walk { settled, next });
+        match next {
+            Some(next) => self.upkeep.losses.walk = Some(Walk { settled, next }),
+            None => self.upkeep.losses.noted(settled, tools),
+        }
         Ok(self.upkeep.losses.walk.is_some())
     }
 }

@@ -28,6 +28,8 @@ pub(in crate::eventual) struct Moment {
 pub(super) struct Upkeep {
     pub(super) losses: Losses,
     pub(super) tombstones: Tombstones,
+    /// Whether the namespace's mode is being switched.
+    pub(super) is_switching: bool,
 }
 
 impl Replica {
@@ -35,9 +37,11 @@ impl Replica {
     pub(in crate::eventual) fn look_after(
         &mut self,
         moment: &Moment,
+        is_switching: bool,
         tools: &Tools,
     ) -> Result<(), ReplicaError> {
-        self.look_at_losses();
+        self.upkeep.is_switching = is_switching;
+        self.look_at_losses(tools);
         self.look_at_tombstones(moment, tools)
     }
 

@@ -1,0 +1,85 @@
+//! Worlds in which a namespace is eventual, strong, and switched between the two, while everything fails that can.
+//!
+//! One namespace with one region on three or five nodes. Its log is a real Raft group, with elections, reads and a disk
+//! that loses what is not synced; in that log lie the markers. Eventual writes go through the core's origin logs, clock, merge and
+//! streams; the gate, the controller and every verdict are those of `rdb_core::switch`. What a node does around these
+//! functions, in which order and synced when, is played here as `docs/mode-switch.md` says that a node owes it.
+//!
+//! Of the catalog there is its log and nothing else: changes reach it late, twice or never, from any node that hears a majority
+//! and takes itself for the controller, often several at once; nodes hear what it says late and out of order.
+//!
+//! - `options` is what a seed draws, `event` what happens, `world` where it happens.
+//! - `node`, `origins` and `data` are a node and its disks; `region` its log and the markers in it, `eventual` the other mode,
+//!   `streams` what travels between nodes in that mode, `switching` its part in a switch.
+//! - `catalog` holds the catalog, the controllers and the operators; `clients` and `requests` those who ask.
+//! - `truth` is what an onlooker knows who sees everything; `invariants/` holds the worlds to it, one file each.
+//! - `phases` is the story: a storm, then all is healed, the switch ends, one more is made in peace, and all must be equal.
+//!
+//! Not here, since the other kind of world has it: logs that are truncated, and snapshots that Raft asks for. A replica that
+//! cannot apply the next marker, or lags, gets another one's data by a snapshot of its own.
+
+mod catalog;
+mod clients;
+mod data;
+mod event;
+mod eventual;
+mod faults;
+mod invariants;
+mod network;
+mod node;
+mod options;
+mod origins;
+mod phases;
+mod planted;
+mod region;
+mod requests;
+mod snapshots;
+mod streams;
+mod switching;
+mod totals;
+mod truth;
+mod world;
+
+pub use options::Options;
+pub use planted::Shortcut;
+#[cfg(feature = "bug-modes")]
+pub use planted::take_shortcut;
+#[cfg(feature = "bug-modes")]
+pub use rdb_core::switch::planted::{Wrong, plant};
+pub use totals::Totals;
+
+use crate::invariants::Violation;
+use crate::run::text_of;
+use crate::trace::{Sink, Trace};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use world::World;
+
+/// What became of a world.
+#[derive(Debug, Clone)]
+pub struct Verdict {
+    /// What it went through.
+    pub totals: Totals,
+    /// A hash of all that happened.
+    pub trace: u64,
+    /// What went wrong, if anything did.
+    pub violation: Option<Violation>,
+}
+
+/// Runs the world of `seed`.
+pub fn run(seed: u64) -> Verdict {
+    run_in(Options::draw(seed), Trace::default())
+}
+
+/// Runs the world of `seed` and tells each event to `sink`.
+pub fn run_traced(seed: u64, sink: Sink) -> Verdict {
+    run_in(Options::draw(seed), Trace::telling(sink))
+}
+
+fn run_in(options: Options, trace: Trace) -> Verdict {
+    let mut world = World::new(options, trace);
+    let violation = match catch_unwind(AssertUnwindSafe(|| world.live())) {
+        Ok(lived) => lived.err(),
+        Err(panic) => Some(Violation { invariant: "no panic", what: text_of(panic.as_ref()) }),
+    };
+    Verdict { totals: world.totals(), trace: world.trace.hash(), violation }
+}

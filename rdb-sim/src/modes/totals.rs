@@ -1,0 +1,184 @@
+//! What worlds went through, so that nobody mistakes an idle run for a clean one.
+
+use crate::options::{Micros, SECOND};
+use std::fmt;
+
+macro_rules! totals {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Counts of one world, or of many.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+        pub struct Totals {
+            /// Simulated time.
+            pub micros: Micros,
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl Totals {
+            /// Adds another world's.
+            pub fn add(&mut self, other: &Totals) {
+                self.micros += other.micros;
+                $(self.$name += other.$name;)*
+            }
+        }
+    };
+}
+
+totals! {
+    /// Events that happened.
+    events,
+    /// Messages between nodes.
+    messages,
+    /// Writes that were acknowledged in eventual mode.
+    eventual_writes,
+    /// Writes that were acknowledged in strong mode.
+    strong_writes,
+    /// Linearizable reads that were answered.
+    strong_reads,
+    /// Reads that waited for their index and found the region in another era.
+    reads_refused,
+    /// Local reads.
+    local_reads,
+    /// Session reads that were answered.
+    session_reads,
+    /// Session reads of what a node had not got yet.
+    sessions_behind,
+    /// Operations that need a strong namespace and were refused.
+    requires_strong,
+    /// Writes that were refused since a gate was shut.
+    writes_held_back,
+    /// Writes that were refused since their client showed a version too far in the future.
+    ahead_refused,
+    /// Attempts in doubt.
+    in_doubt,
+    /// Operations that the linearizability checker looked at.
+    checked,
+    /// Switches that operators began.
+    switches_begun,
+    /// Switches to strong that were completed.
+    to_strong,
+    /// Those of them that went on without a node.
+    to_strong_without,
+    /// Switches to eventual that were completed.
+    to_eventual,
+    /// Switches that were called off.
+    aborted,
+    /// Steps that came to the catalog too late, or twice.
+    steps_late,
+    /// Times that a gate was sealed.
+    gates_sealed,
+    /// Times that a gate was opened in a new epoch.
+    gates_opened,
+    /// Times that a replica entered an era.
+    eras_entered,
+    /// Snapshots that replaced a replica.
+    snapshots,
+    /// Those of them that brought a replica over more than one era.
+    snapshots_over_eras,
+    /// Writes that were set aside.
+    quarantined,
+    /// Runs that were sent on for another node.
+    runs_forwarded,
+    /// Runs that were refused.
+    runs_refused,
+    /// Those of them that a fence kept out.
+    runs_fenced,
+    /// Times that a log dropped runs.
+    truncations,
+    /// Tombstones that were purged.
+    tombstones_purged,
+    /// Looks at the lag that knew it, and that did not.
+    lags_known,
+    /// Looks at the lag that told that it was not known.
+    lags_unknown,
+    /// Nodes at one vector that were compared.
+    compared,
+    /// Nodes that lost power.
+    crashes,
+    /// Those of them that did during a switch.
+    crashes_switching,
+    /// Times that all nodes did at once.
+    power_cuts,
+    /// Cuts in the network.
+    cuts,
+    /// Processes stopped for a while.
+    pauses,
+    /// Log disks that hung.
+    stalls,
+    /// Wall clocks that stepped.
+    clock_steps,
+}
+
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hours = self.micros / SECOND / 36;
+        let Self { events, messages, eventual_writes, strong_writes, strong_reads, .. } = self;
+        writeln!(
+            f,
+            "{}.{:02} simulated hours, {events} events, {messages} messages",
+            hours / 100,
+            hours % 100
+        )?;
+        writeln!(
+            f,
+            "{eventual_writes} eventual and {strong_writes} strong writes acknowledged, {} in doubt, {} held back by gates, {} \
+             refused for their clients' clocks",
+            self.in_doubt, self.writes_held_back, self.ahead_refused
+        )?;
+        writeln!(
+            f,
+            "{strong_reads} linearizable reads ({} came to another era), {} local, {} of sessions ({} refused), {} operations \
+             refused that need strong, {} checked",
+            self.reads_refused,
+            self.local_reads,
+            self.session_reads,
+            self.sessions_behind,
+            self.requires_strong,
+            self.checked
+        )?;
+        writeln!(
+            f,
+            "{} switches begun: {} to strong ({} without a node), {} to eventual, {} called off; {} steps came too late",
+            self.switches_begun,
+            self.to_strong,
+            self.to_strong_without,
+            self.to_eventual,
+            self.aborted,
+            self.steps_late
+        )?;
+        writeln!(
+            f,
+            "{} gates sealed, {} opened in a new epoch, {} eras entered by replicas, {} snapshots ({} over several eras), {} \
+             writes quarantined",
+            self.gates_sealed,
+            self.gates_opened,
+            self.eras_entered,
+            self.snapshots,
+            self.snapshots_over_eras,
+            self.quarantined
+        )?;
+        writeln!(
+            f,
+            "{} runs sent on for others, {} refused ({} by fences), {} logs cut, {} tombstones purged, lag known {} times and \
+             unknown {}, {} replicas compared at one vector",
+            self.runs_forwarded,
+            self.runs_refused,
+            self.runs_fenced,
+            self.truncations,
+            self.tombstones_purged,
+            self.lags_known,
+            self.lags_unknown,
+            self.compared
+        )?;
+        write!(
+            f,
+            "{} crashes ({} during a switch), {} power cuts, {} network cuts, {} pauses, {} disk stalls, {} clock steps",
+            self.crashes,
+            self.crashes_switching,
+            self.power_cuts,
+            self.cuts,
+            self.pauses,
+            self.stalls,
+            self.clock_steps
+        )
+    }
+}
