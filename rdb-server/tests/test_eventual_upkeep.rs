@@ -53,7 +53,7 @@ async fn all_show(cluster: &Cluster, region: u64, metric: &str, number: u64) {
 async fn all_have(cluster: &Cluster, key: &str, value: Option<&str>) {
     for node in cluster.ids() {
         until("every node has it", async || {
-            let record = at(cluster, node).await.get(key).await.ok()?;
+            let record = at(cluster, node).await.get(key.to_owned()).await.ok()?;
             (record.as_ref().map(|record| &record.value[..]) == value.map(str::as_bytes)).then_some(())
         })
         .await;
