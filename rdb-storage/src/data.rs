@@ -480,12 +480,12 @@ impl Data {
         let prefix = keys::note(region, &[]).len();
         let mut options = ReadOptions::default();
         options.set_iterate_range(range);
-        let found = self.databases.data.iterator_opt(IteratorMode::Start, options).take(count_max);
-        let note = |item: std::result::Result<(Box<[u8]>, Box<[u8]>), rocksdb::Error>| {
+        let mut notes = Vec::new();
+        for item in self.databases.data.iterator_opt(IteratorMode::Start, options).take(count_max) {
             let (key, note) = item.map_err(Error::rocks("read notes"))?;
-            Ok((key[prefix..].to_vec(), note.into_vec()))
-        };
-        found.map(note).collect()
+            notes.push((key[prefix..].to_vec(), note.into_vec()));
+        }
+        Ok(notes)
     }
 
     fn eventual_positions(&self) -> MutexGuard<'_, BTreeMap<RegionId, EventualPosition>> {

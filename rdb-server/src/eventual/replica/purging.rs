@@ -31,6 +31,9 @@ const BYTES_PER_STEP_MAX: usize = 1 << 20;
 /// Between two decisions, however short the grace period is: each leads to a walk over all records.
 const DECISION_INTERVAL_MS_MIN: u64 = 1000;
 
+/// Keys with their records, as they are stored.
+type Records = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// What is known of a region's tombstones.
 #[derive(Debug, Default)]
 pub(super) struct Tombstones {
@@ -226,12 +229,11 @@ impl Replica {
     }
 
     /// The tombstones among the next records, and where to go on; nowhere, where that were all.
-    #[allow(clippy::type_complexity, reason = "keys with their records, as the machine takes them")]
     fn find_tombstones(
         &self,
         walk: &mut Walk,
         tools: &Tools,
-    ) -> Result<(Vec<(Vec<u8>, Vec<u8>)>, Option<Vec<u8>>), ReplicaError> {
+    ) -> Result<(Records, Option<Vec<u8>>), ReplicaError> {
         let range = KeyRange { from: walk.next.take().unwrap_or_default(), to: Vec::new() };
         let frozen = tools.data.freeze();
         let mut records = frozen.walk(self.namespace, &range, Direction::Forward, Length::Long);
