@@ -8,6 +8,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .protoc_arg("--experimental_allow_proto3_optional")
         // Keys and values stay slices of the message they came in.
         .bytes(".")
+        // Rare, and errors are handed on in every call.
+        .boxed(".flaredb.v1.Error.done_here")
         .file_descriptor_set_path(out.join("flaredb.bin"))
         .compile_protos(
             &[
@@ -18,6 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 "proto/flaredb/v1/cluster.proto",
                 "proto/flaredb/internal/v1/peer.proto",
                 "proto/flaredb/internal/v1/faults.proto",
+                "proto/flaredb/internal/v1/records.proto",
             ],
             &["proto"],
         )?;

@@ -33,13 +33,6 @@ readonly IDLE_PERCENT_MAX=5
 readonly IDLE_MIB_MAX=300
 readonly IDLE_HALF_MS_MAX=5000
 
-# Sets NEMESIS, which lies beside the other programs and is built where they are.
-nemesis_program() {
-  if [[ -z ${FLAREDB_BIN_DIR:-} ]]; then cargo build --release --locked -p rdb-nemesis; fi
-  NEMESIS=${SERVER%/*}/rdb-nemesis
-  [[ -x $NEMESIS ]] || die "there is no $NEMESIS"
-}
-
 # One window of the load, in a subshell. Prints p99 of its writes and of its reads in microseconds, and its operations a second.
 window() {
   start_bench --callers "$CALLERS" --keys 20000 --value-size 256 --duration "${WINDOW_SECONDS}s"

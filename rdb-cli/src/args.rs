@@ -18,7 +18,8 @@ const EXIT_CODES: &str = "Exit status:
   2  the command line is wrong
   3  not done: nothing was changed; of status, some of the cluster does not serve
   4  in doubt: a write may have been applied, or may be yet
-  5  no node could be reached";
+  5  no node could be reached
+  6  done on one node of an eventual namespace, and not known to be on as many as --acks asked for";
 
 /// Above the options that every command has: a command's own come first, in a list of their own.
 const GLOBAL: &str = "Options of every command";

@@ -20,6 +20,8 @@ pub(crate) enum Class {
     InDoubt,
     /// No node could be reached.
     Unreachable,
+    /// A write is done on one node, and not known to be on as many as was asked.
+    DoneHere,
 }
 
 impl Class {
@@ -30,6 +32,7 @@ impl Class {
             Class::NotDone => 3,
             Class::InDoubt => 4,
             Class::Unreachable => 5,
+            Class::DoneHere => 6,
         }
     }
 }
@@ -114,6 +117,9 @@ impl From<WriteError> for Failure {
                 hint: Some(hint_in_doubt(&error)),
                 code: error.code(),
             },
+            WriteError::DoneHere(_, error) => {
+                Failure { class: Class::DoneHere, hint: Some(error.hint()), ..Failure::from(error) }
+            }
         }
     }
 }

@@ -59,13 +59,27 @@ fn keys_and_values() {
     let value = json(&rdb(&cluster, "-o json get test apple"));
     let expected = serde_json::json!({
         "namespace": "test", "key": "apple", "value": "red", "version": "1.1.1",
-        "node": value["node"], "served": null, "age_ms": null
+        "node": value["node"], "served": null, "age_ms": null, "session": null
     });
     assert_eq!(value, expected);
 
     let senseless = rdb(&cluster, "get test apple --max-age 1s");
     assert_eq!(senseless.code, 2);
     assert!(senseless.stderr.contains("--consistency stale"), "{}", senseless.stderr);
+    for (senseless, what) in [
+        ("get test apple --session CBAQAQ== --consistency local", "--consistency session"),
+        ("get test apple --session no-token", "base64"),
+        ("put test apple red --acks 2", "quorum"),
+    ] {
+        let refused = rdb(&cluster, senseless);
+        assert_eq!(refused.code, 2, "{senseless}");
+        assert!(refused.stderr.contains(what), "{senseless}: {}", refused.stderr);
+    }
+    assert_eq!(rdb(&cluster, "put test apple red --acks quorum").code, 0);
+    for consistency in ["linearizable", "local", "session", "quorum"] {
+        let got = rdb(&cluster, &format!("get test apple --consistency {consistency}"));
+        assert_eq!((got.code, got.stdout.trim()), (0, "red"), "{consistency}");
+    }
     let nowhere = rdb(&cluster, "get test apple --at nonsense");
     assert_eq!(nowhere.code, 2, "{}", nowhere.stderr);
     let stale = rdb(&cluster, "get test apple --consistency stale --max-age 1s");

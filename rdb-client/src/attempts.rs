@@ -6,6 +6,7 @@
 //! | left, connection lost | again | again if it has a name, else in doubt |
 //! | answered *not done*, for a passing reason | again | again |
 //! | answered *in doubt*, for a passing reason | again | again if it has a name, else in doubt |
+//! | answered *done here* | – | fails with just that |
 //! | answered for a lasting reason | fails | fails as the node said |
 //! | the caller's time is over | fails | not done if it never left, else in doubt |
 //!
@@ -17,6 +18,7 @@ use crate::error::{Attempted, Error, Refusal, WriteError};
 use crate::nodes::Address;
 use crate::route::Route;
 use crate::status::Failed;
+use crate::values::Version;
 use rdb_proto::v1::{self, Code, Outcome};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -81,6 +83,9 @@ impl<'a> Attempts<'a> {
     /// Returns when the next attempt may start; fails if there is to be none.
     pub(crate) async fn after(&mut self, failed: Failed) -> Result<(), WriteError> {
         self.tries += 1;
+        if let Some(version) = done_here(&failed) {
+            return Err(WriteError::DoneHere(version, self.explain(failed)));
+        }
         self.doubt |= leaves_doubt(&failed);
         let pause = self.change_route(&failed);
         self.name_is_over = self.safety == Safety::NamedWrite && !self.doubt && ends_session(&failed);
@@ -136,7 +141,17 @@ impl<'a> Attempts<'a> {
             };
         }
         self.redirections = 0;
-        if matches!(error.code(), Code::NotLeader | Code::NoLeader | Code::LeaderLost | Code::ShuttingDown) {
+        if matches!(
+            error.code(),
+            Code::NotLeader
+                | Code::NoLeader
+                | Code::LeaderLost
+                | Code::ShuttingDown
+                // Another node may have come further, or be heard by more.
+                | Code::Behind
+                | Code::NoQuorum
+                | Code::ClockAhead
+        ) {
             self.route.move_on(address);
         }
         self.pause(error.retry_after_ms)
@@ -180,6 +195,13 @@ impl<'a> Attempts<'a> {
             },
         }
     }
+}
+
+/// The version of a write that is applied on the node that was asked, and there for sure.
+fn done_here(failed: &Failed) -> Option<Version> {
+    let Failed::Answered(_, error) = failed else { return None };
+    let version = error.done_here.as_ref().and_then(|done| done.version);
+    (error.outcome() == Outcome::DoneHere).then(|| version.map(Version::from).unwrap_or_default())
 }
 
 /// Whether the attempt may have been applied, if it was a write.

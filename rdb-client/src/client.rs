@@ -56,13 +56,17 @@ impl Client {
     /// One namespace. Whether it exists shows when it is used.
     #[must_use]
     pub fn namespace(&self, name: &str) -> Namespace {
+        Namespace::new(self.route(name))
+    }
+
+    fn route(&self, name: &str) -> Arc<Route> {
         let mut routes = self.inner.routes.lock();
         if let Some(route) = routes.get(name) {
-            return Namespace::new(route.clone());
+            return route.clone();
         }
         let route = Arc::new(Route::new(name, self.inner.nodes.clone()));
         routes.insert(name.to_string(), route.clone());
-        Namespace::new(route)
+        route
     }
 
     /// One namespace at one node, whoever leads: for reads at a node that is close. `None`: that is no address.
@@ -72,7 +76,7 @@ impl Client {
     #[must_use]
     pub fn namespace_at(&self, name: &str, address: &str) -> Option<Namespace> {
         let address = self.inner.nodes.learn(address)?;
-        let route = Route::pinned(name, self.inner.nodes.clone(), address);
+        let route = Route::pinned(&self.route(name), address);
         Some(Namespace::new(Arc::new(route)))
     }
 

@@ -1,5 +1,6 @@
 //! What can go wrong, in words that say what to do about it.
 
+use crate::values::Version;
 use std::fmt;
 use std::time::Duration;
 
@@ -145,6 +146,10 @@ pub enum WriteError {
     /// It may have been applied, or may be yet. Read before sending it again.
     #[error("{0}")]
     InDoubt(Error),
+    /// Of an eventual namespace: applied on the node that was asked, as this version, and it will spread from there. It is not
+    /// known to be on as many members as was asked. It need not be sent again.
+    #[error("{1}")]
+    DoneHere(Version, Error),
 }
 
 impl WriteError {
@@ -152,7 +157,7 @@ impl WriteError {
     #[must_use]
     pub fn error(&self) -> &Error {
         match self {
-            WriteError::NotDone(error) | WriteError::InDoubt(error) => error,
+            WriteError::NotDone(error) | WriteError::InDoubt(error) | WriteError::DoneHere(_, error) => error,
         }
     }
 
@@ -160,7 +165,7 @@ impl WriteError {
     #[must_use]
     pub fn into_error(self) -> Error {
         match self {
-            WriteError::NotDone(error) | WriteError::InDoubt(error) => error,
+            WriteError::NotDone(error) | WriteError::InDoubt(error) | WriteError::DoneHere(_, error) => error,
         }
     }
 }

@@ -21,7 +21,8 @@
 //! A [`Scan`] has a stream of its own, and begins another one where it was when that breaks.
 //!
 //! **What became of a write** is in the types: `Ok` is done, [`WriteError::NotDone`] is certainly not done, now or later,
-//! and [`WriteError::InDoubt`] may have been done.
+//! and [`WriteError::InDoubt`] may have been done. Of an eventual namespace there is a fourth: [`WriteError::DoneHere`] is done
+//! on one node, and not known to be on as many as was asked.
 //!
 //! **Exactly once.** Each write has a name: the client's session in the namespace, and a number. The session is opened by
 //! the first write, shared by all callers of a [`Client`], and opened again by itself when the cluster no longer knows it.
@@ -29,6 +30,12 @@
 //! its time is over; if it was executed, the cluster gives the answer of then. So `InDoubt` is left for two cases: the time was
 //! over, or the session was gone when the write came again, and then it is not executed anew. [`Options::sessions`] switches
 //! this off: then a write that was sent and not answered is in doubt at once.
+//!
+//! **Sessions of eventual mode.** What a [`Client`] was shown of an eventual namespace, by answers to reads and writes, is
+//! remembered and goes along: with [`Consistency::Session`] every node shows at least that, or says that it cannot yet, and
+//! another one is asked; and each write gets a version above all that was seen, so it wins over it, through whichever node.
+//! All handles of one client share it; [`Namespace::new_session`] is for who serves many users, and
+//! [`Namespace::session_token`] for handing a session on. See `docs/consistency.md`.
 //!
 //! What it does not do: it caches no data, it does not order operations of concurrent callers, and it starts no runtime.
 
@@ -42,6 +49,7 @@ mod options;
 mod pipe;
 mod route;
 mod scan;
+mod seen;
 mod session;
 mod status;
 mod switch;
@@ -61,6 +69,6 @@ pub use switch::{
 };
 pub use transaction::{OperationResult, Transaction, TransactionOutcome};
 pub use values::{
-    CasOutcome, Consistency, Expect, Mode, ParseVersionError, Record, Served, ServedBy, Version, Write,
+    Acks, CasOutcome, Consistency, Expect, Mode, ParseVersionError, Record, Served, ServedBy, Version, Write,
     Written,
 };

@@ -6,11 +6,12 @@ use crate::options::Transport;
 use crate::pipe::{Answer, Lane};
 use crate::route::Route;
 use crate::scan::{Scan, ScanOptions};
+use crate::seen::Manner;
 use crate::session::Named;
 use crate::status::Failed;
 use crate::transaction::{Transaction, TransactionOutcome, prefix_end};
 use crate::unary;
-use crate::values::{CasOutcome, Consistency, Expect, Record, Served, Version, Write, Written};
+use crate::values::{Acks, CasOutcome, Consistency, Expect, Record, Served, Version, Write, Written};
 use bytes::Bytes;
 use rdb_proto::v1;
 use rdb_proto::v1::compare_and_swap::Expect as WireExpect;
@@ -29,13 +30,18 @@ use tokio::time::Instant;
 pub struct Namespace {
     route: Arc<Route>,
     timeout: Duration,
-    consistency: Consistency,
+    manner: Manner,
 }
 
 impl Namespace {
     pub(crate) fn new(route: Arc<Route>) -> Self {
         let timeout = route.nodes().options().request_timeout;
-        Self { route, timeout, consistency: Consistency::default() }
+        let seen = route.seen.clone();
+        Self {
+            route,
+            timeout,
+            manner: Manner { consistency: Consistency::default(), acks: Acks::default(), seen },
+        }
     }
 
     /// The same namespace, with another limit for each call.
@@ -48,8 +54,37 @@ impl Namespace {
     /// The same namespace, with another consistency for its reads.
     #[must_use]
     pub fn with_consistency(mut self, consistency: Consistency) -> Self {
-        self.consistency = consistency;
+        self.manner.consistency = consistency;
         self
+    }
+
+    /// The same namespace, with other acknowledgements for its writes, if it is eventual.
+    #[must_use]
+    pub fn with_acks(mut self, acks: Acks) -> Self {
+        self.manner.acks = acks;
+        self
+    }
+
+    /// The same namespace in a session of its own, which has seen nothing yet: for one user of many that a program serves.
+    /// Without it all handles of a client to one namespace share a session.
+    #[must_use]
+    pub fn new_session(mut self) -> Self {
+        self.manner.seen = Arc::default();
+        self
+    }
+
+    /// What this session has been shown, for [`Self::resume`] in another program; empty where that is nothing. It is short: a
+    /// few bytes for each node whose writes were seen.
+    #[must_use]
+    pub fn session_token(&self) -> Bytes {
+        self.manner.seen.token()
+    }
+
+    /// Takes in what another session has been shown: reads with [`Consistency::Session`] then show no less.
+    pub fn resume(&self, token: &[u8]) -> Result<(), Error> {
+        let refused =
+            |damaged| Error::Options(format!("the session token is damaged, or is none: {damaged}"));
+        self.manner.seen.resume(token).map_err(refused)
     }
 
     /// Its name.
@@ -89,7 +124,7 @@ impl Namespace {
     /// for nothing before its first [`Scan::next`].
     #[must_use]
     pub fn scan(&self, options: ScanOptions) -> Scan {
-        Scan::new(self.route.clone(), self.timeout, self.consistency, options)
+        Scan::new(self.route.clone(), self.timeout, self.manner.clone(), options)
     }
 
     /// Counts records, at the server. A limit holds for what is counted.
@@ -222,6 +257,10 @@ impl Namespace {
             if let Some(dead) = name.as_ref().filter(|_| ends_session(&failed)) {
                 self.route.forget_session(&dead.session);
             }
+            if is_of_another(&failed) {
+                // The caller is told once that what was seen is gone.
+                self.manner.seen.forget();
+            }
             attempts.after(failed).await?;
             if attempts.name_is_over() {
                 name = self.route.name(started, deadline).await?;
@@ -245,14 +284,14 @@ impl Namespace {
             Transport::Pipe => {
                 let pipe = self.route.pipe(deadline).await?;
                 let asked = pipe.address().clone();
-                (asked, pipe.call(lane, (operation, self.consistency), name, deadline).await?)
+                (asked, pipe.call(lane, (operation, self.manner.clone()), name, deadline).await?)
             }
             Transport::Unary => {
                 let asked = self.route.target();
                 let (nodes, namespace) = (self.route.nodes(), self.name());
                 (
                     asked.clone(),
-                    unary::call(nodes, asked, namespace, (operation, self.consistency), name, deadline)
+                    unary::call(nodes, asked, namespace, (operation, self.manner.clone()), name, deadline)
                         .await?,
                 )
             }
@@ -273,6 +312,11 @@ impl Namespace {
             attempted: crate::error::Attempted { tries: 1, waited: Duration::ZERO },
         }
     }
+}
+
+/// Whether what was seen is of another namespace than the one that has the name now.
+fn is_of_another(failed: &Failed) -> bool {
+    matches!(failed, Failed::Answered(_, error) if error.code() == v1::Code::OtherNamespace)
 }
 
 pub(crate) fn record(record: v1::Record) -> Record {

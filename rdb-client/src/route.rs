@@ -8,6 +8,7 @@ use crate::attempts::Safety;
 use crate::error::{Attempted, Error, WriteError};
 use crate::nodes::{Address, Nodes};
 use crate::pipe::Pipe;
+use crate::seen::Seen;
 use crate::session::{Named, Session};
 use crate::status::Failed;
 use crate::unary;
@@ -36,6 +37,8 @@ pub(crate) struct Route {
     session_opening: tokio::sync::Mutex<u64>,
     /// The epoch in which the namespace was found to be eventual, so that it has no sessions; 0: it was not.
     nameless_in: AtomicU64,
+    /// What this client has been shown, whichever node it asks.
+    pub(crate) seen: Arc<Seen>,
 }
 
 /// What came of asking for a session.
@@ -52,6 +55,7 @@ impl Route {
             namespace: namespace.to_string(),
             target: Mutex::new(nodes.first_for(namespace)),
             pinned: false,
+            seen: Arc::default(),
             nodes,
             pipe: ArcSwapOption::empty(),
             opening: tokio::sync::Mutex::new(()),
@@ -61,9 +65,10 @@ impl Route {
         }
     }
 
-    /// A route to one node, whoever leads.
-    pub(crate) fn pinned(namespace: &str, nodes: Arc<Nodes>, address: Address) -> Self {
-        Self { target: Mutex::new(address), pinned: true, ..Self::new(namespace, nodes) }
+    /// A route to one node, whoever leads, for the client of another route.
+    pub(crate) fn pinned(of: &Route, address: Address) -> Self {
+        let target = Mutex::new(address);
+        Self { target, pinned: true, seen: of.seen.clone(), ..Self::new(&of.namespace, of.nodes.clone()) }
     }
 
     pub(crate) fn nodes(&self) -> &Arc<Nodes> {

@@ -9,9 +9,10 @@ use crate::namespace::record;
 use crate::nodes::Address;
 use crate::pipe::ANSWER_BYTES_MAX;
 use crate::route::Route;
+use crate::seen::Manner;
 use crate::status::{Failed, describe};
 use crate::unary::{attempt_limit, ended};
-use crate::values::{Consistency, Record, Served};
+use crate::values::{Record, Served, Version};
 use bytes::Bytes;
 use rdb_proto::v1;
 use rdb_proto::v1::kv_client::KvClient;
@@ -97,7 +98,7 @@ impl ScanOptions {
 pub struct Scan {
     route: Arc<Route>,
     timeout: Duration,
-    consistency: Consistency,
+    manner: Manner,
     options: ScanOptions,
     stream: Option<Open>,
     /// Records that have come and were not handed out.
@@ -123,16 +124,11 @@ struct Open {
 }
 
 impl Scan {
-    pub(crate) fn new(
-        route: Arc<Route>,
-        timeout: Duration,
-        consistency: Consistency,
-        options: ScanOptions,
-    ) -> Self {
+    pub(crate) fn new(route: Arc<Route>, timeout: Duration, manner: Manner, options: ScanOptions) -> Self {
         Self {
             route,
             timeout,
-            consistency,
+            manner,
             stream: None,
             page: Vec::new().into_iter(),
             token: options.token.clone(),
@@ -265,6 +261,8 @@ impl Scan {
                 self.route.follow(&open.node, &header.leader_address);
             }
         }
+        let highest = page.records.iter().filter_map(|record| record.version.map(Version::from)).max();
+        self.manner.seen.saw_bytes(&header.session, highest);
         self.served = Some(Served::from(&header));
         Ok(page)
     }
@@ -275,7 +273,7 @@ impl Scan {
         let Some(channel) = nodes.channel(&node) else {
             return Err(Failed::NotSent(node, "unknown node".into()));
         };
-        let (consistency, max_age_ms) = self.consistency.to_wire();
+        let (consistency, max_age_ms) = self.manner.consistency.to_wire();
         let limit = self.options.wire.limit.saturating_sub(self.received);
         let mut request = Request::new(v1::ScanRequest {
             namespace: self.route.namespace.clone(),
@@ -284,9 +282,10 @@ impl Scan {
             consistency: consistency.into(),
             max_age_ms,
             token: self.token.clone(),
+            session: self.manner.token(),
         });
         // For the wait until the first page is read; pages have no deadline but the caller's.
-        request.set_timeout(attempt_limit(nodes, Safety::Read, deadline));
+        request.set_timeout(self.manner.patience(attempt_limit(nodes, Safety::Read, deadline)));
         match KvClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX).scan(request).await {
             Ok(answer) => Ok(Open { node, pages: answer.into_inner(), fresh: true }),
             Err(status) => Err(ended(Failed::from_status(&node, &status), deadline)),

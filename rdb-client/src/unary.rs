@@ -3,10 +3,11 @@
 use crate::attempts::{Attempts, Safety};
 use crate::error::WriteError;
 use crate::nodes::{Address, Nodes};
-use crate::pipe::{ANSWER_BYTES_MAX, Answer, Name};
+use crate::pipe::{ANSWER_BYTES_MAX, Answer, Name, version};
 use crate::route::Route;
+use crate::seen::Manner;
 use crate::status::Failed;
-use crate::values::{Consistency, Served};
+use crate::values::{Served, Version};
 use rdb_proto::v1::kv_client::KvClient;
 use rdb_proto::v1::pipe_operation::Operation;
 use rdb_proto::v1::pipe_result::Result as PipeResult;
@@ -21,27 +22,37 @@ pub(crate) async fn call(
     nodes: &Nodes,
     address: Address,
     namespace: &str,
-    (operation, consistency): (Operation, Consistency),
+    (operation, manner): (Operation, Manner),
     name: Option<Name>,
     deadline: Instant,
 ) -> Result<Answer, Failed> {
     let Some(channel) = nodes.channel(&address) else {
         return Err(Failed::NotSent(address, "unknown node".into()));
     };
-    let remaining = deadline.saturating_duration_since(Instant::now());
+    let remaining = manner.patience(deadline.saturating_duration_since(Instant::now()));
     if remaining.is_zero() {
         return Err(Failed::Deadline { address, sent: false });
     }
     let mut client = KvClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
-    let call = Call { namespace: namespace.to_string(), name, consistency, remaining };
+    let seen = manner.seen.clone();
+    let call = Call { namespace: namespace.to_string(), name, manner, remaining };
     match call.send(&mut client, operation).await {
         Ok((header, result)) => {
             let header = header.unwrap_or_default();
+            seen.saw_bytes(&header.session, version(&result));
             let elsewhere = header.leader != header.node && !header.leader_address.is_empty();
             let leader = elsewhere.then(|| header.leader_address.as_str().into());
             Ok(Answer { result, epoch: header.epoch, served: Served::from(&header), leader })
         }
-        Err(status) => Err(ended(Failed::from_status(&address, &status), deadline)),
+        Err(status) => {
+            let failed = ended(Failed::from_status(&address, &status), deadline);
+            if let Failed::Answered(_, error) = &failed
+                && let Some(done) = &error.done_here
+            {
+                seen.saw_bytes(&done.session, done.version.map(Version::from));
+            }
+            Err(failed)
+        }
     }
 }
 
@@ -61,13 +72,14 @@ type Answered = Result<(Option<Header>, PipeResult), Status>;
 struct Call {
     namespace: String,
     name: Option<Name>,
-    consistency: Consistency,
+    manner: Manner,
     remaining: Duration,
 }
 
 impl Call {
     async fn send(self, client: &mut KvClient<Channel>, operation: Operation) -> Answered {
-        let (consistency, max_age_ms) = self.consistency.to_wire();
+        let (consistency, max_age_ms) = self.manner.consistency.to_wire();
+        let (acks, seen) = (v1::Acks::from(self.manner.acks).into(), self.manner.seen.highest());
         match operation {
             Operation::Get(get) => {
                 let request = v1::GetRequest {
@@ -76,6 +88,7 @@ impl Call {
                     get: Some(get),
                     consistency: consistency.into(),
                     max_age_ms,
+                    session: self.manner.token(),
                 };
                 let answer = client.get(self.timed(request)).await?.into_inner();
                 let found = v1::Found { value: answer.value, version: answer.version };
@@ -88,23 +101,26 @@ impl Call {
                     get: Some(get),
                     consistency: consistency.into(),
                     max_age_ms,
+                    session: self.manner.token(),
                 };
                 let answer = client.batch_get(self.timed(request)).await?.into_inner();
                 Ok((answer.header, PipeResult::Records(v1::Records { records: answer.records })))
             }
             Operation::Put(put) => {
                 let (namespace, epoch, request) = (self.namespace.clone(), self.epoch(), self.request_id());
-                let request = v1::PutRequest { namespace, epoch, put: Some(put), request };
+                let request = v1::PutRequest { namespace, epoch, put: Some(put), request, acks, seen };
                 Ok(done(client.put(self.timed(request)).await?.into_inner()))
             }
             Operation::Delete(delete) => {
                 let (namespace, epoch, request) = (self.namespace.clone(), self.epoch(), self.request_id());
-                let request = v1::DeleteRequest { namespace, epoch, delete: Some(delete), request };
+                let request =
+                    v1::DeleteRequest { namespace, epoch, delete: Some(delete), request, acks, seen };
                 Ok(done(client.delete(self.timed(request)).await?.into_inner()))
             }
             Operation::BatchWrite(batch) => {
                 let (namespace, epoch, request) = (self.namespace.clone(), self.epoch(), self.request_id());
-                let request = v1::BatchWriteRequest { namespace, epoch, batch: Some(batch), request };
+                let request =
+                    v1::BatchWriteRequest { namespace, epoch, batch: Some(batch), request, acks, seen };
                 Ok(done(client.batch_write(self.timed(request)).await?.into_inner()))
             }
             Operation::DeleteRange(range) => {

@@ -106,8 +106,10 @@ pub struct Record {
 /// How a read is to be served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Consistency {
-    /// Sees every write that was acknowledged before the read began.
+    /// The default of the namespace's mode: linearizable, or, in eventual mode, local.
     #[default]
+    Default,
+    /// Sees every write that was acknowledged before the read began. Eventual namespaces refuse it.
     Linearizable,
     /// The same by the leader's clock, without a round to its followers, where the nodes are told to serve it so.
     Lease,
@@ -117,13 +119,50 @@ pub enum Consistency {
         /// How old it may be.
         max_age: Option<Duration>,
     },
+    /// What the asked node has, in either mode.
+    Local,
+    /// In eventual mode: what the asked node has, once that is no less than this session has been shown. Linearizable in
+    /// strong mode.
+    Session,
+    /// In eventual mode: the newest record that a majority of the members has; keys alone are read so, and scans are not.
+    /// Linearizable in strong mode.
+    Quorum,
+}
+
+/// How many members of an eventual namespace must have a write, synced and applied, before it counts as done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Acks {
+    /// The namespace's default, which is one.
+    #[default]
+    Default,
+    /// The node that was asked.
+    One,
+    /// A majority, as every write of a strong namespace.
+    Quorum,
+    /// All of them. Strong namespaces refuse it.
+    All,
+}
+
+impl From<Acks> for v1::Acks {
+    fn from(acks: Acks) -> Self {
+        match acks {
+            Acks::Default => v1::Acks::Unspecified,
+            Acks::One => v1::Acks::One,
+            Acks::Quorum => v1::Acks::Quorum,
+            Acks::All => v1::Acks::All,
+        }
+    }
 }
 
 impl Consistency {
     /// As requests say it.
     pub(crate) fn to_wire(self) -> (v1::Consistency, u32) {
         match self {
-            Consistency::Linearizable => (v1::Consistency::Unspecified, 0),
+            Consistency::Default => (v1::Consistency::Unspecified, 0),
+            Consistency::Linearizable => (v1::Consistency::Linearizable, 0),
+            Consistency::Local => (v1::Consistency::Local, 0),
+            Consistency::Session => (v1::Consistency::Session, 0),
+            Consistency::Quorum => (v1::Consistency::Quorum, 0),
             Consistency::Lease => (v1::Consistency::Lease, 0),
             Consistency::Stale { max_age } => {
                 let millis = |age: Duration| u32::try_from(age.as_millis()).unwrap_or(u32::MAX).max(1);
@@ -155,6 +194,10 @@ pub enum ServedBy {
     Stale,
     /// The same, of a namespace in eventual mode.
     Local,
+    /// The same, once it showed what the session had seen.
+    Session,
+    /// The newest of what a majority had.
+    Quorum,
 }
 
 impl fmt::Display for ServedBy {
@@ -164,6 +207,8 @@ impl fmt::Display for ServedBy {
             ServedBy::Lease => "lease",
             ServedBy::Stale => "stale",
             ServedBy::Local => "local",
+            ServedBy::Session => "session",
+            ServedBy::Quorum => "quorum",
         })
     }
 }
@@ -176,6 +221,8 @@ impl From<&v1::Header> for Served {
             v1::Consistency::Lease => Some(ServedBy::Lease),
             v1::Consistency::Stale => Some(ServedBy::Stale),
             v1::Consistency::Local => Some(ServedBy::Local),
+            v1::Consistency::Session => Some(ServedBy::Session),
+            v1::Consistency::Quorum => Some(ServedBy::Quorum),
         };
         Self { node: header.node, by, age: header.age_ms.map(Duration::from_millis) }
     }

@@ -298,8 +298,14 @@ impl Machine {
     /// # Errors
     /// A marker cannot be decoded.
     pub fn due_marker(&self, entries: &[Committed]) -> Result<Option<(usize, Marker)>, (Index, Corrupt)> {
-        for (place, entry) in entries.iter().enumerate().filter(|(_, entry)| command::is_marker(&entry.data))
-        {
+        for (place, entry) in entries.iter().enumerate() {
+            if command::is_close(&entry.data) {
+                // Nothing behind it counts, however the entries are cut.
+                return Ok(None);
+            }
+            if !command::is_marker(&entry.data) {
+                continue;
+            }
             let payload = Payload::decode(&entry.data).map_err(|source| (entry.index, source))?;
             if let Payload::Marker(marker) = payload
                 && self.is_due(&marker)

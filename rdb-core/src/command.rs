@@ -317,6 +317,11 @@ pub fn marker(marker: &Marker) -> Vec<u8> {
     out
 }
 
+/// Whether an entry closes its region.
+pub fn is_close(data: &[u8]) -> bool {
+    data == [FORMAT, KIND_CLOSE]
+}
+
 /// Whether an entry may be a marker, from its first bytes.
 pub fn is_marker(data: &[u8]) -> bool {
     data.starts_with(&[FORMAT, KIND_MARKER])

@@ -4,7 +4,8 @@
 //! workloads' clients work and be recorded, strikes, heals, reads everything at every node, and judges: the checks look at
 //! the history, and a run in which nothing happened fails like one that lost data.
 //!
-//! [`idle`] is no such run: it measures what many idle namespaces cost.
+//! [`idle`] is no such run: it measures what many idle namespaces cost. Nor is [`modes`]: eventual namespaces, and the switch
+//! between the modes, held against bars.
 //!
 //! Three tables are there to be added to, one file each and one line in its table: `faults`, `workloads` and `checks`.
 //!
@@ -20,6 +21,7 @@ mod faults;
 mod history;
 mod idle;
 mod lab;
+mod modes;
 mod plan;
 mod probe;
 mod report;
@@ -31,6 +33,7 @@ pub use checks::{CHECKS, Check, Finding};
 pub use faults::{FAULTS, Fault};
 pub use history::{Entry, History, Line, Request};
 pub use idle::{Idle, NodeCost, idle};
+pub use modes::{Case, Figure, ModesArgs, Outcome, modes};
 pub use plan::{Plan, Wanted};
 pub use report::Report;
 pub use run::{Place, run};

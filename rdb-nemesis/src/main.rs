@@ -3,7 +3,10 @@
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Parser, Subcommand};
-use rdb_nemesis::{CHECKS, FAULTS, History, Place, Plan, Report, WORKLOADS, Wanted, idle, judge, run};
+use rdb_nemesis::{
+    CHECKS, FAULTS, History, ModesArgs, Outcome, Place, Plan, Report, WORKLOADS, Wanted, idle, judge, modes,
+    run,
+};
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -32,6 +35,8 @@ enum Command {
     List,
     /// Measure what idle namespaces cost three nodes, and how soon they serve writes after a node's death; prints JSON
     Idle(IdleArgs),
+    /// Hold eventual namespaces, and the switch between the modes, against their bars
+    Modes(ModesCommand),
 }
 
 #[derive(Args)]
@@ -44,6 +49,25 @@ struct IdleArgs {
     seconds: u64,
     #[command(flatten)]
     place: PlaceArgs,
+}
+
+#[derive(Args)]
+struct ModesCommand {
+    #[command(flatten)]
+    modes: ModesArgs,
+    /// How each case's outcome is printed
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+    #[command(flatten)]
+    place: PlaceArgs,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Output {
+    /// One line a case
+    Text,
+    /// One JSON object a line
+    Json,
 }
 
 #[derive(Args)]
@@ -97,6 +121,7 @@ async fn main() -> ExitCode {
     let ended = match Cli::parse().command {
         Command::Run(args) => until_interrupted(run_all(args)).await,
         Command::Idle(args) => until_interrupted(measure_idle(args)).await,
+        Command::Modes(args) => until_interrupted(hold_modes(args)).await,
         Command::Check { history } => check(&history),
         Command::List => {
             list();
@@ -169,6 +194,41 @@ async fn measure_idle(args: IdleArgs) -> Result<bool> {
     let _ = std::fs::remove_dir(&place.folder);
     println!("{}", serde_json::to_string_pretty(&measured)?);
     Ok(true)
+}
+
+/// Each case is told as it ends, and all are counted.
+async fn hold_modes(args: ModesCommand) -> Result<bool> {
+    let place = args.place.place()?;
+    let (mut passed, mut failed) = (0, 0);
+    let ended = |outcome: &Outcome| {
+        *if outcome.passed() { &mut passed } else { &mut failed } += 1;
+        match args.output {
+            Output::Text => tell_outcome(outcome),
+            Output::Json => println!("{}", serde_json::to_string(outcome)?),
+        }
+        Ok(())
+    };
+    modes(&place, &args.modes, |what| eprintln!("  {what}"), ended).await?;
+    // Only if nothing is kept there.
+    let _ = std::fs::remove_dir(&place.folder);
+    if args.output == Output::Text {
+        println!("{passed} passed, {failed} failed");
+    }
+    Ok(failed == 0)
+}
+
+fn tell_outcome(outcome: &Outcome) {
+    println!("{}", outcome.in_a_line());
+    if outcome.passed() {
+        return;
+    }
+    for problem in &outcome.problems {
+        println!("  problem: {problem}");
+    }
+    if let Some(folder) = &outcome.folder {
+        println!("  kept: {}", folder.display());
+    }
+    println!("  again: {}", outcome.again);
 }
 
 /// Tries are made by one workload, so whoever wants them wants that one.

@@ -122,7 +122,12 @@ async fn act(
     faults: &mut Vec<Evidence>,
 ) -> Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let settings = Settings { size: plan.wanted.nodes, options: plan.configuration(), disks: plan.disks() };
+    let settings = Settings {
+        size: plan.wanted.nodes,
+        options: plan.configuration(),
+        disks: plan.disks(),
+        clocks: false,
+    };
     let cluster = Cluster::start(&place.server, folder, &settings).await?;
     let options = Options { request_timeout: PATIENCE / 2, ..Options::default() };
     let client = connect(&cluster, options).await?;
@@ -155,7 +160,7 @@ async fn act(
         });
     }
     finish(clients).await?;
-    read_everything(&lab, &scene).await?;
+    read_everything(&lab.cluster, &scene).await?;
     lab.cluster.is_sound()
 }
 
@@ -223,7 +228,7 @@ fn first_failure(clients: &mut JoinSet<Result<()>>) -> Option<anyhow::Error> {
 }
 
 /// Lets clients resolve what they have in doubt.
-async fn finish(mut clients: JoinSet<Result<()>>) -> Result<()> {
+pub(crate) async fn finish(mut clients: JoinSet<Result<()>>) -> Result<()> {
     let all = async {
         while let Some(ended) = clients.join_next().await {
             ended??;
@@ -237,8 +242,8 @@ async fn finish(mut clients: JoinSet<Result<()>>) -> Result<()> {
 }
 
 /// Reads every key at every node, by its name and by a scan: by a linearizable read, and as the node has it.
-async fn read_everything(lab: &Lab, scene: &Arc<Scene>) -> Result<()> {
-    lab.cluster.catch_up().await?;
+pub(crate) async fn read_everything(cluster: &Cluster, scene: &Arc<Scene>) -> Result<()> {
+    cluster.catch_up().await?;
     let mut reader = Caller::connect(scene, FINAL).await?;
     let keys = scene.history.keys();
     for consistency in [Consistency::Linearizable, Consistency::Stale { max_age: None }] {

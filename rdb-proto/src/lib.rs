@@ -5,6 +5,8 @@
 //!
 //! Nothing here knows how a request is carried out. The types stay at the edges: `rdb-core` has its own.
 
+pub mod session;
+
 /// What clients speak.
 #[allow(missing_docs, clippy::all)]
 pub mod v1 {

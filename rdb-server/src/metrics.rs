@@ -25,6 +25,8 @@ pub(crate) enum Result {
     Done,
     NotDone,
     InDoubt,
+    /// On this node, and not known to be on as many as was asked.
+    DoneHere,
 }
 
 impl Result {
@@ -32,6 +34,7 @@ impl Result {
     pub(crate) fn of(error: &rdb_proto::v1::Error) -> Self {
         match error.outcome() {
             rdb_proto::v1::Outcome::InDoubt => Self::InDoubt,
+            rdb_proto::v1::Outcome::DoneHere => Self::DoneHere,
             _ => Self::NotDone,
         }
     }

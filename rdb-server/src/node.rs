@@ -21,6 +21,7 @@ use crate::applier::{Applier, ApplierHandle, Task};
 use crate::budget::Budget;
 use crate::config::Config;
 use crate::disk::{self, Disk};
+use crate::eventual::records::{Finders, REQUEST_BYTES_MAX, RecordsService};
 use crate::eventual::{self, Eventual};
 use crate::faults::{Cuts, FaultService};
 use crate::http;
@@ -44,6 +45,7 @@ use rdb_core::raft::Message;
 use rdb_pd::Catalog;
 use rdb_proto::internal::v1::faults_server::FaultsServer;
 use rdb_proto::internal::v1::peer_server::PeerServer;
+use rdb_proto::internal::v1::records_server::RecordsServer;
 use rdb_proto::v1::cluster_server::ClusterServer;
 use rdb_proto::v1::kv_server::KvServer;
 use rdb_proto::v1::namespaces_server::NamespacesServer;
@@ -197,6 +199,7 @@ impl Node {
         let log = LogWriter::spawn(&engine, &LogWriterOptions::default(), sink)?;
         let catalog_machine = load_catalog(&engine, &log.handle(), &config)?;
         let budget = Budget::new(config.request_bytes_max);
+        let cuts = Cuts::new(config.fault_calls);
         let (alarm, rings) = Alarm::new();
         let shared = Shared {
             identity: Arc::new(engine.identity().clone()),
@@ -209,6 +212,7 @@ impl Node {
             scans: Scans::new(config.scans_max),
             disk: Disk::default(),
             peers: Peers::new(others.iter().map(|(node, _)| *node)),
+            finders: Finders::new(others.iter().cloned(), cuts.clone()),
             stopping: Stopping::default(),
             config: Arc::new(config),
             mailbox,
@@ -235,7 +239,7 @@ impl Node {
         let controller = Controller::new(shared.clone());
         threads.push(spawn("switch", move || controller.run(&rings))?);
         threads.push(spawn("eventual", move || driver.run(&eventual_events))?);
-        let links = links(&shared, &log.handle());
+        let links = links(&shared, &log.handle(), cuts);
         let outbound = start_sends(&shared, &links, &mut threads)?;
         let installer = start_installs(&shared, &log.handle(), &applier, &mut threads)?;
         let inbound = inbound(&shared, &engine, &installer, &links.cuts);
@@ -478,7 +482,7 @@ fn start_installs(
     Ok(installer)
 }
 
-fn links(shared: &Shared, log: &LogWriterHandle) -> Links {
+fn links(shared: &Shared, log: &LogWriterHandle, cuts: Cuts) -> Links {
     let config = &shared.config;
     let introduction = Introduction {
         cluster_id: config.cluster_id.clone(),
@@ -497,7 +501,7 @@ fn links(shared: &Shared, log: &LogWriterHandle) -> Links {
         eventual: shared.eventual.clone(),
         standings: shared.standings.clone(),
         disk: shared.disk.clone(),
-        cuts: Cuts::new(config.fault_calls),
+        cuts,
     }
 }
 
@@ -526,6 +530,8 @@ fn serve_peers(
     let service = PeerServer::new(service)
         .max_decoding_message_size(FRAME_BYTES_MAX)
         .max_encoding_message_size(FRAME_BYTES_MAX);
+    let records = RecordsService { shared: shared.clone(), cuts: links.cuts.clone() };
+    let records = RecordsServer::new(records).max_decoding_message_size(REQUEST_BYTES_MAX);
     let _entered = runtime.enter();
     unstarted.start(links);
     let incoming = TcpListenerStream::new(TcpListener::from_std(listener)?);
@@ -535,6 +541,7 @@ fn serve_peers(
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(2 * STREAM_WINDOW_BYTES)
             .add_service(service)
+            .add_service(records)
             .serve_with_incoming(NoDelay(incoming))
             .await;
         if let Err(error) = served {

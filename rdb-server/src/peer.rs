@@ -211,7 +211,8 @@ impl Peer {
 
     /// The member that should lead instead of this leader, if it could at once: it has all that the leader has, or nearly.
     pub(crate) fn better_leader(&self) -> Option<NodeId> {
-        let preferred = self.preferred.filter(|preferred| *preferred != self.node)?;
+        let preferred =
+            self.preferred.filter(|preferred| *preferred != self.node && !self.is_left_out(*preferred))?;
         let status = self.group.status();
         let ready = |(node, confirmed, _): &(NodeId, Index, bool)| {
             *node == preferred && status.last <= *confirmed + HAND_OVER_LAG_MAX
@@ -237,7 +238,8 @@ impl Peer {
     pub(crate) fn ready_successor(&self, nodes: impl Fn(NodeId) -> bool) -> Option<NodeId> {
         let status = self.group.status();
         let ready = |(node, confirmed, active): &&(NodeId, Index, bool)| {
-            *node != self.node && *active && status.last <= *confirmed + HAND_OVER_LAG_MAX && nodes(*node)
+            let close = status.last <= *confirmed + HAND_OVER_LAG_MAX;
+            *node != self.node && *active && close && nodes(*node) && !self.is_left_out(*node)
         };
         let leads = status.role == Role::Leader;
         status.members.iter().filter(|_| leads).find(ready).map(|(node, ..)| *node)
@@ -246,8 +248,15 @@ impl Peer {
     /// The member to which the leadership is best handed: heard from lately, and the furthest along.
     pub(crate) fn successor(&self, this: NodeId) -> Option<NodeId> {
         let status = self.group.status();
-        let others = status.members.iter().filter(|(node, _, active)| *node != this && *active);
+        let others = status.members.iter();
+        let others = others.filter(|(node, _, active)| *node != this && *active && !self.is_left_out(*node));
         others.max_by_key(|(_, matched, _)| *matched).map(|(node, ..)| *node)
+    }
+
+    /// Whether this era began without a node: it may still wait for the snapshot that makes it one of the members again, and cannot
+    /// lead until then.
+    fn is_left_out(&self, node: NodeId) -> bool {
+        self.mode.boundary(self.mode.era()).is_some_and(|boundary| boundary.excluded.contains(&node))
     }
 
     /// Shows what is committed, before messages leave by which another node could show it to its readers.

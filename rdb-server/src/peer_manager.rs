@@ -120,6 +120,16 @@ pub(crate) enum BootError {
         "{0}. This node lost data that it had promised to keep: do not start it; see docs/data-on-disk.md"
     )]
     Region(#[from] rdb_core::raft::BootError),
+    /// The log has records of a region's gate that are none.
+    #[error(
+        "region {region}: {source}. The log is damaged: do not start this node; see docs/data-on-disk.md"
+    )]
+    Gate {
+        /// Which region.
+        region: RegionId,
+        /// What is wrong with them.
+        source: rdb_core::codec::Corrupt,
+    },
     /// The data has a region whose log is gone.
     #[error(
         "region {region} has data but no log: the log was lost. Do not start this node; see docs/data-on-disk.md"
@@ -226,23 +236,35 @@ impl PeerManager {
             boot.hard_state.commit = boot.hard_state.commit.max(index);
             found_at = index;
         }
+        let controls = self.origins.gate(region)?;
+        let epoch = eventual::epoch_at_start(self.config.node(), &mode, controls.as_deref());
+        let epoch = epoch.map_err(|source| BootError::Gate { region, source })?;
         let preferred = Some(namespace.preferred_leader);
         self.start(boot, namespace.id, applier::Machine::Keys(machine), (state, mode), preferred)?;
         if let Some(peer) = self.peers.get_mut(&region) {
             peer.found_at = found_at;
+            peer.view.find_at(found_at);
+            peer.view.raise_epoch(epoch);
         }
         self.open_gate(namespace, None);
         Ok(())
     }
 
     /// Opens the region's gate, or tells it of the era that the region's log has entered.
-    fn open_gate(&mut self, namespace: &Namespace, entered: Option<(Index, Term)>) {
+    fn open_gate(&mut self, namespace: &Namespace, entered: Option<eventual::Entry>) {
         let Some(peer) = self.peers.get(&namespace.region) else { return };
         let (region, members) = (namespace.region, namespace.members.clone());
         let opening = eventual::Opening { region, namespace: namespace.id, members, mode: peer.mode.clone() };
+        // Whatever is sent to that thread because of an eventual mode must come behind this in its mailbox; and what it has held for
+        // a strong one goes back to this loop, which must be known to take it.
+        let is_strong = peer.mode.mode() == Mode::Strong;
+        if is_strong {
+            peer.view.set_mode(&peer.mode);
+        }
         self.eventual.post(eventual::Event::Open { opening, entered });
-        // Behind it in the thread's mailbox comes whatever is sent there because of this.
-        peer.view.set_mode(&peer.mode);
+        if !is_strong {
+            peer.view.set_mode(&peer.mode);
+        }
         self.told.remove(&region);
     }
 
@@ -251,14 +273,16 @@ impl PeerManager {
         let Some(peer) = self.peers.get_mut(&region) else { return };
         self.touched.insert(region);
         let is_eventual = mode.mode() == Mode::Eventual;
+        // At a start eras begin that this node was in before: its records are behind its logs, and the note of the newest one stays.
+        let is_new = peer.found_at < place.0;
         peer.entered(mode);
         let catalog = self.catalog.clone();
         // One that is being deleted needs no gate any more.
         let Standing::Named(namespace) = catalog.standing(region) else { return };
-        if is_eventual {
+        if is_eventual && is_new {
             self.eventual.announce(region);
         }
-        self.open_gate(namespace, Some(place));
+        self.open_gate(namespace, Some(eventual::Entry { place, is_new }));
         self.tell_descriptors();
     }
 
@@ -388,6 +412,7 @@ impl PeerManager {
             }
             Event::Replace { region } => self.with(region, |peer| {
                 peer.replace = true;
+                peer.group.let_lead(false);
                 peer.group.request_snapshot();
             }),
             Event::Entered { region, mode, index, term } => self.entered(region, mode, (index, term)),
@@ -472,6 +497,7 @@ impl PeerManager {
         };
         peer.backlog.replaced();
         peer.replace = false;
+        peer.group.let_lead(true);
         peer.truncate_to = state.truncate_to;
         if state.closed {
             peer.group.close();
@@ -731,6 +757,9 @@ impl PeerManager {
     /// Whoever leads now may not have been asked for the snapshot that a replica needs.
     fn go_on_replacing(&mut self) {
         for (region, peer) in self.peers.iter_mut().filter(|(_, peer)| peer.replace) {
+            if let Some(successor) = peer.ready_successor(|_| true) {
+                peer.hand_over(successor);
+            }
             peer.group.request_snapshot();
             self.touched.insert(*region);
         }

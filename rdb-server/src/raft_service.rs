@@ -231,7 +231,7 @@ impl Incoming {
                 Frame::Raft(batch) => self.post(batch)?,
                 Frame::Part(part) => self.join(&part, &mut joining)?,
                 Frame::Sleep(sleep) => self.sleep(&sleep),
-                Frame::Runs(OriginRuns { region, runs }) => self.runs(region, &runs)?,
+                Frame::Runs(OriginRuns { region, runs, awaited }) => self.runs(region, &runs, awaited)?,
                 Frame::RunPart(part) => self.join_run(&part, &mut run_parts)?,
                 Frame::Reports(reports) => self.reports(&reports)?,
                 Frame::Standings(standings) => self.standings(&standings)?,
@@ -284,7 +284,7 @@ impl Incoming {
     }
 
     /// Lost, they are sent again: their sender hears what is here.
-    fn runs(&self, region: u64, runs: &[Bytes]) -> Result<(), Status> {
+    fn runs(&self, region: u64, runs: &[Bytes], awaited: bool) -> Result<(), Status> {
         let bytes = runs.iter().map(|run| run.len() + 64).sum();
         let Ok(share) = self.budget.take(bytes) else {
             self.metrics.messages_dropped(runs.len());
@@ -292,7 +292,13 @@ impl Incoming {
         };
         let runs = runs.iter().map(|run| Run::decode(run)).collect::<Result<Vec<_>, _>>();
         let runs = runs.map_err(|error| Status::invalid_argument(error.to_string()))?;
-        self.eventual.post(eventual::Event::Runs { region: RegionId(region), runs, share });
+        self.eventual.post(eventual::Event::Runs {
+            from: self.from,
+            region: RegionId(region),
+            runs,
+            awaited,
+            share,
+        });
         Ok(())
     }
 
@@ -302,7 +308,7 @@ impl Incoming {
             return Err(Status::resource_exhausted("a run is too long"));
         }
         parts.extend_from_slice(&part.bytes);
-        if part.last { self.runs(part.region, &[std::mem::take(parts).into()]) } else { Ok(()) }
+        if part.last { self.runs(part.region, &[std::mem::take(parts).into()], part.awaited) } else { Ok(()) }
     }
 
     fn reports(&self, reports: &OriginReports) -> Result<(), Status> {

@@ -30,6 +30,8 @@ pub(crate) struct RegionView {
     /// The era, and in the lowest bit whether it is an eventual one: both of one moment.
     mode: AtomicU64,
     epoch: AtomicU64,
+    /// Up to this entry a start applies what was applied before, and shows nothing.
+    found_at: AtomicU64,
     reads: Mutex<ReadState>,
 }
 
@@ -62,6 +64,7 @@ impl RegionView {
             closed: AtomicBool::default(),
             mode: AtomicU64::default(),
             epoch: AtomicU64::default(),
+            found_at: AtomicU64::default(),
             reads: Mutex::default(),
         }
     }
@@ -92,6 +95,16 @@ impl RegionView {
     /// Whether the region is in eventual mode.
     pub(crate) fn is_eventual(&self) -> bool {
         self.mode().0 == Mode::Eventual
+    }
+
+    /// Up to this entry the data is behind what this node has shown in a later era.
+    pub(crate) fn find_at(&self, index: Index) {
+        self.found_at.store(index, Ordering::Release);
+    }
+
+    /// Whether the data is in the era again that this node was in before it started.
+    pub(crate) fn is_found(&self) -> bool {
+        self.found_at.load(Ordering::Acquire) <= self.applied.load(Ordering::Acquire)
     }
 
     /// What this node answers is of this epoch, or of a later one.

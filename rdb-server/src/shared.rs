@@ -5,6 +5,7 @@ use crate::budget::Budget;
 use crate::config::Config;
 use crate::disk::Disk;
 use crate::eventual::Eventual;
+use crate::eventual::records::Finders;
 use crate::mailbox::Mailbox;
 use crate::metrics::Metrics;
 use crate::regions::Regions;
@@ -90,6 +91,7 @@ pub(crate) struct Shared {
     pub(crate) scans: Scans,
     pub(crate) disk: Disk,
     pub(crate) peers: Peers,
+    pub(crate) finders: Finders,
     pub(crate) stopping: Stopping,
     pub(crate) metrics: Arc<Metrics>,
 }

@@ -77,7 +77,7 @@ struct Outgoing {
 enum Item {
     Raft(RegionId, Message),
     Sleep(Vec<SleepingRegion>),
-    Runs(RegionId, Vec<Bytes>),
+    Runs(RegionId, Vec<Bytes>, bool),
     Reports(Vec<OriginReport>),
     Standings(Vec<SwitchStanding>),
 }
@@ -125,10 +125,10 @@ impl Transport {
         }
     }
 
-    /// Queues runs of a region in eventual mode. Never waits. Returns whether there was room.
-    pub(crate) fn send_runs(&self, node: NodeId, region: RegionId, runs: Vec<Bytes>) -> bool {
+    /// Queues runs of a region in eventual mode, which writers wait for or not. Never waits. Returns whether there was room.
+    pub(crate) fn send_runs(&self, node: NodeId, region: RegionId, runs: Vec<Bytes>, awaited: bool) -> bool {
         let bytes = runs.iter().map(Bytes::len).sum();
-        self.queues.get(&node).is_some_and(|queue| queue.push(Item::Runs(region, runs), bytes))
+        self.queues.get(&node).is_some_and(|queue| queue.push(Item::Runs(region, runs, awaited), bytes))
     }
 
     /// Queues reports on regions in eventual mode. Never waits; should they be lost, there will be others.
@@ -621,29 +621,30 @@ fn pack_other(item: Item, frames: &mut Vec<Frame>) {
         Item::Sleep(regions) => frames.push(Frame::Sleep(wire::Sleep { regions })),
         Item::Reports(reports) => frames.push(Frame::Reports(OriginReports { reports })),
         Item::Standings(standings) => frames.push(Frame::Standings(SwitchStandings { standings })),
-        Item::Runs(region, runs) => pack_runs(region, runs, frames),
+        Item::Runs(region, runs, awaited) => pack_runs(region, runs, awaited, frames),
         Item::Raft(..) => unreachable!("these are packed together"),
     }
 }
 
-fn pack_runs(region: RegionId, runs: Vec<Bytes>, frames: &mut Vec<Frame>) {
+fn pack_runs(region: RegionId, runs: Vec<Bytes>, awaited: bool, frames: &mut Vec<Frame>) {
     let region = region.0;
     let (mut together, mut bytes) = (Vec::new(), 0);
     for run in runs {
         if FRAME_BYTES < bytes + run.len() && !together.is_empty() {
-            frames.push(Frame::Runs(OriginRuns { region, runs: std::mem::take(&mut together) }));
+            frames.push(Frame::Runs(OriginRuns { region, runs: std::mem::take(&mut together), awaited }));
             bytes = 0;
         }
         if FRAME_BYTES < run.len() {
-            frames
-                .extend(parts(&run).map(|(bytes, last)| Frame::RunPart(OriginPart { region, bytes, last })));
+            frames.extend(
+                parts(&run).map(|(bytes, last)| Frame::RunPart(OriginPart { region, bytes, last, awaited })),
+            );
         } else {
             bytes += run.len();
             together.push(run);
         }
     }
     if !together.is_empty() {
-        frames.push(Frame::Runs(OriginRuns { region, runs: together }));
+        frames.push(Frame::Runs(OriginRuns { region, runs: together, awaited }));
     }
 }
 

@@ -1,6 +1,8 @@
 //! Callers that wait for an answer, as the threads in between see them: something to call once.
 
+use crate::eventual::waiting::{Terms, Unmet};
 use rdb_core::apply;
+use rdb_core::eventual::vector::WriteId;
 use rdb_core::ids::Term;
 use rdb_core::raft::Failure;
 
@@ -9,6 +11,10 @@ use rdb_core::raft::Failure;
 pub(crate) enum Answers {
     /// A user's region.
     Keys(Vec<apply::Answer>),
+    /// A user's region in eventual mode, with the last of the writes.
+    Eventual(Vec<apply::Answer>, WriteId),
+    /// The same, which wrote nothing.
+    Unmet(Unmet),
     /// The meta region.
     Catalog(Vec<rdb_pd::Answer>),
 }
@@ -39,11 +45,24 @@ impl<T> WhenDropped for Result<T, Failure> {
 
 /// Calls back once. One that is dropped, with its region or at the end of the process, says that the fate of the
 /// request is not known: silence would leave the caller to its deadline.
-pub(crate) struct Waiter<T: WhenDropped>(Option<Box<dyn FnOnce(T) + Send>>);
+pub(crate) struct Waiter<T: WhenDropped> {
+    call: Option<Box<dyn FnOnce(T) + Send>>,
+    /// Of a write: what it asks for besides being done. It goes with the write, whichever way that takes as the mode changes.
+    terms: Terms,
+}
 
 impl<T: WhenDropped> Waiter<T> {
     pub(crate) fn new(call: impl FnOnce(T) + Send + 'static) -> Self {
-        Self(Some(Box::new(call)))
+        Self { call: Some(Box::new(call)), terms: Terms::default() }
+    }
+
+    pub(crate) fn with_terms(mut self, terms: Terms) -> Self {
+        self.terms = terms;
+        self
+    }
+
+    pub(crate) fn terms(&self) -> Terms {
+        self.terms
     }
 
     /// A waiter whose answer comes out of a channel.
@@ -57,7 +76,7 @@ impl<T: WhenDropped> Waiter<T> {
     }
 
     pub(crate) fn answer(mut self, answer: T) {
-        if let Some(call) = self.0.take() {
+        if let Some(call) = self.call.take() {
             call(answer);
         }
     }
@@ -65,7 +84,7 @@ impl<T: WhenDropped> Waiter<T> {
 
 impl<T: WhenDropped> Drop for Waiter<T> {
     fn drop(&mut self) {
-        if let Some(call) = self.0.take() {
+        if let Some(call) = self.call.take() {
             call(T::when_dropped());
         }
     }

@@ -104,7 +104,7 @@ async fn what_only_strong_mode_has_is_refused_and_changes_nothing() {
     };
     let not_done = |error: WriteError| match error {
         WriteError::NotDone(error) => refused(error),
-        WriteError::InDoubt(error) => panic!("{error}"),
+        WriteError::InDoubt(error) | WriteError::DoneHere(_, error) => panic!("{error}"),
     };
     let swap: Result<CasOutcome, _> =
         namespace.compare_and_swap("key", Expect::Present, Some("after".into())).await;
@@ -121,7 +121,8 @@ async fn what_only_strong_mode_has_is_refused_and_changes_nothing() {
         let refused = raw.kv.clone().get(get).await.unwrap_err();
         assert!(refused.message().contains("eventual"), "{refused}");
     }
-    let record = namespace.with_consistency(Consistency::Linearizable).get("key").await.unwrap().unwrap();
+    refused(namespace.clone().with_consistency(Consistency::Linearizable).get("key").await.unwrap_err());
+    let record = namespace.get("key").await.unwrap().unwrap();
     assert_eq!(record.value, "before", "the default of the mode");
     converged(&cluster, &[1, 2, 3], 1).await;
 }

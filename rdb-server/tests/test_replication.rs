@@ -70,6 +70,7 @@ async fn assert_has_many(client: &Client, name: &str, count: usize, value: &[u8]
 fn assert_honest(refused: &Refused) {
     let honest = match refused.outcome {
         v1::Outcome::InDoubt => true,
+        v1::Outcome::DoneHere => false,
         v1::Outcome::NotDone => matches!(
             refused.code,
             v1::Code::NoLeader | v1::Code::NotLeader | v1::Code::Superseded | v1::Code::ShuttingDown

@@ -23,7 +23,7 @@ const TIMEOUT_MS: u64 = 5_000;
 fn not_done<T: std::fmt::Debug>(answer: Result<T, WriteError>) -> Error {
     match answer.unwrap_err() {
         WriteError::NotDone(error) => error,
-        WriteError::InDoubt(error) => panic!("{error}"),
+        WriteError::InDoubt(error) | WriteError::DoneHere(_, error) => panic!("{error}"),
     }
 }
 

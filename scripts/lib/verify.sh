@@ -33,6 +33,13 @@ setup() {
   setup_rocksdb
 }
 
+# Sets NEMESIS, which lies beside the other programs and is built where they are.
+nemesis_program() {
+  if [[ -z ${FLAREDB_BIN_DIR:-} ]]; then cargo build --release --locked -p rdb-nemesis; fi
+  NEMESIS=${SERVER%/*}/rdb-nemesis
+  [[ -x $NEMESIS ]] || die "there is no $NEMESIS"
+}
+
 # Names the only case to run, which must be among the others.
 want_only() {
   local name=$1 known

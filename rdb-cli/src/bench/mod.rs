@@ -16,6 +16,8 @@ mod target;
 mod workload;
 
 use crate::args::{Args, parse_duration};
+use crate::commands::ns::ModeArg;
+use crate::commands::put::AcksArgs;
 use crate::exit::{Class, Failure};
 use crate::output::Answer;
 use clap::ValueEnum;
@@ -60,6 +62,11 @@ pub(crate) struct BenchArgs {
     /// The namespace, created if there is none; for etcd a prefix of the keys
     #[arg(long, default_value = "bench")]
     namespace: String,
+    /// The namespace's mode. Of an eventual one, reads are a session's, and the time until all nodes have everything is told
+    #[arg(long, value_enum, default_value_t = ModeArg::Strong)]
+    mode: ModeArg,
+    #[command(flatten)]
+    acks: AcksArgs,
     /// Write the data set and exit; without it the data set is written only where it is missing
     #[arg(long)]
     load: bool,
@@ -138,9 +145,10 @@ pub(crate) async fn run(args: &Args, bench: &BenchArgs) -> Result<Answer, Failur
         None => cpu::pids_named(bench.target.process_name()),
     };
     let measured = run::run(&target, &workload, bench, &pids).await;
+    let drained = target.drain(&workload).await;
     let checked = check::run(&target, &workload).await.map_err(|error| {
         Failure::new(Class::Unreachable, format!("the data could not be checked: {}", error.message))
             .hint("the cluster may not have recovered; the measurements are lost with this")
     })?;
-    Ok(report::answer(bench, &measured, &checked))
+    Ok(report::answer(bench, &measured, &checked, drained))
 }

@@ -4,6 +4,8 @@ use super::check::Checked;
 use super::measure::{Kind, Latency};
 use super::run::Measured;
 use super::{BenchArgs, Distribution, TargetArg, TransportArg};
+use crate::commands::ns::ModeArg;
+use crate::commands::put::AcksArg;
 use crate::output::{Answer, Paint, table};
 use serde::Serialize;
 use std::sync::atomic::Ordering;
@@ -19,6 +21,8 @@ struct Report {
     writes: KindReport,
     /// Microseconds of processor time per operation; null where it could not be measured.
     cpu: Cpu,
+    /// Of an eventual namespace: from the end of the run until all nodes have all that was written; null: that was not seen.
+    drain_ms: Option<u128>,
     check: Check,
     /// The first failures' messages.
     messages: Vec<String>,
@@ -31,6 +35,8 @@ struct Settings {
     transport: Option<TransportArg>,
     /// Null: not FlareDB's.
     sessions: Option<bool>,
+    mode: Option<ModeArg>,
+    acks: Option<AcksArg>,
     callers: u32,
     threads: usize,
     keys: u64,
@@ -75,8 +81,14 @@ struct Check {
     shown: Vec<String>,
 }
 
-pub(super) fn answer(bench: &BenchArgs, measured: &Measured, checked: &Checked) -> Answer {
-    let report = report(bench, measured, checked);
+pub(super) fn answer(
+    bench: &BenchArgs,
+    measured: &Measured,
+    checked: &Checked,
+    drained: Option<Duration>,
+) -> Answer {
+    let drain_ms = drained.map(|drained| drained.as_millis());
+    let report = Report { drain_ms, ..report(bench, measured, checked) };
     let code = u8::from(!report.check.passed);
     Answer::new(text(&report), &report).with_exit_code(code)
 }
@@ -94,6 +106,8 @@ fn report(bench: &BenchArgs, measured: &Measured, checked: &Checked) -> Report {
             target: bench.target,
             transport: (bench.target == TargetArg::Flaredb).then_some(bench.transport),
             sessions: (bench.target == TargetArg::Flaredb).then_some(!bench.no_sessions),
+            mode: (bench.target == TargetArg::Flaredb).then_some(bench.mode),
+            acks: bench.acks.typed(),
             callers: bench.callers,
             threads: bench.threads,
             keys: bench.keys,
@@ -108,6 +122,7 @@ fn report(bench: &BenchArgs, measured: &Measured, checked: &Checked) -> Report {
         operations_per_second: operations as f64 / seconds,
         reads,
         writes,
+        drain_ms: None,
         cpu: cpu(measured, operations as f64, seconds),
         check: Check {
             passed: checked.wrong == 0 && wrong_reads == 0,
@@ -174,6 +189,9 @@ fn text(report: &Report) -> String {
     });
     text += &table(["", "count", "p50 ms", "p95 ms", "p99 ms", "max ms", "not done", "in doubt"], rows);
     text += &format!("\n{}\n", cpu_text(&report.cpu));
+    if let Some(drain_ms) = report.drain_ms {
+        text += &format!("all nodes had everything {drain_ms} ms after the end\n");
+    }
     for message in &report.messages {
         text += &format!("  {message}\n");
     }

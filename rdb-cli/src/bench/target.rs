@@ -2,12 +2,16 @@
 
 #[cfg(feature = "etcd")]
 use super::etcd::Etcd;
+use super::workload::Workload;
 use super::{BenchArgs, TargetArg, TransportArg};
 use crate::args::Args;
 use crate::exit::Failure;
 use rdb_client::{
-    Bytes, Client, Code, Error, Mode, Namespace, Options, Transport, Version, Write, WriteError,
+    Acks, Bytes, Client, Code, Consistency, Error, Mode, Namespace, Options, Transport, Version, Write,
+    WriteError,
 };
+
+use std::time::{Duration, Instant};
 
 /// A request that failed.
 pub(super) struct Failed {
@@ -35,8 +39,14 @@ impl Target {
                 };
                 let options = Options { transport, sessions: !bench.no_sessions, ..args.client_options() };
                 let client = Client::connect(options).await?;
-                create_namespace(&client, &bench.namespace).await?;
-                Ok(Target::FlareDb(client.namespace(&bench.namespace)))
+                let mode = bench.mode.into();
+                create_namespace(&client, &bench.namespace, mode).await?;
+                let namespace = client.namespace(&bench.namespace).with_acks(bench.acks.acks());
+                Ok(Target::FlareDb(match mode {
+                    Mode::Strong => namespace,
+                    // What was acknowledged must be seen, also where another node is asked.
+                    Mode::Eventual => namespace.with_consistency(Consistency::Session),
+                }))
             }
             #[cfg(feature = "etcd")]
             TargetArg::Etcd => {
@@ -62,6 +72,22 @@ impl Target {
             Target::FlareDb(namespace) => Ok(namespace.put(key.clone(), value).await?.version),
             #[cfg(feature = "etcd")]
             Target::Etcd(etcd) => etcd.put(key, value).await,
+        }
+    }
+
+    /// How long it takes until all nodes have all that was written to an eventual namespace: a node's writes come to the others
+    /// in order, so the last one is not acknowledged by all before the rest is. `None`: there is nothing to wait for, or it did
+    /// not come to an end in time.
+    pub(super) async fn drain(&self, workload: &Workload) -> Option<Duration> {
+        match self {
+            Target::FlareDb(namespace) if !namespace.session_token().is_empty() => {
+                let began = Instant::now();
+                let (key, value) = (workload.keys().first()?.clone(), workload.begin_write(0, 0));
+                let written = namespace.clone().with_acks(Acks::All).put(key, value).await.ok()?;
+                workload.acknowledge(0, written.version);
+                Some(began.elapsed())
+            }
+            _ => None,
         }
     }
 
@@ -94,13 +120,19 @@ impl Target {
 }
 
 /// Sees to it that the namespace exists. That it was there already is what was wanted.
-async fn create_namespace(client: &Client, name: &str) -> Result<(), Failure> {
+async fn create_namespace(client: &Client, name: &str, mode: Mode) -> Result<(), Failure> {
     match client.describe_namespace(name).await {
-        Ok(_) => return Ok(()),
+        Ok(found) if found.mode == mode => return Ok(()),
+        Ok(found) => {
+            let message = format!("the namespace '{name}' is {}, and not {mode}", found.mode);
+            return Err(
+                Failure::usage(message).hint("name another one with --namespace, or this mode with --mode")
+            );
+        }
         Err(error) if error.code() == Some(Code::NamespaceNotFound) => {}
         Err(error) => return Err(error.into()),
     }
-    match client.create_namespace(name, Mode::Strong).await {
+    match client.create_namespace(name, mode).await {
         Ok(_) => Ok(()),
         Err(error) if error.error().code() == Some(Code::NamespaceExists) => Ok(()),
         Err(error) => Err(error.into()),
@@ -115,6 +147,8 @@ impl From<Error> for Failed {
 
 impl From<WriteError> for Failed {
     fn from(error: WriteError) -> Self {
-        Self { in_doubt: matches!(error, WriteError::InDoubt(_)), message: error.to_string() }
+        // What is done on one node may be read from now on, or not yet: for the check that is the same as a doubt.
+        let in_doubt = matches!(error, WriteError::InDoubt(_) | WriteError::DoneHere(..));
+        Self { in_doubt, message: error.to_string() }
     }
 }

@@ -2,7 +2,8 @@
 
 use super::bytes;
 use super::confirm::{can_ask, confirm};
-use super::put::WrittenJson;
+use super::put::{AcksArgs, WrittenJson};
+use super::read::session_json;
 use crate::args::Args;
 use crate::exit::Failure;
 use crate::output::{Answer, JsonKey, as_text, readable};
@@ -38,6 +39,8 @@ pub(crate) struct DelArgs {
     /// Remove many keys without asking
     #[arg(long, short, conflicts_with = "key")]
     yes: bool,
+    #[command(flatten)]
+    acks: AcksArgs,
 }
 
 #[derive(Serialize)]
@@ -67,14 +70,16 @@ pub(crate) async fn run(args: &Args, del: &DelArgs) -> Result<Answer, Failure> {
         client.describe_namespace(&del.namespace).await?;
         confirm(&format!("removes {keys} of the namespace '{}'", del.namespace), "yes")?;
     }
-    let namespace = client.namespace(&del.namespace);
+    let namespace = client.namespace(&del.namespace).with_acks(del.acks.acks());
     let written = what.remove(&namespace).await?;
+    let session = session_json(&namespace);
     let text = format!("ok  version {}\n", written.version);
     let (namespace, version, epoch) = (del.namespace.as_str(), written.version, written.epoch);
     Ok(match &what {
-        What::Key(key) => {
-            Answer::new(text, &WrittenJson { namespace, key: JsonKey::from(key), version, epoch })
-        }
+        What::Key(key) => Answer::new(
+            text,
+            &WrittenJson { namespace, key: JsonKey::from(key), version, epoch, node: version.node, session },
+        ),
         What::Prefix(_) | What::Range(..) => Answer::new(text, &RangeJson { namespace, version, epoch }),
     })
 }

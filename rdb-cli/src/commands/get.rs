@@ -1,7 +1,7 @@
 //! `rdb get`
 
 use super::bytes;
-use super::read::{ReadArgs, tell_age};
+use super::read::{ReadArgs, session_json, tell_age};
 use crate::args::{Args, Format};
 use crate::exit::{Class, Failure};
 use crate::output::{Answer, JsonKey, JsonValue, as_text, readable};
@@ -41,13 +41,15 @@ struct Json<'a> {
     served: Option<String>,
     /// Null: not a stale read, or unknown.
     age_ms: Option<u128>,
+    /// For --session. Null: the namespace is strong.
+    session: Option<String>,
 }
 
 pub(crate) async fn run(args: &Args, get: &GetArgs) -> Result<Answer, Failure> {
     let key = bytes(&get.key);
     // Before connecting: what is wrong with the command line is said at once.
     get.read.consistency()?;
-    let namespace = get.read.namespace(&args.connect().await?, &get.namespace)?;
+    let namespace = get.read.namespace(args, &get.namespace).await?;
     let (record, served) = namespace.get_served(key.clone()).await?;
     // In JSON the answer has it.
     if served.by == Some(ServedBy::Stale) && args.output == Format::Table {
@@ -68,6 +70,7 @@ pub(crate) async fn run(args: &Args, get: &GetArgs) -> Result<Answer, Failure> {
         node: served.node,
         served: served.by.map(|by| by.to_string()),
         age_ms: served.age.map(|age| age.as_millis()),
+        session: session_json(&namespace),
     };
     let text = match &get.file {
         Some(file) => {

@@ -57,7 +57,8 @@ pub(crate) enum NsCommand {
     },
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum ModeArg {
     /// Linearizable, through Raft
     Strong,

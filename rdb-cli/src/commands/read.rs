@@ -1,21 +1,29 @@
 //! What the commands that read have in common: from whom, and how well.
 
-use crate::args::{Format, parse_duration};
+use crate::args::{Args, Format, parse_duration};
 use crate::exit::Failure;
 use crate::output::{complain, to_json_line};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use clap::ValueEnum;
-use rdb_client::{Client, Consistency, Namespace, Served};
+use rdb_client::{Bytes, Consistency, Namespace, Served};
 use serde::Serialize;
 use std::time::Duration;
 
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct ReadArgs {
     /// How the read is to be served
-    #[arg(long, value_enum, default_value_t = ConsistencyArg::Linearizable)]
-    consistency: ConsistencyArg,
+    ///
+    /// Without it: linearizable, or, of an eventual namespace, what the asked node has. At the shell's prompt of an eventual
+    /// namespace: session
+    #[arg(long, value_enum)]
+    consistency: Option<ConsistencyArg>,
     /// How old a stale read may be; an older one is served as a linearizable one
     #[arg(long, value_parser = parse_duration, value_name = "TIME")]
     max_age: Option<Duration>,
+    /// Show no less than this token says, which is the "session" of an earlier answer in JSON; implies --consistency session
+    #[arg(long, value_name = "TOKEN", value_parser = parse_session)]
+    session: Option<Bytes>,
     /// Ask this node, whoever leads
     #[arg(long, value_name = "HOST:PORT")]
     at: Option<String>,
@@ -29,27 +37,64 @@ enum ConsistencyArg {
     Lease,
     /// What the asked node has, with its age
     Stale,
+    /// What the asked node has, without it
+    Local,
+    /// Of an eventual namespace: no less than this session has been shown
+    Session,
+    /// Of an eventual namespace: the newest that a majority of the nodes has
+    Quorum,
+}
+
+/// A token in base64, as JSON has it.
+fn parse_session(text: &str) -> Result<Bytes, String> {
+    let decoded = BASE64.decode(text);
+    decoded
+        .map(Bytes::from)
+        .map_err(|error| format!("a session token is base64, as answers in JSON have it: {error}"))
+}
+
+/// A session's token as JSON has it; null: nothing was seen, or the namespace is strong.
+pub(super) fn session_json(namespace: &Namespace) -> Option<String> {
+    Some(namespace.session_token()).filter(|token| !token.is_empty()).map(|token| BASE64.encode(token))
 }
 
 impl ReadArgs {
     pub(super) fn consistency(&self) -> Result<Consistency, Failure> {
+        let of_session = matches!(self.consistency, None | Some(ConsistencyArg::Session));
+        if self.session.is_some() && !of_session {
+            return Err(Failure::usage("--session is for --consistency session"));
+        }
         match (self.consistency, self.max_age) {
-            (ConsistencyArg::Stale, max_age) => Ok(Consistency::Stale { max_age }),
+            (Some(ConsistencyArg::Stale), max_age) => Ok(Consistency::Stale { max_age }),
             (_, Some(_)) => Err(Failure::usage("--max-age is for --consistency stale")),
-            (ConsistencyArg::Lease, None) => Ok(Consistency::Lease),
-            (ConsistencyArg::Linearizable, None) => Ok(Consistency::Linearizable),
+            (None, None) if self.session.is_some() => Ok(Consistency::Session),
+            (None, None) => Ok(Consistency::Default),
+            (Some(ConsistencyArg::Lease), None) => Ok(Consistency::Lease),
+            (Some(ConsistencyArg::Linearizable), None) => Ok(Consistency::Linearizable),
+            (Some(ConsistencyArg::Local), None) => Ok(Consistency::Local),
+            (Some(ConsistencyArg::Session), None) => Ok(Consistency::Session),
+            (Some(ConsistencyArg::Quorum), None) => Ok(Consistency::Quorum),
         }
     }
 
     /// The namespace, to be read so.
-    pub(super) fn namespace(&self, client: &Client, name: &str) -> Result<Namespace, Failure> {
+    pub(super) async fn namespace(&self, args: &Args, name: &str) -> Result<Namespace, Failure> {
+        let client = args.connect().await?;
         let namespace = match &self.at {
             None => client.namespace(name),
             Some(address) => client.namespace_at(name, address).ok_or_else(|| {
                 Failure::usage(format!("'{address}' is not an address like 127.0.0.1:7101"))
             })?,
         };
-        Ok(namespace.with_consistency(self.consistency()?))
+        if let Some(token) = &self.session {
+            namespace.resume(token)?;
+        }
+        let consistency = match self.consistency()? {
+            // Who has just put a key at the prompt expects to see it, whichever node is asked.
+            Consistency::Default if args.connection.is_some() => Consistency::Session,
+            consistency => consistency,
+        };
+        Ok(namespace.with_consistency(consistency))
     }
 }
 
@@ -80,6 +125,12 @@ struct AgeJson {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_comes_back_as_json_had_it() {
+        assert_eq!(parse_session("CBAQAQ=="), Ok(Bytes::from_static(&[8, 16, 16, 1])));
+        assert!(parse_session("no token").unwrap_err().contains("base64"));
+    }
 
     #[test]
     fn the_age_of_a_stale_read_is_json_where_that_is_asked_for() {

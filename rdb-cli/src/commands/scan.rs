@@ -88,7 +88,7 @@ pub(crate) async fn run(args: &Args, scan: &ScanArgs) -> Result<Answer, Failure>
     let options = scan.options()?;
     // Before connecting: what is wrong with the command line is said at once.
     scan.read.consistency()?;
-    let namespace = scan.read.namespace(&args.connect().await?, &scan.namespace)?;
+    let namespace = scan.read.namespace(args, &scan.namespace).await?;
     if scan.count {
         return scan.count(&namespace, options).await;
     }

@@ -1,6 +1,8 @@
 //! The operations that are on their way, found again by the id that the answer brings.
 
 use super::{Lane, Reply};
+use crate::seen::Seen;
+use std::sync::Arc;
 use tokio::time::Instant;
 
 /// An operation that waits for its answer.
@@ -10,6 +12,8 @@ pub(super) struct Pending {
     /// Where it counts as on its way.
     pub(super) lane: Lane,
     pub(super) slot: usize,
+    /// Told of the answer before the caller is.
+    pub(super) seen: Arc<Seen>,
 }
 
 /// A table whose places are used again. An id holds the place and how often it was used, so that an answer which comes
@@ -82,7 +86,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     fn pending(deadline: Instant) -> Pending {
-        Pending { reply: oneshot::channel().0, deadline, lane: Lane::Reads, slot: 0 }
+        Pending { reply: oneshot::channel().0, deadline, lane: Lane::Reads, slot: 0, seen: Arc::default() }
     }
 
     #[test]

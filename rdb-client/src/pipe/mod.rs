@@ -10,14 +10,16 @@ mod in_flight;
 mod task;
 
 use crate::nodes::{Address, Nodes};
+use crate::seen::Manner;
 use crate::session::Session;
 use crate::status::Failed;
-use crate::values::{Consistency, Served};
+use crate::values::Served;
 use rdb_proto::v1::kv_client::KvClient;
 use rdb_proto::v1::pipe_operation::Operation;
 use rdb_proto::v1::pipe_result::Result as PipeResult;
 use std::sync::Arc;
 use task::Task;
+pub(crate) use task::version;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tokio_stream::wrappers::ReceiverStream;
@@ -56,8 +58,7 @@ pub(crate) struct Call {
     operation: Operation,
     /// Of a write under a session.
     name: Option<Name>,
-    /// Of a read.
-    consistency: Consistency,
+    manner: Manner,
     deadline: Instant,
     reply: Reply,
 }
@@ -114,12 +115,12 @@ impl Pipe {
     pub(crate) async fn call(
         self: Arc<Self>,
         lane: Lane,
-        (operation, consistency): (Operation, Consistency),
+        (operation, manner): (Operation, Manner),
         name: Option<Name>,
         deadline: Instant,
     ) -> Result<Answer, Failed> {
         let (reply, answer) = oneshot::channel();
-        let call = Call { operation, name, consistency, deadline, reply };
+        let call = Call { operation, name, manner, deadline, reply };
         let queue = match lane {
             Lane::Reads => &self.reads,
             Lane::Writes => &self.writes,

@@ -4,9 +4,10 @@ use super::in_flight::{InFlight, Pending};
 use super::{Answer, Call, Lane, MESSAGE_BYTES_MAX, OPERATION_BYTES_MAX};
 use crate::nodes::Address;
 use crate::options::Options;
+use crate::seen::{self, Manner};
 use crate::session::Session;
 use crate::status::{Failed, describe};
-use crate::values::Served;
+use crate::values::{Served, Version};
 use rdb_proto::v1::pipe_result::Result as PipeResult;
 use rdb_proto::v1::{self, Code, Outcome, PipeOperation, PipeRequest, PipeResponse};
 use std::collections::VecDeque;
@@ -143,7 +144,7 @@ impl Task {
         let mut bytes = 0;
         let mut latest = now;
         let mut session: Option<Arc<Session>> = None;
-        let mut consistency = None;
+        let mut manner: Option<Manner> = None;
         while operations.len() < self.operations_max {
             let Some(call) = self.lane(lane).staged.pop_front() else { break };
             if call.reply.is_closed() {
@@ -158,46 +159,60 @@ impl Task {
                 self.answer(call, |address| too_large(address, size));
                 continue;
             }
-            let other_consistency = consistency.is_some_and(|chosen| chosen != call.consistency);
+            let other_manner = manner.as_ref().is_some_and(|chosen| !chosen.fits(&call.manner));
             let other_session =
                 session.as_ref().map(Arc::as_ptr) != call.name.as_ref().map(|n| Arc::as_ptr(&n.0));
-            if !operations.is_empty()
-                && (MESSAGE_BYTES_MAX < bytes + size || other_session || other_consistency)
-            {
+            if !operations.is_empty() && (MESSAGE_BYTES_MAX < bytes + size || other_session || other_manner) {
                 self.lane(lane).staged.push_front(call);
                 break;
             }
             bytes += size;
-            consistency = Some(call.consistency);
             latest = latest.max(call.deadline);
             let (of_session, sequence) = call.name.unzip();
             session = of_session;
-            let pending = Pending { reply: call.reply, deadline: call.deadline, lane, slot };
+            let seen = call.manner.seen.clone();
+            manner.get_or_insert(call.manner);
+            let pending = Pending { reply: call.reply, deadline: call.deadline, lane, slot, seen };
             let id = self.in_flight.insert(pending);
             let sequence = sequence.unwrap_or(0);
             operations.push(PipeOperation { id, sequence, operation: Some(call.operation) });
         }
         self.lane(lane).slots[slot] = operations.len();
         let session = session.as_deref();
-        let (consistency, max_age_ms) = consistency.unwrap_or_default().to_wire();
+        let consistency = manner.as_ref().map(|manner| manner.consistency).unwrap_or_default();
+        let (consistency, max_age_ms) = consistency.to_wire();
+        let (reads, writes) = match lane {
+            Lane::Reads => (manner.as_ref(), None),
+            Lane::Writes => (None, manner.as_ref()),
+        };
+        let remaining = latest - now;
+        let remaining = reads.map_or(remaining, |manner| manner.patience(remaining));
         PipeRequest {
             namespace: self.namespace.clone(),
             epoch: session.map_or(0, |session| session.epoch),
             // The longest of them: a shorter one's caller is told here.
-            timeout_ms: u32::try_from((latest - now).as_millis()).unwrap_or(u32::MAX).max(1),
+            timeout_ms: u32::try_from(remaining.as_millis()).unwrap_or(u32::MAX).max(1),
             client: session.map_or(0, |session| session.client),
             lowest: session.map_or(0, Session::lowest),
             operations,
             consistency: consistency.into(),
             max_age_ms,
+            session: reads.map(Manner::token).unwrap_or_default(),
+            acks: writes.map_or(v1::Acks::Unspecified, |manner| manner.acks.into()).into(),
+            seen: writes.and_then(|manner| manner.seen.highest()),
         }
     }
 
     fn complete(&mut self, response: PipeResponse) {
         let epoch = self.read_header(response.header.as_ref());
         let served = response.header.as_ref().map(Served::from).unwrap_or_default();
+        // Of eventual mode.
+        let shown = response.header.as_ref().and_then(|header| seen::read(&header.session));
         for result in response.results {
             let Some(pending) = self.in_flight.remove(result.id) else { continue };
+            if let Some(shown) = &shown {
+                pending.seen.saw(shown, result.result.as_ref().and_then(version));
+            }
             self.lane(pending.lane).slots[pending.slot] -= 1;
             let answer = match result.result {
                 Some(PipeResult::NotDone(mut error)) => {
@@ -206,6 +221,10 @@ impl Task {
                 }
                 Some(PipeResult::InDoubt(mut error)) => {
                     error.outcome = Outcome::InDoubt.into();
+                    Err(Failed::Answered(self.address.clone(), Box::new(error)))
+                }
+                Some(PipeResult::DoneHere(mut error)) => {
+                    error.outcome = Outcome::DoneHere.into();
                     Err(Failed::Answered(self.address.clone(), Box::new(error)))
                 }
                 Some(result) => Ok(Answer { result, epoch, served, leader: self.leader.clone() }),
@@ -290,6 +309,20 @@ impl Task {
         debug_assert_eq!(queue.lane, lane);
         queue
     }
+}
+
+/// The highest version in an answer.
+pub(crate) fn version(result: &PipeResult) -> Option<Version> {
+    let highest = match result {
+        PipeResult::Found(found) => found.version,
+        PipeResult::Done(done) => done.version,
+        PipeResult::DoneHere(error) => error.done_here.as_ref().and_then(|done| done.version),
+        PipeResult::Records(records) => {
+            return records.records.iter().filter_map(|record| record.version.map(Version::from)).max();
+        }
+        _ => None,
+    };
+    highest.map(Version::from)
 }
 
 fn too_large(address: Address, size: usize) -> Failed {

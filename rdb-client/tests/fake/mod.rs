@@ -92,6 +92,17 @@ pub struct World {
     pub cancels: AtomicBool,
     /// Puts of this key are answered "busy" for as long as it is set.
     pub stuck: Mutex<Option<Bytes>>,
+    /// Answers are of eventual mode.
+    pub eventual: Mutex<Option<Eventual>>,
+}
+
+/// What is different in eventual mode. Whoever asks for acknowledgements of all does not get them.
+#[derive(Default)]
+pub struct Eventual {
+    /// What the answers show.
+    pub shown: rdb_proto::session::Token,
+    /// What puts and gets have brought: the session of a read, or the version and the acknowledgements of a write.
+    pub brought: Vec<(Bytes, Option<v1::Version>, v1::Acks)>,
 }
 
 #[derive(Default)]
@@ -700,7 +711,45 @@ impl Service {
         matches!((operation, &*stuck), (Operation::Put(put), Some(key)) if put.key == *key)
     }
 
+    /// Takes note of what a request has brought.
+    fn bring(&self, session: &Bytes, seen: Option<v1::Version>, acks: v1::Acks) {
+        if let Some(eventual) = &mut *self.world.eventual.lock() {
+            eventual.brought.push((session.clone(), seen, acks));
+        }
+    }
+
+    /// A header as it is in the world's mode.
+    fn mark(&self, header: Header) -> Header {
+        match &*self.world.eventual.lock() {
+            Some(eventual) => {
+                Header { mode: Mode::Eventual.into(), session: eventual.shown.encode(), ..header }
+            }
+            None => header,
+        }
+    }
+
+    /// A result as it is in the world's mode.
+    fn acknowledge(&self, acks: v1::Acks, result: PipeResult) -> PipeResult {
+        match (&*self.world.eventual.lock(), result) {
+            (Some(eventual), PipeResult::Done(done)) if acks == v1::Acks::All => {
+                PipeResult::DoneHere(v1::Error {
+                    code: Code::TooFewAcks.into(),
+                    outcome: Outcome::DoneHere.into(),
+                    message: "on 1 of 3".into(),
+                    done_here: Some(Box::new(v1::DoneHere {
+                        version: done.version,
+                        session: eventual.shown.encode(),
+                    })),
+                    ..v1::Error::default()
+                })
+            }
+            (_, result) => result,
+        }
+    }
+
     fn execute_message(&self, request: v1::PipeRequest) -> Result<v1::PipeResponse, Broken> {
+        let acks = request.acks();
+        self.bring(&request.session, request.seen, acks);
         let mut state = self.world.state.lock();
         let forget = self.world.forgetful.load(Ordering::Relaxed);
         let mut results = Vec::with_capacity(request.operations.len());
@@ -716,11 +765,11 @@ impl Service {
             let result = if self.is_stuck(&operation) {
                 PipeResult::NotDone(busy())
             } else {
-                state.execute(self.id, &request.namespace, name, operation, forget)?
+                self.acknowledge(acks, state.execute(self.id, &request.namespace, name, operation, forget)?)
             };
             results.push(v1::PipeResult { id: operation_id, result: Some(result) });
         }
-        Ok(v1::PipeResponse { header: Some(state.header(self.id)), results })
+        Ok(v1::PipeResponse { header: Some(self.mark(state.header(self.id))), results })
     }
 
     async fn unary(
@@ -741,7 +790,7 @@ impl Service {
         let forget = self.world.forgetful.load(Ordering::Relaxed);
         match state.execute(self.id, namespace, name, operation, forget) {
             Ok(PipeResult::NotDone(error) | PipeResult::InDoubt(error)) => Err(to_status(&error)),
-            Ok(result) => Ok((Some(state.header(self.id)), result)),
+            Ok(result) => Ok((Some(self.mark(state.header(self.id))), result)),
             Err(Broken) if self.world.cancels.load(Ordering::Relaxed) => Err(Status::cancelled("broken")),
             Err(Broken) => Err(Status::unavailable("broken")),
         }
@@ -763,6 +812,7 @@ impl Service {
 impl v1::kv_server::Kv for Service {
     async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::GetResponse>, Status> {
         let request = request.into_inner();
+        self.bring(&request.session, None, v1::Acks::Unspecified);
         let (header, result) =
             self.unary(&request.namespace, Name::default(), Operation::Get(request.get.unwrap())).await?;
         let PipeResult::Found(found) = result else { unreachable!() };
@@ -771,8 +821,15 @@ impl v1::kv_server::Kv for Service {
 
     async fn put(&self, request: Request<v1::PutRequest>) -> Result<Response<v1::WriteResponse>, Status> {
         let request = request.into_inner();
-        let name = Name::new(request.epoch, request.request);
-        self.unary_write(&request.namespace, name, Operation::Put(request.put.unwrap())).await
+        let (name, acks) = (Name::new(request.epoch, request.request), request.acks());
+        self.bring(&Bytes::new(), request.seen, acks);
+        let operation = Operation::Put(request.put.unwrap());
+        let (header, result) = self.unary(&request.namespace, name, operation).await?;
+        match self.acknowledge(acks, result) {
+            PipeResult::Done(done) => Ok(Response::new(v1::WriteResponse { header, version: done.version })),
+            PipeResult::DoneHere(error) => Err(to_status(&error)),
+            _ => unreachable!(),
+        }
     }
 
     async fn delete(

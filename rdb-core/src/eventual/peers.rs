@@ -152,13 +152,17 @@ impl Peers {
             let sends = origin.node == logs.me().node
                 || (origin.node != node && !is_heard(origin.node))
                 || peer.forwarded.contains(&origin);
-            peer.lacks_dropped |= logs.dropped(origin) > has;
+            // What is missing in between cannot be sent; what others have written can.
+            if has < logs.dropped(origin) {
+                peer.lacks_dropped = true;
+                continue;
+            }
             let after = has.max(sent);
             if sends && after < synced.get(origin) {
                 wanted.push(Push { origin, after });
             }
         }
-        if peer.needs_full_sync() || UNDER_WAY_BYTES_MAX <= under_way {
+        if peer.given_up || UNDER_WAY_BYTES_MAX <= under_way {
             return None;
         }
         // In turn, so that no origin waits for another one's backlog.

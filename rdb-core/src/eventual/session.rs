@@ -1,20 +1,8 @@
-//! Session tokens: what a client has seen of a namespace, for a later read through another node to show no less.
-//!
-//! ```text
-//! byte 0     format, now 1
-//! 4 bytes    namespace, highest byte first
-//! varint     era
-//! vector     what was seen
-//! 8 bytes    checksum of all before
-//! ```
+//! Session tokens: what a client has seen of a namespace, for a later read through another node to show no less. Their bytes
+//! are the wire's (`rdb_proto::session`); what they mean is here.
 
 use super::vector::Vector;
-use crate::codec::{Corrupt, Reader, put_varint};
 use crate::ids::{Era, NamespaceId};
-use xxhash_rust::xxh3::xxh3_64;
-
-const FORMAT: u8 = 1;
-const CHECKSUM_BYTES: usize = 8;
 
 /// What a client has seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,25 +13,6 @@ pub struct SessionToken {
     pub era: Era,
     /// Of that era's writes.
     pub vector: Vector,
-}
-
-/// Why a token cannot be used. Nothing was read.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TokenError {
-    /// The bytes are not what was given out.
-    #[error("the session token is damaged, or is no session token: {0}; nothing was read; go on without it")]
-    Damaged(#[from] Corrupt),
-    /// It speaks of other records.
-    #[error(
-        "the session token is of another namespace, the one with id {found}, while this one has id {expected} (one that was \
-         deleted and made again is another one); nothing was read; keep one token for each namespace"
-    )]
-    OtherNamespace {
-        /// The namespace in the token.
-        found: NamespaceId,
-        /// The namespace that is to be read.
-        expected: NamespaceId,
-    },
 }
 
 /// Whether a node can serve a read that must show what a token says.
@@ -58,37 +27,6 @@ pub enum Seen {
 }
 
 impl SessionToken {
-    /// As it is given out.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut out = vec![FORMAT];
-        out.extend_from_slice(&self.namespace.0.to_be_bytes());
-        put_varint(&mut out, u64::from(self.era.0));
-        self.vector.put(&mut out);
-        let checksum = xxh3_64(&out);
-        out.extend_from_slice(&checksum.to_be_bytes());
-        out
-    }
-
-    /// As it comes back for a read of `namespace`.
-    ///
-    /// # Errors
-    /// It is damaged, or of another namespace.
-    pub fn decode(bytes: &[u8], namespace: NamespaceId) -> Result<Self, TokenError> {
-        let mut reader = Reader::new("the token", whole(bytes)?);
-        if reader.u8()? != FORMAT {
-            return Err(reader.corrupt("its format is not known to this version of FlareDB").into());
-        }
-        let mut found = [0; 4];
-        found.copy_from_slice(reader.take(4)?);
-        let found = NamespaceId(u32::from_be_bytes(found));
-        if found != namespace {
-            return Err(TokenError::OtherNamespace { found, expected: namespace });
-        }
-        let token = Self { namespace, era: Era(reader.varint32()?), vector: Vector::read(&mut reader)? };
-        reader.finish()?;
-        Ok(token)
-    }
-
     /// Whether a node that stands at `vector` in `era` shows what was seen. A switch of mode ends an era with a base
     /// that has all of its acknowledged writes, so an earlier era's token is satisfied by any later one; a later era's
     /// cannot be compared with this one's vector at all.
@@ -113,17 +51,6 @@ impl SessionToken {
     }
 }
 
-/// What comes before the checksum, if that is right.
-fn whole(bytes: &[u8]) -> Result<&[u8], Corrupt> {
-    let reader = Reader::new("the token", bytes);
-    let split = bytes.len().checked_sub(CHECKSUM_BYTES).map(|at| bytes.split_at(at));
-    match split {
-        Some((rest, checksum)) if xxh3_64(rest).to_be_bytes() == *checksum => Ok(rest),
-        Some(_) => Err(reader.corrupt("its checksum is wrong")),
-        None => Err(reader.corrupt("it ends too early")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,21 +65,6 @@ mod tests {
 
     proptest! {
         #[test]
-        fn tokens_come_back_and_damage_is_noticed(era: u32, vector in vectors(), at: prop::sample::Index, flip in 1u8..) {
-            let token = token(era, vector);
-            let mut bytes = token.encode();
-            prop_assert_eq!(SessionToken::decode(&bytes, NAMESPACE).unwrap(), token);
-            let at = at.index(bytes.len());
-            bytes[at] ^= flip;
-            prop_assert!(matches!(SessionToken::decode(&bytes, NAMESPACE), Err(TokenError::Damaged(_))));
-        }
-
-        #[test]
-        fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
-            let _ = SessionToken::decode(&bytes, NAMESPACE);
-        }
-
-        #[test]
         fn a_read_shows_what_the_token_says(mine in vectors(), seen in vectors(), more in vectors()) {
             let covered = mine.covers(&seen);
             prop_assert_eq!(token(2, seen.clone()).seen_at(Era(2), &mine) == Seen::Satisfied, covered);
@@ -166,12 +78,5 @@ mod tests {
             merged.merge(&token(3, more.clone()));
             prop_assert_eq!(merged, token(3, more));
         }
-    }
-
-    #[test]
-    fn a_token_of_another_namespace_is_an_error() {
-        let bytes = token(1, Vector::default()).encode();
-        let error = SessionToken::decode(&bytes, NamespaceId(8)).unwrap_err();
-        assert_eq!(error, TokenError::OtherNamespace { found: NAMESPACE, expected: NamespaceId(8) });
     }
 }

@@ -158,6 +158,8 @@ pub struct Group<L: LogRead, W, R> {
     closing_in: Option<Term>,
     /// The term in which this replica has put the marker to the next era into its log.
     marked: Option<Term>,
+    /// Whether this replica must not lead: see [`Group::let_lead`].
+    barred: bool,
     /// Whether the applied state is a closed region's: see [`Group::close`].
     closed: bool,
     failed_writes: Failed<W>,
@@ -212,6 +214,7 @@ impl<L: LogRead, W, R> Group<L, W, R> {
             idle_ticks: 0,
             closing_in: None,
             marked: None,
+            barred: false,
             closed: false,
             failed_writes: Vec::new(),
             failed_reads: Vec::new(),
@@ -277,8 +280,17 @@ impl<L: LogRead, W, R> Group<L, W, R> {
         }
     }
 
+    /// Whether this replica may lead. One that will never apply what is committed must not: it could serve nothing, and only a
+    /// leader's snapshot helps it. If it leads, somebody else is to be handed the leadership.
+    pub fn let_lead(&mut self, may_lead: bool) {
+        self.barred = !may_lead;
+    }
+
     /// Stands for election now, as the first leader of a new region does.
     pub fn campaign(&mut self) {
+        if self.barred {
+            return;
+        }
         // While a snapshot is taken in, raft-rs would look for changes of membership in entries that are gone, and panic.
         if self.has_snapshot() {
             return;
@@ -296,7 +308,7 @@ impl<L: LogRead, W, R> Group<L, W, R> {
     pub fn step(&mut self, message: Message) -> Result<(), Rejected> {
         validate::validate(&self.raw, &message)?;
         // See `campaign`.
-        if self.has_snapshot() && message.msg_type == MessageType::MsgTimeoutNow as i32 {
+        if (self.has_snapshot() || self.barred) && message.msg_type == MessageType::MsgTimeoutNow as i32 {
             return Err(Rejected::Stale);
         }
         if self.may_break_lease(&message) {

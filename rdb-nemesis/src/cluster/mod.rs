@@ -1,6 +1,7 @@
 //! Nodes that belong together: real processes on loopback, in a folder of their own, whose words to each other go through
 //! wires that can be cut. Clients reach the nodes directly.
 
+mod clock;
 mod disk;
 mod page;
 mod process;
@@ -8,11 +9,13 @@ mod raw;
 mod wire;
 
 pub(crate) use disk::try_one as try_power_cut;
+pub(crate) use page::get as page;
 pub(crate) use process::Usage;
 pub(crate) use raw::{Raw, error_in, timed};
 pub(crate) use wire::Wire;
 
 use anyhow::{Context as _, Result, bail};
+use clock::Clock;
 use disk::Disk;
 use process::Process;
 use rustix::process::Signal;
@@ -48,6 +51,8 @@ pub(crate) struct Settings {
     pub(crate) options: String,
     /// Whether each has a disk of its own, whose power can be cut.
     pub(crate) disks: bool,
+    /// Whether each has a wall clock of its own, which can be stepped.
+    pub(crate) clocks: bool,
 }
 
 struct Node {
@@ -60,6 +65,7 @@ struct Node {
     raw: Raw,
     process: Option<Process>,
     disk: Option<Disk>,
+    clock: Option<Clock>,
 }
 
 /// Who leads the namespace, in which term.
@@ -96,6 +102,9 @@ impl Cluster {
 
     async fn prepare(server: &Path, folder: &Path, settings: &Settings) -> Result<Self> {
         let powercut = if settings.disks { Some(disk::make_powercut(folder)?) } else { None };
+        let ids: Vec<u64> = (1..=settings.size).collect();
+        let clocks = if settings.clocks { Clock::of(folder, &ids)? } else { Vec::new() };
+        let mut clocks: BTreeMap<u64, Clock> = clocks.into_iter().collect();
         let mut nodes = BTreeMap::new();
         let mut ports = Ports::default();
         for id in 1..=settings.size {
@@ -118,6 +127,7 @@ impl Cluster {
                 raw: Raw::new(&format!("127.0.0.1:{client_port}"))?,
                 process: None,
                 disk,
+                clock: clocks.remove(&id),
             };
             nodes.insert(id, node);
         }
@@ -184,6 +194,11 @@ impl Cluster {
         self.nodes.iter().map(|(id, node)| (*id, format!("127.0.0.1:{}", node.client_port))).collect()
     }
 
+    /// Where each node shows its metrics.
+    pub(crate) fn http_ports(&self) -> BTreeMap<u64, u16> {
+        self.nodes.iter().map(|(id, node)| (*id, node.http_port)).collect()
+    }
+
     fn node(&self, id: u64) -> &Node {
         &self.nodes[&id]
     }
@@ -212,7 +227,7 @@ impl Cluster {
     pub(crate) fn launch(&mut self, id: u64) -> Result<()> {
         let server = self.server.clone();
         let node = self.node_mut(id)?;
-        node.process = Some(Process::start(&server, &node.config, &node.log)?);
+        node.process = Some(Process::start(&server, &node.config, &node.log, node.clock.as_ref())?);
         Ok(())
     }
 
@@ -263,6 +278,17 @@ impl Cluster {
     /// Whether the kernel says that a node's process is stopped.
     pub(crate) fn is_stopped(&mut self, id: u64) -> Result<bool> {
         self.process(id)?.is_stopped()
+    }
+
+    /// Steps a node's wall clock: from now on it differs by so many seconds from the right one.
+    pub(crate) fn step_clock(&self, id: u64, seconds: i64) -> Result<()> {
+        self.node(id).clock.as_ref().context("the node has no clock of its own")?.set(seconds)
+    }
+
+    /// Whether a node's process lives by the clock that can be stepped.
+    pub(crate) fn has_clock(&mut self, id: u64) -> Result<bool> {
+        let process = self.process(id)?.id();
+        self.node(id).clock.as_ref().map_or(Ok(false), |clock| clock.is_used_by(process))
     }
 
     /// Cuts the power of all nodes at one moment of their work. They are stopped first: ext4 that was shut down may tell a

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// The body of a page of this machine's server at that port.
-pub(super) async fn get(port: u16, path: &str) -> Result<String> {
+pub(crate) async fn get(port: u16, path: &str) -> Result<String> {
     let page = timeout(LIMIT, ask(port, path)).await.with_context(|| format!("{path} took {LIMIT:?}"))??;
     match page.split_once("\r\n\r\n") {
         Some((head, body)) if head.contains(" 200 ") => Ok(body.to_owned()),

@@ -1,5 +1,6 @@
 //! One `rdb-server` process.
 
+use super::clock::Clock;
 use anyhow::{Context as _, Result};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::File;
@@ -28,10 +29,14 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts a node with this configuration file. What it says is added to `log`.
-    pub(crate) fn start(server: &Path, config: &Path, log: &Path) -> Result<Self> {
+    /// Starts a node with this configuration file, and this clock. What it says is added to `log`.
+    pub(crate) fn start(server: &Path, config: &Path, log: &Path, clock: Option<&Clock>) -> Result<Self> {
         let output = File::options().create(true).append(true).open(log)?;
-        let child = Command::new(server)
+        let mut command = Command::new(server);
+        if let Some(clock) = clock {
+            clock.give_to(&mut command);
+        }
+        let child = command
             .arg("--config")
             .arg(config)
             .stdin(Stdio::null())
@@ -40,6 +45,11 @@ impl Process {
             .spawn()
             .with_context(|| format!("cannot start {}", server.display()))?;
         Ok(Self { child })
+    }
+
+    /// Its number.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends a signal.

@@ -358,7 +358,9 @@ pub(super) fn failed(error: &Error) -> Outcome {
 pub(crate) fn write_failed(error: &WriteError) -> Outcome {
     match error {
         WriteError::NotDone(error) => Outcome::NotDone { why: error.to_string() },
-        WriteError::InDoubt(error) => Outcome::Unknown { why: error.to_string() },
+        WriteError::InDoubt(error) | WriteError::DoneHere(_, error) => {
+            Outcome::Unknown { why: error.to_string() }
+        }
     }
 }
 

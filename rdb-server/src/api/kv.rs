@@ -1,9 +1,13 @@
 //! The key-value service: each operation as a call of its own. See `pipe.rs` for many of them in one message.
 
+use super::acks::{self, Held};
 use super::reads::{Served, Wanted};
-use super::request::{self, found, request_id, to_wire};
+use super::request::{self, found, from_wire, request_id, to_wire};
+use super::session::Saw;
 use super::status::{self, Answered, answered, responded};
 use super::{Target, admit_read, held, limits, pipe, scan, transaction};
+use crate::eventual::records::Stored;
+use crate::eventual::waiting::{Acks, Terms};
 use crate::metrics::{Operation, Result as MetricResult};
 use crate::shared::Shared;
 use crate::waiter::Answers;
@@ -16,20 +20,36 @@ use rdb_proto::v1::kv_server::Kv;
 use std::time::{Duration, Instant};
 use tonic::{Request, Response, Streaming};
 
+/// What eventual mode does not have, and why.
+pub(super) const CAS: (&str, &str) = ("a compare-and-swap", "it looks before it writes");
+pub(super) const TRANSACTION: (&str, &str) = ("a transaction", "it looks before it writes");
+pub(super) const DELETE_RANGE: (&str, &str) =
+    ("a range delete", "it removes keys that other nodes may be writing");
+const SESSION: (&str, &str) = ("a session that names writes", "no node knows what the others have taken in");
+
+/// What a write's request says besides the write.
+struct Asked<'a> {
+    namespace: &'a str,
+    epoch: u64,
+    acks: i32,
+    seen: Option<v1::Version>,
+}
+
 /// Serves keys and values.
 pub(crate) struct KvService(pub(crate) Shared);
 
 impl KvService {
-    /// One command, and what the state machine says to it.
+    /// One command of strong mode, and what the state machine says to it.
     async fn command(
         &self,
         target: Target,
         commands: Encoded,
+        what: (&str, &str),
         timeout: Duration,
     ) -> Result<Answer, v1::Error> {
-        target.check_mode(commands.strong_only, "it looks before it writes, or removes a range")?;
+        target.check_mode(what)?;
         target.check_names(commands.named)?;
-        match self.0.write(Operation::Write, target.region, commands, timeout).await? {
+        match self.0.write(Operation::Write, target.region, (commands, Terms::default()), timeout).await? {
             Answers::Keys(mut answers) if answers.len() == 1 => Ok(answers.remove(0)),
             other => Err(status::internal(format!("unexpected answers: {other:?}"))),
         }
@@ -37,6 +57,41 @@ impl KvService {
 
     /// A write that cannot fail a comparison.
     async fn write(
+        &self,
+        asked: Asked<'_>,
+        timeout: Duration,
+        push: impl FnOnce(&mut Encoded) -> Result<(), v1::Error>,
+    ) -> Result<v1::WriteResponse, v1::Error> {
+        let deadline = acks::answer_by(Instant::now(), timeout);
+        let mut commands = Encoded::default();
+        push(&mut commands)?;
+        let target = self.0.target(asked.namespace, asked.epoch).await?;
+        target.check_names(commands.named)?;
+        let terms = acks::terms(asked.acks, asked.seen.as_ref(), target)?;
+        let header = self.0.header(target.region, target.epoch);
+        let answers = self.0.write(Operation::Write, target.region, (commands, terms), timeout).await?;
+        let (version, session) = match answers {
+            Answers::Keys(answers) if answers.len() == 1 => {
+                let version = done(&answers[0])?;
+                if terms.acks == Acks::All {
+                    return Err(status::strong_acks_late(from_wire(&version)));
+                }
+                (version, Bytes::new())
+            }
+            Answers::Eventual(answers, write) if answers.len() == 1 => {
+                let version = done(&answers[0])?;
+                let held = Held { namespace: target.namespace, write, version: from_wire(&version) };
+                if !self.0.is_acked(target, held, terms.acks) {
+                    self.0.acked(target, held, terms.acks, deadline).await?;
+                }
+                (version, held.token())
+            }
+            other => return Err(status::internal(format!("unexpected answers: {other:?}"))),
+        };
+        Ok(v1::WriteResponse { header: Some(v1::Header { session, ..header }), version: Some(version) })
+    }
+
+    async fn delete_range(
         &self,
         namespace: &str,
         epoch: u64,
@@ -46,11 +101,8 @@ impl KvService {
         let mut commands = Encoded::default();
         push(&mut commands)?;
         let target = self.0.target(namespace, epoch).await?;
-        let version = done(&self.command(target, commands, timeout).await?)?;
-        Ok(v1::WriteResponse {
-            header: Some(self.0.header(target.region, target.epoch)),
-            version: Some(version),
-        })
+        let version = Some(done(&self.command(target, commands, DELETE_RANGE, timeout).await?)?);
+        Ok(v1::WriteResponse { header: Some(self.0.header(target.region, target.epoch)), version })
     }
 
     /// Waits until the data may be read, if the read is to wait. Says how it is served.
@@ -58,7 +110,7 @@ impl KvService {
         &self,
         namespace: &str,
         epoch: u64,
-        wanted: Wanted,
+        wanted: &Wanted,
         timeout: Duration,
     ) -> Result<(Target, Served), v1::Error> {
         let target = self.0.target(namespace, epoch).await?;
@@ -78,10 +130,14 @@ impl KvService {
         limits::key(&key)?;
         let budget = self.0.budget_of(&get.namespace);
         let _waits = admit_read(&budget, key.len() + status::REQUEST_OVERHEAD_BYTES)?;
-        let wanted = Wanted::new(get.consistency, get.max_age_ms)?;
-        let (target, served) = self.barrier(&get.namespace, get.epoch, wanted, timeout).await?;
-        let found = found(read_record(&self.0, target, &key)?)?;
-        let header = Some(served.mark(self.0.header(target.region, target.epoch)));
+        let deadline = acks::answer_by(Instant::now(), timeout);
+        let wanted = Wanted::new(get.consistency, get.max_age_ms, get.session)?;
+        let (target, served) = self.barrier(&get.namespace, get.epoch, &wanted, timeout).await?;
+        let mut saw = self.0.saw(target);
+        let found = found(self.0.fetch_record(target, served, &key, deadline).await?)?;
+        saw.found(&found);
+        let header = served.mark(self.0.header(target.region, target.epoch));
+        let header = Some(v1::Header { session: saw.token(), ..header });
         held::read(&budget, v1::GetResponse { header, value: found.value, version: found.version })
     }
 
@@ -95,10 +151,18 @@ impl KvService {
         let budget = self.0.budget_of(&get.namespace);
         let bytes = keys.keys.iter().map(|key| key.len() + status::REQUEST_OVERHEAD_BYTES).sum();
         let _waits = admit_read(&budget, bytes)?;
-        let wanted = Wanted::new(get.consistency, get.max_age_ms)?;
-        let (target, served) = self.barrier(&get.namespace, get.epoch, wanted, timeout).await?;
-        let records = read_records(&self.0, target, keys.keys)?;
+        let deadline = acks::answer_by(Instant::now(), timeout);
+        let wanted = Wanted::new(get.consistency, get.max_age_ms, get.session)?;
+        let (target, served) = self.barrier(&get.namespace, get.epoch, &wanted, timeout).await?;
+        let mut saw = self.0.saw(target);
+        let stored = if served == Served::QUORUM {
+            self.0.read_quorum(target, &keys.keys, deadline).await?.0
+        } else {
+            read_records(&self.0, target, &keys.keys)?
+        };
+        let records = records(keys.keys, stored, &mut saw)?;
         let header = served.mark(self.0.header(target.region, target.epoch));
+        let header = v1::Header { session: saw.token(), ..header };
         held::read(&budget, v1::BatchGetResponse { header: Some(header), records })
     }
 
@@ -111,7 +175,7 @@ impl KvService {
         let request = request_id(cas.request.as_ref());
         request::push_cas(&mut commands, &cas.cas.unwrap_or_default(), request)?;
         let target = self.0.target(&cas.namespace, cas.epoch).await?;
-        let answer = self.command(target, commands, timeout).await?;
+        let answer = self.command(target, commands, CAS, timeout).await?;
         let header = Some(self.0.header(target.region, target.epoch));
         let response = match answer {
             Answer::Mismatch { version, found } => v1::CompareAndSwapResponse {
@@ -137,7 +201,7 @@ impl KvService {
         let request = request_id(asked.request.as_ref());
         transaction::push_transaction(&mut commands, &asked.transaction.unwrap_or_default(), request)?;
         let target = self.0.target(&asked.namespace, asked.epoch).await?;
-        match self.command(target, commands, timeout).await? {
+        match self.command(target, commands, TRANSACTION, timeout).await? {
             Answer::Transaction(outcome) => {
                 let header = Some(self.0.header(target.region, target.epoch));
                 let result = Some(transaction::transaction_result(outcome));
@@ -165,7 +229,7 @@ impl KvService {
         let drawn: u64 = rand::random();
         let request = Some(RequestId { client: drawn, sequence: open.token, lowest: 0 });
         let commands = Encoded::from(&Command { request, operation: command::Operation::OpenSession });
-        let client = match self.command(target, commands, timeout).await? {
+        let client = match self.command(target, commands, SESSION, timeout).await? {
             Answer::OpenedBefore { client } => client,
             answer => done(&answer).map(|_| drawn)?,
         };
@@ -182,20 +246,22 @@ impl Kv for KvService {
 
     async fn put(&self, request: Request<v1::PutRequest>) -> Answered<v1::WriteResponse> {
         let timeout = self.0.timeout(&request);
-        let v1::PutRequest { namespace, epoch, put, request } = request.into_inner();
+        let v1::PutRequest { namespace, epoch, put, request, acks, seen } = request.into_inner();
+        let asked = Asked { namespace: &namespace, epoch, acks, seen };
         let push = |out: &mut Encoded| {
             request::push_put(out, &put.unwrap_or_default(), request_id(request.as_ref()))
         };
-        answered(self.write(&namespace, epoch, timeout, push).await)
+        answered(self.write(asked, timeout, push).await)
     }
 
     async fn delete(&self, request: Request<v1::DeleteRequest>) -> Answered<v1::WriteResponse> {
         let timeout = self.0.timeout(&request);
-        let v1::DeleteRequest { namespace, epoch, delete, request } = request.into_inner();
+        let v1::DeleteRequest { namespace, epoch, delete, request, acks, seen } = request.into_inner();
+        let asked = Asked { namespace: &namespace, epoch, acks, seen };
         let push = |out: &mut Encoded| {
             request::push_delete(out, &delete.unwrap_or_default(), request_id(request.as_ref()))
         };
-        answered(self.write(&namespace, epoch, timeout, push).await)
+        answered(self.write(asked, timeout, push).await)
     }
 
     async fn compare_and_swap(
@@ -213,11 +279,12 @@ impl Kv for KvService {
 
     async fn batch_write(&self, request: Request<v1::BatchWriteRequest>) -> Answered<v1::WriteResponse> {
         let timeout = self.0.timeout(&request);
-        let v1::BatchWriteRequest { namespace, epoch, batch, request } = request.into_inner();
+        let v1::BatchWriteRequest { namespace, epoch, batch, request, acks, seen } = request.into_inner();
+        let asked = Asked { namespace: &namespace, epoch, acks, seen };
         let push = |out: &mut Encoded| {
             request::push_batch(out, &batch.unwrap_or_default(), request_id(request.as_ref()))
         };
-        answered(self.write(&namespace, epoch, timeout, push).await)
+        answered(self.write(asked, timeout, push).await)
     }
 
     async fn transaction(
@@ -237,7 +304,7 @@ impl Kv for KvService {
         };
         let push =
             |out: &mut Encoded| transaction::push_delete_range(out, &range, request_id(request.as_ref()));
-        answered(self.write(&namespace, epoch, timeout, push).await)
+        answered(self.delete_range(&namespace, epoch, timeout, push).await)
     }
 
     async fn open_session(
@@ -318,21 +385,21 @@ pub(super) fn read_record(shared: &Shared, target: Target, key: &[u8]) -> Result
     Ok(stored)
 }
 
-/// Those of the keys that are there, in the order asked.
-pub(super) fn read_records(
-    shared: &Shared,
-    target: Target,
-    keys: Vec<Bytes>,
-) -> Result<Vec<v1::Record>, v1::Error> {
-    let most = limits::BATCH_BYTES_MAX;
-    let stored = shared.data.multi_get(target.namespace, &keys, most).map_err(disk_failed)?;
+/// The records of many keys, as they are stored, all of one moment.
+pub(super) fn read_records(shared: &Shared, target: Target, keys: &[Bytes]) -> Result<Stored, v1::Error> {
+    let stored =
+        shared.data.multi_get(target.namespace, keys, limits::BATCH_BYTES_MAX).map_err(disk_failed)?;
     shared.still_here(target)?;
-    let stored = stored.ok_or_else(|| {
-        status::invalid(format!("the records found have more than {most} bytes, the limit of a batch"))
-    })?;
+    let stored = stored.ok_or_else(status::read_too_much)?;
+    Ok(stored.into_iter().map(|record| record.map(Bytes::from)).collect())
+}
+
+/// Those of the keys that are there, in the order asked.
+pub(super) fn records(keys: Vec<Bytes>, stored: Stored, saw: &mut Saw) -> Result<Vec<v1::Record>, v1::Error> {
     let mut records = Vec::with_capacity(keys.len());
     for (key, stored) in keys.into_iter().zip(stored) {
         let found = found(stored)?;
+        saw.found(&found);
         if let Some(value) = found.value {
             records.push(v1::Record { key, value, version: found.version });
         }

@@ -1,7 +1,9 @@
 //! What clients reach: one file per service, the limits, and the one table from failures to errors.
 
+mod acks;
 mod answers;
 mod cluster;
+mod eventual_reads;
 mod held;
 mod kv;
 mod limits;
@@ -10,6 +12,7 @@ mod pipe;
 mod reads;
 mod request;
 mod scan;
+mod session;
 mod status;
 mod switch;
 mod transaction;
@@ -23,6 +26,7 @@ pub(crate) use scan::Scans;
 
 use crate::budget::{Budget, Share};
 use crate::eventual;
+use crate::eventual::waiting::Terms;
 use crate::mailbox::Event;
 use crate::metrics::{Operation, Result as MetricResult};
 use crate::shared::Shared;
@@ -48,8 +52,8 @@ pub(crate) struct Target {
 
 impl Target {
     /// Refuses what a namespace in eventual mode cannot do: to do something weaker instead would be to lie.
-    fn check_mode(&self, strong_only: bool, what: &str) -> Result<(), v1::Error> {
-        if strong_only && self.mode == Mode::Eventual { Err(status::requires_strong(what)) } else { Ok(()) }
+    fn check_mode(&self, (what, why): (&str, &str)) -> Result<(), v1::Error> {
+        if self.mode == Mode::Eventual { Err(status::requires_strong(what, why)) } else { Ok(()) }
     }
 }
 
@@ -128,6 +132,7 @@ impl Shared {
             leader_address: address.unwrap_or_default(),
             served: v1::Consistency::Unspecified.into(),
             age_ms: None,
+            session: bytes::Bytes::new(),
         }
     }
 
@@ -136,11 +141,11 @@ impl Shared {
         &self,
         operation: Operation,
         region: RegionId,
-        commands: Encoded,
+        (commands, terms): (Encoded, Terms),
         timeout: Duration,
     ) -> Result<Answers, v1::Error> {
         let began = Instant::now();
-        let answered = self.propose(region, commands, timeout).await;
+        let answered = self.propose(region, (commands, terms), timeout).await;
         let result = answered.as_ref().err().map_or(MetricResult::Done, MetricResult::of);
         self.metrics.requests(operation, result, 1, began.elapsed());
         answered
@@ -149,7 +154,7 @@ impl Shared {
     async fn propose(
         &self,
         region: RegionId,
-        commands: Encoded,
+        (commands, terms): (Encoded, Terms),
         timeout: Duration,
     ) -> Result<Answers, v1::Error> {
         let budget = self.regions.budget(region);
@@ -162,8 +167,9 @@ impl Shared {
             let _held = answers::hold(&mut answer, &budget);
             drop(sender.send(answer));
         });
-        self.post_write(region, commands, waiter);
+        self.post_write(region, commands, waiter.with_terms(terms));
         match tokio::time::timeout(timeout, answer).await {
+            Ok(Ok(Ok(Answers::Unmet(unmet)))) => Err(status::unmet(unmet, self.config.node_id)),
             Ok(Ok(Ok(answers))) => Ok(answers),
             Ok(Ok(Err(failure))) => Err(self.failed_write(region, failure)),
             Ok(Err(_)) => Err(self.failed_write(region, Failure::LeaderLost)),

@@ -1,6 +1,7 @@
 //! The namespace service: the catalog's commands, and what is known of each namespace's region.
 
 use super::status::{self, Answered, answered};
+use crate::eventual::waiting::Terms;
 use crate::metrics::Operation;
 use crate::regions::Regions;
 use crate::shared::Shared;
@@ -28,7 +29,8 @@ impl NamespaceService {
         if self.0.stopping.is_set() {
             return Err(status::shutting_down());
         }
-        match self.0.write(Operation::Namespace, RegionId::META, command.encode(), timeout).await? {
+        let write = (command.encode(), Terms::default());
+        match self.0.write(Operation::Namespace, RegionId::META, write, timeout).await? {
             Answers::Catalog(mut answers) if answers.len() == 1 => Ok(answers.remove(0)),
             other => Err(status::internal(format!("unexpected answers: {other:?}"))),
         }

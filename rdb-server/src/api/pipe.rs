@@ -8,15 +8,21 @@
 //! A client that does not read its answers is not read from either: the task waits with them, for as long as a request
 //! may take. Then the pipe ends and gives back what its answers have taken of the node's memory.
 
-use super::kv::{read_record, read_records};
+mod eventual;
+
+use super::kv::{self, read_record, read_records, records};
 use super::reads::{Served, Wanted};
 use super::request::{self, error_result, found, write_result};
-use super::{Target, admit_read, answers, limits, status, transaction};
+use super::session::Saw;
+use super::{Target, acks, admit_read, answers, limits, status, transaction};
 use crate::budget::{Budget, Share};
+use crate::eventual::records::Stored;
+use crate::eventual::waiting::{self, Terms};
 use crate::metrics::{Operation, Result as MetricResult};
 use crate::shared::Shared;
 use crate::waiter::{Answers, Released, WriteWaiter};
 use bytes::Bytes;
+use eventual::{Acks, Ready};
 use parking_lot::Mutex;
 use prost::Message as _;
 use rdb_core::command::{Encoded, RequestId};
@@ -32,6 +38,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
+use std::vec;
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tonic::{Status, Streaming};
@@ -101,6 +108,10 @@ enum Part {
     /// With the share of the memory that what was found takes.
     Written(u64, Result<Answers, Failure>, Option<Share>),
     Released(u64, Result<(), Failure>),
+    /// In eventual mode: the node shows what a session has seen, or the records that a majority has are here.
+    Ready(u64, Result<Ready, v1::Error>),
+    /// In eventual mode: as many members have the writes as was asked, or are not known to in time.
+    Acked(u64, Result<(), v1::Error>),
 }
 
 /// A read and its id.
@@ -122,8 +133,10 @@ struct Writes {
 }
 
 enum Work {
-    /// The ids of the commands of one proposal, in order.
-    Writes(Vec<u64>),
+    /// The ids of the commands of one proposal, in order, and what it asks for.
+    Writes(Vec<u64>, Terms),
+    /// Those of writes that are done here, and wait for other members.
+    Acks(Acks),
     /// The reads that wait for one round, and their share of the node's memory.
     Reads(Vec<Read>, Share),
 }
@@ -156,13 +169,25 @@ struct Out {
     queue: Outgoing,
     /// Since when the connection has taken nothing, and how many it had taken by then.
     unread: Option<(u64, Instant)>,
-    waiting: BTreeMap<(RegionId, Epoch, Served), Vec<v1::PipeResult>>,
+    waiting: BTreeMap<(RegionId, Epoch, Served), Group>,
     bytes: usize,
     /// What the waiting results have taken of the node's memory.
     shares: Vec<Share>,
 }
 
+/// Results under one header, and what they show.
+#[derive(Default)]
+struct Group {
+    results: Vec<v1::PipeResult>,
+    saw: Saw,
+}
+
 impl Out {
+    /// What the results under a header show so far.
+    fn saw(&mut self, target: Target, served: Served) -> &mut Saw {
+        &mut self.waiting.entry((target.region, target.epoch, served)).or_default().saw
+    }
+
     /// Adds one result. Waits for the client once there are many bytes of them.
     async fn add(&mut self, target: Target, result: v1::PipeResult) -> Result<(), Gone> {
         self.add_read(target, Served::NOT_AT_ALL, result).await
@@ -171,7 +196,7 @@ impl Out {
     /// The same for a read's result, which goes under a header that says how it was served.
     async fn add_read(&mut self, target: Target, served: Served, result: v1::PipeResult) -> Result<(), Gone> {
         self.bytes += result.encoded_len();
-        self.waiting.entry((target.region, target.epoch, served)).or_default().push(result);
+        self.waiting.entry((target.region, target.epoch, served)).or_default().results.push(result);
         if RESPONSE_BYTES <= self.bytes { self.flush().await } else { Ok(()) }
     }
 
@@ -189,8 +214,9 @@ impl Out {
     async fn flush(&mut self) -> Result<(), Gone> {
         self.bytes = 0;
         let mut shares = std::mem::take(&mut self.shares);
-        for ((region, epoch, served), results) in std::mem::take(&mut self.waiting) {
+        for ((region, epoch, served), Group { results, saw }) in std::mem::take(&mut self.waiting) {
             let header = served.mark(self.shared.header(region, epoch));
+            let header = v1::Header { session: saw.token(), ..header };
             let response = v1::PipeResponse { header: Some(header), results };
             let sent = self.responses.send((Ok(response), std::mem::take(&mut shares)));
             match tokio::time::timeout(self.shared.config.request_timeout(), sent).await {
@@ -287,7 +313,7 @@ impl Pipe {
         let asked = Duration::from_millis(u64::from(message.timeout_ms));
         let timeout = if asked.is_zero() { longest } else { asked.min(longest) };
         let wanted = limits::pipe(message.operations.len())
-            .and_then(|()| Wanted::new(message.consistency, message.max_age_ms));
+            .and_then(|()| Wanted::new(message.consistency, message.max_age_ms, message.session.clone()));
         let checked = match wanted {
             Ok(wanted) => {
                 let target = self.shared.target(&message.namespace, message.epoch).await;
@@ -305,15 +331,20 @@ impl Pipe {
         };
         let budget = self.shared.regions.budget(target.region);
         let room = self.shared.check_disk(target.region, true);
+        let terms = acks::terms(message.acks, message.seen.as_ref(), target);
+        let room = terms.as_ref().map(|_| ()).map_err(Clone::clone).and(room);
         let Sorted { writes, reads, refused } = sort(message, target, &room);
         self.out.add_all(target, refused.into_iter()).await?;
         for writes in writes {
-            self.propose(target, &budget, writes, timeout).await?;
+            self.propose(target, &budget, writes, terms.clone().unwrap_or_default(), timeout).await?;
+        }
+        if !reads.is_empty() && target.mode == Mode::Eventual {
+            return self.read_eventual(target, &budget, &wanted, reads, timeout).await;
         }
         if !reads.is_empty() {
-            match self.shared.serve_now(target, wanted) {
+            match self.shared.serve_now(target, &wanted) {
                 Ok(None) => {}
-                Ok(Some(served)) => return self.read(target, served, reads, Instant::now()).await,
+                Ok(Some(served)) => return self.read(target, served, reads, None, Instant::now()).await,
                 Err(error) => return self.refuse_reads(target, reads, &error, Instant::now()).await,
             }
         }
@@ -325,6 +356,7 @@ impl Pipe {
         target: Target,
         budget: &Budget,
         writes: Writes,
+        terms: Terms,
         timeout: Duration,
     ) -> Result<(), Gone> {
         let Writes { commands, ids } = writes;
@@ -335,7 +367,7 @@ impl Pipe {
                 return self.out.add_all(target, refused).await;
             }
         };
-        let ticket = self.start(target, ids.len(), Work::Writes(ids), timeout);
+        let ticket = self.start(target, ids.len(), Work::Writes(ids, terms), timeout);
         let (parts, budget) = (self.parts.clone(), budget.clone());
         // The share goes with the write, wherever it is, and not with this pipe: a client that does not read its answers
         // must not keep what they no longer need.
@@ -345,7 +377,7 @@ impl Pipe {
             // A pipe that has ended needs no answers.
             drop(parts.send(Part::Written(ticket, answer, held)));
         });
-        self.shared.post_write(target.region, commands, waiter);
+        self.shared.post_write(target.region, commands, waiter.with_terms(terms));
         Ok(())
     }
 
@@ -387,7 +419,8 @@ impl Pipe {
     fn end(&mut self, ticket: u64) -> Option<UnderWay> {
         let ended = self.under_way.remove(&ticket)?;
         self.operations -= match &ended.work {
-            Work::Writes(ids) => ids.len(),
+            Work::Writes(ids, _) => ids.len(),
+            Work::Acks(acks) => acks.ids.len(),
             Work::Reads(reads, _) => reads.len(),
         };
         Some(ended)
@@ -395,15 +428,31 @@ impl Pipe {
 
     /// Turns a part into results. One whose ticket is gone has timed out, and its operations have their answers.
     async fn finish(&mut self, part: Part) -> Result<(), Gone> {
-        let (Part::Written(ticket, ..) | Part::Released(ticket, _)) = &part;
-        let Some(UnderWay { target, work, began, .. }) = self.end(*ticket) else { return Ok(()) };
+        let (Part::Written(ticket, ..)
+        | Part::Released(ticket, _)
+        | Part::Ready(ticket, _)
+        | Part::Acked(ticket, _)) = &part;
+        let Some(UnderWay { target, work, began, deadline, .. }) = self.end(*ticket) else { return Ok(()) };
         match (part, work) {
-            (Part::Written(_, answer, held), Work::Writes(ids)) => {
+            (Part::Written(_, Ok(Answers::Eventual(answers, last)), _), Work::Writes(ids, terms)) => {
+                self.written_here(target, Acks { ids, answers, last }, terms.acks, (began, deadline)).await
+            }
+            (
+                Part::Written(_, Ok(Answers::Keys(answers)), _),
+                Work::Writes(ids, Terms { acks: waiting::Acks::All, .. }),
+            ) => self.written_strong(target, ids, answers, began).await,
+            (Part::Written(_, answer, held), Work::Writes(ids, _)) => {
                 self.out.shares.extend(held);
                 self.written(target, ids, answer, began).await
             }
+            (Part::Acked(_, outcome), Work::Acks(acks)) => self.acked(target, acks, outcome, began).await,
+            (Part::Ready(_, ready), Work::Reads(reads, share)) => {
+                let served = self.read_ready(target, ready, reads, began).await;
+                drop(share);
+                served
+            }
             (Part::Released(_, Ok(())), Work::Reads(reads, share)) => {
-                let served = self.read(target, Served::LINEARIZABLE, reads, began).await;
+                let served = self.read(target, Served::LINEARIZABLE, reads, None, began).await;
                 drop(share);
                 served
             }
@@ -411,9 +460,7 @@ impl Pipe {
                 let error = self.shared.failed_read(target.region, failure);
                 self.refuse_reads(target, reads, &error, began).await
             }
-            (Part::Written(..), Work::Reads(..)) | (Part::Released(..), Work::Writes(_)) => {
-                unreachable!("a ticket is for one kind of work")
-            }
+            _ => unreachable!("a ticket is for one kind of work"),
         }
     }
 
@@ -432,6 +479,7 @@ impl Pipe {
                 let results = answered.map(|(id, answer)| result(id, write_result(answer)));
                 return self.out.add_all(target, results).await;
             }
+            Ok(Answers::Unmet(unmet)) => status::unmet(unmet, self.shared.config.node_id),
             Ok(other) => status::internal(format!("unexpected answers: {other:?}")),
             Err(failure) => self.shared.failed_write(target.region, failure),
         };
@@ -443,6 +491,7 @@ impl Pipe {
         target: Target,
         how: Served,
         reads: Vec<Read>,
+        found: Option<Stored>,
         began: Instant,
     ) -> Result<(), Gone> {
         // The namespace may have been deleted or have changed its rules while the reads waited.
@@ -455,22 +504,50 @@ impl Pipe {
             return self.refuse_reads(target, reads, &error, began).await;
         }
         let (count, budget) = (reads.len() as u64, self.shared.regions.budget(target.region));
+        let mut found = found.map(Vec::into_iter);
         for read in reads {
+            let mut saw = self.shared.saw(target);
             let served = match read.keys {
-                Keys::One(key) => self.read_one(target, &key),
-                Keys::Many(keys) => read_records(&self.shared, target, keys)
-                    .map(|records| WireResult::Records(v1::Records { records })),
+                Keys::One(key) => self.read_one(target, &key, found.as_mut(), &mut saw),
+                Keys::Many(keys) => self.read_many(target, keys, found.as_mut(), &mut saw),
             };
             let served = self.out.charge(&budget, served.unwrap_or_else(error_result));
+            if target.mode == Mode::Eventual {
+                self.out.saw(target, how).join(&saw);
+            }
             self.out.add_read(target, how, result(read.id, served)).await?;
         }
         self.shared.metrics.requests(Operation::Read, MetricResult::Done, count, began.elapsed());
         Ok(())
     }
 
-    fn read_one(&self, target: Target, key: &[u8]) -> Result<WireResult, v1::Error> {
-        let found = found(read_record(&self.shared, target, key)?)?;
+    fn read_one(
+        &self,
+        target: Target,
+        key: &[u8],
+        stored: Option<&mut vec::IntoIter<Option<Bytes>>>,
+        saw: &mut Saw,
+    ) -> Result<WireResult, v1::Error> {
+        let found = found(match stored {
+            Some(stored) => stored.next().flatten(),
+            None => read_record(&self.shared, target, key)?.map(Bytes::from),
+        })?;
+        saw.found(&found);
         Ok(WireResult::Found(v1::Found { value: found.value, version: found.version }))
+    }
+
+    fn read_many(
+        &self,
+        target: Target,
+        keys: Vec<Bytes>,
+        stored: Option<&mut vec::IntoIter<Option<Bytes>>>,
+        saw: &mut Saw,
+    ) -> Result<WireResult, v1::Error> {
+        let stored = match stored {
+            Some(stored) => stored.take(keys.len()).collect(),
+            None => read_records(&self.shared, target, &keys)?,
+        };
+        Ok(WireResult::Records(v1::Records { records: records(keys, stored, saw)? }))
     }
 
     async fn refuse_reads(
@@ -510,7 +587,8 @@ impl Pipe {
         for ticket in late {
             let Some(UnderWay { target, work, began, timeout, .. }) = self.end(ticket) else { continue };
             match work {
-                Work::Writes(ids) => {
+                Work::Acks(acks) => self.acked_late(target, acks, began).await?,
+                Work::Writes(ids, _) => {
                     self.refuse_writes(target, ids, &status::write_timed_out(timeout), began).await?;
                 }
                 Work::Reads(reads, _) => {
@@ -591,7 +669,7 @@ fn sort(message: v1::PipeRequest, target: Target, room: &Result<(), v1::Error>) 
                 sorted.reads.push(Read { id, keys: Keys::Many(get.keys) });
             }),
             Some(write) => strong_only(&write)
-                .map_or(Ok(()), |what| target.check_mode(true, what))
+                .map_or(Ok(()), |what| target.check_mode(what))
                 .and_then(|()| target.check_names(request.is_some()))
                 .and_then(|()| match room {
                     Ok(()) => push_write(sorted.writes(), id, &write, request),
@@ -611,11 +689,11 @@ fn sort(message: v1::PipeRequest, target: Target, room: &Result<(), v1::Error>) 
 }
 
 /// What makes an operation one of strong mode, if it is.
-fn strong_only(operation: &WireOperation) -> Option<&'static str> {
+fn strong_only(operation: &WireOperation) -> Option<(&'static str, &'static str)> {
     match operation {
-        WireOperation::Cas(_) => Some("a compare-and-swap looks before it writes"),
-        WireOperation::Transaction(_) => Some("a transaction looks before it writes"),
-        WireOperation::DeleteRange(_) => Some("it removes keys that other nodes may be writing"),
+        WireOperation::Cas(_) => Some(kv::CAS),
+        WireOperation::Transaction(_) => Some(kv::TRANSACTION),
+        WireOperation::DeleteRange(_) => Some(kv::DELETE_RANGE),
         _ => None,
     }
 }

@@ -4,28 +4,32 @@
 //! data, and where this node leads, nobody else does for most of an election timeout. Stale reads and lease reads live on
 //! that. Both ask for the next round before they need it, so that none of them has to wait.
 
-use super::{Target, status};
+use super::eventual_reads::Way;
+use super::{Target, acks, session, status};
 use crate::clock::Moment;
 use crate::mailbox::Event;
 use crate::regions::RegionView;
 use crate::shared::Shared;
 use crate::waiter::{ReadWaiter, Released};
+use bytes::Bytes;
 use rdb_core::ids::RegionId;
 use rdb_core::raft::Failure;
 use rdb_pd::Mode;
 use rdb_proto::v1;
 use rdb_proto::v1::Consistency;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Data confirmed longer ago than this is confirmed anew when somebody reads it stale.
 const STALE_REFRESH: Duration = Duration::from_millis(100);
 
 /// How a read is to be served.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Wanted {
-    consistency: Consistency,
+    pub(super) consistency: Consistency,
     /// Of a stale read: an older one is to be linearizable.
     max_age: Option<Duration>,
+    /// The token that the request has brought, if it is not empty.
+    pub(super) session: Bytes,
 }
 
 /// How a read was served.
@@ -42,7 +46,11 @@ impl Served {
     /// By a round.
     pub(super) const LINEARIZABLE: Served = Served { consistency: Consistency::Linearizable, age_ms: None };
     /// As the node's data is.
-    const LOCAL: Served = Served { consistency: Consistency::Local, age_ms: None };
+    pub(super) const LOCAL: Served = Served { consistency: Consistency::Local, age_ms: None };
+    /// The same, once it showed what a session has seen.
+    pub(super) const SESSION: Served = Served { consistency: Consistency::Session, age_ms: None };
+    /// By the newest of what a majority has.
+    pub(super) const QUORUM: Served = Served { consistency: Consistency::Quorum, age_ms: None };
 
     /// Says so in a header.
     pub(super) fn mark(self, header: v1::Header) -> v1::Header {
@@ -52,7 +60,7 @@ impl Served {
 
 impl Wanted {
     /// What the request says.
-    pub(super) fn new(consistency: i32, max_age_ms: u32) -> Result<Self, v1::Error> {
+    pub(super) fn new(consistency: i32, max_age_ms: u32, session: Bytes) -> Result<Self, v1::Error> {
         let consistency = match Consistency::try_from(consistency) {
             Ok(known) => known,
             Err(_) => {
@@ -63,7 +71,7 @@ impl Wanted {
             }
         };
         let max_age = (max_age_ms != 0).then(|| Duration::from_millis(max_age_ms.into()));
-        Ok(Self { consistency, max_age })
+        Ok(Self { consistency, max_age, session })
     }
 }
 
@@ -74,13 +82,22 @@ impl Shared {
         namespace: &str,
         epoch: u64,
         target: Target,
-        wanted: Wanted,
+        wanted: &Wanted,
         timeout: Duration,
     ) -> Result<Served, v1::Error> {
-        if let Some(served) = self.serve_now(target, wanted)? {
-            return Ok(served);
-        }
-        self.read_barrier(target.region, timeout).await?;
+        let served = if target.mode == Mode::Eventual {
+            let Way { served, awaits } = self.eventual_way(target, wanted)?;
+            let Some(token) = awaits else { return Ok(served) };
+            let deadline = acks::answer_by(Instant::now(), timeout);
+            self.until_shown(target, &token, deadline).await?;
+            served
+        } else {
+            if let Some(served) = self.serve_now(target, wanted)? {
+                return Ok(served);
+            }
+            self.read_barrier(target.region, timeout).await?;
+            Served::LINEARIZABLE
+        };
         // The namespace may have been deleted or have changed its rules while the read waited.
         let after = self.target(namespace, epoch).await?;
         if after.region != target.region {
@@ -89,41 +106,40 @@ impl Shared {
         if (after.mode, after.era) != (target.mode, target.era) {
             return Err(status::era_mismatch());
         }
-        Ok(Served::LINEARIZABLE)
+        Ok(served)
     }
 
-    /// Whether the read can be served at once, and how.
+    /// Whether a read of a strong namespace can be served at once, and how.
     ///
     /// # Errors
-    /// The namespace's mode has no such reads.
-    pub(super) fn serve_now(&self, target: Target, wanted: Wanted) -> Result<Option<Served>, v1::Error> {
+    /// The mode has no such reads, or the token is none for it.
+    pub(super) fn serve_now(&self, target: Target, wanted: &Wanted) -> Result<Option<Served>, v1::Error> {
         let region = target.region;
-        if target.mode == Mode::Eventual {
-            return match wanted.consistency {
-                Consistency::Linearizable | Consistency::Lease => {
-                    Err(status::requires_strong("a linearizable read sees all writes in their one order"))
-                }
-                Consistency::Unspecified | Consistency::Stale | Consistency::Local => {
-                    self.opened(region).map(|()| Some(Served::LOCAL))
-                }
-            };
-        }
+        // Of an earlier era: strong mode began with all that was seen there, and a round shows it.
+        session::read(&wanted.session, target)?;
         // The round that it then asks for is refused.
         if self.regions.get(region).is_some_and(|view| view.is_closed()) {
             return Ok(None);
         }
         match wanted.consistency {
             Consistency::Lease => Ok(self.by_lease(region)),
-            Consistency::Stale => Ok(self.as_it_is(region, wanted.max_age)),
-            Consistency::Linearizable | Consistency::Unspecified => Ok(None),
+            Consistency::Stale => {
+                self.found(region)?;
+                Ok(self.as_it_is(region, wanted.max_age))
+            }
+            Consistency::Linearizable
+            | Consistency::Unspecified
+            | Consistency::Session
+            | Consistency::Quorum => Ok(None),
             // Whoever reads so goes on while the mode changes. The age is not asked for, nor told.
-            Consistency::Local => Ok(Some(Served::LOCAL)),
+            Consistency::Local => self.found(region).map(|()| Some(Served::LOCAL)),
         }
     }
 
-    /// Whether this node has the region's data: after a start some of it is yet to be applied from the log.
-    fn opened(&self, region: RegionId) -> Result<(), v1::Error> {
-        self.eventual.shown(region).map(|_| ()).ok_or_else(|| status::not_opened(self.config.node_id))
+    /// Whether this node's data is not behind what it has shown before it started.
+    pub(super) fn found(&self, region: RegionId) -> Result<(), v1::Error> {
+        let found = self.regions.get(region).is_none_or(|view| view.is_found());
+        if found { Ok(()) } else { Err(status::not_opened(self.config.node_id)) }
     }
 
     fn by_lease(&self, region: RegionId) -> Option<Served> {

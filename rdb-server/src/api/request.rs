@@ -6,6 +6,7 @@ use super::{limits, status};
 use bytes::Bytes;
 use rdb_core::apply::Answer;
 use rdb_core::command::{Command, Encoded, Expect, Operation, RequestId, Write};
+use rdb_core::eventual::vector::WriteId;
 use rdb_core::ids::{Era, NodeId};
 use rdb_core::record;
 use rdb_core::version::{Hlc, Version};
@@ -134,7 +135,11 @@ pub(super) fn write_result(answer: Answer) -> v1::pipe_result::Result {
 /// An error as a result in the pipe: the type says whether the write may have been applied.
 pub(super) fn error_result(error: v1::Error) -> v1::pipe_result::Result {
     use v1::pipe_result::Result as Wire;
-    if error.outcome() == v1::Outcome::InDoubt { Wire::InDoubt(error) } else { Wire::NotDone(error) }
+    match error.outcome() {
+        v1::Outcome::InDoubt => Wire::InDoubt(error),
+        v1::Outcome::DoneHere => Wire::DoneHere(error),
+        v1::Outcome::NotDone | v1::Outcome::Unspecified => Wire::NotDone(error),
+    }
 }
 
 /// A record as it was stored.
@@ -142,18 +147,21 @@ pub(super) fn error_result(error: v1::Error) -> v1::pipe_result::Result {
 pub(super) struct Found {
     pub(super) value: Option<Bytes>,
     pub(super) version: Option<v1::Version>,
+    /// The write that this is, of an eventual era.
+    pub(super) write: Option<(Era, WriteId)>,
 }
 
 /// Reads a stored record.
-pub(super) fn found(stored: Option<Vec<u8>>) -> Result<Found, v1::Error> {
-    let Some(stored) = stored else { return Ok(Found::default()) };
+pub(super) fn found(stored: Option<impl Into<Bytes>>) -> Result<Found, v1::Error> {
+    let Some(stored) = stored.map(Into::into) else { return Ok(Found::default()) };
     let record = record::decode(&stored).map_err(|error| status::internal(error.to_string()))?;
     let version = Some(to_wire(record.version));
+    let write = record.id.map(|id| (record.version.era, id));
     let value_len = record.value.map(<[u8]>::len);
     // The value is the end of what is stored: it need not be copied.
     let value = value_len.map(|len| {
         let start = stored.len() - len;
-        Bytes::from(stored).slice(start..)
+        stored.slice(start..)
     });
-    Ok(Found { value, version })
+    Ok(Found { value, version, write })
 }

@@ -1,13 +1,19 @@
 //! The one table from what can go wrong to what a client is told: a stable code, whether anything was applied, when to
 //! try again, and a sentence that says what to do.
 
+use super::acks::Held;
 use crate::budget::Refused;
 use crate::config::Member;
 use crate::disk::Lack;
+use crate::eventual::waiting::{Acks, Applied, Unmet};
+use crate::transport::SILENCE_MAX;
 use bytes::Bytes;
 use prost::Message as _;
 use rdb_core::apply::{ENTRY_READ_BYTES_MAX, FOUND_BYTES_MAX};
-use rdb_core::ids::{Epoch, NodeId};
+use rdb_core::eventual::hlc::MAJORITY_OFFSET_MS_MAX;
+use rdb_core::eventual::session::SessionToken;
+use rdb_core::ids::{Epoch, NamespaceId, NodeId};
+use rdb_core::version::Version;
 use rdb_proto::{ERROR_METADATA_KEY, v1};
 use std::time::Duration;
 use tonic::metadata::{MetadataMap, MetadataValue};
@@ -57,14 +63,14 @@ pub(crate) fn namespace_exists(name: &str) -> v1::Error {
 }
 
 /// Of what no order of eventual writes can give. It fails, rather than to do something weaker.
-pub(crate) fn requires_strong(what: &str) -> v1::Error {
+pub(crate) fn requires_strong(what: &str, why: &str) -> v1::Error {
     fail(
         v1::Code::RequiresStrong,
         v1::Outcome::NotDone,
         format!(
-            "the namespace is eventual, and this exists in strong ones only: {what}; nothing was applied"
+            "the namespace is eventual, and {what} exists in strong ones only: {why}; nothing was applied"
         ),
-        "use a strong namespace for this: rdb ns create NAME",
+        "use a strong namespace for this (rdb ns create NAME), or switch this one to strong",
     )
 }
 
@@ -283,6 +289,195 @@ pub(crate) fn crowded() -> v1::Error {
     overloaded("bytes of values that the compares and gets of one log entry read", ENTRY_READ_BYTES_MAX)
 }
 
+/// Of a read that waited while its region changed its mode, or left this node.
+pub(crate) fn mode_changed() -> v1::Error {
+    not_done(
+        v1::Code::EpochMismatch,
+        "the namespace changed its mode, or left this node, while the read waited".to_owned(),
+        "ask again",
+    )
+}
+
+pub(crate) fn read_too_much() -> v1::Error {
+    let most = super::limits::BATCH_BYTES_MAX;
+    invalid(format!("the records found have more than {most} bytes, the limit of a batch"))
+}
+
+pub(crate) fn token_damaged(error: rdb_proto::session::Damaged) -> v1::Error {
+    fail(
+        v1::Code::InvalidArgument,
+        v1::Outcome::NotDone,
+        format!("the session token is damaged, or is no session token: {error}; nothing was read"),
+        "pass a token on as it came, or read without one",
+    )
+}
+
+pub(crate) fn other_namespace(found: u32, expected: NamespaceId) -> v1::Error {
+    fail(
+        v1::Code::OtherNamespace,
+        v1::Outcome::NotDone,
+        format!(
+            "the session token is of another namespace, the one with id {found}, while this one has id {expected}: one that \
+             was deleted and made again is another one; nothing was read"
+        ),
+        "keep one token for each namespace, and go on without this one",
+    )
+}
+
+/// A node has yet to come to what a session has seen.
+pub(crate) fn behind(
+    this: u64,
+    applied: &Applied,
+    token: &SessionToken,
+    silence: impl Fn(NodeId) -> Option<Duration>,
+    waited: Duration,
+) -> v1::Error {
+    let lacks = if applied.era < token.era {
+        format!("it is in era {}, and the session has seen era {}", applied.era, token.era)
+    } else {
+        let origins = applied.vector.behind(&token.vector).map(|(origin, have, want)| {
+            let node = origin.node;
+            let heard =
+                if node.0 == this { String::new() } else { format!(" ({})", not_heard(silence(node))) };
+            format!("{} of node {node}{heard}", want - have)
+        });
+        format!("of the writes that the session has seen it lacks {}", origins.collect::<Vec<_>>().join(", "))
+    };
+    not_done(
+        v1::Code::Behind,
+        format!("node {this} is behind: {lacks}; it was waited for {} ms", waited.as_millis()),
+        "ask another node, allow more time, or read without the session (CONSISTENCY_LOCAL)",
+    )
+}
+
+/// What follows a node's name.
+pub(crate) fn not_heard(silence: Option<Duration>) -> String {
+    match silence {
+        Some(silence) if silence <= SILENCE_MAX => "is heard".to_owned(),
+        Some(silence) => format!("was not heard for {:.1} s", silence.as_secs_f64()),
+        None => "was never heard".to_owned(),
+    }
+}
+
+pub(crate) fn no_quorum(answered: usize, members: usize, missing: &[(NodeId, String)]) -> v1::Error {
+    let missing: Vec<String> = missing.iter().map(|(node, reason)| format!("node {node} {reason}")).collect();
+    not_done(
+        v1::Code::NoQuorum,
+        format!(
+            "{answered} of {members} members have said what they have, and a majority is {}: {}",
+            members / 2 + 1,
+            missing.join(", ")
+        ),
+        "see `rdb status`; or read what one node has (CONSISTENCY_LOCAL)",
+    )
+}
+
+pub(crate) fn quorum_scan() -> v1::Error {
+    unsupported(
+        "the namespace is eventual, and a scan there reads what one node has: it cannot ask a majority"
+            .to_owned(),
+        "scan with CONSISTENCY_SESSION or CONSISTENCY_LOCAL, or get the keys in question with CONSISTENCY_QUORUM",
+    )
+}
+
+pub(crate) fn strong_acks() -> v1::Error {
+    unsupported(
+        "the namespace is strong: its writes are acknowledged by a majority, and not by all members; nothing was written"
+            .to_owned(),
+        "write with ACKS_QUORUM, which is what they do, or use an eventual namespace",
+    )
+}
+
+/// The same, where a write has found the namespace strong that was eventual before.
+pub(crate) fn strong_acks_late(version: Version) -> v1::Error {
+    let message = "the namespace became strong while the write was on its way: a majority has it, and will bring it to all";
+    let done = v1::DoneHere { version: Some(super::request::to_wire(version)), ..v1::DoneHere::default() };
+    v1::Error {
+        done_here: Some(Box::new(done)),
+        ..fail(
+            v1::Code::TooFewAcks,
+            v1::Outcome::DoneHere,
+            message.to_owned(),
+            "do not write it again; from now on ask for ACKS_QUORUM, which is what strong writes have",
+        )
+    }
+}
+
+/// A write that is on this node, and not known to be on as many as was asked.
+fn done_here(held: Held, code: v1::Code, message: String, hint: &str) -> v1::Error {
+    let done = v1::DoneHere { version: Some(super::request::to_wire(held.version)), session: held.token() };
+    v1::Error { done_here: Some(Box::new(done)), ..fail(code, v1::Outcome::DoneHere, message, hint) }
+}
+
+pub(crate) fn too_few_acks(
+    held: Held,
+    acks: Acks,
+    lacking: &[(NodeId, Option<Duration>)],
+    members: usize,
+    waited: Duration,
+) -> v1::Error {
+    let wanted = if acks == Acks::All { members } else { members / 2 + 1 };
+    let have = members - lacking.len();
+    let lacking = lacking.iter().map(|(node, silence)| format!("node {node}, which {}", not_heard(*silence)));
+    done_here(
+        held,
+        v1::Code::TooFewAcks,
+        format!(
+            "the write is applied on node {} and will spread, but after {} ms it is known to be on {have} of the {wanted} \
+             members that were asked for; it may be lacking at {}",
+            held.version.node,
+            waited.as_millis(),
+            lacking.collect::<Vec<_>>().join(", ")
+        ),
+        "do not write it again: it stays, and comes to the others once they are heard; see `rdb status`",
+    )
+}
+
+pub(crate) fn acks_unknown(held: Held, waited: Duration) -> v1::Error {
+    done_here(
+        held,
+        v1::Code::TooFewAcks,
+        format!(
+            "the write is applied on node {} and will spread, but it is not known on how many members it is after {} ms",
+            held.version.node,
+            waited.as_millis()
+        ),
+        "do not write it again: it stays; the node may be overloaded, see `rdb status`",
+    )
+}
+
+pub(crate) fn switched_before_acks(held: Held) -> v1::Error {
+    done_here(
+        held,
+        v1::Code::TooFewAcks,
+        "the write was applied, but the namespace changed its mode, or was deleted, before other members acknowledged it"
+            .to_owned(),
+        "read the key to see whether the write is there",
+    )
+}
+
+/// A write's terms that could not be met.
+pub(crate) fn unmet(unmet: Unmet, this: u64) -> v1::Error {
+    match unmet {
+        Unmet::Ahead(ahead) => {
+            let error = fail(
+                v1::Code::ClockAhead,
+                v1::Outcome::NotDone,
+                ahead.to_string(),
+                "compare the clocks of the nodes and of whoever makes up versions; a version comes from an answer",
+            );
+            // A clock that is a little fast is caught up with; one that is far off is for people.
+            let passes = ahead.ahead_ms <= MAJORITY_OFFSET_MS_MAX;
+            v1::Error { retry_after_ms: if passes { RETRY_AFTER_MS } else { 0 }, ..error }
+        }
+        Unmet::LaterEra { seen, here } => not_done(
+            v1::Code::Behind,
+            format!("node {this} is in era {here}, and the writer has seen era {seen}; nothing was written"),
+            "try again, or ask another node",
+        ),
+    }
+}
+
 pub(crate) fn internal(message: String) -> v1::Error {
     fail(v1::Code::Internal, v1::Outcome::InDoubt, message, "see the node's log")
 }
@@ -312,10 +507,19 @@ pub(super) fn to_status(error: &v1::Error) -> Status {
         v1::Code::ResourceExhausted => Code::ResourceExhausted,
         v1::Code::DeadlineExceeded => Code::DeadlineExceeded,
         v1::Code::Superseded => Code::Aborted,
-        v1::Code::NotLeader | v1::Code::NoLeader | v1::Code::ShuttingDown => Code::Unavailable,
-        v1::Code::NodeUnreachable | v1::Code::SwitchRefused => Code::FailedPrecondition,
+        v1::Code::NotLeader
+        | v1::Code::NoLeader
+        | v1::Code::ShuttingDown
+        | v1::Code::Behind
+        | v1::Code::NoQuorum => Code::Unavailable,
+        v1::Code::NodeUnreachable
+        | v1::Code::SwitchRefused
+        | v1::Code::OtherNamespace
+        | v1::Code::ClockAhead => Code::FailedPrecondition,
         // Not "unavailable": some clients retry that by themselves, and this write may have been applied.
         v1::Code::LeaderLost => Code::Unknown,
+        // Not "deadline exceeded" either: the write is done, if not everywhere.
+        v1::Code::TooFewAcks => Code::Aborted,
         v1::Code::Unsupported => Code::Unimplemented,
         v1::Code::Internal | v1::Code::Unspecified => Code::Internal,
     };

@@ -6,17 +6,17 @@ mod upkeep;
 use super::gatekeeper::Gatekeeper;
 use super::replica::{Limits, Replica, ReplicaError, Tools, WRITES_UNDER_WAY_MAX};
 use super::switching::Telling;
-use super::{Event, Eventual, Opening};
+use super::{Entry, Event, Eventual, Opening};
 use crate::mailbox::Mailbox;
 use crate::regions::Regions;
 use crate::switch::Standings;
 use crate::transport::{Peers as Health, SILENCE_MAX, Transport};
-use crate::waiter::WriteWaiter;
+use crate::waiter::{Answers, WriteWaiter};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use rdb_core::command::Encoded;
 use rdb_core::eventual::hlc::{DurableClock, NoStamp, Start};
 use rdb_core::eventual::vector::Origin;
-use rdb_core::ids::{Incarnation, Index, NodeId, RegionId, Term};
+use rdb_core::ids::{Incarnation, NodeId, RegionId};
 use rdb_core::raft::Failure;
 use rdb_core::switch::{Control, Mode};
 use rdb_core::version::Hlc;
@@ -150,6 +150,7 @@ impl Driver {
                 self.truncate();
                 self.look_after().unwrap_or_else(|error| fail(&error));
                 self.forget_older();
+                self.gates.values_mut().for_each(|gate| gate.let_go_of_old(now));
             }
             self.hand_out().unwrap_or_else(|error| fail(&error));
             self.take_steps();
@@ -188,9 +189,9 @@ impl Driver {
                 done();
             }
             Event::Write { region, commands, waiter } => self.write(region, commands, waiter)?,
-            Event::Runs { region, runs, share } => {
+            Event::Runs { from, region, runs, awaited, share } => {
                 let Some(replica) = self.replicas.get_mut(&region) else { return Ok(()) };
-                replica.receive(runs, share);
+                replica.receive(from, runs, awaited, share);
                 if let Some(highest) = replica.received_highest()
                     && let Some(ahead_ms) = self.clock.saw(highest, millis(self.started.elapsed()))
                 {
@@ -225,7 +226,7 @@ impl Driver {
     pub(super) fn open_replica(
         &mut self,
         opening: Opening,
-        entered: Option<(Index, Term)>,
+        entered: Option<Entry>,
     ) -> Result<(), ReplicaError> {
         let Opening { region, namespace, members, mode } = opening;
         let now_ms = millis(self.started.elapsed());
@@ -237,7 +238,7 @@ impl Driver {
         let shown = replica.shown();
         self.replicas.insert(region, replica);
         self.eventual.show(|all| drop(all.insert(region, shown.clone())));
-        if let Some(place) = entered {
+        if let Some(Entry { place, is_new: true }) = entered {
             self.note_entry(region, mode.era(), place);
         }
         Ok(())
@@ -259,10 +260,14 @@ impl Driver {
             Some(replica) if gate.is_open() => {
                 let now_ms = millis(self.started.elapsed());
                 let (clock, mark) = (&mut self.clock, &mut self.mark);
+                if let Err(unmet) = waiter.terms().meet(replica.era(), clock, now_ms) {
+                    waiter.answer(Ok(Answers::Unmet(unmet)));
+                    return Ok(());
+                }
                 replica.accept(&commands, waiter, || stamp(clock, mark, now_ms))?;
                 self.touched.insert(region);
             }
-            _ if gate.mode().mode() == Mode::Strong => {
+            _ if gate.mode().mode() == Mode::Strong && is_shown_strong(&self.regions, region) => {
                 self.mailbox.post(crate::mailbox::Event::Write { region, commands, waiter });
             }
             _ => gate.hold(commands, waiter),
@@ -273,6 +278,7 @@ impl Driver {
     fn hand_out(&mut self) -> Result<(), ReplicaError> {
         let touched = std::mem::take(&mut self.touched);
         let now_ms = millis(self.started.elapsed());
+        let passed = self.clock.passed().min(self.mark_synced);
         for region in touched {
             let Some(replica) = self.replicas.get_mut(&region) else { continue };
             if let Some(write) = replica.hand_out() {
@@ -282,6 +288,9 @@ impl Driver {
             }
             let health = &self.health;
             replica.push(&self.tools, now_ms, |node| hears(health, node))?;
+            for (node, report) in replica.prompt_reports(passed) {
+                self.tools.transport.send_reports(node, vec![report]);
+            }
             // The last of a closing gate's writes may have been answered, or the cut reached.
             self.moved.extend(self.gates.get(&region).filter(|gate| !gate.is_open()).map(|_| region));
         }
@@ -372,6 +381,11 @@ pub(super) fn post_then(
             crate::node::die(&format!("more than {WRITES_UNDER_WAY_MAX} writes of a region: {error}"))
         }
     }
+}
+
+/// Whether the raft loop has heard that a region is strong: before that it would send a write back here.
+pub(super) fn is_shown_strong(regions: &Regions, region: RegionId) -> bool {
+    regions.get(region).is_some_and(|view| !view.is_eventual())
 }
 
 pub(super) fn hears(health: &Health, node: NodeId) -> bool {

@@ -8,11 +8,21 @@ use crate::waiter::WriteWaiter;
 use rdb_core::codec::{Corrupt, Reader, put_bytes};
 use rdb_core::command::Encoded;
 use rdb_core::eventual::vector::Vector;
-use rdb_core::ids::{Era, Index, NodeId};
+use rdb_core::ids::{Epoch, Era, Index, NodeId};
+use rdb_core::raft::Failure;
 use rdb_core::switch::quarantine::tails;
 use rdb_core::switch::{self, Control, Descriptor, Gate, Marker, Mode, Peer, Verdict};
 use rdb_core::version::Hlc;
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long a write waits for the gate, at most: as long as callers mostly wait.
+const HELD_MAX: Duration = Duration::from_secs(5);
+/// Bytes of a region's writes that wait for the gate.
+const HELD_BYTES_MAX: usize = 4 << 20;
+/// What each takes besides its commands.
+const HELD_OVERHEAD_BYTES: usize = 256;
 
 /// Called once a replica may be replaced.
 pub(crate) type Left = Box<dyn FnOnce() + Send>;
@@ -25,6 +35,7 @@ struct Awaited {
     marker: Marker,
     index: Index,
     reached: Reached,
+    looked_at: bool,
 }
 
 /// A region's gate.
@@ -41,7 +52,8 @@ pub(super) struct Gatekeeper {
     /// What this node has set aside.
     quarantine: Quarantine,
     /// Writes that came while the gate was not open, in order.
-    held: Vec<(Encoded, WriteWaiter)>,
+    held: VecDeque<(Instant, Encoded, WriteWaiter)>,
+    held_bytes: usize,
 }
 
 impl Gatekeeper {
@@ -59,8 +71,8 @@ impl Gatekeeper {
         let peer = Peer::start(node, &mode, &controls);
         // What the data stands in at a start is durable.
         let older_until = (Era(1) < mode.era()).then_some(0);
-        let (awaited, leaving, held) = (None, None, Vec::new());
-        Ok(Self { peer, mode, controls, older_until, awaited, leaving, quarantine, held })
+        let (awaited, leaving, held) = (None, None, VecDeque::new());
+        Ok(Self { peer, mode, controls, older_until, awaited, leaving, quarantine, held, held_bytes: 0 })
     }
 
     pub(super) fn peer(&self) -> &Peer {
@@ -82,12 +94,16 @@ impl Gatekeeper {
 
     /// Whether eventual writes are taken in now.
     pub(super) fn is_open(&self) -> bool {
-        self.mode.mode() == Mode::Eventual && *self.peer.gate() == Gate::Open
+        // A replica that is to be replaced must come to rest.
+        self.mode.mode() == Mode::Eventual && *self.peer.gate() == Gate::Open && self.leaving.is_none()
     }
 
     /// Looks again at what has been heard. What is to be synced now, if anything: the record, and all of them encoded.
     pub(super) fn review(&mut self, answering: bool) -> Option<(Control, Vec<u8>)> {
         let control = self.peer.review(&self.mode, answering)?;
+        // Of an era and a kind the last one counts.
+        let overruled = |old: &Control| old.era() == control.era() && is_seal(old) == is_seal(&control);
+        self.controls.retain(|old| !overruled(old));
         self.controls.push(control.clone());
         Some((control, encode(&self.controls)))
     }
@@ -103,20 +119,44 @@ impl Gatekeeper {
         self.peer.era_changed(&self.mode);
     }
 
-    /// A write that cannot be taken in now.
+    /// A write that cannot be taken in now waits, if few do: reads share the memory for requests. Else it is not done.
     pub(super) fn hold(&mut self, commands: Encoded, waiter: WriteWaiter) {
-        self.held.push((commands, waiter));
+        if HELD_BYTES_MAX <= self.held_bytes {
+            return waiter.answer(Err(Failure::ModeChanged));
+        }
+        self.held_bytes += commands.bytes.len() + HELD_OVERHEAD_BYTES;
+        self.held.push_back((Instant::now(), commands, waiter));
     }
 
-    /// What was held, if the gate is open again or the region has become strong.
-    pub(super) fn release(&mut self) -> Vec<(Encoded, WriteWaiter)> {
-        let goes_on = self.is_open() || self.mode.mode() == Mode::Strong;
-        if goes_on { std::mem::take(&mut self.held) } else { Vec::new() }
+    /// What was held so long that its caller has most likely gone is not done: it would be done much later, over what the caller has
+    /// written since by another way.
+    pub(super) fn let_go_of_old(&mut self, now: Instant) {
+        while self.held.front().is_some_and(|(since, ..)| HELD_MAX <= now.saturating_duration_since(*since))
+            && let Some((_, commands, waiter)) = self.held.pop_front()
+        {
+            self.held_bytes -= commands.bytes.len() + HELD_OVERHEAD_BYTES;
+            waiter.answer(Err(Failure::ModeChanged));
+        }
+    }
+
+    /// What was held, if the gate is open again, or the region is strong and the raft loop knows it.
+    pub(super) fn release(&mut self, shown_strong: bool) -> VecDeque<(Instant, Encoded, WriteWaiter)> {
+        let goes_on = self.is_open() || self.mode.mode() == Mode::Strong && shown_strong;
+        if !goes_on {
+            return VecDeque::new();
+        }
+        self.held_bytes = 0;
+        std::mem::take(&mut self.held)
+    }
+
+    /// Whether this is the first time that is asked for the marker that is awaited.
+    pub(super) fn is_first_look(&mut self) -> bool {
+        self.awaited.as_mut().is_some_and(|awaited| !std::mem::replace(&mut awaited.looked_at, true))
     }
 
     /// The region's log has come to `marker`, which ends an eventual era.
     pub(super) fn await_end(&mut self, marker: Marker, index: Index, reached: Reached) {
-        self.awaited = Some(Awaited { marker, index, reached });
+        self.awaited = Some(Awaited { marker, index, reached, looked_at: false });
     }
 
     /// Whether the marker that the region's log has come to can be applied now, at a node that has synced this much; `None` where
@@ -133,7 +173,7 @@ impl Gatekeeper {
 
     /// Ends the era by the marker that was awaited; the caller says who is to hear of it.
     pub(super) fn end_era(&mut self) -> Option<Reached> {
-        let Awaited { marker, index, reached } = self.awaited.take()?;
+        let Awaited { marker, index, reached, .. } = self.awaited.take()?;
         let mut mode = self.mode.clone();
         mode.enter(&marker);
         self.enter(mode, index);
@@ -179,6 +219,22 @@ impl Gatekeeper {
     }
 }
 
+/// The epoch of a node's answers as it starts.
+///
+/// # Errors
+/// The records are damaged.
+pub(crate) fn epoch_at_start(
+    node: NodeId,
+    mode: &switch::Region,
+    controls: Option<&[u8]>,
+) -> Result<Epoch, Corrupt> {
+    Ok(Peer::start(node, mode, &decode(controls.unwrap_or_default())?).epoch())
+}
+
+fn is_seal(control: &Control) -> bool {
+    matches!(control, Control::Seal(_))
+}
+
 fn encode(controls: &[Control]) -> Vec<u8> {
     let mut out = Vec::new();
     controls.iter().for_each(|control| put_bytes(&mut out, &control.encode()));
@@ -197,7 +253,6 @@ fn decode(bytes: &[u8]) -> Result<Vec<Control>, Corrupt> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rdb_core::ids::Epoch;
     use rdb_core::switch::{Boundary, SwitchId};
 
     fn marker(era: u32, mode: Mode) -> Marker {

@@ -19,6 +19,8 @@
 //! | `hashes.rs` | the hash of what was stored when an era began, read while it goes on |
 //! | `recent.rs` | runs that were synced lately, in memory, for those who follow closely |
 //! | `view.rs` | what the thread shows to everyone else |
+//! | `waiting.rs` | what callers wait for: other members that have a write, a session that is to be shown no less |
+//! | `records.rs` | what members ask each other for reads of a majority |
 //! | `wire.rs` | what nodes say to each other about it |
 //!
 //! What is decided is decided in `rdb_core::eventual`; here are the effects.
@@ -28,13 +30,15 @@ mod gatekeeper;
 mod hashes;
 pub(crate) mod quarantine;
 mod recent;
+pub(crate) mod records;
 mod replica;
 mod switching;
 mod view;
+pub(crate) mod waiting;
 pub(crate) mod wire;
 
 pub(crate) use driver::{Driver, Parts};
-pub(crate) use gatekeeper::{Left, Reached};
+pub(crate) use gatekeeper::{Left, Reached, epoch_at_start};
 pub(crate) use view::Shown;
 
 use crate::budget::Share;
@@ -52,8 +56,8 @@ use std::sync::Arc;
 
 /// Everything that can happen to the thread.
 pub(crate) enum Event {
-    /// A region is here, or has been put into an eventual era by the entry at this place and of this term.
-    Open { opening: Opening, entered: Option<(Index, Term)> },
+    /// A region is here, or has entered an era by this entry.
+    Open { opening: Opening, entered: Option<Entry> },
     /// What the catalog says of some regions' modes.
     Heard { descriptors: Vec<(RegionId, Arc<Descriptor>)> },
     /// A region's log has come to a marker that ends an eventual era. `reached` is called once this node has all that goes on
@@ -67,8 +71,8 @@ pub(crate) enum Event {
     Close { region: RegionId, done: Box<dyn FnOnce() + Send> },
     /// Writes to accept: puts, deletes and batches of them.
     Write { region: RegionId, commands: Encoded, waiter: WriteWaiter },
-    /// Runs of another node, with the share of its budget that they take.
-    Runs { region: RegionId, runs: Vec<Run>, share: Share },
+    /// Runs of another node, with the share of its budget that they take, and whether it waits for this node to have them.
+    Runs { from: NodeId, region: RegionId, runs: Vec<Run>, awaited: bool, share: Share },
     /// What another node says that it has.
     Reports { from: NodeId, reports: Vec<wire::Said> },
     /// What was sent to a node lately may be lost.
@@ -87,6 +91,14 @@ pub(crate) struct Opening {
     pub(crate) members: Vec<NodeId>,
     /// As the region's own log has it.
     pub(crate) mode: switch::Region,
+}
+
+/// The entry by which a region has entered its era.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Entry {
+    pub(crate) place: (Index, Term),
+    /// Whether this node enters the era for the first time. At a start it enters eras again.
+    pub(crate) is_new: bool,
 }
 
 /// The way to the thread, and what it shows. Cheap to clone.

@@ -10,6 +10,7 @@ use super::Eventual;
 use super::hashes::{self, HashError};
 use super::recent::Recent;
 use super::view::Shown;
+use super::waiting::{Acks, Prompt};
 use super::wire::{self, Said};
 use crate::budget::Share;
 use crate::transport::Transport;
@@ -25,13 +26,14 @@ use rdb_core::eventual::machine::{Changes, Error as MachineError, Machine, State
 use rdb_core::eventual::origin_log::{Fence, Held, OriginLogs, Refusal};
 use rdb_core::eventual::peers::{Peers, Push, Report};
 use rdb_core::eventual::run::{Run, join};
-use rdb_core::eventual::vector::{Origin, Seq, Vector};
+use rdb_core::eventual::vector::{Origin, Seq, Vector, WriteId};
 use rdb_core::ids::{Era, NamespaceId, NodeId, RegionId};
 use rdb_core::switch::Progress;
 use rdb_core::version::{Hlc, Version};
 use rdb_storage::{Data, OriginLogs as StoredLogs, OriginWrite, RegionData};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use upkeep::Upkeep;
 
 /// Bytes of runs that are read or sent at a time.
@@ -40,6 +42,8 @@ const PUSH_BYTES: usize = 256 << 10;
 const REPLAY_BYTES: usize = 4 << 20;
 /// Log writes of a region that may be under way.
 pub(super) const WRITES_UNDER_WAY_MAX: usize = 64;
+/// Between two times that a peer is asked to send again.
+const ASK_INTERVAL: Duration = Duration::from_millis(200);
 /// After so long without progress, what was sent to a peer that is heard counts as lost.
 const STANDSTILL_MS: u64 = 2000;
 
@@ -79,24 +83,36 @@ pub(super) struct Tools {
 #[derive(Default)]
 struct Accepted {
     runs: Vec<Run>,
-    waiters: Vec<(WriteWaiter, Vec<Answer>)>,
+    waiters: Vec<Waiting>,
 }
+
+/// A caller, what it is to be told, and the last of its writes.
+type Waiting = (WriteWaiter, Vec<Answer>, WriteId);
 
 /// What one log write holds.
 struct UnderWay {
     runs: Vec<(Run, Bytes)>,
-    waiters: Vec<(WriteWaiter, Vec<Answer>)>,
+    waiters: Vec<Waiting>,
+    /// Who waits for this node to have them.
+    asking: BTreeSet<NodeId>,
     _shares: Vec<Share>,
 }
 
 /// What this node has told a peer, and how the peer gets on.
-#[derive(Default)]
 struct Told {
     report: Option<Report>,
     /// Whether the peer is to answer the next report.
     asks: bool,
     /// What the peer had synced when it last moved, and when that was.
     stood: (Vector, u64),
+    /// When it was last asked to send again.
+    asked: Instant,
+}
+
+impl Default for Told {
+    fn default() -> Self {
+        Self { report: None, asks: false, stood: (Vector::default(), 0), asked: Instant::now() }
+    }
 }
 
 /// One region.
@@ -117,6 +133,7 @@ pub(super) struct Replica {
     received: Vec<(Run, Bytes)>,
     shares: Vec<Share>,
     under_way: VecDeque<UnderWay>,
+    prompt: Prompt,
     upkeep: Upkeep,
     shown: Arc<Shown>,
 }
@@ -152,10 +169,12 @@ impl Replica {
             received: Vec::new(),
             shares: Vec::new(),
             under_way: VecDeque::new(),
+            prompt: Prompt::default(),
             upkeep,
             shown: Arc::default(),
         };
         replica.replay(tools)?;
+        replica.show_applied();
         Ok(replica)
     }
 
@@ -267,13 +286,17 @@ impl Replica {
             };
             answers.push(Answer::Done(self.make(stamp(), writes)?));
         }
-        self.accepted.waiters.push((waiter, answers));
+        let last = WriteId { origin: self.logs.me(), seq: self.accepted_up_to() };
+        if waiter.terms().acks != Acks::One {
+            self.prompt.awaited = last.seq;
+        }
+        self.accepted.waiters.push((waiter, answers, last));
         Ok(())
     }
 
     fn make(&mut self, stamp: Hlc, writes: &[Write<'_>]) -> Result<Version, ReplicaError> {
         let me = self.logs.me();
-        let after = self.accepted.runs.last().map_or_else(|| self.logs.written(), Run::last);
+        let after = self.accepted_up_to();
         let run = self.machine.write(stamp, me, after, writes, &self.data)?;
         let hlc = run.entries.first().map_or(stamp, |entry| entry.hlc);
         if !run.entries.is_empty() {
@@ -282,20 +305,29 @@ impl Replica {
         Ok(Version { era: self.logs.era(), hlc, node: me.node })
     }
 
+    /// The last of this node's own writes.
+    fn accepted_up_to(&self) -> Seq {
+        self.accepted.runs.last().map_or_else(|| self.logs.written(), Run::last)
+    }
+
     /// Takes in runs of other nodes. Those that do not fit are dropped: their sender goes on from what this node reports.
-    pub(super) fn receive(&mut self, runs: Vec<Run>, share: Share) {
-        let mut taken = false;
+    pub(super) fn receive(&mut self, from: NodeId, runs: Vec<Run>, awaited: bool, share: Share) {
+        let (mut taken, mut missing) = (false, false);
         for run in runs {
             match self.logs.receive(run) {
                 Ok(None) => {}
                 Ok(Some(run)) => {
                     let bytes = Bytes::from(run.encode());
                     self.logs.log(&Held::of(&run, bytes.len()));
+                    if awaited {
+                        self.prompt.asking.insert(run.origin.node);
+                    }
                     self.received.push((run, bytes));
                     taken = true;
                 }
                 // A message was lost before this one, or it comes late.
                 Err(refusal @ (Refusal::Missing { .. } | Refusal::Era { .. })) => {
+                    missing |= matches!(refusal, Refusal::Missing { .. });
                     tracing::debug!(region = %self.region, %refusal, "a run was not taken");
                 }
                 Err(refusal) => tracing::error!(region = %self.region, %refusal, "a run was not taken"),
@@ -303,6 +335,12 @@ impl Replica {
         }
         if taken {
             self.shares.push(share);
+        }
+        // It goes on from what this node says that it has, and need not wait until it finds that nothing moves.
+        if let Some(told) =
+            self.told.get_mut(&from).filter(|told| missing && told.asked.elapsed() > ASK_INTERVAL)
+        {
+            *told = Told { report: None, asks: true, asked: Instant::now(), ..std::mem::take(told) };
         }
     }
 
@@ -329,18 +367,22 @@ impl Replica {
         }
         let stored = runs.iter().map(|(run, bytes)| (run.origin, run.last(), bytes.to_vec())).collect();
         let shares = std::mem::take(&mut self.shares);
-        self.under_way.push_back(UnderWay { runs, waiters, _shares: shares });
+        let asking = std::mem::take(&mut self.prompt.asking);
+        self.under_way.push_back(UnderWay { runs, waiters, asking, _shares: shares });
         Some(OriginWrite { era: self.logs.era(), runs: stored, sync: true, ..OriginWrite::default() })
     }
 
     /// Takes note of a log write that holds nothing but the clock's mark, or drops runs.
     pub(super) fn hand_out_nothing(&mut self) {
-        self.under_way.push_back(UnderWay { runs: Vec::new(), waiters: Vec::new(), _shares: Vec::new() });
+        let (runs, waiters, asking) = (Vec::new(), Vec::new(), BTreeSet::new());
+        self.under_way.push_back(UnderWay { runs, waiters, asking, _shares: Vec::new() });
     }
 
     /// The oldest log write is synced: its runs are applied, and its callers answered.
     pub(super) fn synced(&mut self, tools: &Tools) -> Result<(), ReplicaError> {
-        let Some(UnderWay { runs, waiters, _shares }) = self.under_way.pop_front() else { return Ok(()) };
+        let Some(UnderWay { runs, waiters, asking, _shares }) = self.under_way.pop_front() else {
+            return Ok(());
+        };
         let mut applied = Vec::with_capacity(runs.len());
         for (run, bytes) in runs {
             self.logs.synced(run.origin, run.last());
@@ -353,8 +395,10 @@ impl Replica {
         if !applied.is_empty() {
             self.apply(&applied, tools)?;
         }
-        for (waiter, answers) in waiters {
-            waiter.answer(Ok(Answers::Keys(answers)));
+        self.prompt.due.extend(asking);
+        self.show_acked();
+        for (waiter, answers, last) in waiters {
+            waiter.answer(Ok(Answers::Eventual(answers, last)));
         }
         Ok(())
     }
@@ -362,12 +406,47 @@ impl Replica {
     fn apply(&mut self, runs: &[Run], tools: &Tools) -> Result<(), ReplicaError> {
         let changes = self.machine.apply(runs, &self.data)?;
         self.upkeep.tombstones.saw_runs(runs);
-        self.write(&changes, tools)
+        self.write(&changes, tools)?;
+        self.show_applied();
+        Ok(())
     }
 
     fn write(&self, changes: &Changes, tools: &Tools) -> Result<(), ReplicaError> {
         let applied = (self.logs.era(), &self.machine.state().applied);
         Ok(tools.data.apply_eventual(self.region, self.namespace, changes, applied)?)
+    }
+
+    fn show_applied(&self) {
+        let state = self.machine.state();
+        self.shown.progress().applied(state.era, &state.applied);
+    }
+
+    fn show_acked(&self) {
+        let (era, me) = (self.logs.era(), self.logs.me());
+        let applied = |report: Option<&Report>| {
+            report.filter(|report| report.era == era).map_or(0, |report| report.applied.get(me))
+        };
+        let others = self.peers.reports().map(|(node, report, _)| (node, applied(report)));
+        self.shown.progress().acked(era, me, self.machine.state().applied.get(me), others);
+    }
+
+    /// Reports that are waited for, by node.
+    pub(super) fn prompt_reports(
+        &mut self,
+        passed: Hlc,
+    ) -> Vec<(NodeId, rdb_proto::internal::v1::OriginReport)> {
+        let due = std::mem::take(&mut self.prompt.due);
+        if due.is_empty() {
+            return Vec::new();
+        }
+        let (report, purge) = (self.report(passed), (self.purges_to(), self.purge_ready()));
+        let mut reports = Vec::with_capacity(due.len());
+        for node in due {
+            let Some(told) = self.told.get_mut(&node) else { continue };
+            told.report = Some(report.clone());
+            reports.push((node, wire::report_to_wire(self.region, &report, false, purge)));
+        }
+        reports
     }
 
     /// Takes note of what a peer says.
@@ -377,11 +456,15 @@ impl Replica {
         if report.era == self.logs.era() {
             self.hear_purge(node, said.purge_to, said.purge_ready);
         }
+        self.show_acked();
         let Some(told) = self.told.get_mut(&node) else { return };
         if *ask {
             told.report = None;
+            // What it says that it has is what it has: the rest was lost on its way.
+            self.peers.send_again(node);
         }
-        if !told.stood.0.covers(&report.synced) {
+        // That it goes on with its own writes says nothing of what it is sent.
+        if told.stood.0.behind(&report.synced).any(|(origin, ..)| origin.node != node) {
             told.stood = (report.synced.clone(), now_ms);
         }
     }
@@ -408,7 +491,8 @@ impl Replica {
                 let Some((last, _)) = runs.last() else { break };
                 let (last, bytes) = (*last, runs.iter().map(|(_, run)| run.len()).sum());
                 let runs = runs.into_iter().map(|(_, run)| run).collect();
-                if !tools.transport.send_runs(node, self.region, runs) {
+                let awaited = origin == tools.me && after < self.prompt.awaited;
+                if !tools.transport.send_runs(node, self.region, runs, awaited) {
                     break;
                 }
                 self.peers.pushed(node, origin, last, bytes);

@@ -1,8 +1,9 @@
 //! A node's steps in a switch of modes. Each follows from what the node has heard, from what is synced and from what its region's
 //! log says, and may be taken again: nothing here remembers that a step was taken.
 
+use super::Entry;
 use super::Opening;
-use super::driver::{Driver, hears, post, post_then};
+use super::driver::{Driver, hears, is_shown_strong, post, post_then};
 use super::gatekeeper::Gatekeeper;
 use super::replica::{Replica, ReplicaError};
 use crate::mailbox;
@@ -31,16 +32,15 @@ pub(super) struct Telling {
 
 impl Driver {
     /// A region is here, or has entered an era.
-    pub(super) fn open(
-        &mut self,
-        opening: Opening,
-        entered: Option<(Index, Term)>,
-    ) -> Result<(), ReplicaError> {
+    pub(super) fn open(&mut self, opening: Opening, entered: Option<Entry>) -> Result<(), ReplicaError> {
         let (region, mode) = (opening.region, opening.mode.clone());
-        let index = entered.map_or(0, |(index, _)| index);
+        let index = entered.map_or(0, |Entry { place: (index, _), .. }| index);
         match self.gates.get_mut(&region) {
-            // This thread has ended the era itself.
-            Some(gate) if mode.era() <= gate.mode().era() => return Ok(()),
+            // This thread has ended the era itself; what it has held may go on now.
+            Some(gate) if mode.era() <= gate.mode().era() => {
+                self.moved.insert(region);
+                return Ok(());
+            }
             Some(gate) => {
                 gate.enter(mode.clone(), index);
                 // By a snapshot, past the end of an eventual era.
@@ -56,6 +56,15 @@ impl Driver {
         }
         if mode.mode() == Mode::Eventual {
             self.open_replica(opening, entered)?;
+        }
+        // Before whatever comes next, in this turn too: the gate may be sealed, and what the cluster counts on holds from here.
+        if let Some(gate) = self.gates.get(&region) {
+            if let Some(replica) = self.replicas.get_mut(&region) {
+                fence(gate, replica);
+            }
+            if let Some(view) = self.regions.get(region) {
+                view.raise_epoch(gate.peer().epoch());
+            }
         }
         self.moved.insert(region);
         self.telling.due.insert(region);
@@ -135,8 +144,11 @@ impl Driver {
     fn end_era(&mut self, region: RegionId) {
         let Some(gate) = self.gates.get_mut(&region) else { return };
         let progress = self.replicas.get(&region).map(Replica::progress).unwrap_or_default();
-        match gate.judge(&progress.synced) {
+        let verdict = gate.judge(&progress.synced);
+        let first = verdict.is_some() && gate.is_first_look();
+        match verdict {
             None => {}
+            Some(Verdict::Await | Verdict::Replace) if !first => {}
             Some(Verdict::Await) => {
                 tracing::info!(%region, synced = ?progress.synced, "the region's log waits for writes that its base holds");
             }
@@ -178,7 +190,7 @@ impl Driver {
     fn release(&mut self, region: RegionId) {
         let Some(gate) = self.gates.get_mut(&region) else { return };
         let to_raft = gate.mode().mode() == Mode::Strong;
-        for (commands, waiter) in gate.release() {
+        for (_, commands, waiter) in gate.release(is_shown_strong(&self.regions, region)) {
             if to_raft {
                 self.mailbox.post(mailbox::Event::Write { region, commands, waiter });
             } else {

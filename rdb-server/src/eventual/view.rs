@@ -1,5 +1,6 @@
 //! What the thread shows of a region: numbers that are read without asking it.
 
+use super::waiting::Progress;
 use rdb_core::eventual::lag::Lag;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -13,6 +14,7 @@ pub(crate) struct Shown {
     behind: AtomicU64,
     lost_for_certain: AtomicU64,
     purged: AtomicU64,
+    progress: Progress,
 }
 
 impl Shown {
@@ -27,6 +29,11 @@ impl Shown {
     pub(super) fn show_upkeep(&self, lost_for_certain: u64, purged: u64) {
         self.lost_for_certain.store(lost_for_certain, Ordering::Relaxed);
         self.purged.store(purged, Ordering::Relaxed);
+    }
+
+    /// How far things are, for who waits for them.
+    pub(crate) fn progress(&self) -> &Progress {
+        &self.progress
     }
 
     /// The age of the oldest write of this node's that a peer has not applied; at least so much, if it is not known.

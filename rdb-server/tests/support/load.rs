@@ -148,6 +148,6 @@ async fn write(namespace: Namespace, shared: Arc<Shared>, prefix: String) -> Not
 fn note(notes: &mut Notes, error: &WriteError) {
     match error {
         WriteError::NotDone(error) => notes.not_done.push(error.to_string()),
-        WriteError::InDoubt(error) => notes.in_doubt.push(error.to_string()),
+        WriteError::InDoubt(error) | WriteError::DoneHere(_, error) => notes.in_doubt.push(error.to_string()),
     }
 }

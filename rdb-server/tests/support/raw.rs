@@ -86,6 +86,7 @@ impl Raw {
             epoch: 0,
             put: Some(v1::Put { key: key.to_owned().into(), value: value.to_owned().into() }),
             request,
+            ..v1::PutRequest::default()
         };
         let answer = self.kv.clone().put(timed(put, timeout_ms)).await?.into_inner();
         Ok(answer.version.expect("a write's answer has a version"))

@@ -12,7 +12,9 @@ mod queue;
 
 pub(crate) use queue::Outgoing;
 
+use super::kv::disk_failed;
 use super::reads::{Served, Wanted};
+use super::session::Saw;
 use super::{Target, admit_read, limits, status};
 use crate::budget::Share;
 use crate::metrics::{Operation, Result as MetricResult};
@@ -83,8 +85,8 @@ impl Shared {
         timeout: Duration,
         began: Instant,
     ) -> Result<Outgoing, v1::Error> {
-        let v1::ScanRequest { namespace, epoch, scan, consistency, max_age_ms, token } = request;
-        let wanted = Wanted::new(consistency, max_age_ms)?;
+        let v1::ScanRequest { namespace, epoch, scan, consistency, max_age_ms, token, session } = request;
+        let wanted = Wanted::new(consistency, max_age_ms, session)?;
         let scan = scan.unwrap_or_default();
         let range = range(scan.keys)?;
         let place = self.scans.enter()?;
@@ -96,13 +98,17 @@ impl Shared {
             [] => way.range.clone(),
             token => way.resume(token).map_err(|error| status::token_refused(&error))?,
         };
-        let served = self.serve(&namespace, epoch, target, wanted, timeout).await?;
+        let served = self.serve(&namespace, epoch, target, &wanted, timeout).await?;
+        if served == Served::QUORUM {
+            return Err(status::quorum_scan());
+        }
         let (pages, outgoing) = queue::new();
         let reader = Reader {
             shared: self.clone(),
             namespace,
             target,
             served,
+            saw: Saw::default(),
             contents: Contents::of(scan.keys_only, scan.count_only),
             way,
             rest,
@@ -153,6 +159,8 @@ struct Reader {
     namespace: String,
     target: Target,
     served: Served,
+    /// What the moment of the scan holds, in eventual mode.
+    saw: Saw,
     contents: Contents,
     way: Way,
     /// What is yet to be read.
@@ -185,6 +193,12 @@ impl Reader {
         let data = self.shared.data.clone();
         // The first look for the namespace comes after this: were it deleted before, its records could be missing.
         let frozen = data.freeze();
+        // After the moment, so that it misses nothing of what that holds.
+        if self.shared.eventual.shown(self.target.region).is_some()
+            && let Some(state) = data.load_eventual(self.target.region).map_err(disk_failed)?
+        {
+            self.saw.era(self.target.namespace, state.era).all(state.era, &state.applied);
+        }
         while !self.done {
             self.walk(&frozen)?;
             self.wait(PAGES_WAITING_MAX - 1)?;
@@ -226,7 +240,8 @@ impl Reader {
         }
         let share = self.shared.regions.budget(self.target.region).charge(page.bytes());
         let Page { records, count, .. } = page;
-        let header = Some(self.served.mark(self.shared.header(self.target.region, self.target.epoch)));
+        let header = self.served.mark(self.shared.header(self.target.region, self.target.epoch));
+        let header = Some(v1::Header { session: self.saw.token(), ..header });
         let response = v1::ScanResponse { header, records, count, token: token.into(), done: self.done };
         self.pages.push(response, share);
         Ok(())
