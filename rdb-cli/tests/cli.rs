@@ -498,6 +498,44 @@ fn a_switch_is_begun_watched_and_called_off() {
     assert_eq!(cluster.switches(), (1, false));
 }
 
+/// All nodes are asked, and all pages of each; who cannot be asked is not passed over in silence.
+#[test]
+fn what_nodes_have_set_aside_is_listed() {
+    let mut cluster = Cluster::start(3);
+    let nothing = rdb(&cluster, "ns quarantine test");
+    assert_eq!((nothing.code, nothing.stdout.starts_with("nothing is set aside of test")), (0, true));
+    cluster.set_aside(2, &[(b"a", Some(b"red")), (b"b\n", None), (b"c", Some(b"\xff"))]);
+    let listed = rdb(&cluster, "ns quarantine test");
+    let row = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let rows: Vec<String> = listed.stdout.lines().map(row).collect();
+    assert_eq!(listed.code, 0, "{}", listed.stderr);
+    for row in [
+        "node 2 node 2 3.71.2 a red",
+        "node 2 node 2 3.72.2 b\\n (deletes it)",
+        "node 2 node 2 3.73.2 c \\xff",
+    ] {
+        assert!(rows.iter().any(|found| found == row), "{row} is missing in\n{}", listed.stdout);
+    }
+    let some = json(&rdb(&cluster, "-o json ns quarantine test --limit 1"));
+    assert_eq!((&some["nodes"][1]["more"], &some["nodes"][1]["total"]), (&true.into(), &3.into()), "{some}");
+    cluster.kill(3);
+    let listed = rdb(&cluster, "-o json ns quarantine test");
+    assert_eq!(listed.code, 1, "node 3 may have more");
+    let listed = json(&listed);
+    let expected = serde_json::json!([
+        {"version": "3.71.2", "incarnation": 9, "seq": 1, "key": "a", "value": "red", "deletes": false},
+        {"version": "3.72.2", "incarnation": 9, "seq": 2, "key": "b\n", "deletes": true},
+        {"version": "3.73.2", "incarnation": 9, "seq": 3, "key": "c", "value_base64": "/w==", "deletes": false},
+    ]);
+    assert_eq!((&listed["nodes"][1]["writes"], &listed["nodes"][1]["more"]), (&expected, &false.into()));
+    assert_eq!(listed["nodes"][0]["writes"], serde_json::json!([]));
+    assert!(listed["nodes"][2]["writes"].is_null() && listed["nodes"][2]["error"].is_string(), "{listed}");
+    assert_eq!(rdb(&cluster, "ns quarantine nowhere").code, 3);
+    cluster.kill(1);
+    cluster.kill(2);
+    assert_eq!(rdb(&cluster, "ns quarantine test").code, 5);
+}
+
 /// Whoever waits for a switch and stops to do so leaves it alone.
 #[test]
 fn waiting_for_a_switch_ends_with_it_and_ctrl_c_ends_the_waiting_alone() {

@@ -47,6 +47,7 @@ mod namespace;
 mod nodes;
 mod options;
 mod pipe;
+mod quarantine;
 mod route;
 mod scan;
 mod seen;
@@ -63,6 +64,7 @@ pub use error::{Attempted, Code, Error, Refusal, WriteError};
 pub use meta::{ClusterStatus, NamespaceStatus, NodeStatus, RegionStatus};
 pub use namespace::Namespace;
 pub use options::{Options, Transport};
+pub use quarantine::{QuarantinePage, QuarantinedWrite};
 pub use scan::{Scan, ScanOptions};
 pub use switch::{
     Gate, Hindrance, MemberStanding, Said, SwitchCheck, SwitchEnd, SwitchOptions, SwitchPhase, SwitchStatus,

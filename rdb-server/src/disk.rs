@@ -81,15 +81,17 @@ impl Disk {
         self.0.available_bytes.load(Ordering::Relaxed)
     }
 
-    /// Why a write must be refused, if it must; `stores` says whether it stores anything, or removes only.
+    /// Why a write that a majority has to store must be refused, if it must; `stores` says whether it stores anything, or removes
+    /// only.
     pub(crate) fn lack(&self, config: &Config, stores: bool) -> Option<Lack> {
-        let needed = if stores { Room::Enough } else { Room::Little };
-        if needed < self.room() {
-            let mark =
-                if stores { config.disk_reserve_bytes } else { second_mark(config.disk_reserve_bytes) };
-            return Some(Lack::Here(mark));
-        }
-        (needed < Room::load(&self.0.majority)).then_some(Lack::Majority)
+        let of_majority = || (needed(stores) < Room::load(&self.0.majority)).then_some(Lack::Majority);
+        self.lack_here(config, stores).or_else(of_majority)
+    }
+
+    /// The same of a write that this node answers for alone, as in eventual mode: other disks do not count.
+    pub(crate) fn lack_here(&self, config: &Config, stores: bool) -> Option<Lack> {
+        let mark = if stores { config.disk_reserve_bytes } else { second_mark(config.disk_reserve_bytes) };
+        (needed(stores) < self.room()).then_some(Lack::Here(mark))
     }
 
     pub(crate) fn look(&self, engine: &Engine, config: &Config, peers: &Peers) {
@@ -107,6 +109,12 @@ impl Disk {
 }
 
 impl Disk {
+    /// As if so much room had been found.
+    #[cfg(test)]
+    pub(crate) fn set_room(&self, room: Room) {
+        self.0.here.store(room as u8, Ordering::Relaxed);
+    }
+
     fn judge(&self, available_bytes: u64, reserve_bytes: u64) {
         self.0.available_bytes.store(available_bytes, Ordering::Relaxed);
         let before = self.room();
@@ -116,6 +124,10 @@ impl Disk {
             self.0.here.store(here as u8, Ordering::Relaxed);
         }
     }
+}
+
+fn needed(stores: bool) -> Room {
+    if stores { Room::Enough } else { Room::Little }
 }
 
 fn second_mark(reserve_bytes: u64) -> u64 {
@@ -215,5 +227,18 @@ mod tests {
         assert_eq!(lacks(&disk), (Some(Lack::Majority), None));
         disk.0.majority.store(Room::Gone as u8, Ordering::Relaxed);
         assert_eq!(lacks(&disk), (Some(Lack::Majority), Some(Lack::Majority)));
+    }
+
+    #[test]
+    fn who_answers_alone_looks_at_no_other_disk() {
+        let config = Config { disk_reserve_bytes: 100, ..Config::default() };
+        let disk = Disk::default();
+        let lacks = |disk: &Disk| (disk.lack_here(&config, true), disk.lack_here(&config, false));
+        disk.0.majority.store(Room::Gone as u8, Ordering::Relaxed);
+        assert_eq!(lacks(&disk), (None, None));
+        disk.set_room(Room::Little);
+        assert_eq!(lacks(&disk), (Some(Lack::Here(100)), None));
+        disk.set_room(Room::Gone);
+        assert_eq!(lacks(&disk), (Some(Lack::Here(100)), Some(Lack::Here(25))));
     }
 }

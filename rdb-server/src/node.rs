@@ -208,6 +208,7 @@ impl Node {
             switches: History::default(),
             regions: Regions::new(budget.clone(), config.namespace_bytes_max()),
             data: engine.data(),
+            logs: engine.origins(),
             budget,
             scans: Scans::new(config.scans_max),
             disk: Disk::default(),
@@ -232,6 +233,7 @@ impl Node {
                 mailbox: shared.mailbox.clone(),
                 regions: shared.regions.clone(),
                 standings: shared.standings.clone(),
+                tombstone_grace: Duration::from_secs(shared.config.tombstone_grace_seconds),
             },
             &engine,
         )?;
@@ -562,6 +564,7 @@ fn serve_clients(
     let kv = KvServer::new(KvService(shared.clone())).max_decoding_message_size(limit);
     let kv = Holding::new(kv, shared.config.request_timeout());
     let namespaces = NamespacesServer::new(NamespaceService(shared.clone())).max_decoding_message_size(limit);
+    let namespaces = Holding::new(namespaces, shared.config.request_timeout());
     let cluster = ClusterServer::new(ClusterService(shared.clone())).max_decoding_message_size(limit);
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(rdb_proto::FILE_DESCRIPTOR_SET)

@@ -1,8 +1,8 @@
 //! Messages from other nodes: the handshake, then frames into the mailbox.
 
 use crate::budget::{Budget, Share};
-use crate::disk::Room;
-use crate::eventual::{self, Eventual};
+use crate::disk::{Disk, Room};
+use crate::eventual::{self, Eventual, Inbox};
 use crate::faults::Cuts;
 use crate::mailbox::{Event, Mailbox};
 use crate::metrics::Metrics;
@@ -13,7 +13,6 @@ use crate::transport::{Directory, Introduction, Links, MESSAGE_BYTES_MAX, PROTOC
 use bytes::Bytes;
 use parking_lot::Mutex;
 use raft_prost::Message as _;
-use rdb_core::eventual::run::Run;
 use rdb_core::ids::{NodeId, RegionId};
 use rdb_core::raft::{Message, Sleep};
 use rdb_proto::internal::v1 as wire;
@@ -47,6 +46,7 @@ pub(crate) struct RaftService {
     mailbox: Mailbox,
     eventual: Eventual,
     standings: Standings,
+    disk: Disk,
     cuts: Cuts,
     metrics: Arc<Metrics>,
     inbound: Inbound,
@@ -62,7 +62,7 @@ impl RaftService {
         inbound: Inbound,
         others: impl Iterator<Item = NodeId>,
     ) -> Self {
-        let Links { introduction, peers, catalog, mailbox, eventual, standings, cuts, .. } = links;
+        let Links { introduction, peers, catalog, mailbox, eventual, standings, disk, cuts, .. } = links;
         let budgets = others.map(|node| (node, Budget::new(INCOMING_BYTES_MAX))).collect();
         let refusal = Mutex::default();
         Self {
@@ -72,6 +72,7 @@ impl RaftService {
             mailbox,
             eventual,
             standings,
+            disk,
             cuts,
             metrics,
             inbound,
@@ -150,6 +151,8 @@ impl peer_server::Peer for RaftService {
         let welcome = PeerReply { reply: Some(Reply::Welcome(self.introduction.welcome())) };
         // The channel is new and has room.
         let _ = replies.try_send(Ok(welcome));
+        let budget = self.budgets.get(&from).cloned().unwrap_or_else(|| Budget::new(0));
+        let (eventual, disk, metrics) = (self.eventual.clone(), self.disk.clone(), self.metrics.clone());
         let incoming = Incoming {
             from,
             peers: self.peers.clone(),
@@ -159,7 +162,8 @@ impl peer_server::Peer for RaftService {
             standings: self.standings.clone(),
             cuts: self.cuts.clone(),
             metrics: self.metrics.clone(),
-            budget: self.budgets.get(&from).cloned().unwrap_or_else(|| Budget::new(0)),
+            runs: Inbox { eventual, disk, budget: budget.clone(), metrics },
+            budget,
         };
         tokio::spawn(async move {
             if let Err(status) = incoming.receive(&mut frames, &replies).await {
@@ -214,6 +218,7 @@ struct Incoming {
     cuts: Cuts,
     metrics: Arc<Metrics>,
     budget: Budget,
+    runs: Inbox,
 }
 
 impl Incoming {
@@ -283,23 +288,9 @@ impl Incoming {
         }
     }
 
-    /// Lost, they are sent again: their sender hears what is here.
     fn runs(&self, region: u64, runs: &[Bytes], awaited: bool) -> Result<(), Status> {
-        let bytes = runs.iter().map(|run| run.len() + 64).sum();
-        let Ok(share) = self.budget.take(bytes) else {
-            self.metrics.messages_dropped(runs.len());
-            return Ok(());
-        };
-        let runs = runs.iter().map(|run| Run::decode(run)).collect::<Result<Vec<_>, _>>();
-        let runs = runs.map_err(|error| Status::invalid_argument(error.to_string()))?;
-        self.eventual.post(eventual::Event::Runs {
-            from: self.from,
-            region: RegionId(region),
-            runs,
-            awaited,
-            share,
-        });
-        Ok(())
+        let taken = self.runs.take(self.from, RegionId(region), runs, awaited);
+        taken.map_err(|error| Status::invalid_argument(error.to_string()))
     }
 
     /// Puts a long run together from its parts, which follow each other.

@@ -13,7 +13,7 @@ use crate::switch::{Alarm, History, Standings};
 use crate::transport::Peers;
 use arc_swap::ArcSwap;
 use rdb_pd::Catalog;
-use rdb_storage::{Data, Identity};
+use rdb_storage::{Data, Identity, OriginLogs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -86,6 +86,8 @@ pub(crate) struct Shared {
     pub(crate) catalog: CatalogCell,
     pub(crate) regions: Regions,
     pub(crate) data: Data,
+    /// The logs of eventual mode.
+    pub(crate) logs: OriginLogs,
     /// The node's memory for requests; each region's view has the part of its namespace.
     pub(crate) budget: Budget,
     pub(crate) scans: Scans,

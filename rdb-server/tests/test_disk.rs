@@ -13,7 +13,7 @@
 
 mod support;
 
-use rdb_client::{Client, Consistency, Transaction, Write};
+use rdb_client::{Client, Consistency, Mode, Transaction, Write};
 use rdb_proto::v1;
 use support::disk::Disk;
 use support::load::Load;
@@ -360,4 +360,61 @@ async fn a_leader_whose_disk_stands_still_is_replaced_and_nothing_is_lost() {
     let written = load.stop().await;
     cluster.catch_up(NAMESPACE, &[1, 2, 3]).await;
     assert!(600 <= written.verify().await);
+}
+
+/// In eventual mode a node that has room takes writes though no majority has any; and nodes without room take none in, until they
+/// have it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_eventual_namespace_needs_room_on_the_node_that_is_asked_and_spares_the_others() {
+    let mut cluster = Cluster::start(Settings::default()).await;
+    let client = cluster.client().await;
+    client.create_namespace(NAMESPACE, Mode::Eventual).await.unwrap();
+    cluster.create(&client, "strong").await;
+    let full = format!("disk_reserve_bytes = {}", i64::MAX);
+    for node in [1, 2] {
+        cluster.stop(node);
+        cluster.write_config(node, &full, |text| text);
+        cluster.launch(node);
+    }
+    let alone = cluster.node(3).raw();
+    let refused = until("no majority has room for a strong write", async || {
+        let mut refused = Vec::new();
+        for node in cluster.ids() {
+            refused.extend(cluster.node(node).raw().put("strong", "key", "x", HOPELESS_MS).await.err());
+        }
+        refused.into_iter().find(|refused| refused.text.contains("too many nodes"))
+    })
+    .await;
+    assert_eq!(refused.outcome, v1::Outcome::NotDone);
+    for node in [1, 2] {
+        until("node 3 knows that the others are full", async || {
+            says_full(&cluster, 3, node).await.filter(|full| *full)
+        })
+        .await;
+        until("a full node notices", async || {
+            cluster.node(node).gauge("flaredb_disk_room").await.filter(|room| *room == 2)
+        })
+        .await;
+    }
+    alone.put(NAMESPACE, "key", "value", TIMEOUT_MS).await.unwrap();
+    let refused = until("a full node refuses", async || {
+        let refused = cluster.node(1).raw().put(NAMESPACE, "full", "", HOPELESS_MS).await.err()?;
+        (refused.code == v1::Code::ResourceExhausted).then_some(refused)
+    })
+    .await;
+    assert_words(&refused.text, &["free on the node's disk"]);
+    until("a full node drops what it is sent", async || {
+        cluster.node(1).gauge("flaredb_peer_messages_dropped_total").await.filter(|dropped| 0 < *dropped)
+    })
+    .await;
+    assert_eq!(cluster.node(1).raw().get(NAMESPACE, "key", TIMEOUT_MS).await.unwrap().value, None);
+    for node in [1, 2] {
+        cluster.stop(node);
+        cluster.write_config(node, "", |text| text);
+        cluster.restart(node).await;
+        until("it comes once there is room", async || {
+            cluster.node(node).raw().get(NAMESPACE, "key", TIMEOUT_MS).await.ok()?.value
+        })
+        .await;
+    }
 }

@@ -241,13 +241,13 @@ async fn a_node_alone_finds_the_era_again_that_it_has_answered_in() {
 /// What the cluster went on without is set aside, and the node becomes one of them again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_was_left_out_sets_its_writes_aside() {
-    let cluster = Cluster::start(Settings { wires: true, ..Settings::default() }).await;
+    let mut cluster = Cluster::start(Settings { wires: true, ..Settings::default() }).await;
     let client = create(&cluster, Mode::Eventual).await;
     at(&cluster, 3).await.put("before", "x").await.unwrap();
     everywhere(&cluster, &["before".to_owned()].into()).await;
     cluster.isolate(3, Wire::Silent);
     for number in 0..5 {
-        at(&cluster, 3).await.put(format!("apart-{number}"), "x").await.unwrap();
+        at(&cluster, 3).await.put(format!("apart-{number}"), format!("value-{number}")).await.unwrap();
     }
     let others = Options::new([cluster.node(1).address(), cluster.node(2).address()]);
     let others = cluster.client_with(others).await;
@@ -277,7 +277,40 @@ async fn a_node_that_was_left_out_sets_its_writes_aside() {
     })
     .await;
     assert_eq!(status.mode, Mode::Strong);
+    assert_five_set_aside(&cluster, &client).await;
     switched(&client, Mode::Eventual).await;
     at(&cluster, 3).await.put("after", "x").await.unwrap();
     everywhere(&cluster, &["before", "strong", "after"].map(str::to_owned).into()).await;
+    // The era that they were written in is long over, also for a node that starts anew.
+    cluster.kill(3);
+    cluster.restart(3).await;
+    until("node 3 has the namespace again", async || {
+        client.quarantine_at(&cluster.node(3).address(), NAMESPACE, None, 0).await.ok()
+    })
+    .await;
+    assert_five_set_aside(&cluster, &client).await;
+}
+
+/// What node 3 wrote while it was apart is listed there, page by page, with its keys, values and versions; and nowhere else.
+async fn assert_five_set_aside(cluster: &Cluster, client: &Client) {
+    for node in [1, 2] {
+        let page = client.quarantine_at(&cluster.node(node).address(), NAMESPACE, None, 0).await.unwrap();
+        assert_eq!((page.node, page.total, page.writes.len(), page.next), (node, 0, 0, None));
+    }
+    let address = cluster.node(3).address();
+    let (mut listed, mut after) = (Vec::new(), None);
+    loop {
+        let page = client.quarantine_at(&address, NAMESPACE, after.as_ref(), 2).await.unwrap();
+        assert!(page.total == 5 && page.writes.len() <= 2, "{page:?}");
+        listed.extend(page.writes);
+        let Some(next) = page.next else { break };
+        after = Some(next);
+    }
+    assert!(listed.iter().all(|write| (write.version.era, write.version.node) == (1, 3)), "{listed:?}");
+    assert!(listed.is_sorted_by_key(|write| (write.seq, write.version.hlc)), "{listed:?}");
+    let listed = listed.into_iter().map(|write| (write.key, write.value.unwrap()));
+    let expected = (0..5).map(|number| (format!("apart-{number}").into(), format!("value-{number}").into()));
+    assert_eq!(listed.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+    let wrong = client.quarantine_at(&address, NAMESPACE, Some(&"token".into()), 2).await;
+    assert!(matches!(wrong, Err(Error::Refused(_))), "{wrong:?}");
 }

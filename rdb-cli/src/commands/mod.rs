@@ -7,6 +7,7 @@ pub(crate) mod del;
 pub(crate) mod get;
 pub(crate) mod ns;
 pub(crate) mod put;
+mod quarantine;
 mod read;
 pub(crate) mod scan;
 pub(crate) mod status;

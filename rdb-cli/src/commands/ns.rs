@@ -1,7 +1,7 @@
 //! `rdb ns`
 
 use super::confirm::{can_ask, confirm};
-use super::switch;
+use super::{quarantine, switch};
 use crate::args::Args;
 use crate::exit::{Class, Failure};
 use crate::output::{Answer, table};
@@ -47,6 +47,8 @@ pub(crate) enum NsCommand {
     },
     /// Watch how far an eventual namespace's nodes are behind
     WatchLag(switch::LagArgs),
+    /// List the writes that nodes have set aside, since the others went on to strong without them
+    Quarantine(quarantine::QuarantineArgs),
     /// Delete a namespace and all that it holds; there is no way back
     Delete {
         /// The namespace
@@ -134,6 +136,7 @@ pub(crate) async fn run(args: &Args, command: &NsCommand) -> Result<Answer, Fail
         NsCommand::Abort { name } => switch::abort(args, name).await,
         NsCommand::Status { name } => switch::status(args, name).await,
         NsCommand::WatchLag(command) => switch::watch_lag(args, command).await,
+        NsCommand::Quarantine(command) => quarantine::run(args, command).await,
         NsCommand::Delete { name, yes } => delete(args, name, *yes).await,
     }
 }

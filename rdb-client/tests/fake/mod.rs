@@ -10,6 +10,7 @@
     reason = "a test's tool, used in parts"
 )]
 
+mod quarantine;
 mod switch;
 
 use bytes::Bytes;
@@ -125,6 +126,7 @@ struct State {
     clock: u64,
     writes_applied: u64,
     switch: switch::Switch,
+    quarantine: BTreeMap<u64, Vec<v1::QuarantinedWrite>>,
     /// No namespace has sessions.
     eventual: bool,
 }
@@ -1114,6 +1116,13 @@ impl v1::namespaces_server::Namespaces for Service {
         request: Request<v1::GetSwitchRequest>,
     ) -> Result<Response<v1::GetSwitchResponse>, Status> {
         self.look_at_switch(&request.into_inner().name)
+    }
+
+    async fn list_quarantine(
+        &self,
+        request: Request<v1::ListQuarantineRequest>,
+    ) -> Result<Response<v1::ListQuarantineResponse>, Status> {
+        self.list_set_aside(&request.into_inner())
     }
 }
 

@@ -9,6 +9,7 @@ mod kv;
 mod limits;
 mod namespaces;
 mod pipe;
+mod quarantine;
 mod reads;
 mod request;
 mod scan;
@@ -206,15 +207,16 @@ impl Shared {
         admit_read(budget, commands.bytes.len() + status::REQUEST_OVERHEAD_BYTES)
     }
 
-    /// Whether the disks have room for a write that stores something, or that removes only. Where this node does not lead,
-    /// its disk is no concern of the caller, who is to be sent to the leader.
+    /// Whether the disks have room for a write that stores something, or that removes only: this node's alone in eventual mode,
+    /// where it needs nobody else. Where this node does not lead, its disk is no concern of the caller, who is to be sent to the
+    /// leader.
     fn check_disk(&self, region: RegionId, stores: bool) -> Result<(), v1::Error> {
-        match self.disk.lack(&self.config, stores) {
-            Some(lack) if self.regions.get(region).is_some_and(|view| view.leads() || view.is_eventual()) => {
-                Err(status::disk_full(lack))
-            }
-            _ => Ok(()),
-        }
+        let lack = match self.regions.get(region) {
+            Some(view) if view.is_eventual() => self.disk.lack_here(&self.config, stores),
+            Some(view) if view.leads() => self.disk.lack(&self.config, stores),
+            _ => None,
+        };
+        lack.map_or(Ok(()), |lack| Err(status::disk_full(lack)))
     }
 
     fn failed_write(&self, region: RegionId, failure: Failure) -> v1::Error {

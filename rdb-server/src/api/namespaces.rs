@@ -1,6 +1,6 @@
 //! The namespace service: the catalog's commands, and what is known of each namespace's region.
 
-use super::status::{self, Answered, answered};
+use super::status::{self, Answered, answered, responded};
 use crate::eventual::waiting::Terms;
 use crate::metrics::Operation;
 use crate::regions::Regions;
@@ -219,6 +219,13 @@ impl Namespaces for NamespaceService {
 
     async fn get_switch(&self, request: Request<v1::GetSwitchRequest>) -> Answered<v1::GetSwitchResponse> {
         answered(self.look_at_switch(&request.into_inner().name).await)
+    }
+
+    async fn list_quarantine(
+        &self,
+        request: Request<v1::ListQuarantineRequest>,
+    ) -> Answered<v1::ListQuarantineResponse> {
+        responded(self.list_set_aside(request.into_inner()).await)
     }
 }
 

@@ -142,8 +142,8 @@ pub(super) fn error_result(error: v1::Error) -> v1::pipe_result::Result {
     }
 }
 
-/// A record as it was stored.
-#[derive(Debug, Default)]
+/// A record as readers may see it.
+#[derive(Debug, PartialEq, Default)]
 pub(super) struct Found {
     pub(super) value: Option<Bytes>,
     pub(super) version: Option<v1::Version>,
@@ -151,17 +151,44 @@ pub(super) struct Found {
     pub(super) write: Option<(Era, WriteId)>,
 }
 
-/// Reads a stored record.
+/// Reads a stored record. A tombstone shows nothing, like a key that was never there: whoever was shown its version could expect
+/// it in a comparison, which finds no version where there is no value; and the members purge tombstones each in its own time. What
+/// a session has seen it is, all the same.
 pub(super) fn found(stored: Option<impl Into<Bytes>>) -> Result<Found, v1::Error> {
     let Some(stored) = stored.map(Into::into) else { return Ok(Found::default()) };
     let record = record::decode(&stored).map_err(|error| status::internal(error.to_string()))?;
-    let version = Some(to_wire(record.version));
     let write = record.id.map(|id| (record.version.era, id));
-    let value_len = record.value.map(<[u8]>::len);
+    let Some(value_len) = record.value.map(<[u8]>::len) else {
+        return Ok(Found { write, ..Found::default() });
+    };
+    let version = Some(to_wire(record.version));
     // The value is the end of what is stored: it need not be copied.
-    let value = value_len.map(|len| {
-        let start = stored.len() - len;
-        stored.slice(start..)
-    });
-    Ok(Found { value, version, write })
+    let start = stored.len() - value_len;
+    Ok(Found { value: Some(stored.slice(start..)), version, write })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rdb_core::eventual::vector::{Origin, WriteId};
+    use rdb_core::ids::Incarnation;
+    use rdb_core::record::Record;
+
+    #[test]
+    fn a_tombstone_shows_no_version_in_either_mode() {
+        let version = Version { era: Era(1), hlc: Hlc(7), node: NodeId(2) };
+        let origin = Origin { node: NodeId(2), incarnation: Incarnation(3) };
+        for id in [None, Some(WriteId { origin, seq: 4 })] {
+            let of = |value| found(Some(Record { version, id, value }.encode())).unwrap();
+            let write = id.map(|id| (Era(1), id));
+            assert_eq!(of(None), Found { write, ..Found::default() }, "{id:?}");
+            for value in [&b""[..], b"value"] {
+                let shown =
+                    Found { value: Some(value.to_vec().into()), version: Some(to_wire(version)), write };
+                assert_eq!(of(Some(value)), shown, "{id:?}");
+            }
+        }
+        assert_eq!(found(None::<Vec<u8>>).unwrap(), Found::default());
+        assert!(found(Some(vec![0xff])).is_err());
+    }
 }

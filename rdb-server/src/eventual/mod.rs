@@ -9,10 +9,15 @@
 //! | file | |
 //! |---|---|
 //! | `driver.rs` | the thread: its mailbox, its turns, its clock |
+//! | `driver/upkeep.rs` | what the thread does now and then, in what time is left |
 //! | `replica.rs` | one region: what is under way, and what comes of it |
+//! | `replica/settling.rs` | which losses are certain |
+//! | `replica/purging.rs` | tombstones that nobody needs any more |
 //! | `gatekeeper.rs` | whether it may acknowledge writes, and its way from one era to the next |
 //! | `switching.rs` | the steps of a switch, as the thread takes them |
 //! | `quarantine.rs` | which of its writes this node has set aside, since the cluster went on without them |
+//! | `set_aside.rs` | those writes, page by page, for who asks |
+//! | `inbox.rs` | what comes from other nodes, on its way in |
 //! | `hashes.rs` | the hash of what was stored when an era began, read while it goes on |
 //! | `recent.rs` | runs that were synced lately, in memory, for those who follow closely |
 //! | `view.rs` | what the thread shows to everyone else |
@@ -25,10 +30,12 @@
 mod driver;
 mod gatekeeper;
 mod hashes;
+mod inbox;
 pub(crate) mod quarantine;
 mod recent;
 pub(crate) mod records;
 mod replica;
+pub(crate) mod set_aside;
 mod switching;
 mod view;
 pub(crate) mod waiting;
@@ -36,6 +43,7 @@ pub(crate) mod wire;
 
 pub(crate) use driver::{Driver, Parts};
 pub(crate) use gatekeeper::{Left, Reached, epoch_at_start};
+pub(crate) use inbox::Inbox;
 pub(crate) use view::Shown;
 
 use crate::budget::Share;

@@ -28,6 +28,11 @@ impl Quarantine {
         self.0.values().map(|(after, last)| last - after).sum()
     }
 
+    /// Of each era and origin, the place before the first write and that of the last one, in order.
+    pub(super) fn ranges(&self) -> impl Iterator<Item = (Era, Origin, Seq, Seq)> {
+        self.0.iter().map(|((era, origin), (after, last))| (*era, *origin, *after, *last))
+    }
+
     /// The eras of which there is something.
     pub(super) fn eras(&self) -> Vec<Era> {
         let mut eras: Vec<_> = self.0.keys().map(|(era, _)| *era).collect();
