@@ -29,6 +29,9 @@ const PAUSE_FIRST: Duration = Duration::from_millis(5);
 const PAUSE_LAST: Duration = Duration::from_millis(200);
 /// Redirections in a row that are followed at once. Nodes that each name another are in an election: then pause.
 const REDIRECTIONS_AT_ONCE: u32 = 2;
+/// The same where the rules have changed: the next attempt goes by the new ones. A switch of mode changes them once; then a write
+/// learns that its name no longer counts.
+const CHANGES_AT_ONCE: u32 = 3;
 
 /// What the call is, as far as repeating it goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +56,7 @@ pub(crate) struct Attempts<'a> {
     name_is_over: bool,
     tries: u32,
     redirections: u32,
+    changes: u32,
     pauses: u32,
     /// Nodes that accepted no connection.
     unreachable: Vec<Address>,
@@ -70,6 +74,7 @@ impl<'a> Attempts<'a> {
             name_is_over: false,
             tries: 0,
             redirections: 0,
+            changes: 0,
             pauses: 0,
             unreachable: Vec::new(),
             before: None,
@@ -141,6 +146,11 @@ impl<'a> Attempts<'a> {
             };
         }
         self.redirections = 0;
+        let changed = matches!(error.code(), Code::EpochMismatch | Code::SessionExpired);
+        if changed && self.changes < CHANGES_AT_ONCE {
+            self.changes += 1;
+            return Duration::ZERO;
+        }
         if matches!(
             error.code(),
             Code::NotLeader

@@ -85,6 +85,8 @@ struct Gauges {
     eventual_peers_behind: Family<RegionLabels, Gauge>,
     eventual_log_bytes: Family<RegionLabels, Gauge>,
     lww_conflicts: Family<RegionLabels, Gauge>,
+    lww_conflicts_certain: Family<RegionLabels, Gauge>,
+    tombstones_purged: Family<RegionLabels, Gauge>,
     disk_available_bytes: Gauge,
     disk_room: Gauge,
     mailbox_events: Gauge,
@@ -210,6 +212,16 @@ impl Metrics {
             gauges.lww_conflicts.clone(),
         );
         registry.register(
+            "lww_conflicts_certain",
+            "Those of them of which it is certain; only grows, and comes to the same on every node",
+            gauges.lww_conflicts_certain.clone(),
+        );
+        registry.register(
+            "tombstones_purged",
+            "Deletions of an eventual namespace that were forgotten here since the start",
+            gauges.tombstones_purged.clone(),
+        );
+        registry.register(
             "disk_available_bytes",
             "Bytes free on the disk of the data",
             gauges.disk_available_bytes.clone(),
@@ -296,6 +308,8 @@ impl Metrics {
             gauges.eventual_peers_behind.get_or_create(&labels).set(signed(shown.behind()));
             gauges.eventual_log_bytes.get_or_create(&labels).set(signed(shown.log_bytes()));
             gauges.lww_conflicts.get_or_create(&labels).set(signed(shown.lost()));
+            gauges.lww_conflicts_certain.get_or_create(&labels).set(signed(shown.lost_for_certain()));
+            gauges.tombstones_purged.get_or_create(&labels).set(signed(shown.purged()));
         }
         self.switches.look(shared);
         let asleep = shared.regions.all().values().filter(|view| view.asleep()).count();

@@ -233,6 +233,7 @@ impl Node {
                 mailbox: shared.mailbox.clone(),
                 regions: shared.regions.clone(),
                 standings: shared.standings.clone(),
+                tombstone_grace: Duration::from_secs(shared.config.tombstone_grace_seconds),
             },
             &engine,
         )?;

@@ -162,7 +162,7 @@ impl peer_server::Peer for RaftService {
             standings: self.standings.clone(),
             cuts: self.cuts.clone(),
             metrics: self.metrics.clone(),
-            runs: Inbox { from, eventual, disk, budget: budget.clone(), metrics },
+            runs: Inbox { eventual, disk, budget: budget.clone(), metrics },
             budget,
         };
         tokio::spawn(async move {
@@ -289,7 +289,7 @@ impl Incoming {
     }
 
     fn runs(&self, region: u64, runs: &[Bytes], awaited: bool) -> Result<(), Status> {
-        let taken = self.runs.take(RegionId(region), runs, awaited);
+        let taken = self.runs.take(self.from, RegionId(region), runs, awaited);
         taken.map_err(|error| Status::invalid_argument(error.to_string()))
     }
 

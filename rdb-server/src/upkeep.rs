@@ -69,7 +69,8 @@ pub(crate) fn run_flushes(shared: &Shared, stop: &AtomicBool) {
         let little = shared.disk.room() != Room::Enough;
         let unflushed_bytes_max = if little { UNFLUSHED_BYTES_FULL } else { UNFLUSHED_BYTES_MAX };
         let unflushed_bytes = shared.data.unflushed_bytes();
-        if unflushed_bytes <= unflushed_bytes_max && flushed.elapsed() <= FLUSH_INTERVAL {
+        let is_due = unflushed_bytes_max < unflushed_bytes || FLUSH_INTERVAL < flushed.elapsed();
+        if !is_due && !shared.data.flush_is_wanted() {
             continue;
         }
         flushed = Instant::now();

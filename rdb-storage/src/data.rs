@@ -52,6 +52,18 @@ pub struct Data {
     eventual: Arc<Mutex<BTreeMap<RegionId, EventualPosition>>>,
     /// Bytes written since the last flush that was asked for.
     unflushed_bytes: Arc<AtomicU64>,
+    flushes: Arc<Flushes>,
+}
+
+/// Flushes since the start, by their numbers.
+#[derive(Debug, Default)]
+struct Flushes {
+    /// The last that has begun.
+    begun: AtomicU64,
+    /// The last that is done.
+    done: AtomicU64,
+    /// Somebody waits for this one.
+    wanted: AtomicU64,
 }
 
 impl Data {
@@ -61,6 +73,7 @@ impl Data {
             positions: Arc::default(),
             eventual: Arc::default(),
             unflushed_bytes: Arc::default(),
+            flushes: Arc::default(),
         }
     }
 
@@ -243,6 +256,8 @@ impl Data {
     /// # Errors
     /// It could not be written. The node must stop.
     pub fn flush(&self) -> Result<()> {
+        // Before anything of it: whoever has written earlier finds in it what he has written.
+        let number = self.flushes.begun.fetch_add(1, Ordering::AcqRel) + 1;
         self.unflushed_bytes.store(0, Ordering::Relaxed);
         let before: Vec<_> = self.positions().iter().map(|(region, at)| (*region, at.applied)).collect();
         let eventual: Vec<_> = self
@@ -268,7 +283,28 @@ impl Data {
                 position.durable = applied;
             }
         }
+        self.flushes.done.fetch_max(number, Ordering::AcqRel);
         Ok(())
+    }
+
+    /// The number of the flush that makes durable all that is written by now: the next one.
+    pub fn next_flush(&self) -> u64 {
+        self.flushes.begun.load(Ordering::Acquire) + 1
+    }
+
+    /// The number of the last flush that is done.
+    pub fn flushed(&self) -> u64 {
+        self.flushes.done.load(Ordering::Acquire)
+    }
+
+    /// Asks for a flush soon, of this number or later.
+    pub fn want_flush(&self, number: u64) {
+        self.flushes.wanted.fetch_max(number, Ordering::AcqRel);
+    }
+
+    /// Whether somebody waits for a flush that has not begun.
+    pub fn flush_is_wanted(&self) -> bool {
+        self.flushes.begun.load(Ordering::Acquire) < self.flushes.wanted.load(Ordering::Acquire)
     }
 
     /// The entry up to which a region's data is sure to be there after a crash. RocksDB also flushes by itself, so the
@@ -429,12 +465,23 @@ impl Data {
     }
 
     fn notes(&self, region: RegionId, from: &[u8], to: &[u8]) -> Result<eventual::Notes> {
+        self.some_notes(region, from, to, usize::MAX)
+    }
+
+    /// As [`Data::notes`], but no more than `count_max`.
+    fn some_notes(
+        &self,
+        region: RegionId,
+        from: &[u8],
+        to: &[u8],
+        count_max: usize,
+    ) -> Result<eventual::Notes> {
         let range = keys::note(region, from)..keys::note(region, to);
         let prefix = keys::note(region, &[]).len();
         let mut options = ReadOptions::default();
         options.set_iterate_range(range);
         let mut notes = Vec::new();
-        for item in self.databases.data.iterator_opt(IteratorMode::Start, options) {
+        for item in self.databases.data.iterator_opt(IteratorMode::Start, options).take(count_max) {
             let (key, note) = item.map_err(Error::rocks("read notes"))?;
             notes.push((key[prefix..].to_vec(), note.into_vec()));
         }
@@ -473,6 +520,14 @@ impl RegionData {
     /// As there.
     pub fn apply(&self, changes: &Changes) -> Result<()> {
         self.data.apply(self.region, self.namespace, changes)
+    }
+
+    /// The first notes of eventual mode from `from` on, up to, and without, `to`; no more than `count_max`.
+    ///
+    /// # Errors
+    /// The disk could not be read.
+    pub fn some_notes(&self, from: &[u8], to: &[u8], count_max: usize) -> Result<eventual::Notes> {
+        self.data.some_notes(self.region, from, to, count_max)
     }
 }
 

@@ -78,6 +78,9 @@ pub struct Flags {
     /// How long a log is kept for a node that is away, in seconds
     #[arg(long, env = "FLAREDB_LOG_KEEP_SECONDS")]
     pub log_keep_seconds: Option<u64>,
+    /// How long deletions of eventual namespaces are remembered at least, in seconds
+    #[arg(long, env = "FLAREDB_TOMBSTONE_GRACE_SECONDS")]
+    pub tombstone_grace_seconds: Option<u64>,
     /// Bytes of snapshots that this node sends, a second
     #[arg(long, env = "FLAREDB_SNAPSHOT_BYTES_PER_SECOND")]
     pub snapshot_bytes_per_second: Option<u64>,
@@ -169,6 +172,8 @@ pub struct Config {
     pub log_bytes_max: u64,
     /// Seconds that a log is kept for a node that is away.
     pub log_keep_seconds: u64,
+    /// Seconds that deletions of eventual namespaces are remembered at least.
+    pub tombstone_grace_seconds: u64,
     /// Bytes of snapshots sent a second.
     pub snapshot_bytes_per_second: u64,
     /// Free bytes on the disk below which writes are refused.
@@ -205,6 +210,7 @@ impl Default for Config {
             log_keep_entries: 1_000,
             log_bytes_max: 256 << 20,
             log_keep_seconds: 3_600,
+            tombstone_grace_seconds: 3_600,
             snapshot_bytes_per_second: 64 << 20,
             disk_reserve_bytes: 1280 << 20,
             fault_calls: false,
@@ -303,6 +309,7 @@ impl Config {
         set(&mut self.log_keep_entries, flags.log_keep_entries);
         set(&mut self.log_bytes_max, flags.log_bytes_max);
         set(&mut self.log_keep_seconds, flags.log_keep_seconds);
+        set(&mut self.tombstone_grace_seconds, flags.tombstone_grace_seconds);
         set(&mut self.snapshot_bytes_per_second, flags.snapshot_bytes_per_second);
         set(&mut self.disk_reserve_bytes, flags.disk_reserve_bytes);
         set(&mut self.fault_calls, flags.fault_calls);
@@ -489,7 +496,7 @@ mod tests {
             let explained = text.lines().any(|line| line.starts_with(option) || line.contains("[[nodes]]"));
             assert!(explained, "{option}");
         }
-        assert_eq!(table.len(), 25, "an option is missing from config/node.toml or from this count");
+        assert_eq!(table.len(), 26, "an option is missing from config/node.toml or from this count");
     }
 
     /// A leader that sleeps promises nothing, so its lease must have run out by then.

@@ -1,8 +1,10 @@
 //! The thread. A turn: wait for one event or the next tick, take what else has come, then hand the writes of every region that
 //! was touched to the log writer, and send what the others lack.
 
+mod upkeep;
+
 use super::gatekeeper::Gatekeeper;
-use super::replica::{Replica, ReplicaError, Tools, WRITES_UNDER_WAY_MAX};
+use super::replica::{Limits, Replica, ReplicaError, Tools, WRITES_UNDER_WAY_MAX};
 use super::switching::Telling;
 use super::{Entry, Event, Eventual, Opening};
 use crate::mailbox::Mailbox;
@@ -44,6 +46,8 @@ pub(crate) struct Parts {
     pub(crate) mailbox: Mailbox,
     pub(crate) regions: Regions,
     pub(crate) standings: Standings,
+    /// How long deletions are remembered at least.
+    pub(crate) tombstone_grace: Duration,
 }
 
 /// The thread's state.
@@ -71,6 +75,8 @@ pub(crate) struct Driver {
     /// The highest mark that is synced: what is promised to others must not rest on more.
     mark_synced: Hlc,
     next_upkeep: Instant,
+    /// Which region's turn it is to have something done for it.
+    works_at: RegionId,
 }
 
 impl Driver {
@@ -79,7 +85,9 @@ impl Driver {
     /// # Errors
     /// The log could not be read.
     pub(crate) fn new(parts: Parts, engine: &Engine) -> Result<Self, rdb_storage::Error> {
-        let Parts { node, eventual, transport, log, health, mailbox, regions, standings } = parts;
+        let Parts { node, eventual, transport, log, health, mailbox, regions, standings, tombstone_grace } =
+            parts;
+        let limits = Limits { tombstone_grace_ms: millis(tombstone_grace) };
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mark = engine.origins().stamps_below()?.unwrap_or_default();
         let clock = DurableClock::start(Start { wall_ms: millis(wall), monotonic_ms: 0, mark });
@@ -88,7 +96,7 @@ impl Driver {
         Ok(Self {
             node,
             eventual,
-            tools: Tools { data, logs, transport, me },
+            tools: Tools { data, logs, transport, me, limits },
             log,
             health,
             mailbox,
@@ -104,6 +112,7 @@ impl Driver {
             mark: None,
             mark_synced: mark,
             next_upkeep: Instant::now() + UPKEEP_INTERVAL,
+            works_at: RegionId(0),
         })
     }
 
@@ -134,10 +143,12 @@ impl Driver {
             if next_tick <= now {
                 next_tick = now + if self.replicas.is_empty() { IDLE_TICK } else { TICK };
                 self.tick();
+                self.work().unwrap_or_else(|error| fail(&error));
             }
             if self.next_upkeep <= now {
                 self.next_upkeep = now + UPKEEP_INTERVAL;
                 self.truncate();
+                self.look_after().unwrap_or_else(|error| fail(&error));
                 self.forget_older();
                 self.gates.values_mut().for_each(|gate| gate.let_go_of_old(now));
             }

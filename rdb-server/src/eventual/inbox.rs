@@ -17,7 +17,6 @@ const RUN_OVERHEAD_BYTES: usize = 64;
 /// One peer's way in. Cheap to clone; clones share what the peer may take.
 #[derive(Clone)]
 pub(crate) struct Inbox {
-    pub(crate) from: NodeId,
     pub(crate) eventual: Eventual,
     pub(crate) disk: Disk,
     pub(crate) budget: Budget,
@@ -25,12 +24,18 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
-    /// Takes encoded runs in, all or none; `awaited` says whether the peer waits for this node to have them. What is dropped is sent again: the peer hears what is here. So it is where the disk has no
+    /// Takes encoded runs in, all or none. What is dropped is sent again: the peer hears what is here. So it is where the disk has no
     /// room, as with a follower's entries: a run that is taken in is logged, and a log that cannot be written stops the node.
     ///
     /// # Errors
     /// They are no runs.
-    pub(crate) fn take(&self, region: RegionId, runs: &[Bytes], awaited: bool) -> Result<(), Corrupt> {
+    pub(crate) fn take(
+        &self,
+        from: NodeId,
+        region: RegionId,
+        runs: &[Bytes],
+        awaited: bool,
+    ) -> Result<(), Corrupt> {
         let bytes = runs.iter().map(|run| run.len() + RUN_OVERHEAD_BYTES).sum();
         let share = if self.disk.room() == Room::Gone { None } else { self.budget.take(bytes).ok() };
         let Some(share) = share else {
@@ -38,7 +43,7 @@ impl Inbox {
             return Ok(());
         };
         let runs = runs.iter().map(|run| Run::decode(run)).collect::<Result<Vec<_>, _>>()?;
-        self.eventual.post(Event::Runs { from: self.from, region, runs, awaited, share });
+        self.eventual.post(Event::Runs { from, region, runs, awaited, share });
         Ok(())
     }
 }
@@ -62,14 +67,14 @@ mod tests {
     fn a_disk_without_room_takes_no_runs_in_and_one_with_little_does() {
         let (eventual, events) = Eventual::new();
         let (disk, metrics) = (Disk::default(), Arc::new(Metrics::new()));
-        let inbox = Inbox { from: NodeId(2), eventual, disk, budget: Budget::new(1 << 20), metrics };
+        let inbox = Inbox { eventual, disk, budget: Budget::new(1 << 20), metrics };
         let taken = |room| {
             inbox.disk.set_room(room);
-            inbox.take(RegionId(16), &[run()], false).unwrap();
+            inbox.take(NodeId(2), RegionId(16), &[run()], false).unwrap();
             events.try_iter().filter(|event| matches!(event, Event::Runs { .. })).count()
         };
         assert_eq!([taken(Room::Enough), taken(Room::Gone), taken(Room::Little)], [1, 0, 1]);
         assert_eq!(inbox.budget.used(), 0, "what was dropped holds no memory");
-        assert!(inbox.take(RegionId(16), &[Bytes::from_static(b"none")], false).is_err());
+        assert!(inbox.take(NodeId(2), RegionId(16), &[Bytes::from_static(b"none")], false).is_err());
     }
 }

@@ -9,7 +9,10 @@
 //! | file | |
 //! |---|---|
 //! | `driver.rs` | the thread: its mailbox, its turns, its clock |
+//! | `driver/upkeep.rs` | what the thread does now and then, in what time is left |
 //! | `replica.rs` | one region: what is under way, and what comes of it |
+//! | `replica/settling.rs` | which losses are certain |
+//! | `replica/purging.rs` | tombstones that nobody needs any more |
 //! | `gatekeeper.rs` | whether it may acknowledge writes, and its way from one era to the next |
 //! | `switching.rs` | the steps of a switch, as the thread takes them |
 //! | `quarantine.rs` | which of its writes this node has set aside, since the cluster went on without them |

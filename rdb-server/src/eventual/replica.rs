@@ -1,5 +1,11 @@
 //! One region in eventual mode: its logs, its records, what is on its way to the disk, and what the other members lack.
 
+mod purging;
+mod settling;
+mod upkeep;
+
+pub(super) use upkeep::{Limits, Moment};
+
 use super::Eventual;
 use super::hashes::{self, HashError};
 use super::recent::Recent;
@@ -10,12 +16,13 @@ use crate::budget::Share;
 use crate::transport::Transport;
 use crate::waiter::{Answers, WriteWaiter};
 use bytes::Bytes;
+use purging::Tombstones;
 use rdb_core::apply::Answer;
 use rdb_core::codec::Corrupt;
 use rdb_core::command::{Commands, Encoded, Operation, Write};
 use rdb_core::eventual::buckets::Buckets;
 use rdb_core::eventual::lag::{self, Now, Writes};
-use rdb_core::eventual::machine::{Error as MachineError, Machine, State};
+use rdb_core::eventual::machine::{Changes, Error as MachineError, Machine, State};
 use rdb_core::eventual::origin_log::{Fence, Held, OriginLogs, Refusal};
 use rdb_core::eventual::peers::{Peers, Push, Report};
 use rdb_core::eventual::run::{Run, join};
@@ -27,6 +34,7 @@ use rdb_storage::{Data, OriginLogs as StoredLogs, OriginWrite, RegionData};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use upkeep::Upkeep;
 
 /// Bytes of runs that are read or sent at a time.
 const PUSH_BYTES: usize = 256 << 10;
@@ -68,6 +76,7 @@ pub(super) struct Tools {
     pub(super) logs: StoredLogs,
     pub(super) transport: Transport,
     pub(super) me: Origin,
+    pub(super) limits: Limits,
 }
 
 /// Writes that a turn has accepted.
@@ -125,6 +134,7 @@ pub(super) struct Replica {
     shares: Vec<Share>,
     under_way: VecDeque<UnderWay>,
     prompt: Prompt,
+    upkeep: Upkeep,
     shown: Arc<Shown>,
 }
 
@@ -142,6 +152,8 @@ impl Replica {
         let state = state.filter(|state| state.era == era).unwrap_or_else(|| State::begin(era, Hlc(0)));
         let logs = OriginLogs::restore(era, tools.me, &state.applied, stored.runs)?;
         let buckets = hashes::begin(&tools.data, (region, namespace), era, eventual)?;
+        let tombstones = Tombstones::unknown(state.purged, &state.applied);
+        let upkeep = Upkeep { tombstones, ..Upkeep::default() };
         let mut replica = Self {
             region,
             namespace,
@@ -158,6 +170,7 @@ impl Replica {
             shares: Vec::new(),
             under_way: VecDeque::new(),
             prompt: Prompt::default(),
+            upkeep,
             shown: Arc::default(),
         };
         replica.replay(tools)?;
@@ -271,7 +284,7 @@ impl Replica {
                     return Err(ReplicaError::Misplaced("it is neither a put, a delete nor a batch of them"));
                 }
             };
-            answers.push(Answer::Done(self.write(stamp(), writes)?));
+            answers.push(Answer::Done(self.make(stamp(), writes)?));
         }
         let last = WriteId { origin: self.logs.me(), seq: self.accepted_up_to() };
         if waiter.terms().acks != Acks::One {
@@ -281,7 +294,7 @@ impl Replica {
         Ok(())
     }
 
-    fn write(&mut self, stamp: Hlc, writes: &[Write<'_>]) -> Result<Version, ReplicaError> {
+    fn make(&mut self, stamp: Hlc, writes: &[Write<'_>]) -> Result<Version, ReplicaError> {
         let me = self.logs.me();
         let after = self.accepted_up_to();
         let run = self.machine.write(stamp, me, after, writes, &self.data)?;
@@ -392,10 +405,15 @@ impl Replica {
 
     fn apply(&mut self, runs: &[Run], tools: &Tools) -> Result<(), ReplicaError> {
         let changes = self.machine.apply(runs, &self.data)?;
-        let applied = &self.machine.state().applied;
-        tools.data.apply_eventual(self.region, self.namespace, &changes, (self.logs.era(), applied))?;
+        self.upkeep.tombstones.saw_runs(runs);
+        self.write(&changes, tools)?;
         self.show_applied();
         Ok(())
+    }
+
+    fn write(&self, changes: &Changes, tools: &Tools) -> Result<(), ReplicaError> {
+        let applied = (self.logs.era(), &self.machine.state().applied);
+        Ok(tools.data.apply_eventual(self.region, self.namespace, changes, applied)?)
     }
 
     fn show_applied(&self) {
@@ -421,19 +439,23 @@ impl Replica {
         if due.is_empty() {
             return Vec::new();
         }
-        let report = self.report(passed);
+        let (report, purge) = (self.report(passed), (self.purges_to(), self.purge_ready()));
         let mut reports = Vec::with_capacity(due.len());
         for node in due {
             let Some(told) = self.told.get_mut(&node) else { continue };
             told.report = Some(report.clone());
-            reports.push((node, wire::report_to_wire(self.region, &report, false)));
+            reports.push((node, wire::report_to_wire(self.region, &report, false, purge)));
         }
         reports
     }
 
     /// Takes note of what a peer says.
-    pub(super) fn heard(&mut self, node: NodeId, Said { report, ask, .. }: &Said, now_ms: u64) {
+    pub(super) fn heard(&mut self, node: NodeId, said: &Said, now_ms: u64) {
+        let Said { report, ask, .. } = said;
         self.peers.heard(node, report, now_ms);
+        if report.era == self.logs.era() {
+            self.hear_purge(node, said.purge_to, said.purge_ready);
+        }
         self.show_acked();
         let Some(told) = self.told.get_mut(&node) else { return };
         if *ask {
@@ -512,6 +534,7 @@ impl Replica {
         hears: impl Fn(NodeId) -> bool,
     ) -> Vec<(NodeId, rdb_proto::internal::v1::OriginReport)> {
         let report = self.report(passed);
+        let purge = (self.purges_to(), self.purge_ready());
         let mut due = Vec::new();
         let mut stuck = Vec::new();
         let known: BTreeMap<NodeId, Option<Vector>> = self
@@ -532,7 +555,8 @@ impl Replica {
             if told.report.as_ref().is_none_or(changed) {
                 told.report = Some(report.clone());
                 // Who knows nothing of the peer can send it nothing; what it said may have been lost.
-                due.push((*node, wire::report_to_wire(self.region, &report, known.is_none() || told.asks)));
+                let ask = known.is_none() || told.asks;
+                due.push((*node, wire::report_to_wire(self.region, &report, ask, purge)));
                 told.asks = false;
             }
             let lacks = known.is_none_or(|known| !known.covers(&report.synced));
@@ -555,10 +579,15 @@ impl Replica {
         Report {
             era: self.logs.era(),
             synced: self.logs.synced_vector(),
-            applied: self.machine.state().applied.clone(),
+            applied: self.claimed(),
             shown: self.machine.shown().clone(),
             promise: self.machine.promise(passed),
         }
+    }
+
+    /// What it says that it has applied: nothing that a crash could take back.
+    fn claimed(&self) -> Vector {
+        self.machine.state().applied.clone()
     }
 
     fn show(&mut self, now_ms: u64, physical_ms: u64) {
@@ -574,6 +603,7 @@ impl Replica {
         let behind = self.peers.reports().filter(|(_, report, _)| !covers(*report)).count() as u64;
         let lost = self.machine.state().lost + self.machine.state().earlier;
         self.shown.show(lag, lost, self.logs.bytes(), behind);
+        self.show_upkeep();
     }
 
     /// Nodes that are heard have nothing to say while nothing happens.

@@ -12,6 +12,8 @@ pub(crate) struct Shown {
     lost: AtomicU64,
     log_bytes: AtomicU64,
     behind: AtomicU64,
+    lost_for_certain: AtomicU64,
+    purged: AtomicU64,
     progress: Progress,
 }
 
@@ -22,6 +24,11 @@ impl Shown {
         self.lost.store(lost, Ordering::Relaxed);
         self.log_bytes.store(log_bytes, Ordering::Relaxed);
         self.behind.store(behind, Ordering::Relaxed);
+    }
+
+    pub(super) fn show_upkeep(&self, lost_for_certain: u64, purged: u64) {
+        self.lost_for_certain.store(lost_for_certain, Ordering::Relaxed);
+        self.purged.store(purged, Ordering::Relaxed);
     }
 
     /// How far things are, for who waits for them.
@@ -42,6 +49,16 @@ impl Shown {
     /// Writes that lost against a concurrent one, by what this node has applied.
     pub(crate) fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Those of them of which that is certain: it only grows, and comes to the same on every member.
+    pub(crate) fn lost_for_certain(&self) -> u64 {
+        self.lost_for_certain.load(Ordering::Relaxed)
+    }
+
+    /// Tombstones that were purged since the start.
+    pub(crate) fn purged(&self) -> u64 {
+        self.purged.load(Ordering::Relaxed)
     }
 
     /// Bytes of writes that are kept for members that lack them, or until they are flushed.

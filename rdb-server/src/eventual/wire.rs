@@ -8,7 +8,12 @@ use rdb_core::ids::{Era, RegionId};
 use rdb_core::version::Hlc;
 use rdb_proto::internal::v1 as wire;
 
-pub(super) fn report_to_wire(region: RegionId, report: &Report, ask: bool) -> wire::OriginReport {
+pub(super) fn report_to_wire(
+    region: RegionId,
+    report: &Report,
+    ask: bool,
+    (purge_to, purge_ready): (Hlc, Hlc),
+) -> wire::OriginReport {
     wire::OriginReport {
         region: region.0,
         era: report.era.0,
@@ -17,6 +22,8 @@ pub(super) fn report_to_wire(region: RegionId, report: &Report, ask: bool) -> wi
         shown: vector_to_wire(&report.shown),
         promise: report.promise.0,
         ask,
+        purge_to: purge_to.0,
+        purge_ready: purge_ready.0,
     }
 }
 
@@ -26,6 +33,10 @@ pub(crate) struct Said {
     pub(crate) report: Report,
     /// Whether it wants to be told the same of this node.
     pub(crate) ask: bool,
+    /// Up to which stamp all are to purge tombstones; 0 where it does not say.
+    pub(crate) purge_to: Hlc,
+    /// Up to which stamp that node is ready for it.
+    pub(crate) purge_ready: Hlc,
 }
 
 /// Reads a report.
@@ -40,7 +51,13 @@ pub(crate) fn report_from_wire(report: &wire::OriginReport) -> Result<Said, Corr
         shown: vector_from_wire(&report.shown)?,
         promise: Hlc(report.promise),
     };
-    Ok(Said { region: RegionId(report.region), report: report_of, ask: report.ask })
+    Ok(Said {
+        region: RegionId(report.region),
+        report: report_of,
+        ask: report.ask,
+        purge_to: Hlc(report.purge_to),
+        purge_ready: Hlc(report.purge_ready),
+    })
 }
 
 fn vector_to_wire(vector: &Vector) -> Bytes {

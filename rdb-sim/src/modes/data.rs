@@ -166,7 +166,7 @@ pub(super) fn number_of(bytes: &[u8]) -> u64 {
     bytes.first_chunk().map_or(0, |number| u64::from_be_bytes(*number))
 }
 
-/// What eventual mode reads.
+/// What both modes read.
 impl apply::View for Stored {
     type Error = Infallible;
 
@@ -183,19 +183,5 @@ impl machine::View for Stored {
     fn notes(&self, from: &[u8], to: &[u8]) -> Result<Notes, Infallible> {
         let range = self.notes.range(from.to_vec()..to.to_vec());
         Ok(range.map(|(key, note)| (key.clone(), note.clone())).collect())
-    }
-}
-
-/// What strong mode reads. Members purge the tombstones of an eventual era each in its own time, so in a strong one, where all
-/// must decide alike, a tombstone is nothing.
-pub(super) struct Living<'a>(pub(super) &'a Stored);
-
-impl apply::View for Living<'_> {
-    type Error = Infallible;
-
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Infallible> {
-        let stored = self.0.records.get(key);
-        let lives = |bytes: &&Vec<u8>| record::decode(bytes).is_ok_and(|record| record.value.is_some());
-        Ok(stored.filter(lives).cloned())
     }
 }

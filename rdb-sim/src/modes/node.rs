@@ -66,8 +66,6 @@ pub(super) struct Process {
     pub(super) replay_to: Index,
     /// A snapshot that is being taken in. Meanwhile nothing else changes the region.
     pub(super) installing: bool,
-    /// The era of the newest marker that it has proposed, as leader.
-    pub(super) proposed: Option<Era>,
     /// What waits for a stopped process to go on; `None` while it runs.
     pub(super) stopped: Option<Vec<Event>>,
 }

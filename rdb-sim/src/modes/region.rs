@@ -2,7 +2,7 @@
 //! era.
 
 use super::clients::Reply;
-use super::data::{Batch as Data, Living};
+use super::data::Batch as Data;
 use super::event::Event;
 use super::node::{Input, Job, Process, Reading, Task, Then};
 use super::origins::Op;
@@ -232,7 +232,7 @@ impl World {
         let node = self.node_mut(id);
         let Some(process) = &mut node.process else { return Ok(None) };
         let entry = Committed { index: entry.index, term: entry.term, data };
-        let applied = process.strong.apply(&[entry], &Living(&node.data.current));
+        let applied = process.strong.apply(&[entry], &node.data.current);
         let cannot = |what| Violation { invariant: "every entry can be applied", what };
         applied.map(Some).map_err(|error| cannot(error.to_string()))
     }
@@ -291,7 +291,8 @@ impl World {
         let state = *process.strong.state();
         let highest = state.highest.max(stamped);
         let state = apply::State { era: marker.era, highest, ..state };
-        process.strong = apply::Machine::new(RegionId::FIRST_USER, state, Sessions::default());
+        let machine = apply::Machine::new(RegionId::FIRST_USER, state, Sessions::default());
+        process.strong = machine.in_mode(process.region.clone());
         process.clock.saw(highest);
         let begun = (marker.mode == Mode::Eventual).then(|| begin_era(before, marker.era, highest));
         let batch = Data {

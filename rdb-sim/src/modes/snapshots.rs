@@ -121,7 +121,8 @@ impl World {
         node.data.replace(snapshot.data.clone());
         let state = node.data.current.strong().map_err(unreadable)?;
         process.region = snapshot.region.clone();
-        process.strong = apply::Machine::new(RegionId::FIRST_USER, state, Sessions::default());
+        let machine = apply::Machine::new(RegionId::FIRST_USER, state, Sessions::default());
+        process.strong = machine.in_mode(process.region.clone());
         process.clock.saw(state.highest);
         let mut passed_over = Vec::new();
         while process.tasks.front().is_some_and(|task| task.entry.index <= state.applied) {

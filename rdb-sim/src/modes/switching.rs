@@ -93,9 +93,6 @@ impl World {
         if !self.rng.random_bool(PROPOSES) {
             return;
         }
-        if let Some(process) = self.process_mut(id) {
-            process.proposed = Some(marker.era);
-        }
         self.propose(id, Proposal::Marker(Rc::new(marker)), Caller { client: NOBODY, attempt: 0 });
         self.aim_at(id, self.options.sync.1 + self.options.network.delay.1);
     }

@@ -182,7 +182,8 @@ impl World {
         clock.saw(state.highest);
         Ok(Process {
             group: group.map_err(|error| error.to_string())?,
-            strong: apply::Machine::new(RegionId::FIRST_USER, state, Sessions::default()),
+            strong: apply::Machine::new(RegionId::FIRST_USER, state, Sessions::default())
+                .in_mode(region.clone()),
             // What is flushed needs no note.
             noted: if takes(Shortcut::WritesNoNote) { Era(u32::MAX) } else { noted.max(region.era()) },
             region,
@@ -200,7 +201,6 @@ impl World {
             eras: BTreeMap::new(),
             replay_to,
             installing: false,
-            proposed: None,
             stopped: None,
         })
     }

@@ -1,0 +1,67 @@
+//! What the thread does now and then, besides what is asked of it: a little in each tick, so that nobody waits for it.
+
+use super::{Driver, Gatekeeper, OriginWrite, millis, post, stamp};
+use crate::eventual::replica::{Moment, ReplicaError};
+use rdb_core::ids::RegionId;
+use std::time::{Duration, Instant};
+
+/// In each tick, at most: less than half of one.
+const WORK_PER_TICK_MAX: Duration = Duration::from_millis(4);
+
+impl Driver {
+    fn moment(&self) -> Moment {
+        let now_ms = millis(self.started.elapsed());
+        let passed = self.clock.passed().min(self.mark_synced);
+        Moment { now_ms, physical_ms: self.clock.physical_ms(now_ms), passed }
+    }
+
+    /// Looks what there is to be done for each region.
+    pub(super) fn look_after(&mut self) -> Result<(), ReplicaError> {
+        let moment = self.moment();
+        let mut owes = None;
+        for (region, replica) in &mut self.replicas {
+            let is_settled =
+                |gate: &Gatekeeper| gate.is_open() && gate.heard().is_none_or(|heard| !heard.is_switching());
+            let is_switching = !self.gates.get(region).is_some_and(is_settled);
+            replica.look_after(&moment, is_switching, &self.tools)?;
+            if replica.owes_promise(&moment, &self.tools) {
+                replica.tell_again();
+                owes = Some(*region);
+            }
+        }
+        if let Some(region) = owes {
+            self.move_clock(region, moment.now_ms);
+        }
+        Ok(())
+    }
+
+    /// Lets the clock pass the present moment for good, though nothing is written: what this node promises rests on that.
+    fn move_clock(&mut self, region: RegionId, now_ms: u64) {
+        stamp(&mut self.clock, &mut self.mark, now_ms);
+        let Some(replica) = self.replicas.get_mut(&region) else { return };
+        if let Some(mark) = self.mark.take() {
+            replica.hand_out_nothing();
+            let era = replica.era();
+            let write = OriginWrite { era, stamps_below: Some(mark), sync: true, ..OriginWrite::default() };
+            post(&self.log, &self.eventual, region, write, None);
+        }
+    }
+
+    /// Does some of it, for one region after the other.
+    pub(super) fn work(&mut self) -> Result<(), ReplicaError> {
+        let (began, now_ms) = (Instant::now(), millis(self.started.elapsed()));
+        let behind = self.replicas.range(self.works_at..).map(|(region, _)| *region);
+        let before = self.replicas.range(..self.works_at).map(|(region, _)| *region);
+        let turns: Vec<RegionId> = behind.chain(before).collect();
+        for region in turns {
+            if WORK_PER_TICK_MAX <= began.elapsed() {
+                self.works_at = region;
+                break;
+            }
+            if let Some(replica) = self.replicas.get_mut(&region) {
+                replica.work(now_ms, &self.tools)?;
+            }
+        }
+        Ok(())
+    }
+}
