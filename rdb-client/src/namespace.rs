@@ -103,7 +103,7 @@ impl Namespace {
         let key = key.into();
         let answer = self.read(Operation::Get(v1::Get { key: key.clone() })).await?;
         match answer.result {
-            PipeResult::Found(v1::Found { value, version }) => {
+            PipeResult::Found(v1::Found { value, version, .. }) => {
                 let version = version.map(Version::from).unwrap_or_default();
                 Ok((value.map(|value| Record { key, value, version }), answer.served))
             }

@@ -220,7 +220,7 @@ impl Shape {
 fn read_result((key, result): (Option<Bytes>, v1::TransactionOperationResult)) -> Option<OperationResult> {
     match (key, result.found) {
         (None, None) => Some(OperationResult::Written),
-        (Some(key), Some(v1::Found { value, version })) => {
+        (Some(key), Some(v1::Found { value, version, .. })) => {
             let version = version.map(Version::from).unwrap_or_default();
             Some(OperationResult::Found(value.map(|value| Record { key, value, version })))
         }

@@ -91,8 +91,8 @@ impl Call {
                     session: self.manner.token(),
                 };
                 let answer = client.get(self.timed(request)).await?.into_inner();
-                let found = v1::Found { value: answer.value, version: answer.version };
-                Ok((answer.header, PipeResult::Found(found)))
+                let v1::GetResponse { header, value, version, deleted } = answer;
+                Ok((header, PipeResult::Found(v1::Found { value, version, deleted })))
             }
             Operation::BatchGet(get) => {
                 let request = v1::BatchGetRequest {

@@ -314,7 +314,7 @@ impl Task {
 /// The highest version in an answer.
 pub(crate) fn version(result: &PipeResult) -> Option<Version> {
     let highest = match result {
-        PipeResult::Found(found) => found.version,
+        PipeResult::Found(found) => found.version.or(found.deleted),
         PipeResult::Done(done) => done.version,
         PipeResult::DoneHere(error) => error.done_here.as_ref().and_then(|done| done.version),
         PipeResult::Records(records) => {
@@ -334,4 +334,20 @@ fn too_large(address: Address, size: usize) -> Failed {
         ..v1::Error::default()
     };
     Failed::Answered(address, Box::new(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Else a write after it, at a node whose clock is behind, could lose to the deletion.
+    #[test]
+    fn a_deletion_that_was_read_was_seen() {
+        let of = |hlc| v1::Version { era: 1, hlc, node: 2 };
+        let found =
+            |shown, deleted| version(&PipeResult::Found(v1::Found { value: None, version: shown, deleted }));
+        assert_eq!(found(Some(of(7)), None), Some(of(7).into()));
+        assert_eq!(found(None, Some(of(8))), Some(of(8).into()));
+        assert_eq!(found(None, None), None);
+    }
 }

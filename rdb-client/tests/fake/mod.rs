@@ -419,6 +419,7 @@ impl State {
                 PipeResult::Found(v1::Found {
                     value: found.map(|(value, _)| value.clone()),
                     version: found.map(|(_, version)| *version),
+                    deleted: None,
                 })
             }
             Operation::BatchGet(get) => {
@@ -572,7 +573,7 @@ impl State {
                 Operation::DeleteRange(range) => self.delete_range(namespace, &range),
                 Operation::Get(get) => {
                     let (value, version) = self.data.get(&place(&get.key)).cloned().unzip();
-                    found = Some(v1::Found { value, version });
+                    found = Some(v1::Found { value, version, deleted: None });
                 }
             }
             results.push(v1::TransactionOperationResult { found });
@@ -818,7 +819,8 @@ impl v1::kv_server::Kv for Service {
         let (header, result) =
             self.unary(&request.namespace, Name::default(), Operation::Get(request.get.unwrap())).await?;
         let PipeResult::Found(found) = result else { unreachable!() };
-        Ok(Response::new(v1::GetResponse { header, value: found.value, version: found.version }))
+        let v1::Found { value, version, deleted } = found;
+        Ok(Response::new(v1::GetResponse { header, value, version, deleted }))
     }
 
     async fn put(&self, request: Request<v1::PutRequest>) -> Result<Response<v1::WriteResponse>, Status> {

@@ -138,7 +138,10 @@ impl KvService {
         saw.found(&found);
         let header = served.mark(self.0.header(target.region, target.epoch));
         let header = Some(v1::Header { session: saw.token(), ..header });
-        held::read(&budget, v1::GetResponse { header, value: found.value, version: found.version })
+        held::read(
+            &budget,
+            v1::GetResponse { header, value: found.value, version: found.version, deleted: found.deleted },
+        )
     }
 
     async fn batch_get(

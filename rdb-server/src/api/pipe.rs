@@ -533,7 +533,8 @@ impl Pipe {
             None => read_record(&self.shared, target, key)?.map(Bytes::from),
         })?;
         saw.found(&found);
-        Ok(WireResult::Found(v1::Found { value: found.value, version: found.version }))
+        let request::Found { value, version, deleted, .. } = found;
+        Ok(WireResult::Found(v1::Found { value, version, deleted }))
     }
 
     fn read_many(

@@ -147,24 +147,24 @@ pub(super) fn error_result(error: v1::Error) -> v1::pipe_result::Result {
 pub(super) struct Found {
     pub(super) value: Option<Bytes>,
     pub(super) version: Option<v1::Version>,
+    /// Of the deletion, where there is no value and one is remembered.
+    pub(super) deleted: Option<v1::Version>,
     /// The write that this is, of an eventual era.
     pub(super) write: Option<(Era, WriteId)>,
 }
 
-/// Reads a stored record. A tombstone shows nothing, like a key that was never there: whoever was shown its version could expect
-/// it in a comparison, which finds no version where there is no value; and the members purge tombstones each in its own time. What
-/// a session has seen it is, all the same.
+/// Reads a stored record. A tombstone has no version, like a key that was never there: whoever was shown one could expect it in a
+/// comparison, which finds no version where there is no value; and the members purge tombstones each in its own time.
 pub(super) fn found(stored: Option<impl Into<Bytes>>) -> Result<Found, v1::Error> {
     let Some(stored) = stored.map(Into::into) else { return Ok(Found::default()) };
     let record = record::decode(&stored).map_err(|error| status::internal(error.to_string()))?;
-    let write = record.id.map(|id| (record.version.era, id));
+    let (version, write) = (Some(to_wire(record.version)), record.id.map(|id| (record.version.era, id)));
     let Some(value_len) = record.value.map(<[u8]>::len) else {
-        return Ok(Found { write, ..Found::default() });
+        return Ok(Found { deleted: version, write, ..Found::default() });
     };
-    let version = Some(to_wire(record.version));
     // The value is the end of what is stored: it need not be copied.
-    let start = stored.len() - value_len;
-    Ok(Found { value: Some(stored.slice(start..)), version, write })
+    let value = stored.slice(stored.len() - value_len..);
+    Ok(Found { value: Some(value), version, deleted: None, write })
 }
 
 #[cfg(test)]
@@ -180,15 +180,16 @@ mod tests {
         let origin = Origin { node: NodeId(2), incarnation: Incarnation(3) };
         for id in [None, Some(WriteId { origin, seq: 4 })] {
             let of = |value| found(Some(Record { version, id, value }.encode())).unwrap();
-            let write = id.map(|id| (Era(1), id));
-            assert_eq!(of(None), Found { write, ..Found::default() }, "{id:?}");
+            let (wire, write) = (Some(to_wire(version)), id.map(|id| (Era(1), id)));
+            // What was seen is told all the same, for what a session must not lose.
+            assert_eq!(of(None), Found { deleted: wire, write, ..Found::default() }, "{id:?}");
             for value in [&b""[..], b"value"] {
-                let shown =
-                    Found { value: Some(value.to_vec().into()), version: Some(to_wire(version)), write };
+                let bytes = Some(value.to_vec().into());
+                let shown = Found { value: bytes, version: wire, deleted: None, write };
                 assert_eq!(of(Some(value)), shown, "{id:?}");
             }
         }
-        assert_eq!(found(None::<Vec<u8>>).unwrap(), Found::default());
+        assert_eq!(found(None::<Bytes>).unwrap(), Found::default());
         assert!(found(Some(vec![0xff])).is_err());
     }
 }

@@ -106,7 +106,7 @@ fn operation_result(result: OperationResult) -> v1::TransactionOperationResult {
         OperationResult::Found(found) => {
             let (version, value) =
                 found.map(|found| (to_wire(found.version), Bytes::from(found.value))).unzip();
-            Some(v1::Found { value, version })
+            Some(v1::Found { value, version, deleted: None })
         }
     };
     v1::TransactionOperationResult { found }
