@@ -36,9 +36,13 @@ fn every_variant_has_its_place() {
 fn the_documented_table_is_this_one() {
     let text = include_str!("../../docs/reliability.md");
     for catch in CATCHES {
-        let row = |line: &&str| line.contains(&format!("| `{:?}` |", catch.variant));
-        let row = text.lines().find(row).unwrap_or_else(|| panic!("{:?} has no row", catch.variant));
-        assert!(row.contains(&format!("| `{}` |", catch.configuration)), "{row}");
-        assert!(row.contains(&format!("| {} |", catch.promise.number())), "{row}");
+        let parts = [
+            format!("| `{:?}` |", catch.variant),
+            format!("| `{}` |", catch.configuration),
+            format!("| {} |", catch.promise.number()),
+        ];
+        // Some variants have a row in the simulator's table, too.
+        let has_row = text.lines().any(|line| parts.iter().all(|part| line.contains(part)));
+        assert!(has_row, "no row has {parts:?}");
     }
 }
