@@ -336,9 +336,14 @@ impl Client {
     }
 }
 
+/// Why it is not known how a switch ended.
+const ENDED_UNSEEN: &str = "it had ended before it was looked at, and the node that answered does not know how: see which mode the namespace is in";
+
 /// How the switch that has begun ended, if it has.
 fn end_of(begun: &SwitchStatus, now: &SwitchStatus) -> Option<SwitchEnd> {
-    let has_ended = begun.epoch < now.epoch || begun.switch < now.switch;
+    // One whose beginning was asked for again may have ended by the time that it was answered.
+    let had_ended = !begun.is_switching();
+    let has_ended = had_ended || begun.epoch < now.epoch || begun.switch < now.switch;
     if !has_ended {
         return None;
     }
@@ -347,7 +352,7 @@ fn end_of(begun: &SwitchStatus, now: &SwitchStatus) -> Option<SwitchEnd> {
     Some(seen.unwrap_or_else(|| SwitchEnd {
         switch: begun.switch,
         completed: begun.era < now.era,
-        reason: String::new(),
+        reason: if had_ended { ENDED_UNSEEN.to_owned() } else { String::new() },
         write_pause: Duration::ZERO,
         ago: Duration::ZERO,
     }))

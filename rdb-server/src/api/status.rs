@@ -23,6 +23,8 @@ use tonic::{Code, Response, Status};
 pub(crate) const REQUEST_OVERHEAD_BYTES: usize = 256;
 /// A busy node has drained its queues, or an election is over, after about this long.
 const RETRY_AFTER_MS: u32 = 50;
+/// The same where a region is about to be in another mode: that takes milliseconds.
+const CHANGED_RETRY_AFTER_MS: u32 = 2;
 /// Room on a disk is made by people.
 const RETRY_AFTER_DISK_MS: u32 = 1000;
 
@@ -272,11 +274,12 @@ pub(crate) fn session_expired() -> v1::Error {
 }
 
 pub(crate) fn era_mismatch() -> v1::Error {
-    not_done(
+    let error = not_done(
         v1::Code::EpochMismatch,
         "the namespace changed its mode while the request was on its way; nothing was applied".to_owned(),
         "ask again",
-    )
+    );
+    v1::Error { retry_after_ms: CHANGED_RETRY_AFTER_MS, ..error }
 }
 
 pub(crate) fn found_too_much() -> v1::Error {

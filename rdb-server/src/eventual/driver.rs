@@ -31,6 +31,9 @@ const EVENTS_PER_TURN_MAX: usize = 4096;
 const TICK: Duration = Duration::from_millis(10);
 /// The same where no region is eventual.
 const IDLE_TICK: Duration = Duration::from_millis(200);
+/// Between two pushes of a region's writes, where nobody waits for them: each costs its receivers a sync, and many writes share one.
+/// What comes after a while of nothing leaves at once.
+const PUSH_INTERVAL: Duration = Duration::from_millis(2);
 /// Between looks at what can be dropped from the logs.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Reports in one frame.
@@ -75,6 +78,9 @@ pub(crate) struct Driver {
     /// The highest mark that is synced: what is promised to others must not rest on more.
     mark_synced: Hlc,
     next_upkeep: Instant,
+    /// Regions whose next push is to come then.
+    deferred: BTreeSet<RegionId>,
+    next_push: Option<Instant>,
     /// Which region's turn it is to have something done for it.
     works_at: RegionId,
 }
@@ -112,6 +118,8 @@ impl Driver {
             mark: None,
             mark_synced: mark,
             next_upkeep: Instant::now() + UPKEEP_INTERVAL,
+            deferred: BTreeSet::new(),
+            next_push: None,
             works_at: RegionId(0),
         })
     }
@@ -124,7 +132,7 @@ impl Driver {
             let first = if self.gates.is_empty() {
                 events.recv().map_err(|_| RecvTimeoutError::Disconnected)
             } else {
-                events.recv_deadline(next_tick)
+                events.recv_deadline(self.next_push.map_or(next_tick, |at| at.min(next_tick)))
             };
             match first {
                 Ok(first) => {
@@ -152,7 +160,10 @@ impl Driver {
                 self.forget_older();
                 self.gates.values_mut().for_each(|gate| gate.let_go_of_old(now));
             }
-            self.hand_out().unwrap_or_else(|error| fail(&error));
+            if self.next_push.take_if(|at| *at <= now).is_some() {
+                self.touched.append(&mut self.deferred);
+            }
+            self.hand_out(now).unwrap_or_else(|error| fail(&error));
             self.take_steps();
             self.tell_standings(now);
         }
@@ -275,7 +286,7 @@ impl Driver {
         Ok(())
     }
 
-    fn hand_out(&mut self) -> Result<(), ReplicaError> {
+    fn hand_out(&mut self, now: Instant) -> Result<(), ReplicaError> {
         let touched = std::mem::take(&mut self.touched);
         let now_ms = millis(self.started.elapsed());
         let passed = self.clock.passed().min(self.mark_synced);
@@ -287,7 +298,15 @@ impl Driver {
                 post(&self.log, &self.eventual, region, OriginWrite { stamps_below: mark, ..write }, None);
             }
             let health = &self.health;
-            replica.push(&self.tools, now_ms, |node| hears(health, node))?;
+            // A switch waits for all that goes on.
+            let hurries =
+                self.gates.get(&region).is_some_and(|gate| !gate.is_open()) || replica.awaits_others();
+            if hurries || replica.pushed_at() + PUSH_INTERVAL <= now {
+                replica.push(&self.tools, (now, now_ms), |node| hears(health, node))?;
+            } else {
+                self.deferred.insert(region);
+                self.next_push.get_or_insert(now + PUSH_INTERVAL);
+            }
             for (node, report) in replica.prompt_reports(passed) {
                 self.tools.transport.send_reports(node, vec![report]);
             }

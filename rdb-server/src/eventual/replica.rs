@@ -40,8 +40,9 @@ use upkeep::Upkeep;
 const PUSH_BYTES: usize = 256 << 10;
 /// Bytes of runs that a start applies at a time.
 const REPLAY_BYTES: usize = 4 << 20;
-/// Log writes of a region that may be under way.
-pub(super) const WRITES_UNDER_WAY_MAX: usize = 64;
+/// Log writes of a region that may be under way: one is synced while the next gathers what comes. With more of them each is short,
+/// and so are the runs that come of them, for every member.
+pub(super) const WRITES_UNDER_WAY_MAX: usize = 2;
 /// Between two times that a peer is asked to send again.
 const ASK_INTERVAL: Duration = Duration::from_millis(200);
 /// After so long without progress, what was sent to a peer that is heard counts as lost.
@@ -134,6 +135,9 @@ pub(super) struct Replica {
     shares: Vec<Share>,
     under_way: VecDeque<UnderWay>,
     prompt: Prompt,
+    pushed_at: Instant,
+    /// The last of this node's own writes that was sent to anybody.
+    pushed: Seq,
     upkeep: Upkeep,
     shown: Arc<Shown>,
 }
@@ -170,6 +174,8 @@ impl Replica {
             shares: Vec::new(),
             under_way: VecDeque::new(),
             prompt: Prompt::default(),
+            pushed_at: Instant::now(),
+            pushed: 0,
             upkeep,
             shown: Arc::default(),
         };
@@ -481,7 +487,7 @@ impl Replica {
     pub(super) fn push(
         &mut self,
         tools: &Tools,
-        now_ms: u64,
+        (now, now_ms): (Instant, u64),
         hears: impl Fn(NodeId) -> bool,
     ) -> Result<(), ReplicaError> {
         let nodes: Vec<NodeId> = self.told.keys().copied().filter(|node| hears(*node)).collect();
@@ -496,9 +502,23 @@ impl Replica {
                     break;
                 }
                 self.peers.pushed(node, origin, last, bytes);
+                self.pushed_at = now;
+                if origin == tools.me {
+                    self.pushed = self.pushed.max(last);
+                }
             }
         }
         Ok(())
+    }
+
+    /// When something was last sent.
+    pub(super) fn pushed_at(&self) -> Instant {
+        self.pushed_at
+    }
+
+    /// Whether a caller waits for other members to have a write that was not sent yet.
+    pub(super) fn awaits_others(&self) -> bool {
+        self.pushed < self.prompt.awaited
     }
 
     /// Synced runs of an origin, from the one that has the write behind `after` on.

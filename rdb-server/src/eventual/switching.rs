@@ -39,6 +39,10 @@ impl Driver {
             // This thread has ended the era itself; what it has held may go on now.
             Some(gate) if mode.era() <= gate.mode().era() => {
                 self.moved.insert(region);
+                // From here on nobody asks for the eventual era any more; until here readers went on.
+                if mode.mode() == Mode::Strong {
+                    self.eventual.show(|all| drop(all.remove(&region)));
+                }
                 return Ok(());
             }
             Some(gate) => {
@@ -159,7 +163,6 @@ impl Driver {
             Some(Verdict::ToStrong | Verdict::ToEventual | Verdict::Ignore) => {
                 let Some(reached) = gate.end_era() else { return };
                 let highest = self.replicas.remove(&region).map_or(Hlc(0), |replica| replica.highest());
-                self.eventual.show(|all| drop(all.remove(&region)));
                 reached(highest);
                 self.moved.insert(region);
             }
