@@ -534,7 +534,7 @@ impl PeerManager {
         };
         if peer.mode.mode() == Mode::Eventual {
             // It was on its way here when the mode changed.
-            return self.eventual.post(eventual::Event::Write { region, commands, waiter });
+            return waiter.answer(Err(Failure::ModeChanged));
         }
         self.touched.insert(region);
         if peer.backlog.is_full() {

@@ -30,6 +30,8 @@ pub(crate) struct RegionView {
     /// The era, and in the lowest bit whether it is an eventual one: both of one moment.
     mode: AtomicU64,
     epoch: AtomicU64,
+    /// The first epoch of the era.
+    first_epoch: AtomicU64,
     /// Up to this entry a start applies what was applied before, and shows nothing.
     found_at: AtomicU64,
     reads: Mutex<ReadState>,
@@ -64,6 +66,7 @@ impl RegionView {
             closed: AtomicBool::default(),
             mode: AtomicU64::default(),
             epoch: AtomicU64::default(),
+            first_epoch: AtomicU64::default(),
             found_at: AtomicU64::default(),
             reads: Mutex::default(),
         }
@@ -79,6 +82,7 @@ impl RegionView {
         self.raise_epoch(mode.epoch());
         let eventual = u64::from(mode.mode() == Mode::Eventual);
         self.mode.store(u64::from(mode.era().0) << 1 | eventual, Ordering::Release);
+        self.first_epoch.store(mode.epoch().0, Ordering::Release);
         if mode.mode() == Mode::Strong {
             // All that others may have acknowledged before this replica was there is in its data by now.
             self.reads.lock().barred = 0;
@@ -110,6 +114,15 @@ impl RegionView {
     /// What this node answers is of this epoch, or of a later one.
     pub(crate) fn raise_epoch(&self, epoch: Epoch) {
         self.epoch.fetch_max(epoch.0, Ordering::AcqRel);
+    }
+
+    /// The epoch and the mode of an answer to what was asked for in `asked`: of this moment, if that is of the same era.
+    pub(crate) fn answers_in(&self, asked: Epoch) -> (Epoch, Mode) {
+        let mode = self.mode().0;
+        if asked.0 < self.first_epoch.load(Ordering::Acquire) {
+            return (asked, mode.other());
+        }
+        (asked.max(self.epoch()), mode)
     }
 
     /// The epoch of this node's answers.
@@ -309,5 +322,21 @@ mod tests {
         assert!(!serves(), "committed and not applied");
         view.publish(&leading(6, 6), 1, false, false);
         assert!(serves());
+    }
+
+    /// An answer that comes after its era has ended is of the era that it was asked for in.
+    #[test]
+    fn an_answer_carries_an_epoch_and_a_mode_of_one_era() {
+        use rdb_core::switch::{Boundary, Marker, SwitchId};
+        let view = RegionView::new(Budget::new(1 << 20));
+        let mut region = Region::new(Mode::Strong);
+        view.set_mode(&region);
+        view.raise_epoch(Epoch(2));
+        assert_eq!(view.answers_in(Epoch(1)), (Epoch(2), Mode::Strong), "a switch was called off meanwhile");
+        let (switch, boundary) = (SwitchId(2), Boundary::default());
+        region.enter(&Marker { switch, epoch: Epoch(3), era: Era(2), mode: Mode::Eventual, boundary });
+        view.set_mode(&region);
+        assert_eq!(view.answers_in(Epoch(2)), (Epoch(2), Mode::Strong));
+        assert_eq!(view.answers_in(Epoch(3)), (Epoch(3), Mode::Eventual));
     }
 }

@@ -116,9 +116,10 @@ impl Shared {
     /// Who answers, and under which rules.
     fn header(&self, region: RegionId, epoch: Epoch) -> v1::Header {
         let view = self.regions.get(region);
-        let mode = match view.as_ref().is_some_and(|view| view.is_eventual()) {
-            true => v1::Mode::Eventual,
-            false => v1::Mode::Strong,
+        let answers = view.as_ref().map_or((epoch, Mode::Strong), |view| view.answers_in(epoch));
+        let (epoch, mode) = match answers {
+            (epoch, Mode::Eventual) => (epoch, v1::Mode::Eventual),
+            (epoch, Mode::Strong) => (epoch, v1::Mode::Strong),
         };
         // In eventual mode every node takes writes, so there is nobody to be sent to.
         let leader = view.as_ref().filter(|_| mode == v1::Mode::Strong).and_then(|view| view.leader());
@@ -127,8 +128,7 @@ impl Shared {
         v1::Header {
             node: self.config.node_id,
             mode: mode.into(),
-            // Of the moment of the answer: an abort may have raised it since the request came.
-            epoch: view.as_ref().map_or(epoch, |view| epoch.max(view.epoch())).0,
+            epoch: epoch.0,
             leader: leader.map_or(0, |leader| leader.0),
             leader_address: address.unwrap_or_default(),
             served: v1::Consistency::Unspecified.into(),

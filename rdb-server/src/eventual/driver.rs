@@ -279,7 +279,8 @@ impl Driver {
                 self.touched.insert(region);
             }
             _ if gate.mode().mode() == Mode::Strong && is_shown_strong(&self.regions, region) => {
-                self.mailbox.post(crate::mailbox::Event::Write { region, commands, waiter });
+                // Asked for in an era that is over: its answer would say so.
+                waiter.answer(Err(Failure::ModeChanged));
             }
             _ => gate.hold(commands, waiter),
         }
@@ -402,7 +403,7 @@ pub(super) fn post_then(
     }
 }
 
-/// Whether the raft loop has heard that a region is strong: before that it would send a write back here.
+/// Whether the raft loop has shown that a region is strong: before that, who asks again comes here again.
 pub(super) fn is_shown_strong(regions: &Regions, region: RegionId) -> bool {
     regions.get(region).is_some_and(|view| !view.is_eventual())
 }

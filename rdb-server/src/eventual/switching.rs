@@ -9,6 +9,7 @@ use super::replica::{Replica, ReplicaError};
 use crate::mailbox;
 use crate::switch::{GateState, Standing};
 use rdb_core::ids::{Era, Index, NodeId, RegionId, Term};
+use rdb_core::raft::Failure;
 use rdb_core::switch::{Control, Descriptor, Gate, Mode, Progress, Report, Vector, Verdict};
 use rdb_core::version::Hlc;
 use rdb_storage::{OriginState, OriginWrite};
@@ -189,13 +190,13 @@ impl Driver {
         post_then(&self.log, region, write, left);
     }
 
-    /// Lets go what was held while the gate was not open: to this node's own log, or to the region's.
+    /// Lets go what was held while the gate was not open: to this node's own log; or to ask again, in the era that has begun.
     fn release(&mut self, region: RegionId) {
         let Some(gate) = self.gates.get_mut(&region) else { return };
-        let to_raft = gate.mode().mode() == Mode::Strong;
+        let is_strong = gate.mode().mode() == Mode::Strong;
         for (_, commands, waiter) in gate.release(is_shown_strong(&self.regions, region)) {
-            if to_raft {
-                self.mailbox.post(mailbox::Event::Write { region, commands, waiter });
+            if is_strong {
+                waiter.answer(Err(Failure::ModeChanged));
             } else {
                 self.eventual.post(super::Event::Write { region, commands, waiter });
             }
