@@ -545,6 +545,9 @@ impl<L: LogRead, W, R> Group<L, W, R> {
     pub fn enter(&mut self, era: Era) {
         self.era = era;
         self.marked = None;
+        // Asked for in an era that is over, and never proposed: it would be done in this one.
+        let queued = self.proposals.drain_queue().map(|waiter| (waiter, Failure::ModeChanged));
+        self.failed_writes.extend(queued);
     }
 
     /// Whether this replica is to put the marker to the next era into its log: it leads, and has not done so yet. What an
