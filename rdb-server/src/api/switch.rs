@@ -5,7 +5,7 @@ use super::namespaces::NamespaceService;
 use super::status;
 use crate::shared::Shared;
 use crate::switch::facts::{self, When};
-use crate::switch::{EXCLUSION_IS_SUPPORTED, GateState, Standing, tell, wall_ms};
+use crate::switch::{GateState, Standing, tell, wall_ms};
 use crate::transport::SILENCE_MAX;
 use rdb_core::ids::{NodeId, RegionId};
 use rdb_core::switch::{Descriptor, Mode, Phase, Refused, Step};
@@ -188,10 +188,6 @@ fn check_excluded(descriptor: &Descriptor, to: Mode, excluded: &BTreeSet<NodeId>
             members.len()
         )));
     }
-    if !EXCLUSION_IS_SUPPORTED {
-        let message = "a switch cannot go on without some of the members yet; nothing was changed".into();
-        return Err(status::unsupported(message, "bring the members back that are down: rdb status"));
-    }
     Ok(())
 }
 
@@ -287,10 +283,9 @@ fn absent(
         None => format!("node {node} was never heard"),
     };
     let hint = match descriptor.mode {
-        Mode::Eventual if EXCLUSION_IS_SUPPORTED => format!(
+        Mode::Eventual => format!(
             "bring it back, since writes may lie there alone; or go on without it, which sets them aside: --exclude {node}"
         ),
-        Mode::Eventual => "bring it back: writes may lie there alone".into(),
         Mode::Strong => "bring it back".into(),
     };
     (!is_heard).then(|| refused(text, hint))
@@ -546,8 +541,7 @@ mod tests {
         assert!(refused(Mode::Strong, &[4]).message.contains("no node 4"));
         assert!(refused(Mode::Strong, &[1, 2]).message.contains("no majority"));
         assert!(refused(Mode::Eventual, &[3]).message.contains("only a switch to strong"));
-        let one = check_excluded(&eventual(), Mode::Strong, &nodes(&[3]));
-        assert_eq!(one.is_ok(), EXCLUSION_IS_SUPPORTED);
+        assert!(check_excluded(&eventual(), Mode::Strong, &nodes(&[3])).is_ok());
     }
 
     #[test]

@@ -24,6 +24,3 @@ pub(crate) use controller::{Controller, tell, wall_ms};
 pub(crate) use history::History;
 pub(crate) use metrics::SwitchMetrics;
 pub(crate) use standing::{Alarm, GateState, Standing, Standings};
-
-/// Whether a switch may go on without some members. It needs the nodes to set aside what only they have when they return.
-pub(crate) const EXCLUSION_IS_SUPPORTED: bool = true;
