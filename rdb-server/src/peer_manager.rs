@@ -532,7 +532,7 @@ impl PeerManager {
         let Some(peer) = self.peers.get_mut(&region) else {
             return waiter.answer(Err(Failure::NotLeader { leader: None }));
         };
-        if peer.mode.mode() == Mode::Eventual {
+        if peer.mode.mode() == Mode::Eventual || !waiter.terms().are_of(peer.mode.era()) {
             // It was on its way here when the mode changed.
             return waiter.answer(Err(Failure::ModeChanged));
         }

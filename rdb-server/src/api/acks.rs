@@ -39,7 +39,7 @@ pub(super) fn terms(acks: i32, seen: Option<&v1::Version>, target: Target) -> Re
             ));
         }
     };
-    Ok(Terms { acks, seen: seen.map(super::request::from_wire) })
+    Ok(Terms { acks, seen: seen.map(super::request::from_wire), ..Terms::in_era(target.era) })
 }
 
 /// A write that this node has.

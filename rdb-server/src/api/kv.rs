@@ -49,7 +49,11 @@ impl KvService {
     ) -> Result<Answer, v1::Error> {
         target.check_mode(what)?;
         target.check_names(commands.named)?;
-        match self.0.write(Operation::Write, target.region, (commands, Terms::default()), timeout).await? {
+        match self
+            .0
+            .write(Operation::Write, target.region, (commands, Terms::in_era(target.era)), timeout)
+            .await?
+        {
             Answers::Keys(mut answers) if answers.len() == 1 => Ok(answers.remove(0)),
             other => Err(status::internal(format!("unexpected answers: {other:?}"))),
         }

@@ -266,7 +266,9 @@ impl Driver {
             return Ok(());
         };
         match replica {
-            // It was on its way here when the mode changed, and the mode has no such writes.
+            // It was on its way here when the mode changed, or waited here for longer than its era.
+            _ if !waiter.terms().are_of(gate.mode().era()) => waiter.answer(Err(Failure::ModeChanged)),
+            // The mode has no such writes.
             _ if commands.strong_only || commands.named => waiter.answer(Err(Failure::ModeChanged)),
             Some(replica) if gate.is_open() => {
                 let now_ms = millis(self.started.elapsed());

@@ -32,6 +32,9 @@ pub(crate) struct Terms {
     pub(crate) acks: Acks,
     /// The highest version that its writer has seen: it must get a higher one.
     pub(crate) seen: Option<Version>,
+    /// The era that it was asked in, and is done in if it is done: its answer names that era's epoch. A node that starts goes
+    /// through many eras while callers wait.
+    pub(crate) asked_in: Option<Era>,
 }
 
 /// Why the terms of a write cannot be met. Nothing was written.
@@ -44,6 +47,16 @@ pub(crate) enum Unmet {
 }
 
 impl Terms {
+    /// Of a write that asks for nothing more.
+    pub(crate) fn in_era(era: Era) -> Self {
+        Self { asked_in: Some(era), ..Self::default() }
+    }
+
+    /// Whether the write may be done in this era.
+    pub(crate) fn are_of(&self, era: Era) -> bool {
+        self.asked_in.is_none_or(|asked_in| asked_in == era)
+    }
+
     /// Lifts the clock above what the writer has seen.
     pub(super) fn meet(&self, era: Era, clock: &mut DurableClock, now_ms: u64) -> Result<(), Unmet> {
         let Some(seen) = self.seen else { return Ok(()) };
@@ -179,6 +192,13 @@ mod tests {
 
     fn write(seq: Seq) -> WriteId {
         WriteId { origin: ME, seq }
+    }
+
+    #[test]
+    fn terms_are_of_the_era_that_was_asked_in() {
+        assert!(Terms::in_era(Era(3)).are_of(Era(3)));
+        assert!(!Terms::in_era(Era(3)).are_of(Era(5)));
+        assert!(Terms::default().are_of(Era(5)));
     }
 
     #[test]
