@@ -12,6 +12,7 @@ mod batch;
 
 use super::buckets::{self, Buckets, Digest};
 use super::conflicts::{self, Lost};
+use super::heads::{Head, Heads};
 use super::merge::{merge, replaced};
 use super::run::{Entry, Replaced, Run};
 use super::vector::{Origin, Seq, Vector, WriteId};
@@ -25,6 +26,8 @@ use batch::Batch;
 use std::collections::{BTreeMap, VecDeque};
 
 const FORMAT: u8 = 1;
+/// What a machine remembers of the heads of records, in bytes, unless [`Machine::set_heads_bytes_max`] is called.
+const HEADS_BYTES: usize = 4 << 10;
 
 /// Notes with their keys.
 pub type Notes = Vec<(Vec<u8>, Vec<u8>)>;
@@ -174,9 +177,13 @@ pub struct Machine {
     keep_lost: bool,
     /// The last of this node's own writes to each key that are not applied yet.
     pending: BTreeMap<Vec<u8>, (Version, WriteId)>,
-    /// This node's runs that are not applied yet: their last write, their stamp, and what was applied when they were
-    /// written.
+    /// What is stored under the keys that were written lately.
+    heads: Heads,
+    /// This node's writes that are not applied yet, those together that were written between two changes of what was applied:
+    /// the last of them, the first one's stamp, and what was applied.
     unapplied: VecDeque<(WriteId, Hlc, Vector)>,
+    /// Whether what is applied is still what it was when the last write was made.
+    same_applied: bool,
     /// The highest stamp written, applied or not.
     written: Hlc,
 }
@@ -186,7 +193,15 @@ impl Machine {
     /// them, or of none: then [`Machine::add_buckets`] brings them.
     pub fn new(state: State, buckets: Buckets, keep_lost: bool) -> Self {
         let written = state.highest;
-        Self { state, buckets, keep_lost, pending: BTreeMap::new(), unapplied: VecDeque::new(), written }
+        let mut heads = Heads::default();
+        heads.set_bytes_max(HEADS_BYTES);
+        let (pending, unapplied) = (BTreeMap::new(), VecDeque::new());
+        Self { state, buckets, keep_lost, pending, heads, unapplied, same_applied: false, written }
+    }
+
+    /// How many bytes it may take to remember which write lies under which key: what is remembered need not be read.
+    pub fn set_heads_bytes_max(&mut self, bytes_max: usize) {
+        self.heads.set_bytes_max(bytes_max);
     }
 
     /// Adds the buckets of the records that were stored when this machine was made without any.
@@ -239,21 +254,21 @@ impl Machine {
         let hlc = stamp.max(self.written.next());
         let version = Version { era: self.state.era, hlc, node: origin.node };
         let mut entries: Vec<Entry> = Vec::with_capacity(writes.len());
-        let mut own: BTreeMap<&[u8], WriteId> = BTreeMap::new();
         for (write, seq) in writes.iter().zip(after + 1..) {
-            let replaced = match own.get(write.key) {
-                Some(id) => Replaced::Write(*id),
-                None => self.in_front(write.key, view)?,
-            };
+            // What was written just now under the same key is in front, too.
+            let replaced = self.in_front(write.key, view)?;
             let value = write.value.map(<[u8]>::to_vec);
             entries.push(Entry { seq, hlc, key: write.key.to_vec(), value, replaced, since: seq });
-            own.insert(write.key, WriteId { origin, seq });
+            self.pending.insert(write.key.to_vec(), (version, WriteId { origin, seq }));
         }
-        self.pending.extend(own.into_iter().map(|(key, id)| (key.to_vec(), (version, id))));
         let run = Run { era: self.state.era, origin, after, entries };
         if after < run.last() {
             let last = WriteId { origin, seq: run.last() };
-            self.unapplied.push_back((last, hlc, self.state.applied.clone()));
+            match self.unapplied.back_mut().filter(|_| self.same_applied) {
+                Some((up_to, ..)) => *up_to = last,
+                None => self.unapplied.push_back((last, hlc, self.state.applied.clone())),
+            }
+            self.same_applied = true;
             self.written = hlc;
         }
         Ok(run)
@@ -261,9 +276,15 @@ impl Machine {
 
     /// What a writer has in front of him: what is stored, or this node's own last write on its way there, if that is
     /// greater.
-    fn in_front<V: View>(&self, key: &[u8], view: &V) -> Result<Replaced, Error<V::Error>> {
-        let stored = view.get(key).map_err(Error::View)?;
-        let stored = stored.as_deref().map(record::decode).transpose()?;
+    fn in_front<V: View>(&mut self, key: &[u8], view: &V) -> Result<Replaced, Error<V::Error>> {
+        let stored = if let Some(head) = self.heads.get(key) {
+            head
+        } else {
+            let stored = view.get(key).map_err(Error::View)?;
+            let head = stored.as_deref().map(record::decode).transpose()?.map(|record| Head::of(&record));
+            self.heads.put(key, head);
+            head
+        };
         let stored = stored.filter(|stored| stored.version.era == self.state.era);
         let stored = stored.and_then(|stored| stored.id.map(|id| (stored.version, id)));
         let greatest = stored.max(self.pending.get(key).copied());
@@ -276,11 +297,12 @@ impl Machine {
     /// # Errors
     /// See [`Error`].
     pub fn apply<V: View>(&mut self, runs: &[Run], view: &V) -> Result<Changes, Error<V::Error>> {
-        let mut batch = Batch::new(view);
+        let mut batch = Batch::new(view, &mut self.heads);
         for run in runs {
             self.apply_run(run, &mut batch)?;
         }
-        Ok(batch.finish(&self.state))
+        self.same_applied &= runs.is_empty();
+        Ok(batch.finish(&self.state, &mut self.heads))
     }
 
     fn apply_run<V: View>(&mut self, run: &Run, batch: &mut Batch<'_, V>) -> Result<(), Error<V::Error>> {
@@ -315,8 +337,15 @@ impl Machine {
         origin: Origin,
         batch: &mut Batch<'_, V>,
     ) -> Result<(), Error<V::Error>> {
-        let stored = batch.record(&entry.key)?;
-        let stored = stored.as_deref().map(record::decode).transpose()?;
+        let read: Option<Vec<u8>>;
+        let stored = match batch.head(&entry.key)? {
+            // A value is asked for where it is to be kept, and if the disk made two writes one.
+            Some(head) if self.keep_lost || head.id == Some(WriteId { origin, seq: entry.seq }) => {
+                read = batch.record(&entry.key)?;
+                read.as_deref().map(record::decode).transpose()?
+            }
+            head => head.map(|head| head.as_record()),
+        };
         let stored_id =
             stored.filter(|stored| stored.version.era == self.state.era).and_then(|stored| stored.id);
         // Mostly what is stored is what the writer had in front of him, and then there is nothing to look for.
@@ -418,7 +447,7 @@ impl Machine {
         notes: Notes,
         view: &V,
     ) -> Result<Changes, Error<V::Error>> {
-        let mut batch = Batch::new(view);
+        let mut batch = Batch::new(view, &mut self.heads);
         for (key, note) in notes {
             let (era, _, id) = conflicts::parse_lost_key(&key)?;
             let mut lost = Lost::decode(&note)?;
@@ -429,7 +458,7 @@ impl Machine {
             lost.settled = true;
             batch.set_note(key, self.keep_lost.then(|| lost.encode()));
         }
-        Ok(batch.finish(&self.state))
+        Ok(batch.finish(&self.state, &mut self.heads))
     }
 
     /// Purges tombstones: `found` are all of the namespace's that are stamped up to `to`, which must not be past the
@@ -455,14 +484,14 @@ impl Machine {
                 return Err(Error::NotPurgeable { to });
             }
         }
-        let mut batch = Batch::new(view);
+        let mut batch = Batch::new(view, &mut self.heads);
         for (key, stored) in found {
             let tombstone = record::decode(stored)?;
             self.buckets.change(key, buckets::counted(&tombstone, self.state.era), None);
             batch.remove_record(key);
         }
         self.state.purged = self.state.purged.max(to);
-        Ok(batch.finish(&self.state))
+        Ok(batch.finish(&self.state, &mut self.heads))
     }
 
     /// Begins another era, in which this region is eventual again, or for the first time. What was lost in the one
@@ -475,6 +504,7 @@ impl Machine {
         self.buckets = buckets;
         self.written = self.written.max(highest);
         self.pending.clear();
+        self.heads.clear();
         self.unapplied.clear();
     }
 }

@@ -15,6 +15,7 @@
 
 pub mod buckets;
 pub mod conflicts;
+mod heads;
 pub mod hlc;
 pub mod lag;
 pub mod machine;

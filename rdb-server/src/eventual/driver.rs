@@ -27,13 +27,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Events taken in one turn: enough to batch, few enough that none waits long.
 const EVENTS_PER_TURN_MAX: usize = 4096;
+/// For so few callers this thread waits for the disk itself. With more of them it gathers writes in the meantime.
+const CALLERS_HERE_MAX: usize = 4;
 /// Between looks at what each peer has been told.
 const TICK: Duration = Duration::from_millis(10);
 /// The same where no region is eventual.
 const IDLE_TICK: Duration = Duration::from_millis(200);
-/// Between two pushes of a region's writes, where nobody waits for them: each costs its receivers a sync, and many writes share one.
-/// What comes after a while of nothing leaves at once.
-const PUSH_INTERVAL: Duration = Duration::from_millis(2);
+/// What a node's regions may take together to remember which write lies under which key.
+const HEADS_BYTES: usize = 64 << 20;
 /// Between looks at what can be dropped from the logs.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Reports in one frame.
@@ -156,6 +157,7 @@ impl Driver {
             if self.next_upkeep <= now {
                 self.next_upkeep = now + UPKEEP_INTERVAL;
                 self.truncate();
+                self.share_memory();
                 self.look_after().unwrap_or_else(|error| fail(&error));
                 self.forget_older();
                 self.gates.values_mut().for_each(|gate| gate.let_go_of_old(now));
@@ -248,6 +250,7 @@ impl Driver {
         self.clock.saw(replica.highest(), now_ms);
         let shown = replica.shown();
         self.replicas.insert(region, replica);
+        self.share_memory();
         self.eventual.show(|all| drop(all.insert(region, shown.clone())));
         if let Some(Entry { place, is_new: true }) = entered {
             self.note_entry(region, mode.era(), place);
@@ -297,18 +300,26 @@ impl Driver {
             let Some(replica) = self.replicas.get_mut(&region) else { continue };
             if let Some(write) = replica.hand_out() {
                 // Whatever was stamped below the mark comes with it or behind it, and is seen by nobody before it is synced.
-                let mark = self.mark.take();
-                post(&self.log, &self.eventual, region, OriginWrite { stamps_below: mark, ..write }, None);
+                let write = OriginWrite { stamps_below: self.mark.take(), ..write };
+                let synced = synced(&self.eventual, region, &write, None);
+                // This thread has nothing better to do for so few than to sync their writes itself.
+                let here = (1..=CALLERS_HERE_MAX).contains(&replica.callers_under_way());
+                check(if here {
+                    self.log.write_origins_here(region, write, synced)
+                } else {
+                    self.log.write_origins(region, write, synced)
+                });
             }
             let health = &self.health;
             // A switch waits for all that goes on.
             let hurries =
                 self.gates.get(&region).is_some_and(|gate| !gate.is_open()) || replica.awaits_others();
-            if hurries || replica.pushed_at() + PUSH_INTERVAL <= now {
+            let due = replica.push_due();
+            if hurries || due <= now {
                 replica.push(&self.tools, (now, now_ms), |node| hears(health, node))?;
             } else {
                 self.deferred.insert(region);
-                self.next_push.get_or_insert(now + PUSH_INTERVAL);
+                self.next_push = Some(self.next_push.map_or(due, |at| at.min(due)));
             }
             for (node, report) in replica.prompt_reports(passed) {
                 self.tools.transport.send_reports(node, vec![report]);
@@ -347,6 +358,12 @@ impl Driver {
         }
     }
 
+    /// What one region has is what there is for all, by their number.
+    fn share_memory(&mut self) {
+        let share = HEADS_BYTES / self.replicas.len().max(1);
+        self.replicas.values_mut().for_each(|replica| replica.set_heads_bytes_max(share));
+    }
+
     fn truncate(&mut self) {
         for (region, replica) in &mut self.replicas {
             if let Some(write) = replica.truncate(&self.tools) {
@@ -383,8 +400,19 @@ pub(super) fn post(
     write: OriginWrite,
     control: Option<Control>,
 ) {
+    let synced = synced(eventual, region, &write, control);
+    check(log.write_origins(region, write, synced));
+}
+
+/// Lets the thread know that a write is synced.
+fn synced(
+    eventual: &Eventual,
+    region: RegionId,
+    write: &OriginWrite,
+    control: Option<Control>,
+) -> impl FnOnce() + Send + 'static {
     let (eventual, mark, era) = (eventual.clone(), write.stamps_below, write.era);
-    post_then(log, region, write, move || eventual.post(Event::Synced { region, era, mark, control }));
+    move || eventual.post(Event::Synced { region, era, mark, control })
 }
 
 /// The same, and `done` is called on the log's thread.
@@ -394,7 +422,10 @@ pub(super) fn post_then(
     write: OriginWrite,
     done: impl FnOnce() + Send + 'static,
 ) {
-    let posted = log.write_origins(region, write, done);
+    check(log.write_origins(region, write, done));
+}
+
+fn check(posted: Result<(), rdb_storage::Error>) {
     match posted {
         // It has said why, and the process is on its way out.
         Ok(()) | Err(rdb_storage::Error::LogWriterStopped) => {}

@@ -49,6 +49,7 @@ pub(crate) use view::Shown;
 use crate::budget::Share;
 use crate::waiter::WriteWaiter;
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
 use rdb_core::command::Encoded;
 use rdb_core::eventual::buckets::Buckets;
@@ -77,7 +78,7 @@ pub(crate) enum Event {
     /// Writes to accept: puts, deletes and batches of them.
     Write { region: RegionId, commands: Encoded, waiter: WriteWaiter },
     /// Runs of another node, with the share of its budget that they take, and whether it waits for this node to have them.
-    Runs { from: NodeId, region: RegionId, runs: Vec<Run>, awaited: bool, share: Share },
+    Runs { from: NodeId, region: RegionId, runs: Vec<(Run, Bytes)>, awaited: bool, share: Share },
     /// What another node says that it has.
     Reports { from: NodeId, reports: Vec<wire::Said> },
     /// What was sent to a node lately may be lost.

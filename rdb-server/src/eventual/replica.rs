@@ -38,6 +38,13 @@ use upkeep::Upkeep;
 
 /// Bytes of runs that are read or sent at a time.
 const PUSH_BYTES: usize = 256 << 10;
+/// Between two pushes of this node's writes, where nobody waits for them: each costs its receivers a sync, and many writes share
+/// one. What comes after a while of nothing leaves at once.
+const PUSH_INTERVAL: Duration = Duration::from_millis(10);
+/// So much is not held back for that long: receivers apply in one go what comes in one push, and all else has to wait.
+const PUSH_AT_BYTES: usize = 64 << 10;
+/// Writes that are applied at a time.
+const WRITES_PER_STEP: usize = 32;
 /// Bytes of runs that a start applies at a time.
 const REPLAY_BYTES: usize = 4 << 20;
 /// Log writes of a region that may be under way: one is synced while the next gathers what comes. With more of them each is short,
@@ -138,6 +145,8 @@ pub(super) struct Replica {
     pushed_at: Instant,
     /// The last of this node's own writes that was sent to anybody.
     pushed: Seq,
+    /// Bytes of its own writes that were synced since something was last sent.
+    unpushed_bytes: usize,
     upkeep: Upkeep,
     shown: Arc<Shown>,
 }
@@ -176,6 +185,7 @@ impl Replica {
             prompt: Prompt::default(),
             pushed_at: Instant::now(),
             pushed: 0,
+            unpushed_bytes: 0,
             upkeep,
             shown: Arc::default(),
         };
@@ -317,13 +327,15 @@ impl Replica {
     }
 
     /// Takes in runs of other nodes. Those that do not fit are dropped: their sender goes on from what this node reports.
-    pub(super) fn receive(&mut self, from: NodeId, runs: Vec<Run>, awaited: bool, share: Share) {
+    pub(super) fn receive(&mut self, from: NodeId, runs: Vec<(Run, Bytes)>, awaited: bool, share: Share) {
         let (mut taken, mut missing) = (false, false);
-        for run in runs {
+        for (run, bytes) in runs {
+            let after = run.after;
             match self.logs.receive(run) {
                 Ok(None) => {}
                 Ok(Some(run)) => {
-                    let bytes = Bytes::from(run.encode());
+                    // As its writer made it, if all of it is new.
+                    let bytes = if run.after == after { bytes } else { Bytes::from(run.encode()) };
                     self.logs.log(&Held::of(&run, bytes.len()));
                     if awaited {
                         self.prompt.asking.insert(run.origin.node);
@@ -378,6 +390,11 @@ impl Replica {
         Some(OriginWrite { era: self.logs.era(), runs: stored, sync: true, ..OriginWrite::default() })
     }
 
+    /// How many callers wait for what is on its way to the disk.
+    pub(super) fn callers_under_way(&self) -> usize {
+        self.under_way.iter().map(|under_way| under_way.waiters.len()).sum()
+    }
+
     /// Takes note of a log write that holds nothing but the clock's mark, or drops runs.
     pub(super) fn hand_out_nothing(&mut self) {
         let (runs, waiters, asking) = (Vec::new(), Vec::new(), BTreeSet::new());
@@ -395,16 +412,35 @@ impl Replica {
             if let Some(first) = run.entries.first() {
                 self.stamps.insert((run.origin, run.last()), first.hlc);
             }
+            self.unpushed_bytes += if run.origin == self.logs.me() { bytes.len() } else { 0 };
             self.recent.add(run.origin, run.after, run.last(), bytes);
             applied.push(run);
         }
-        if !applied.is_empty() {
-            self.apply(&applied, tools)?;
-        }
+        self.apply_in_steps(&applied, tools)?;
         self.prompt.due.extend(asking);
         self.show_acked();
         for (waiter, answers, last) in waiters {
             waiter.answer(Ok(Answers::Eventual(answers, last)));
+        }
+        Ok(())
+    }
+
+    /// Nobody here waits for what others wrote, and there may be much of it: between the steps those may go first for whom somebody
+    /// waits.
+    fn apply_in_steps(&mut self, mut runs: &[Run], tools: &Tools) -> Result<(), ReplicaError> {
+        while !runs.is_empty() {
+            let mut writes = 0;
+            let fits = |run: &&Run| {
+                let fits = writes < WRITES_PER_STEP;
+                writes += run.entries.len();
+                fits
+            };
+            let (step, rest) = runs.split_at(runs.iter().take_while(fits).count());
+            self.apply(step, tools)?;
+            if !rest.is_empty() {
+                std::thread::yield_now();
+            }
+            runs = rest;
         }
         Ok(())
     }
@@ -503,6 +539,7 @@ impl Replica {
                 }
                 self.peers.pushed(node, origin, last, bytes);
                 self.pushed_at = now;
+                self.unpushed_bytes = 0;
                 if origin == tools.me {
                     self.pushed = self.pushed.max(last);
                 }
@@ -511,9 +548,15 @@ impl Replica {
         Ok(())
     }
 
-    /// When something was last sent.
-    pub(super) fn pushed_at(&self) -> Instant {
-        self.pushed_at
+    /// When what there is should be sent to the others.
+    pub(super) fn push_due(&self) -> Instant {
+        let fills = PUSH_AT_BYTES <= self.unpushed_bytes;
+        if fills { self.pushed_at } else { self.pushed_at + PUSH_INTERVAL }
+    }
+
+    /// How much memory it may take to remember which write lies under which key.
+    pub(super) fn set_heads_bytes_max(&mut self, bytes_max: usize) {
+        self.machine.set_heads_bytes_max(bytes_max);
     }
 
     /// Whether a caller waits for other members to have a write that was not sent yet.

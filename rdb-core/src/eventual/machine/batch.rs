@@ -2,8 +2,9 @@
 
 use super::{Changes, Error, Notes, State, View};
 use crate::eventual::conflicts::{self, Lost};
+use crate::eventual::heads::{Head, Heads};
 use crate::ids::Era;
-use crate::record::Record;
+use crate::record::{self, Record};
 use crate::version::Hlc;
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -14,11 +15,26 @@ pub(super) struct Batch<'v, V> {
     view: &'v V,
     records: Written,
     notes: Written,
+    /// They are the machine's, which has them back at the end. If it comes to no end they are forgotten: they may be ahead of
+    /// what is stored.
+    heads: Heads,
 }
 
 impl<'v, V: View> Batch<'v, V> {
-    pub(super) fn new(view: &'v V) -> Self {
-        Self { view, records: Written::new(), notes: Written::new() }
+    pub(super) fn new(view: &'v V, heads: &mut Heads) -> Self {
+        let heads = heads.lend();
+        Self { view, records: Written::new(), notes: Written::new(), heads }
+    }
+
+    /// Which write lies under the key.
+    pub(super) fn head(&mut self, key: &[u8]) -> Result<Option<Head>, Error<V::Error>> {
+        if let Some(head) = self.heads.get(key) {
+            return Ok(head);
+        }
+        let stored = self.record(key)?;
+        let head = stored.as_deref().map(record::decode).transpose()?.map(|record| Head::of(&record));
+        self.heads.put(key, head);
+        Ok(head)
     }
 
     pub(super) fn record(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error<V::Error>> {
@@ -29,10 +45,12 @@ impl<'v, V: View> Batch<'v, V> {
     }
 
     pub(super) fn put_record(&mut self, key: &[u8], record: &Record<'_>) {
+        self.heads.put(key, Some(Head::of(record)));
         self.records.insert(key.to_vec(), Some(record.encode()));
     }
 
     pub(super) fn remove_record(&mut self, key: &[u8]) {
+        self.heads.put(key, None);
         self.records.insert(key.to_vec(), None);
     }
 
@@ -105,7 +123,8 @@ impl<'v, V: View> Batch<'v, V> {
         Ok(notes.into_iter().collect())
     }
 
-    pub(super) fn finish(self, state: &State) -> Changes {
+    pub(super) fn finish(self, state: &State, heads: &mut Heads) -> Changes {
+        *heads = self.heads;
         let list = |written: Written| written.into_iter().collect();
         Changes { records: list(self.records), notes: list(self.notes), state: state.encode() }
     }
