@@ -18,6 +18,8 @@ pub struct ClusterStatus {
     pub disk_full: bool,
     /// Free bytes on the answering node's disk; 0: it does not say.
     pub disk_available_bytes: u64,
+    /// Whether the answering node takes no eventual writes, since its clock is off from those of a majority.
+    pub clock_untrusted: bool,
     /// The meta group, which holds the catalog; `None`: the answering node does not say.
     pub catalog: Option<RegionStatus>,
     /// All nodes, by id.
@@ -41,6 +43,9 @@ pub struct NodeStatus {
     pub silence_ms: u64,
     /// As the answering node knows it.
     pub regions_led: u64,
+    /// By how many milliseconds its clock is ahead of the answering node's; negative: behind; `None`: not measured of late, or
+    /// the same node.
+    pub clock_ahead_ms: Option<i64>,
 }
 
 /// One namespace.
@@ -97,6 +102,7 @@ impl From<v1::StatusResponse> for ClusterStatus {
             meta_leader: status.meta_leader,
             disk_full: status.disk_full,
             disk_available_bytes: status.disk_available_bytes,
+            clock_untrusted: status.clock_untrusted,
             catalog: status.catalog.map(RegionStatus::from),
             nodes,
             namespaces,
@@ -113,6 +119,7 @@ impl From<v1::Node> for NodeStatus {
             reachable: node.reachable,
             silence_ms: node.silence_ms,
             regions_led: node.regions_led,
+            clock_ahead_ms: node.clock_ahead_ms,
         }
     }
 }

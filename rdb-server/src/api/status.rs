@@ -478,6 +478,12 @@ pub(crate) fn unmet(unmet: Unmet, this: u64) -> v1::Error {
             format!("node {this} is in era {here}, and the writer has seen era {seen}; nothing was written"),
             "try again, or ask another node",
         ),
+        Unmet::ClockOff(off) => not_done(
+            v1::Code::ClockOff,
+            off.to_string(),
+            "write through another node; set the clock of this one's machine and start it again, since a running node does not \
+             follow its wall clock; or, if it is the others that are wrong, theirs: see `rdb status`",
+        ),
     }
 }
 
@@ -514,7 +520,8 @@ pub(super) fn to_status(error: &v1::Error) -> Status {
         | v1::Code::NoLeader
         | v1::Code::ShuttingDown
         | v1::Code::Behind
-        | v1::Code::NoQuorum => Code::Unavailable,
+        | v1::Code::NoQuorum
+        | v1::Code::ClockOff => Code::Unavailable,
         v1::Code::NodeUnreachable
         | v1::Code::SwitchRefused
         | v1::Code::OtherNamespace

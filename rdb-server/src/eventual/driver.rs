@@ -4,9 +4,12 @@
 mod upkeep;
 
 use super::gatekeeper::Gatekeeper;
+use super::guard::Guard;
 use super::replica::{Limits, Replica, ReplicaError, Tools, WRITES_UNDER_WAY_MAX};
 use super::switching::Telling;
+use super::waiting::Unmet;
 use super::{Entry, Event, Eventual, Opening};
+use crate::clocks::Clocks;
 use crate::mailbox::Mailbox;
 use crate::regions::Regions;
 use crate::switch::Standings;
@@ -23,7 +26,7 @@ use rdb_core::version::Hlc;
 use rdb_proto::internal::v1::OriginReport;
 use rdb_storage::{Data, Engine, LogWriterHandle, OriginWrite};
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// Events taken in one turn: enough to batch, few enough that none waits long.
 const EVENTS_PER_TURN_MAX: usize = 4096;
@@ -49,6 +52,7 @@ pub(crate) struct Parts {
     pub(crate) mailbox: Mailbox,
     pub(crate) regions: Regions,
     pub(crate) standings: Standings,
+    pub(crate) clocks: Clocks,
     /// How long deletions are remembered at least.
     pub(crate) tombstone_grace: Duration,
 }
@@ -72,6 +76,7 @@ pub(crate) struct Driver {
     pub(super) moved: BTreeSet<RegionId>,
     pub(super) telling: Telling,
     clock: DurableClock,
+    guard: Guard,
     started: Instant,
     /// The clock's mark that the next log write is to carry.
     mark: Option<Hlc>,
@@ -91,12 +96,12 @@ impl Driver {
     /// # Errors
     /// The log could not be read.
     pub(crate) fn new(parts: Parts, engine: &Engine) -> Result<Self, rdb_storage::Error> {
-        let Parts { node, eventual, transport, log, health, mailbox, regions, standings, tombstone_grace } =
-            parts;
+        let Parts { node, eventual, transport, log, health, mailbox, regions, standings, .. } = parts;
+        let Parts { clocks, tombstone_grace, .. } = parts;
         let limits = Limits { tombstone_grace_ms: millis(tombstone_grace) };
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (started, wall_ms) = clocks.started();
         let mark = engine.origins().stamps_below()?.unwrap_or_default();
-        let clock = DurableClock::start(Start { wall_ms: millis(wall), monotonic_ms: 0, mark });
+        let clock = DurableClock::start(Start { wall_ms, monotonic_ms: 0, mark });
         let me = Origin { node, incarnation: Incarnation(engine.identity().incarnation) };
         let (data, logs): (Data, _) = (engine.data(), engine.origins());
         Ok(Self {
@@ -114,7 +119,8 @@ impl Driver {
             moved: BTreeSet::new(),
             telling: Telling::default(),
             clock,
-            started: Instant::now(),
+            guard: Guard::new(clocks),
+            started,
             mark: None,
             mark_synced: mark,
             next_upkeep: Instant::now() + UPKEEP_INTERVAL,
@@ -156,6 +162,7 @@ impl Driver {
             if self.next_upkeep <= now {
                 self.next_upkeep = now + UPKEEP_INTERVAL;
                 self.truncate();
+                self.guard.look_at_wall_clock(&self.clock, millis(self.started.elapsed()));
                 self.look_after().unwrap_or_else(|error| fail(&error));
                 self.forget_older();
                 self.gates.values_mut().for_each(|gate| gate.let_go_of_old(now));
@@ -269,6 +276,10 @@ impl Driver {
             // It was on its way here when the mode changed, and the mode has no such writes.
             _ if commands.strong_only || commands.named => waiter.answer(Err(Failure::ModeChanged)),
             Some(replica) if gate.is_open() => {
+                if let Some(off) = self.guard.refuses() {
+                    waiter.answer(Ok(Answers::Unmet(Unmet::ClockOff(off.clone()))));
+                    return Ok(());
+                }
                 let now_ms = millis(self.started.elapsed());
                 let (clock, mark) = (&mut self.clock, &mut self.mark);
                 if let Err(unmet) = waiter.terms().meet(replica.era(), clock, now_ms) {
@@ -318,6 +329,7 @@ impl Driver {
     }
 
     fn tick(&mut self) {
+        self.guard.look();
         let now_ms = millis(self.started.elapsed());
         let physical_ms = self.clock.physical_ms(now_ms);
         let passed = self.clock.passed().min(self.mark_synced);

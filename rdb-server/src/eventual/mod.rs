@@ -13,6 +13,7 @@
 //! | `replica.rs` | one region: what is under way, and what comes of it |
 //! | `replica/settling.rs` | which losses are certain |
 //! | `replica/purging.rs` | tombstones that nobody needs any more |
+//! | `guard.rs` | whether its clock lets a node take writes |
 //! | `gatekeeper.rs` | whether it may acknowledge writes, and its way from one era to the next |
 //! | `switching.rs` | the steps of a switch, as the thread takes them |
 //! | `quarantine.rs` | which of its writes this node has set aside, since the cluster went on without them |
@@ -29,6 +30,7 @@
 
 mod driver;
 mod gatekeeper;
+mod guard;
 mod hashes;
 mod inbox;
 pub(crate) mod quarantine;
