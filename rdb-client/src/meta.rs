@@ -1,5 +1,6 @@
 //! What the cluster and its namespaces are and how they are doing.
 
+use crate::settings::Durability;
 use crate::values::Mode;
 use rdb_proto::v1;
 
@@ -65,6 +66,10 @@ pub struct NamespaceStatus {
     pub regions: Vec<RegionStatus>,
     /// The node that should lead it; 0: the answering node does not say.
     pub preferred_leader: u64,
+    /// For how many seconds the values of lost eventual writes are kept; 0: they are not.
+    pub keep_lost_seconds: u64,
+    /// When its eventual writes are acknowledged.
+    pub durability: Durability,
     /// Whether it is being deleted: it takes no requests any more, and its name is not free yet.
     pub deleting: bool,
 }
@@ -128,6 +133,8 @@ impl From<v1::Namespace> for NamespaceStatus {
     fn from(namespace: v1::Namespace) -> Self {
         Self {
             mode: namespace.mode().into(),
+            durability: namespace.durability().into(),
+            keep_lost_seconds: namespace.keep_lost_seconds,
             preferred_leader: namespace.preferred_leader,
             deleting: namespace.deleting,
             name: namespace.name,

@@ -92,6 +92,8 @@ struct Gauges {
     lww_conflicts: Family<RegionLabels, Gauge>,
     lww_conflicts_certain: Family<RegionLabels, Gauge>,
     tombstones_purged: Family<RegionLabels, Gauge>,
+    lost_kept_bytes: Family<RegionLabels, Gauge>,
+    lost_crowded_out: Family<RegionLabels, Gauge>,
     clock_offset_ms: Family<PeerLabels, Gauge>,
     clock_untrusted: Gauge,
     disk_available_bytes: Gauge,
@@ -229,6 +231,16 @@ impl Metrics {
             gauges.tombstones_purged.clone(),
         );
         registry.register(
+            "lost_kept_bytes",
+            "Bytes of lost eventual writes that are kept here, as their namespace asks",
+            gauges.lost_kept_bytes.clone(),
+        );
+        registry.register(
+            "lost_crowded_out",
+            "Lost eventual writes that had to go before their time since the start, for want of room",
+            gauges.lost_crowded_out.clone(),
+        );
+        registry.register(
             "clock_offset_ms",
             "How far the peer's clock is ahead of this node's, as measured within the last two seconds",
             gauges.clock_offset_ms.clone(),
@@ -327,6 +339,8 @@ impl Metrics {
             gauges.lww_conflicts.get_or_create(&labels).set(signed(shown.lost()));
             gauges.lww_conflicts_certain.get_or_create(&labels).set(signed(shown.lost_for_certain()));
             gauges.tombstones_purged.get_or_create(&labels).set(signed(shown.purged()));
+            gauges.lost_kept_bytes.get_or_create(&labels).set(signed(shown.kept_bytes()));
+            gauges.lost_crowded_out.get_or_create(&labels).set(signed(shown.crowded_out()));
         }
         self.switches.look(shared);
         self.look_at_clocks(shared);

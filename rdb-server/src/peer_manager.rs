@@ -255,7 +255,8 @@ impl PeerManager {
     fn open_gate(&mut self, namespace: &Namespace, entered: Option<eventual::Entry>) {
         let Some(peer) = self.peers.get(&namespace.region) else { return };
         let (region, members) = (namespace.region, namespace.members.clone());
-        let opening = eventual::Opening { region, namespace: namespace.id, members, mode: peer.mode.clone() };
+        let (id, settings, mode) = (namespace.id, namespace.settings, peer.mode.clone());
+        let opening = eventual::Opening { region, namespace: id, members, settings, mode };
         // Whatever is sent to that thread because of an eventual mode must come behind this in its mailbox; and what it has held for
         // a strong one goes back to this loop, which must be known to take it.
         let is_strong = peer.mode.mode() == Mode::Strong;

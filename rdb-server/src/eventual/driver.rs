@@ -19,7 +19,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use rdb_core::command::Encoded;
 use rdb_core::eventual::hlc::{DurableClock, NoStamp, Start};
 use rdb_core::eventual::vector::Origin;
-use rdb_core::ids::{Incarnation, NodeId, RegionId};
+use rdb_core::ids::{Incarnation, NamespaceId, NodeId, RegionId};
 use rdb_core::raft::Failure;
 use rdb_core::switch::{Control, Mode};
 use rdb_core::version::Hlc;
@@ -75,6 +75,8 @@ pub(crate) struct Driver {
     /// Regions whose gates are to be looked at.
     pub(super) moved: BTreeSet<RegionId>,
     pub(super) telling: Telling,
+    /// Of each region that is here, for how many seconds its lost writes are kept.
+    pub(super) keeps: BTreeMap<RegionId, (NamespaceId, u64)>,
     clock: DurableClock,
     guard: Guard,
     started: Instant,
@@ -118,6 +120,7 @@ impl Driver {
             touched: BTreeSet::new(),
             moved: BTreeSet::new(),
             telling: Telling::default(),
+            keeps: BTreeMap::new(),
             clock,
             guard: Guard::new(clocks),
             started,
@@ -203,6 +206,7 @@ impl Driver {
                 // Callers hear that the fate of their writes is not known.
                 self.gates.remove(&region);
                 self.replicas.remove(&region);
+                self.keeps.remove(&region);
                 self.eventual.show(|all| drop(all.remove(&region)));
                 done();
             }
@@ -246,11 +250,11 @@ impl Driver {
         opening: Opening,
         entered: Option<Entry>,
     ) -> Result<(), ReplicaError> {
-        let Opening { region, namespace, members, mode } = opening;
+        let Opening { region, namespace, members, settings, mode } = opening;
         let now_ms = millis(self.started.elapsed());
         let others = members.into_iter().filter(|member| *member != self.node).collect();
         let tools = (&self.tools, &self.eventual);
-        let replica = Replica::open((region, namespace), mode.era(), others, now_ms, tools)?;
+        let replica = Replica::open((region, namespace, settings), mode.era(), others, now_ms, tools)?;
         // Its own writes among them, of before this start.
         self.clock.saw(replica.highest(), now_ms);
         let shown = replica.shown();

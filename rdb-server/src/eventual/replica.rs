@@ -8,6 +8,7 @@ pub(super) use upkeep::{Limits, Moment};
 
 use super::Eventual;
 use super::hashes::{self, HashError};
+use super::keeping::Keeping;
 use super::recent::Recent;
 use super::view::Shown;
 use super::waiting::{Acks, Prompt};
@@ -30,6 +31,7 @@ use rdb_core::eventual::vector::{Origin, Seq, Vector, WriteId};
 use rdb_core::ids::{Era, NamespaceId, NodeId, RegionId};
 use rdb_core::switch::Progress;
 use rdb_core::version::{Hlc, Version};
+use rdb_pd::Settings;
 use rdb_storage::{Data, OriginLogs as StoredLogs, OriginWrite, RegionData};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -145,7 +147,7 @@ pub(super) struct Replica {
 impl Replica {
     /// The region as it is on disk. What was synced and not applied is applied.
     pub(super) fn open(
-        (region, namespace): (RegionId, NamespaceId),
+        (region, namespace, settings): (RegionId, NamespaceId, Settings),
         era: Era,
         others: Vec<NodeId>,
         now_ms: u64,
@@ -157,12 +159,14 @@ impl Replica {
         let logs = OriginLogs::restore(era, tools.me, &state.applied, stored.runs)?;
         let buckets = hashes::begin(&tools.data, (region, namespace), era, eventual)?;
         let tombstones = Tombstones::unknown(state.purged, &state.applied);
-        let upkeep = Upkeep { tombstones, ..Upkeep::default() };
+        let keeping = Keeping::new(settings.keep_lost_seconds);
+        let keeps_lost = keeping.keeps();
+        let upkeep = Upkeep { tombstones, keeping, ..Upkeep::default() };
         let mut replica = Self {
             region,
             namespace,
             hashed: buckets.is_some(),
-            machine: Machine::new(state, buckets.unwrap_or_default(), false),
+            machine: Machine::new(state, buckets.unwrap_or_default(), keeps_lost),
             logs,
             told: others.iter().map(|node| (*node, Told::default())).collect(),
             peers: Peers::new(others, now_ms),
@@ -417,7 +421,8 @@ impl Replica {
         Ok(())
     }
 
-    fn write(&self, changes: &Changes, tools: &Tools) -> Result<(), ReplicaError> {
+    fn write(&mut self, changes: &Changes, tools: &Tools) -> Result<(), ReplicaError> {
+        self.upkeep.keeping.saw(&changes.notes)?;
         let applied = (self.logs.era(), &self.machine.state().applied);
         Ok(tools.data.apply_eventual(self.region, self.namespace, changes, applied)?)
     }
@@ -591,6 +596,7 @@ impl Replica {
             self.lost(node);
             self.told.entry(node).or_default().asks = true;
         }
+        self.machine.look_at_clock(Hlc::from_millis(physical_ms));
         self.show(now_ms, physical_ms);
         due
     }

@@ -40,6 +40,8 @@ fn answer(by: u64, hears: &[bool], leader: u64) -> ClusterStatus {
         nodes: (1..).zip(hears).map(node).collect(),
         namespaces: vec![NamespaceStatus {
             deleting: false,
+            keep_lost_seconds: 0,
+            durability: rdb_client::Durability::Sync,
             preferred_leader: 1,
             name: "fruit".into(),
             id: 1,

@@ -1,6 +1,7 @@
 //! What the thread does now and then, besides what is asked of it: a little in each tick, so that nobody waits for it.
 
-use super::{Driver, Gatekeeper, OriginWrite, millis, post, stamp};
+use super::{Driver, Gatekeeper, Mode, OriginWrite, millis, post, stamp};
+use crate::eventual::keeping::forget_old;
 use crate::eventual::replica::{Moment, ReplicaError};
 use rdb_core::ids::RegionId;
 use std::time::{Duration, Instant};
@@ -12,7 +13,8 @@ impl Driver {
     fn moment(&self) -> Moment {
         let now_ms = millis(self.started.elapsed());
         let passed = self.clock.passed().min(self.mark_synced);
-        Moment { now_ms, physical_ms: self.clock.physical_ms(now_ms), passed }
+        let is_trusted = self.guard.refuses().is_none();
+        Moment { now_ms, physical_ms: self.clock.physical_ms(now_ms), is_trusted, passed }
     }
 
     /// Looks what there is to be done for each region.
@@ -31,6 +33,19 @@ impl Driver {
         }
         if let Some(region) = owes {
             self.move_clock(region, moment.now_ms);
+        }
+        self.forget_in_strong(&moment)
+    }
+
+    /// What was lost in a namespace that is strong by now goes when its time is over.
+    fn forget_in_strong(&self, moment: &Moment) -> Result<(), ReplicaError> {
+        let keeping = self.keeps.iter().filter(|(_, (_, seconds))| 0 < *seconds);
+        for (region, (namespace, seconds)) in keeping.filter(|_| moment.is_trusted) {
+            let is_strong = |gate: &Gatekeeper| gate.mode().mode() == Mode::Strong;
+            if self.gates.get(region).is_some_and(is_strong) {
+                let data = self.tools.data.region(*region, *namespace);
+                forget_old(&data, *seconds, moment.physical_ms)?;
+            }
         }
         Ok(())
     }
