@@ -545,6 +545,10 @@ fn lost_writes_are_listed_as_one_node_has_them() {
         "{}",
         nothing.stdout
     );
+    assert_eq!(
+        rdb(&cluster, "ns create other --mode eventual --keep-lost 24h --durability periodic").code,
+        0
+    );
     for node in 1..=3 {
         cluster.lose(node, &[(b"user/a", Some(b"red")), (b"cart", None), (b"user/b", Some(b"\xff"))]);
     }
@@ -573,10 +577,6 @@ fn lost_writes_are_listed_as_one_node_has_them() {
     assert_eq!(write, &expected);
     assert_eq!(rdb(&cluster, "ns conflicts nowhere").code, 3);
     assert_eq!(rdb(&cluster, "ns create other --keep-lost 24").code, 2, "a time has a unit");
-    assert_eq!(
-        rdb(&cluster, "ns create other --mode eventual --keep-lost 24h --durability periodic").code,
-        0
-    );
 }
 
 /// Whoever waits for a switch and stops to do so leaves it alone.

@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn what_says_too_little_is_passed_over() {
         let clocks = clocks();
-        let mut measure = |times, clock_ms| clocks.measure(NodeId(2), times, (clock_ms, HERE_MS));
+        let measure = |times, clock_ms| clocks.measure(NodeId(2), times, (clock_ms, HERE_MS));
         measure((0, 0, SECOND_US), HERE_MS);
         measure((SECOND_US, 0, 2 * SECOND_US), 0);
         measure((2 * SECOND_US, 0, SECOND_US), HERE_MS);

@@ -353,6 +353,22 @@ pub(crate) fn behind(
     )
 }
 
+/// A session has seen what no node will ever have.
+pub(crate) fn session_lost(lost: &[(NodeId, u64)]) -> v1::Error {
+    let lost: Vec<String> = lost.iter().map(|(node, writes)| format!("{writes} of node {node}")).collect();
+    fail(
+        v1::Code::SessionLost,
+        v1::Outcome::NotDone,
+        format!(
+            "the session has seen writes that are lost, {}: they were acknowledged before they were synced, and that node has \
+             stopped in between; nothing was read",
+            lost.join(", ")
+        ),
+        "go on without the session token, and write again what must not be lost; a namespace with durability sync acknowledges \
+         nothing before it is synced",
+    )
+}
+
 /// What follows a node's name.
 pub(crate) fn not_heard(silence: Option<Duration>) -> String {
     match silence {
@@ -525,6 +541,7 @@ pub(super) fn to_status(error: &v1::Error) -> Status {
         v1::Code::NodeUnreachable
         | v1::Code::SwitchRefused
         | v1::Code::OtherNamespace
+        | v1::Code::SessionLost
         | v1::Code::ClockAhead => Code::FailedPrecondition,
         // Not "unavailable": some clients retry that by themselves, and this write may have been applied.
         v1::Code::LeaderLost => Code::Unknown,

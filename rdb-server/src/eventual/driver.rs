@@ -88,6 +88,10 @@ pub(crate) struct Driver {
     /// Regions whose next push is to come then.
     deferred: BTreeSet<RegionId>,
     next_push: Option<Instant>,
+    /// When what is acknowledged and not synced is synced.
+    next_sync: Option<Instant>,
+    /// Regions that have something of it.
+    unsynced: BTreeSet<RegionId>,
     /// Which region's turn it is to have something done for it.
     works_at: RegionId,
 }
@@ -109,7 +113,7 @@ impl Driver {
         Ok(Self {
             node,
             eventual,
-            tools: Tools { data, logs, transport, me, limits },
+            tools: Tools { data, logs, log: log.clone(), transport, me, limits },
             log,
             health,
             mailbox,
@@ -129,6 +133,8 @@ impl Driver {
             next_upkeep: Instant::now() + UPKEEP_INTERVAL,
             deferred: BTreeSet::new(),
             next_push: None,
+            next_sync: None,
+            unsynced: BTreeSet::new(),
             works_at: RegionId(0),
         })
     }
@@ -303,12 +309,18 @@ impl Driver {
     }
 
     fn hand_out(&mut self, now: Instant) -> Result<(), ReplicaError> {
+        let sync_is_due = self.sync_is_due(now);
         let touched = std::mem::take(&mut self.touched);
         let now_ms = millis(self.started.elapsed());
         let passed = self.clock.passed().min(self.mark_synced);
         for region in touched {
+            let write = match self.replicas.get_mut(&region) {
+                Some(replica) if replica.is_periodic() => self.hand_out_first(region, now, sync_is_due)?,
+                Some(replica) => replica.hand_out(),
+                None => continue,
+            };
             let Some(replica) = self.replicas.get_mut(&region) else { continue };
-            if let Some(write) = replica.hand_out() {
+            if let Some(write) = write {
                 // Whatever was stamped below the mark comes with it or behind it, and is seen by nobody before it is synced.
                 let mark = self.mark.take();
                 post(&self.log, &self.eventual, region, OriginWrite { stamps_below: mark, ..write }, None);

@@ -11,6 +11,8 @@
 //! | `driver.rs` | the thread: its mailbox, its turns, its clock |
 //! | `driver/upkeep.rs` | what the thread does now and then, in what time is left |
 //! | `replica.rs` | one region: what is under way, and what comes of it |
+//! | `replica/periodic.rs` | writes that are acknowledged before they are synced |
+//! | `ends.rs` | up to where nodes' earlier starts came |
 //! | `replica/settling.rs` | which losses are certain |
 //! | `replica/purging.rs` | tombstones that nobody needs any more |
 //! | `keeping.rs` | values of lost writes that are kept, and when they go |
@@ -31,6 +33,7 @@
 //! What is decided is decided in `rdb_core::eventual`; here are the effects.
 
 mod driver;
+mod ends;
 mod gatekeeper;
 mod guard;
 mod hashes;

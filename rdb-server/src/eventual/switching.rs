@@ -281,7 +281,7 @@ impl Driver {
                 .is_none_or(|replica| replica.shown().lag_known() && replica.digest().is_some()),
             behind_writes: replica.map_or(behind, |replica| replica.shown().behind()),
             needs_full_copy: false,
-            applied: replica.map(|replica| replica.applied().clone()).unwrap_or_default(),
+            applied: replica.map(Replica::claimed).unwrap_or_default(),
             quarantined: gate.quarantine().writes(),
             reports: reports(gate, &progress, replica),
         }

@@ -1,5 +1,6 @@
 //! What the thread shows of a region: numbers that are read without asking it.
 
+use super::ends::Ends;
 use super::waiting::Progress;
 use rdb_core::eventual::lag::Lag;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,6 +18,7 @@ pub(crate) struct Shown {
     kept_bytes: AtomicU64,
     crowded_out: AtomicU64,
     progress: Progress,
+    ends: Ends,
 }
 
 impl Shown {
@@ -36,6 +38,11 @@ impl Shown {
     pub(super) fn show_kept(&self, (bytes, crowded_out): (u64, u64)) {
         self.kept_bytes.store(bytes, Ordering::Relaxed);
         self.crowded_out.store(crowded_out, Ordering::Relaxed);
+    }
+
+    /// Starts of nodes that are over.
+    pub(crate) fn ends(&self) -> &Ends {
+        &self.ends
     }
 
     /// How far things are, for who waits for them.

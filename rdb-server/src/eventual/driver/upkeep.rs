@@ -1,8 +1,8 @@
 //! What the thread does now and then, besides what is asked of it: a little in each tick, so that nobody waits for it.
 
-use super::{Driver, Gatekeeper, Mode, OriginWrite, millis, post, stamp};
+use super::{Driver, Gatekeeper, Mode, OriginWrite, millis, post, post_then, stamp};
 use crate::eventual::keeping::forget_old;
-use crate::eventual::replica::{Moment, ReplicaError};
+use crate::eventual::replica::{Moment, ReplicaError, SYNC_INTERVAL};
 use rdb_core::ids::RegionId;
 use std::time::{Duration, Instant};
 
@@ -78,5 +78,36 @@ impl Driver {
             }
         }
         Ok(())
+    }
+
+    /// Whether all that is acknowledged and not synced is to be synced now, of all regions at once: then they are touched.
+    pub(super) fn sync_is_due(&mut self, now: Instant) -> bool {
+        let is_due = self.next_sync.take_if(|at| *at <= now).is_some();
+        if is_due {
+            self.touched.append(&mut self.unsynced);
+        }
+        is_due
+    }
+
+    /// Hands out a region whose writes are acknowledged before they are synced. What is to be synced now, if anything.
+    pub(super) fn hand_out_first(
+        &mut self,
+        region: RegionId,
+        now: Instant,
+        is_due: bool,
+    ) -> Result<Option<OriginWrite>, ReplicaError> {
+        let Some(replica) = self.replicas.get_mut(&region) else { return Ok(None) };
+        if let Some(write) = replica.acknowledge_first(&self.tools)? {
+            post_then(&self.log, region, write, || ());
+        }
+        // A gate is sealed when nothing is under way any more.
+        let is_open = self.gates.get(&region).is_some_and(Gatekeeper::is_open);
+        let syncs = is_due || !is_open || replica.hurries_sync();
+        let write = if syncs { replica.sync_out() } else { None };
+        if replica.waits_for_sync() {
+            self.unsynced.insert(region);
+            self.next_sync.get_or_insert(now + SYNC_INTERVAL);
+        }
+        Ok(write)
     }
 }
