@@ -32,7 +32,12 @@ mod chosen {
     /// Shortcuts of a node, each with the invariants by which it may be caught: which one shows it first is up to the seeds.
     const SHORTCUTS: &[(Shortcut, &[&str])] = &[
         (Shortcut::AppliesBeforeSync, &["eventual mode goes on"]),
-        (Shortcut::PushesUnsynced, &["a switch ends"]),
+        (Shortcut::PushesUnsynced, &["nothing leaves before its sync"]),
+        (Shortcut::KeepsNoRun, &["eventual mode goes on"]),
+        (
+            Shortcut::ClaimsUnsynced,
+            &["the frontier is everywhere", "replicas are alike", "logs keep what members need", "one base"],
+        ),
         (Shortcut::TruncatesUnstable, &["logs keep what members need"]),
         (Shortcut::KeepsNoMark, &["the frontier is everywhere", "stamps grow"]),
         (Shortcut::PurgesEarly, &["replicas are alike", "replicas hold what was written", "one base"]),

@@ -9,9 +9,13 @@
 //! records, and have lost the same writes: see [`super::merge`].
 
 mod batch;
+mod keeping;
+mod periodic;
+
+pub use keeping::forget;
 
 use super::buckets::{self, Buckets, Digest};
-use super::conflicts::{self, Lost};
+use super::conflicts::{self, Listed, Lost};
 use super::heads::{Head, Heads};
 use super::merge::{merge, replaced};
 use super::run::{Entry, Replaced, Run};
@@ -175,17 +179,21 @@ pub struct Machine {
     buckets: Buckets,
     /// Whether the values of lost writes are kept.
     keep_lost: bool,
+    /// Whether this node's writes are applied before they are synced.
+    is_periodic: bool,
     /// The last of this node's own writes to each key that are not applied yet.
     pending: BTreeMap<Vec<u8>, (Version, WriteId)>,
     /// What is stored under the keys that were written lately.
     heads: Heads,
-    /// This node's writes that are not applied yet, those together that were written between two changes of what was applied:
-    /// the last of them, the first one's stamp, and what was applied.
+    /// This node's writes that are not applied yet, or not synced, those together that were written between two changes of what was
+    /// applied: the last of them, the first one's stamp, and what was applied.
     unapplied: VecDeque<(WriteId, Hlc, Vector)>,
     /// Whether what is applied is still what it was when the last write was made.
     same_applied: bool,
     /// The highest stamp written, applied or not.
     written: Hlc,
+    /// What time it is, as far as this was told.
+    now: Hlc,
 }
 
 impl Machine {
@@ -195,8 +203,18 @@ impl Machine {
         let written = state.highest;
         let mut heads = Heads::default();
         heads.set_bytes_max(HEADS_BYTES);
-        let (pending, unapplied) = (BTreeMap::new(), VecDeque::new());
-        Self { state, buckets, keep_lost, pending, heads, unapplied, same_applied: false, written }
+        Self {
+            state,
+            buckets,
+            keep_lost,
+            is_periodic: false,
+            pending: BTreeMap::new(),
+            heads,
+            unapplied: VecDeque::new(),
+            same_applied: false,
+            written,
+            now: Hlc::default(),
+        }
     }
 
     /// How many bytes it may take to remember which write lies under which key: what is remembered need not be read.
@@ -325,7 +343,10 @@ impl Machine {
             self.state.awaited -= batch.remove_notes(&from, &to)?;
         }
         self.written = self.written.max(self.state.highest);
-        while self.unapplied.front().is_some_and(|(last, ..)| self.state.applied.has(*last)) {
+        // What is applied before it is synced is shown here, and not to the others.
+        while !self.is_periodic
+            && self.unapplied.front().is_some_and(|(last, ..)| self.state.applied.has(*last))
+        {
             self.unapplied.pop_front();
         }
         Ok(())
@@ -420,24 +441,27 @@ impl Machine {
             !replaced(entry, era, origin, &goes)
         };
         if let (true, Some(id), Some(by)) = (is_lost, goes.id, merged.stays.id) {
-            let note = self.lost(&goes, by);
+            let note = self.lost(&goes, by, merged.stays.version.hlc);
             self.state.lost += batch.put_note(conflicts::lost_key(era, &entry.key, id), note.encode())?;
         }
         Ok(())
     }
 
-    fn lost(&self, record: &Record<'_>, by: WriteId) -> Lost {
+    fn lost(&self, record: &Record<'_>, by: WriteId, by_hlc: Hlc) -> Lost {
+        // A write may be lost long after it was accepted, and is kept from when that was found out.
+        let noted = self.now.max(self.state.highest).max(record.version.hlc).max(by_hlc);
         Lost {
             hlc: record.version.hlc,
             tombstone: record.value.is_none(),
             kept: record.value.filter(|_| self.keep_lost).map(<[u8]>::to_vec),
             by,
             settled: false,
+            listed: self.keep_lost.then_some(Listed { noted, by_hlc }),
         }
     }
 
     /// Settles the losses that are certain at `settled`, which [`conflicts::Settling`] gave out, among `notes`, some or
-    /// all of the era's lost writes. Where lost writes are not kept, they need no note any more.
+    /// all of the era's lost writes. Those that are not kept, or not any more, need no note.
     ///
     /// # Errors
     /// A note is damaged.
@@ -456,7 +480,7 @@ impl Machine {
             }
             self.state.settled += 1;
             lost.settled = true;
-            batch.set_note(key, self.keep_lost.then(|| lost.encode()));
+            batch.set_note(key, lost.listed.is_some().then(|| lost.encode()));
         }
         Ok(batch.finish(&self.state, &mut self.heads))
     }

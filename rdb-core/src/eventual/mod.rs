@@ -24,4 +24,5 @@ pub mod origin_log;
 pub mod peers;
 pub mod run;
 pub mod session;
+pub mod unsynced;
 pub mod vector;

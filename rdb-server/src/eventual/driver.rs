@@ -4,9 +4,12 @@
 mod upkeep;
 
 use super::gatekeeper::Gatekeeper;
+use super::guard::Guard;
 use super::replica::{Limits, Replica, ReplicaError, Tools, WRITES_UNDER_WAY_MAX};
 use super::switching::Telling;
+use super::waiting::Unmet;
 use super::{Entry, Event, Eventual, Opening};
+use crate::clocks::Clocks;
 use crate::mailbox::Mailbox;
 use crate::regions::Regions;
 use crate::switch::Standings;
@@ -16,14 +19,14 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use rdb_core::command::Encoded;
 use rdb_core::eventual::hlc::{DurableClock, NoStamp, Start};
 use rdb_core::eventual::vector::Origin;
-use rdb_core::ids::{Incarnation, NodeId, RegionId};
+use rdb_core::ids::{Incarnation, NamespaceId, NodeId, RegionId};
 use rdb_core::raft::Failure;
 use rdb_core::switch::{Control, Mode};
 use rdb_core::version::Hlc;
 use rdb_proto::internal::v1::OriginReport;
 use rdb_storage::{Data, Engine, LogWriterHandle, OriginWrite};
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// Events taken in one turn: enough to batch, few enough that none waits long.
 const EVENTS_PER_TURN_MAX: usize = 4096;
@@ -50,6 +53,7 @@ pub(crate) struct Parts {
     pub(crate) mailbox: Mailbox,
     pub(crate) regions: Regions,
     pub(crate) standings: Standings,
+    pub(crate) clocks: Clocks,
     /// How long deletions are remembered at least.
     pub(crate) tombstone_grace: Duration,
 }
@@ -72,7 +76,10 @@ pub(crate) struct Driver {
     /// Regions whose gates are to be looked at.
     pub(super) moved: BTreeSet<RegionId>,
     pub(super) telling: Telling,
+    /// Of each region that is here, for how many seconds its lost writes are kept.
+    pub(super) keeps: BTreeMap<RegionId, (NamespaceId, u64)>,
     clock: DurableClock,
+    guard: Guard,
     started: Instant,
     /// The clock's mark that the next log write is to carry.
     mark: Option<Hlc>,
@@ -82,6 +89,10 @@ pub(crate) struct Driver {
     /// Regions whose next push is to come then.
     deferred: BTreeSet<RegionId>,
     next_push: Option<Instant>,
+    /// When what is acknowledged and not synced is synced.
+    next_sync: Option<Instant>,
+    /// Regions that have something of it.
+    unsynced: BTreeSet<RegionId>,
     /// Which region's turn it is to have something done for it.
     works_at: RegionId,
 }
@@ -92,18 +103,18 @@ impl Driver {
     /// # Errors
     /// The log could not be read.
     pub(crate) fn new(parts: Parts, engine: &Engine) -> Result<Self, rdb_storage::Error> {
-        let Parts { node, eventual, transport, log, health, mailbox, regions, standings, tombstone_grace } =
-            parts;
+        let Parts { node, eventual, transport, log, health, mailbox, regions, standings, .. } = parts;
+        let Parts { clocks, tombstone_grace, .. } = parts;
         let limits = Limits { tombstone_grace_ms: millis(tombstone_grace) };
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (started, wall_ms) = clocks.started();
         let mark = engine.origins().stamps_below()?.unwrap_or_default();
-        let clock = DurableClock::start(Start { wall_ms: millis(wall), monotonic_ms: 0, mark });
+        let clock = DurableClock::start(Start { wall_ms, monotonic_ms: 0, mark });
         let me = Origin { node, incarnation: Incarnation(engine.identity().incarnation) };
         let (data, logs): (Data, _) = (engine.data(), engine.origins());
         Ok(Self {
             node,
             eventual,
-            tools: Tools { data, logs, transport, me, limits },
+            tools: Tools { data, logs, log: log.clone(), transport, me, limits },
             log,
             health,
             mailbox,
@@ -114,13 +125,17 @@ impl Driver {
             touched: BTreeSet::new(),
             moved: BTreeSet::new(),
             telling: Telling::default(),
+            keeps: BTreeMap::new(),
             clock,
-            started: Instant::now(),
+            guard: Guard::new(clocks),
+            started,
             mark: None,
             mark_synced: mark,
             next_upkeep: Instant::now() + UPKEEP_INTERVAL,
             deferred: BTreeSet::new(),
             next_push: None,
+            next_sync: None,
+            unsynced: BTreeSet::new(),
             works_at: RegionId(0),
         })
     }
@@ -158,6 +173,7 @@ impl Driver {
                 self.next_upkeep = now + UPKEEP_INTERVAL;
                 self.truncate();
                 self.share_memory();
+                self.guard.look_at_wall_clock(&self.clock, millis(self.started.elapsed()));
                 self.look_after().unwrap_or_else(|error| fail(&error));
                 self.forget_older();
                 self.gates.values_mut().for_each(|gate| gate.let_go_of_old(now));
@@ -198,6 +214,7 @@ impl Driver {
                 // Callers hear that the fate of their writes is not known.
                 self.gates.remove(&region);
                 self.replicas.remove(&region);
+                self.keeps.remove(&region);
                 self.eventual.show(|all| drop(all.remove(&region)));
                 done();
             }
@@ -241,11 +258,11 @@ impl Driver {
         opening: Opening,
         entered: Option<Entry>,
     ) -> Result<(), ReplicaError> {
-        let Opening { region, namespace, members, mode } = opening;
+        let Opening { region, namespace, members, settings, mode } = opening;
         let now_ms = millis(self.started.elapsed());
         let others = members.into_iter().filter(|member| *member != self.node).collect();
         let tools = (&self.tools, &self.eventual);
-        let replica = Replica::open((region, namespace), mode.era(), others, now_ms, tools)?;
+        let replica = Replica::open((region, namespace, settings), mode.era(), others, now_ms, tools)?;
         // Its own writes among them, of before this start.
         self.clock.saw(replica.highest(), now_ms);
         let shown = replica.shown();
@@ -274,6 +291,10 @@ impl Driver {
             // The mode has no such writes.
             _ if commands.strong_only || commands.named => waiter.answer(Err(Failure::ModeChanged)),
             Some(replica) if gate.is_open() => {
+                if let Some(off) = self.guard.refuses() {
+                    waiter.answer(Ok(Answers::Unmet(Unmet::ClockOff(off.clone()))));
+                    return Ok(());
+                }
                 let now_ms = millis(self.started.elapsed());
                 let (clock, mark) = (&mut self.clock, &mut self.mark);
                 if let Err(unmet) = waiter.terms().meet(replica.era(), clock, now_ms) {
@@ -293,12 +314,18 @@ impl Driver {
     }
 
     fn hand_out(&mut self, now: Instant) -> Result<(), ReplicaError> {
+        let sync_is_due = self.sync_is_due(now);
         let touched = std::mem::take(&mut self.touched);
         let now_ms = millis(self.started.elapsed());
         let passed = self.clock.passed().min(self.mark_synced);
         for region in touched {
+            let write = match self.replicas.get_mut(&region) {
+                Some(replica) if replica.is_periodic() => self.hand_out_first(region, now, sync_is_due)?,
+                Some(replica) => replica.hand_out(),
+                None => continue,
+            };
             let Some(replica) = self.replicas.get_mut(&region) else { continue };
-            if let Some(write) = replica.hand_out() {
+            if let Some(write) = write {
                 // Whatever was stamped below the mark comes with it or behind it, and is seen by nobody before it is synced.
                 let write = OriginWrite { stamps_below: self.mark.take(), ..write };
                 let synced = synced(&self.eventual, region, &write, None);
@@ -331,6 +358,7 @@ impl Driver {
     }
 
     fn tick(&mut self) {
+        self.guard.look();
         let now_ms = millis(self.started.elapsed());
         let physical_ms = self.clock.physical_ms(now_ms);
         let passed = self.clock.passed().min(self.mark_synced);

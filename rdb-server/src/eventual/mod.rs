@@ -11,8 +11,13 @@
 //! | `driver.rs` | the thread: its mailbox, its turns, its clock |
 //! | `driver/upkeep.rs` | what the thread does now and then, in what time is left |
 //! | `replica.rs` | one region: what is under way, and what comes of it |
+//! | `replica/periodic.rs` | writes that are acknowledged before they are synced |
+//! | `ends.rs` | up to where nodes' earlier starts came |
 //! | `replica/settling.rs` | which losses are certain |
 //! | `replica/purging.rs` | tombstones that nobody needs any more |
+//! | `keeping.rs` | values of lost writes that are kept, and when they go |
+//! | `kept.rs` | those values, page by page, for who asks |
+//! | `guard.rs` | whether its clock lets a node take writes |
 //! | `gatekeeper.rs` | whether it may acknowledge writes, and its way from one era to the next |
 //! | `switching.rs` | the steps of a switch, as the thread takes them |
 //! | `quarantine.rs` | which of its writes this node has set aside, since the cluster went on without them |
@@ -28,9 +33,13 @@
 //! What is decided is decided in `rdb_core::eventual`; here are the effects.
 
 mod driver;
+mod ends;
 mod gatekeeper;
+mod guard;
 mod hashes;
 mod inbox;
+mod keeping;
+pub(crate) mod kept;
 pub(crate) mod quarantine;
 mod recent;
 pub(crate) mod records;
@@ -57,6 +66,7 @@ use rdb_core::eventual::run::Run;
 use rdb_core::ids::{Era, Index, NamespaceId, NodeId, RegionId, Term};
 use rdb_core::switch::{self, Control, Descriptor, Marker};
 use rdb_core::version::Hlc;
+use rdb_pd::Settings;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -95,6 +105,8 @@ pub(crate) struct Opening {
     pub(crate) region: RegionId,
     pub(crate) namespace: NamespaceId,
     pub(crate) members: Vec<NodeId>,
+    /// What its namespace was created with.
+    pub(crate) settings: Settings,
     /// As the region's own log has it.
     pub(crate) mode: switch::Region,
 }

@@ -1,13 +1,16 @@
 //! One region in eventual mode: its logs, its records, what is on its way to the disk, and what the other members lack.
 
+mod periodic;
 mod purging;
 mod settling;
 mod upkeep;
 
+pub(super) use periodic::SYNC_INTERVAL;
 pub(super) use upkeep::{Limits, Moment};
 
 use super::Eventual;
 use super::hashes::{self, HashError};
+use super::keeping::Keeping;
 use super::recent::Recent;
 use super::view::Shown;
 use super::waiting::{Acks, Prompt};
@@ -16,6 +19,7 @@ use crate::budget::Share;
 use crate::transport::Transport;
 use crate::waiter::{Answers, WriteWaiter};
 use bytes::Bytes;
+use periodic::Unsynced;
 use purging::Tombstones;
 use rdb_core::apply::Answer;
 use rdb_core::codec::Corrupt;
@@ -30,7 +34,8 @@ use rdb_core::eventual::vector::{Origin, Seq, Vector, WriteId};
 use rdb_core::ids::{Era, NamespaceId, NodeId, RegionId};
 use rdb_core::switch::Progress;
 use rdb_core::version::{Hlc, Version};
-use rdb_storage::{Data, OriginLogs as StoredLogs, OriginWrite, RegionData};
+use rdb_pd::{Durability, Settings};
+use rdb_storage::{Data, LogWriterHandle, OriginLogs as StoredLogs, OriginWrite, RegionData};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -82,6 +87,7 @@ pub(super) enum ReplicaError {
 pub(super) struct Tools {
     pub(super) data: Data,
     pub(super) logs: StoredLogs,
+    pub(super) log: LogWriterHandle,
     pub(super) transport: Transport,
     pub(super) me: Origin,
     pub(super) limits: Limits,
@@ -141,6 +147,7 @@ pub(super) struct Replica {
     received: Vec<(Run, Bytes)>,
     shares: Vec<Share>,
     under_way: VecDeque<UnderWay>,
+    unsynced: Unsynced,
     prompt: Prompt,
     pushed_at: Instant,
     /// The last of this node's own writes that was sent to anybody.
@@ -154,34 +161,44 @@ pub(super) struct Replica {
 impl Replica {
     /// The region as it is on disk. What was synced and not applied is applied.
     pub(super) fn open(
-        (region, namespace): (RegionId, NamespaceId),
+        (region, namespace, settings): (RegionId, NamespaceId, Settings),
         era: Era,
         others: Vec<NodeId>,
         now_ms: u64,
         (tools, eventual): (&Tools, &Eventual),
     ) -> Result<Self, ReplicaError> {
-        let stored = tools.logs.load(region, era)?;
         let state = tools.data.load_eventual(region)?;
         let state = state.filter(|state| state.era == era).unwrap_or_else(|| State::begin(era, Hlc(0)));
+        let data = tools.data.region(region, namespace);
+        periodic::rescue((region, era), &state.applied, &data, tools)?;
+        let stored = tools.logs.load(region, era)?;
         let logs = OriginLogs::restore(era, tools.me, &state.applied, stored.runs)?;
         let buckets = hashes::begin(&tools.data, (region, namespace), era, eventual)?;
         let tombstones = Tombstones::unknown(state.purged, &state.applied);
-        let upkeep = Upkeep { tombstones, ..Upkeep::default() };
+        let keeping = Keeping::new(settings.keep_lost_seconds);
+        let keeps_lost = keeping.keeps();
+        let upkeep = Upkeep { tombstones, keeping, ..Upkeep::default() };
         let mut replica = Self {
             region,
             namespace,
             hashed: buckets.is_some(),
-            machine: Machine::new(state, buckets.unwrap_or_default(), false),
+            machine: match settings.durability {
+                Durability::Sync => Machine::new(state, buckets.unwrap_or_default(), keeps_lost),
+                Durability::Periodic => {
+                    Machine::new(state, buckets.unwrap_or_default(), keeps_lost).periodic()
+                }
+            },
             logs,
             told: others.iter().map(|node| (*node, Told::default())).collect(),
             peers: Peers::new(others, now_ms),
-            data: tools.data.region(region, namespace),
+            data,
             recent: Recent::default(),
             stamps: BTreeMap::new(),
             accepted: Accepted::default(),
             received: Vec::new(),
             shares: Vec::new(),
             under_way: VecDeque::new(),
+            unsynced: Unsynced::of(settings.durability),
             prompt: Prompt::default(),
             pushed_at: Instant::now(),
             pushed: 0,
@@ -191,6 +208,7 @@ impl Replica {
         };
         replica.replay(tools)?;
         replica.show_applied();
+        replica.shown.ends().tell(tools.me.node, tools.me.incarnation, &replica.logs.synced_vector());
         Ok(replica)
     }
 
@@ -229,12 +247,16 @@ impl Replica {
     /// Whether writes of this node's callers are under way, or wait to be.
     pub(super) fn is_answering(&self) -> bool {
         !self.accepted.waiters.is_empty()
+            || self.has_unsynced()
             || self.under_way.iter().any(|under_way| !under_way.waiters.is_empty())
     }
 
     /// Whether nothing of it is on its way to the disk.
     pub(super) fn is_quiet(&self) -> bool {
-        self.under_way.is_empty() && self.accepted.waiters.is_empty() && self.received.is_empty()
+        self.under_way.is_empty()
+            && self.accepted.waiters.is_empty()
+            && self.received.is_empty()
+            && !self.has_unsynced()
     }
 
     /// Whether writes of one of these nodes are on their way to the disk.
@@ -246,11 +268,6 @@ impl Replica {
     /// How far this node is with the era's writes.
     pub(super) fn progress(&self) -> Progress {
         Progress { appended: self.logs.logged_vector(), synced: self.logs.synced_vector() }
-    }
-
-    /// What the records reflect.
-    pub(super) fn applied(&self) -> &Vector {
-        &self.machine.state().applied
     }
 
     /// A hash of what a reader can see, at what is applied; `None` while it is yet to be read.
@@ -416,7 +433,10 @@ impl Replica {
             self.recent.add(run.origin, run.after, run.last(), bytes);
             applied.push(run);
         }
-        self.apply_in_steps(&applied, tools)?;
+        if !applied.is_empty() {
+            self.apply_in_steps(&applied, tools)?;
+            self.tell_synced(&applied)?;
+        }
         self.prompt.due.extend(asking);
         self.show_acked();
         for (waiter, answers, last) in waiters {
@@ -453,7 +473,8 @@ impl Replica {
         Ok(())
     }
 
-    fn write(&self, changes: &Changes, tools: &Tools) -> Result<(), ReplicaError> {
+    fn write(&mut self, changes: &Changes, tools: &Tools) -> Result<(), ReplicaError> {
+        self.upkeep.keeping.saw(&changes.notes)?;
         let applied = (self.logs.era(), &self.machine.state().applied);
         Ok(tools.data.apply_eventual(self.region, self.namespace, changes, applied)?)
     }
@@ -469,7 +490,7 @@ impl Replica {
             report.filter(|report| report.era == era).map_or(0, |report| report.applied.get(me))
         };
         let others = self.peers.reports().map(|(node, report, _)| (node, applied(report)));
-        self.shown.progress().acked(era, me, self.machine.state().applied.get(me), others);
+        self.shown.progress().acked(era, me, self.claimed().get(me), others);
     }
 
     /// Reports that are waited for, by node.
@@ -486,7 +507,7 @@ impl Replica {
         for node in due {
             let Some(told) = self.told.get_mut(&node) else { continue };
             told.report = Some(report.clone());
-            reports.push((node, wire::report_to_wire(self.region, &report, false, purge)));
+            reports.push((node, wire::report_to_wire(self.region, self.logs.me(), &report, false, purge)));
         }
         reports
     }
@@ -496,6 +517,7 @@ impl Replica {
         let Said { report, ask, .. } = said;
         self.peers.heard(node, report, now_ms);
         if report.era == self.logs.era() {
+            self.shown.ends().tell(node, said.incarnation, &report.synced);
             self.hear_purge(node, said.purge_to, said.purge_ready);
         }
         self.show_acked();
@@ -619,7 +641,7 @@ impl Replica {
                 told.report = Some(report.clone());
                 // Who knows nothing of the peer can send it nothing; what it said may have been lost.
                 let ask = known.is_none() || told.asks;
-                due.push((*node, wire::report_to_wire(self.region, &report, ask, purge)));
+                due.push((*node, wire::report_to_wire(self.region, self.logs.me(), &report, ask, purge)));
                 told.asks = false;
             }
             let lacks = known.is_none_or(|known| !known.covers(&report.synced));
@@ -634,6 +656,7 @@ impl Replica {
             self.lost(node);
             self.told.entry(node).or_default().asks = true;
         }
+        self.machine.look_at_clock(Hlc::from_millis(physical_ms));
         self.show(now_ms, physical_ms);
         due
     }
@@ -646,11 +669,6 @@ impl Replica {
             shown: self.machine.shown().clone(),
             promise: self.machine.promise(passed),
         }
-    }
-
-    /// What it says that it has applied: nothing that a crash could take back.
-    fn claimed(&self) -> Vector {
-        self.machine.state().applied.clone()
     }
 
     fn show(&mut self, now_ms: u64, physical_ms: u64) {

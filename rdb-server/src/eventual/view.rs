@@ -1,5 +1,6 @@
 //! What the thread shows of a region: numbers that are read without asking it.
 
+use super::ends::Ends;
 use super::waiting::Progress;
 use rdb_core::eventual::lag::Lag;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,7 +15,10 @@ pub(crate) struct Shown {
     behind: AtomicU64,
     lost_for_certain: AtomicU64,
     purged: AtomicU64,
+    kept_bytes: AtomicU64,
+    crowded_out: AtomicU64,
     progress: Progress,
+    ends: Ends,
 }
 
 impl Shown {
@@ -29,6 +33,16 @@ impl Shown {
     pub(super) fn show_upkeep(&self, lost_for_certain: u64, purged: u64) {
         self.lost_for_certain.store(lost_for_certain, Ordering::Relaxed);
         self.purged.store(purged, Ordering::Relaxed);
+    }
+
+    pub(super) fn show_kept(&self, (bytes, crowded_out): (u64, u64)) {
+        self.kept_bytes.store(bytes, Ordering::Relaxed);
+        self.crowded_out.store(crowded_out, Ordering::Relaxed);
+    }
+
+    /// Starts of nodes that are over.
+    pub(crate) fn ends(&self) -> &Ends {
+        &self.ends
     }
 
     /// How far things are, for who waits for them.
@@ -59,6 +73,16 @@ impl Shown {
     /// Tombstones that were purged since the start.
     pub(crate) fn purged(&self) -> u64 {
         self.purged.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of lost writes that are kept.
+    pub(crate) fn kept_bytes(&self) -> u64 {
+        self.kept_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Lost writes that had to go before their time since the start.
+    pub(crate) fn crowded_out(&self) -> u64 {
+        self.crowded_out.load(Ordering::Relaxed)
     }
 
     /// Bytes of writes that are kept for members that lack them, or until they are flushed.

@@ -3,13 +3,14 @@
 use bytes::Bytes;
 use rdb_core::codec::{Corrupt, Reader};
 use rdb_core::eventual::peers::Report;
-use rdb_core::eventual::vector::Vector;
-use rdb_core::ids::{Era, RegionId};
+use rdb_core::eventual::vector::{Origin, Vector};
+use rdb_core::ids::{Era, Incarnation, RegionId};
 use rdb_core::version::Hlc;
 use rdb_proto::internal::v1 as wire;
 
 pub(super) fn report_to_wire(
     region: RegionId,
+    me: Origin,
     report: &Report,
     ask: bool,
     (purge_to, purge_ready): (Hlc, Hlc),
@@ -24,6 +25,7 @@ pub(super) fn report_to_wire(
         ask,
         purge_to: purge_to.0,
         purge_ready: purge_ready.0,
+        incarnation: me.incarnation.0,
     }
 }
 
@@ -37,6 +39,8 @@ pub(crate) struct Said {
     pub(crate) purge_to: Hlc,
     /// Up to which stamp that node is ready for it.
     pub(crate) purge_ready: Hlc,
+    /// In which of its starts that node says so.
+    pub(crate) incarnation: Incarnation,
 }
 
 /// Reads a report.
@@ -57,6 +61,7 @@ pub(crate) fn report_from_wire(report: &wire::OriginReport) -> Result<Said, Corr
         ask: report.ask,
         purge_to: Hlc(report.purge_to),
         purge_ready: Hlc(report.purge_ready),
+        incarnation: Incarnation(report.incarnation),
     })
 }
 

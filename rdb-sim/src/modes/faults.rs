@@ -79,6 +79,7 @@ impl World {
         node.raft.crash(&mut self.rng);
         node.origins.crash(&mut self.rng);
         node.data.crash();
+        self.undo_unsynced(id);
         self.totals.crashes += 1;
         self.totals.crashes_switching += u64::from(self.descriptor().is_switching());
     }

@@ -29,6 +29,7 @@ mod network;
 mod node;
 mod options;
 mod origins;
+mod periodic;
 mod phases;
 mod planted;
 mod region;

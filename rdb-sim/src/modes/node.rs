@@ -166,7 +166,7 @@ impl Process {
 
     /// Whether eventual writes are under way that are not answered yet.
     pub(super) fn is_answering(&self) -> bool {
-        self.eventual.as_ref().is_some_and(|eventual| 0 < eventual.unanswered)
+        self.eventual.as_ref().is_some_and(|eventual| 0 < eventual.unanswered + eventual.unsynced)
     }
 
     /// The last entry that was handed out to be applied.

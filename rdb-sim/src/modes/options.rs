@@ -67,6 +67,8 @@ pub struct Options {
     pub snapshots: f64,
     /// Chance that a node loses power around a step of a switch.
     pub aim: f64,
+    /// Whether eventual writes are acknowledged before they are synced.
+    pub periodic: bool,
     /// The options of the region's group.
     pub raft: raft::Options,
 }
@@ -117,6 +119,7 @@ impl Options {
             late_news: *pick(rng, &[0.0, 0.05, 0.3]),
             snapshots: *pick(rng, &[0.0, 0.0, 0.02, 0.2]),
             aim: *pick(rng, &[0.0, 0.02, 0.1]),
+            periodic: *pick(rng, &[false, false, true]),
             raft,
         }
     }

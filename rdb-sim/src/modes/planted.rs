@@ -25,6 +25,10 @@ pub enum Shortcut {
     WritesModeApart,
     /// A start that has not found its era again takes in a snapshot.
     TakesSnapshotEarly,
+    /// What is applied before it is synced is not kept beside the records.
+    KeepsNoRun,
+    /// A node says that it has applied what it has not synced.
+    ClaimsUnsynced,
     /// The logs and control records of an era go when the next one begins, flushed or not.
     ForgetsUnflushed,
 }

@@ -67,6 +67,7 @@ impl World {
     /// A run has come.
     pub(super) fn receive(&mut self, from: NodeId, to: NodeId, bytes: &[u8]) -> Result<(), Violation> {
         let run = Run::decode(bytes).map_err(|error| broken(to, error))?;
+        self.has_not_left_early(&run)?;
         let Some(process) = self.process_mut(to) else { return Ok(()) };
         match process.take_in(run) {
             Ok(Some(run)) => self.log_received(to, run),

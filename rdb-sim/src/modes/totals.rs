@@ -30,6 +30,8 @@ totals! {
     messages,
     /// Writes that were acknowledged in eventual mode.
     eventual_writes,
+    /// Those of them that were lost before they were synced, as their namespace allows.
+    unsynced_lost,
     /// Writes that were acknowledged in strong mode.
     strong_writes,
     /// Linearizable reads that were answered.

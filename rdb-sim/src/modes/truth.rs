@@ -9,7 +9,7 @@ use rdb_core::eventual::vector::{Vector, WriteId};
 use rdb_core::ids::{Epoch, Era, Index, NodeId};
 use rdb_core::switch::{Marker, Mode};
 use rdb_core::version::{Hlc, Version};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) type Key = Vec<u8>;
 /// What readers find: of each key the version and the number that is its value. Deletions are not in it.
@@ -42,6 +42,8 @@ pub(super) struct Truth {
     proposed: BTreeMap<u64, Vec<(Key, Option<u64>)>>,
     /// Operations in the order in which they were acknowledged.
     pub(super) acknowledged: Vec<u64>,
+    /// Those that were acknowledged, and that a power cut has taken.
+    pub(super) undone: BTreeSet<u64>,
     /// The marker to each era, and its place in the region's log.
     pub(super) markers: BTreeMap<Era, (Marker, Index)>,
     /// What each entry with a put came to, at the first replica that applied it.
@@ -70,6 +72,7 @@ impl Truth {
             writes: BTreeMap::new(),
             proposed: BTreeMap::new(),
             acknowledged: Vec::new(),
+            undone: BTreeSet::new(),
             markers: BTreeMap::new(),
             puts: BTreeMap::new(),
             bases: BTreeMap::from([(Era(1), Found::new())]),

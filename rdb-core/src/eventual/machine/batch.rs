@@ -56,8 +56,11 @@ impl<'v, V: View> Batch<'v, V> {
 
     /// Puts a note where there is none. How many were put.
     pub(super) fn put_note(&mut self, key: Vec<u8>, note: Vec<u8>) -> Result<u64, Error<V::Error>> {
-        if self.has_note(&key)? {
+        if self.note(&key)?.is_some() {
             return Ok(0);
+        }
+        if let Some(kept) = conflicts::kept_key(&key, &note)? {
+            self.set_note(kept, Some(conflicts::kept()));
         }
         self.set_note(key, Some(note));
         Ok(1)
@@ -65,10 +68,8 @@ impl<'v, V: View> Batch<'v, V> {
 
     /// Removes a note if there is one. How many were removed.
     pub(super) fn remove_note(&mut self, key: &[u8]) -> Result<u64, Error<V::Error>> {
-        if !self.has_note(key)? {
-            return Ok(0);
-        }
-        self.set_note(key.to_vec(), None);
+        let Some(note) = self.note(key)? else { return Ok(0) };
+        self.drop_note(key.to_vec(), &note)?;
         Ok(1)
     }
 
@@ -76,7 +77,9 @@ impl<'v, V: View> Batch<'v, V> {
     pub(super) fn remove_notes(&mut self, from: &[u8], to: &[u8]) -> Result<u64, Error<V::Error>> {
         let notes = self.notes(from, to)?;
         let count = notes.len() as u64;
-        notes.into_iter().for_each(|(key, _)| self.set_note(key, None));
+        for (key, note) in notes {
+            self.drop_note(key, &note)?;
+        }
         Ok(count)
     }
 
@@ -94,7 +97,7 @@ impl<'v, V: View> Batch<'v, V> {
         for (key, note) in self.notes(&from, &to)? {
             let lost = Lost::decode(&note)?;
             if lost.tombstone && !lost.settled && lost.hlc <= purged {
-                self.set_note(key, None);
+                self.drop_note(key, &note)?;
                 count += 1;
             }
         }
@@ -105,10 +108,19 @@ impl<'v, V: View> Batch<'v, V> {
         self.notes.insert(key, note);
     }
 
-    fn has_note(&self, key: &[u8]) -> Result<bool, Error<V::Error>> {
+    /// Removes a note, and what it is found by if it is kept.
+    pub(super) fn drop_note(&mut self, key: Vec<u8>, note: &[u8]) -> Result<(), Error<V::Error>> {
+        if let Some(kept) = conflicts::kept_key(&key, note)? {
+            self.set_note(kept, None);
+        }
+        self.set_note(key, None);
+        Ok(())
+    }
+
+    pub(super) fn note(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error<V::Error>> {
         match self.notes.get(key) {
-            Some(note) => Ok(note.is_some()),
-            None => Ok(self.view.note(key).map_err(Error::View)?.is_some()),
+            Some(note) => Ok(note.clone()),
+            None => self.view.note(key).map_err(Error::View),
         }
     }
 
@@ -121,6 +133,11 @@ impl<'v, V: View> Batch<'v, V> {
             };
         }
         Ok(notes.into_iter().collect())
+    }
+
+    /// The notes alone.
+    pub(super) fn into_notes(self) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+        self.notes.into_iter().collect()
     }
 
     pub(super) fn finish(self, state: &State, heads: &mut Heads) -> Changes {

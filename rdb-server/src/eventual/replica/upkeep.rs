@@ -3,6 +3,7 @@
 use super::purging::Tombstones;
 use super::settling::Losses;
 use super::{Replica, ReplicaError, Tools};
+use crate::eventual::keeping::Keeping;
 use rdb_core::version::Hlc;
 
 /// How much a region keeps.
@@ -19,6 +20,8 @@ pub(in crate::eventual) struct Moment {
     pub(in crate::eventual) now_ms: u64,
     /// The physical part of the hybrid clock.
     pub(in crate::eventual) physical_ms: u64,
+    /// Whether that is not known to be off from those of a majority.
+    pub(in crate::eventual) is_trusted: bool,
     /// What the clock has passed for good.
     pub(in crate::eventual) passed: Hlc,
 }
@@ -28,6 +31,7 @@ pub(in crate::eventual) struct Moment {
 pub(super) struct Upkeep {
     pub(super) losses: Losses,
     pub(super) tombstones: Tombstones,
+    pub(in crate::eventual) keeping: Keeping,
     /// Whether the namespace's mode is being switched.
     pub(super) is_switching: bool,
 }
@@ -41,6 +45,7 @@ impl Replica {
         tools: &Tools,
     ) -> Result<(), ReplicaError> {
         self.upkeep.is_switching = is_switching;
+        self.upkeep.keeping.look(Some(moment.physical_ms).filter(|_| moment.is_trusted));
         self.look_at_losses(tools);
         self.look_at_tombstones(moment, tools)
     }
@@ -49,7 +54,8 @@ impl Replica {
     pub(in crate::eventual) fn work(&mut self, now_ms: u64, tools: &Tools) -> Result<bool, ReplicaError> {
         let settles = self.settle_some(tools)?;
         let purges = self.purge_some(now_ms, tools)?;
-        Ok(settles || purges)
+        let forgets = self.upkeep.keeping.work(self.era(), &self.data)?;
+        Ok(settles || purges || forgets)
     }
 
     /// Whether other members wait for a promise of this one that is newer than the last.
@@ -65,5 +71,6 @@ impl Replica {
     pub(super) fn show_upkeep(&self) {
         let certain = self.machine.state().lost_for_certain();
         self.shown.show_upkeep(certain, self.upkeep.tombstones.purged);
+        self.shown.show_kept(self.upkeep.keeping.shown());
     }
 }
