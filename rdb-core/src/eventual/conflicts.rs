@@ -271,9 +271,11 @@ mod tests {
         #[test]
         fn notes_come_back(
             era: u32, hlc: u64, seq: u64, key: Vec<u8>, tombstone: bool, kept: Option<Vec<u8>>, settled: bool,
+            listed: Option<(u64, u64)>,
         ) {
             let id = WriteId { origin: origin(3, 4), seq };
-            let lost = Lost { hlc: Hlc(hlc), tombstone, kept, by: id, settled };
+            let listed = listed.map(|(noted, by)| Listed { noted: Hlc(noted), by_hlc: Hlc(by) });
+            let lost = Lost { hlc: Hlc(hlc), tombstone, kept, by: id, settled, listed };
             prop_assert_eq!(Lost::decode(&lost.encode()).unwrap(), lost);
             let note = lost_key(Era(era), &key, id);
             prop_assert!(note.starts_with(&lost_of_era(Era(era))));
