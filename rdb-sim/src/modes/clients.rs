@@ -151,6 +151,16 @@ pub(super) fn element_of(key: &[u8]) -> Option<u64> {
     std::str::from_utf8(key.strip_prefix(b"e")?).ok()?.parse().ok()
 }
 
+/// Which operation a command of the region's log was: its number is in all that it writes, but for what it deletes.
+pub(super) fn operation_of(command: &Command<'_>) -> Option<u64> {
+    let of_write = |write: &Write<'_>| write.value.map(super::data::number_of);
+    match &command.operation {
+        Operation::Batch(writes) => writes.iter().find_map(of_write),
+        Operation::CompareAndSwap { then, .. } => of_write(then),
+        _ => None,
+    }
+}
+
 /// Every value is padded to a length that its number decides, so that runs differ in size.
 pub(super) fn bytes_of(value: u64) -> Vec<u8> {
     let mut bytes = value.to_be_bytes().to_vec();

@@ -15,8 +15,8 @@ use rdb_core::eventual::hlc::DurableClock;
 use rdb_core::eventual::run::Run;
 use rdb_core::hlc::Clock;
 use rdb_core::ids::{Epoch, Era, Index, NodeId};
-use rdb_core::raft::{Entry, Fetch, Group, Message};
-use rdb_core::switch::{Control, Mode, Peer, Region, Report, Vector};
+use rdb_core::raft::{Entry, Failure, Fetch, Group, Message};
+use rdb_core::switch::{Control, Marker, Mode, Peer, Region, Report, Vector};
 use rdb_core::version::Hlc;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -39,9 +39,12 @@ pub(super) struct Node {
 
 /// What a crash ends.
 pub(super) struct Process {
-    pub(super) group: Group<Reader, Caller, Reading>,
+    pub(super) group: Group<Reader, Asked, Reading>,
+    /// The region's mode, as the raft loop has heard of it from the applier.
+    pub(super) mode: Region,
     /// The state machine of the region's log.
     pub(super) strong: apply::Machine,
+    /// The region's mode, as the applier has it.
     pub(super) region: Region,
     pub(super) peer: Peer,
     /// While the region is eventual.
@@ -53,8 +56,10 @@ pub(super) struct Process {
     pub(super) mark_synced: Hlc,
     pub(super) inbox: VecDeque<Input>,
     pub(super) turn_due: bool,
-    /// Entries of the region's log that are committed, with who waits for them.
-    pub(super) tasks: VecDeque<Task>,
+    /// Entries of the region's log that are committed and not applied.
+    pub(super) committed: VecDeque<Committed>,
+    /// Who waits for which of them, each with the number of its commands.
+    pub(super) waiters: BTreeMap<Index, Vec<(Asked, usize)>>,
     pub(super) applying: bool,
     pub(super) writer: Writer,
     /// What it has heard as the controller that it may be: reports, and of each node the era of its region.
@@ -76,8 +81,10 @@ pub(super) enum Input {
     Tick,
     Persisted(u64),
     Applied(Index),
+    /// The applier has put the region into another era.
+    Entered(Region),
     Fetched(Box<Fetch>, Vec<Entry>),
-    Propose(Encoded, Caller),
+    Propose(Encoded, Asked),
     Read(Reading),
     Unreachable(NodeId),
     Transfer(NodeId),
@@ -94,10 +101,11 @@ pub(super) struct Reading {
     pub(super) acknowledged: usize,
 }
 
-/// A committed entry.
-pub(super) struct Task {
-    pub(super) entry: Committed,
-    pub(super) waiters: Vec<Caller>,
+/// Who waits for a write of the region's log, and the era in which it was asked for: it is done in that one or not at all.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
+    pub(super) caller: Caller,
+    pub(super) era: Era,
 }
 
 /// The log writer: one sync at a time, for both logs; what comes meanwhile gathers for the next.
@@ -141,6 +149,14 @@ pub(super) struct Waiter {
     pub(super) op: u64,
 }
 
+impl Writer {
+    /// Writes of the region's group that are not on disk yet.
+    pub(super) fn raft_writes(&self) -> usize {
+        let all = self.waiting.iter().chain(&self.syncing);
+        all.filter(|job| matches!(job, Job::Raft { .. })).count()
+    }
+}
+
 impl Node {
     /// The process that was started as `incarnation`, if it still has power.
     pub(super) fn running(&mut self, incarnation: u64) -> Option<&mut Process> {
@@ -154,6 +170,48 @@ impl Node {
 }
 
 impl Process {
+    /// Gives all that came in to the group. Returns the writes and reads that it refused at once.
+    pub(super) fn listen(&mut self) -> Vec<(Caller, Failure)> {
+        let mut refused = Vec::new();
+        for input in std::mem::take(&mut self.inbox) {
+            let group = &mut self.group;
+            match input {
+                // Whatever is refused here is out of date: the other kind of world looks at that closely.
+                Input::Message(message) => drop(group.step(*message)),
+                Input::Tick => group.tick(),
+                Input::Persisted(number) => group.persisted(number),
+                Input::Applied(index) => group.applied(index),
+                Input::Entered(region) => {
+                    group.enter(region.era());
+                    self.mode = region;
+                }
+                Input::Fetched(fetch, entries) => group.fetched(fetch.low, entries, fetch.context),
+                Input::Propose(commands, asked) => refused.extend(self.propose(commands, asked)),
+                Input::Read(reading) => {
+                    refused.extend(group.read(reading).err().map(|(reading, why)| (reading.caller, why)));
+                }
+                Input::Unreachable(peer) => group.unreachable(peer),
+                Input::Transfer(peer) => group.transfer_leader(peer),
+            }
+        }
+        refused
+    }
+
+    /// A write that was on its way here when the mode changed is of another era than its caller's.
+    fn propose(&mut self, commands: Encoded, asked: Asked) -> Option<(Caller, Failure)> {
+        if self.mode.mode() == Mode::Eventual || self.mode.era() != asked.era {
+            return Some((asked.caller, Failure::ModeChanged));
+        }
+        self.group.propose(commands, asked).err().map(|(asked, why)| (asked.caller, why))
+    }
+
+    /// The marker that this node is to put into the region's log now: it leads, the catalog wants the region in the next era, and
+    /// it has not done so yet.
+    pub(super) fn due_marker(&self) -> Option<Marker> {
+        let marker = Marker::due(self.peer.heard()?)?;
+        (marker.era.0 == self.mode.era().0 + 1 && self.group.needs_marker()).then_some(marker)
+    }
+
     /// Whether a start has found again what this node had applied when it last entered an era.
     pub(super) fn is_back(&self) -> bool {
         self.replay_to <= self.strong.state().applied
@@ -171,7 +229,7 @@ impl Process {
 
     /// The last entry that was handed out to be applied.
     pub(super) fn delivered(&self) -> Index {
-        self.strong.state().applied + self.tasks.len() as u64
+        self.strong.state().applied + self.committed.len() as u64
     }
 
     /// What it shows of the eventual era: which one, and up to which vector.

@@ -67,6 +67,8 @@ pub struct Options {
     pub snapshots: f64,
     /// Chance that a node loses power around a step of a switch.
     pub aim: f64,
+    /// Log writes of a node under way, while its group hands out nothing more.
+    pub writes_in_flight_max: usize,
     /// The options of the region's group.
     pub raft: raft::Options,
 }
@@ -77,8 +79,7 @@ impl Options {
         // Not the stream of the other kind of world.
         let rng = &mut ChaCha8Rng::seed_from_u64(seed ^ 0x6d6f_6465_7300_0000);
         let tick = rng.random_range(10..=30) * MS;
-        // An entry holds one command here, since each is of its own era.
-        let raft = raft::Options { entry_bytes_max: 1, queue_bytes_max: 64 << 20, ..draw_raft(rng) };
+        let raft = draw_raft(rng);
         let network = draw_network(rng);
         let sync = span(rng, 100, &[500, 5 * MS, 30 * MS]);
         let apply = span(rng, 10, &[200, 2 * MS, 20 * MS]);
@@ -117,6 +118,7 @@ impl Options {
             late_news: *pick(rng, &[0.0, 0.05, 0.3]),
             snapshots: *pick(rng, &[0.0, 0.0, 0.02, 0.2]),
             aim: *pick(rng, &[0.0, 0.02, 0.1]),
+            writes_in_flight_max: *pick(rng, &[1, 4, 64]),
             raft,
         }
     }

@@ -32,8 +32,7 @@ impl World {
         // A slow world needs longer for each step.
         let slowness =
             options.sync.1 + options.apply.1 + options.merge.1 + options.network.delay.1 + options.news.1;
-        let backlog =
-            self.proposals.len() as u64 * (2 * options.network.delay.1 + options.fetch.1 + options.sync.1);
+        let backlog = self.clients.ops * (2 * options.network.delay.1 + options.fetch.1 + options.sync.1);
         PATIENCE_TIMEOUTS * (election + 10 * slowness) + 4 * options.patience + backlog
     }
 
@@ -121,7 +120,7 @@ impl World {
                         && state.lost == state.settled
                 });
                 is_quiet
-                    && process.tasks.is_empty()
+                    && process.committed.is_empty()
                     && process.shown() == shown
                     && process.strong.state().applied == first.strong.state().applied
             })
@@ -156,7 +155,7 @@ impl World {
                 )
             });
             lines += &format!(
-                "\nnode {}: {:?} era {} epoch {} gate {:?} noted {} replay to {} applied {} tasks {} verdict {:?} installing {} \
+                "\nnode {}: {:?} era {} epoch {} gate {:?} noted {} replay to {} applied {} committed {} verdict {:?} installing {} \
                  leads {} heard {:?}; {eventual:?}",
                 node.id,
                 process.region.mode(),
@@ -166,7 +165,7 @@ impl World {
                 process.noted,
                 process.replay_to,
                 process.strong.state().applied,
-                process.tasks.len(),
+                process.committed.len(),
                 self.verdict(node.id),
                 process.installing,
                 process.group.is_leader(),

@@ -4,8 +4,7 @@ use super::clients::{Kind, Outcome, Reply, Request};
 use super::data::number_of;
 use super::event::Event;
 use super::eventual::NAMESPACE;
-use super::node::{Input, Process, Reading};
-use super::region::{Proposal, Put};
+use super::node::{Asked, Input, Process, Reading};
 use super::world::{World, place};
 use crate::clients::{Caller, NOBODY};
 use crate::invariants::{Violation, holds};
@@ -16,7 +15,6 @@ use rdb_core::eventual::vector::Vector;
 use rdb_core::ids::NodeId;
 use rdb_core::switch::Mode;
 use rdb_core::switch::service::{self, Need, Refused, Way};
-use std::rc::Rc;
 
 /// How long a request or an answer travels.
 const WAY: Span = (50, 2_000);
@@ -127,12 +125,10 @@ impl World {
     }
 
     fn put(&mut self, id: NodeId, caller: Caller, op: u64, kind: &Kind) {
-        let wall_ms = self.node(id).wall.now_ms(self.now);
-        let Some(process) = self.process_mut(id) else { return };
-        let (era, hlc) = (process.region.era(), process.clock.stamp(wall_ms));
+        let Some(era) = self.process(id).map(|process| process.region.era()) else { return };
         let Some(command) = kind.command(op) else { return };
         self.truth.proposed(op, kind.writes(op));
-        self.propose(id, Proposal::Put(Rc::new(Put { era, hlc, node: id, command, op })), caller);
+        self.input(id, Input::Propose(command, Asked { caller, era }));
     }
 
     fn read(&mut self, id: NodeId, caller: Caller, key: &[u8]) {

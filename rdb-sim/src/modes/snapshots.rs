@@ -10,12 +10,12 @@ use super::eventual::broken;
 use super::node::{Input, Job, Then};
 use super::origins::{Bytes, Op};
 use super::planted::{Shortcut, takes};
-use super::world::World;
+use super::world::{LOG, World};
 use crate::invariants::{Violation, holds};
 use rdb_core::apply;
 use rdb_core::eventual::origin_log::Held;
 use rdb_core::eventual::run::Run;
-use rdb_core::ids::{Era, Index, NodeId, RegionId};
+use rdb_core::ids::{Era, Index, NodeId};
 use rdb_core::sessions::Sessions;
 use rdb_core::switch::{Region, quarantine};
 use std::rc::Rc;
@@ -121,21 +121,22 @@ impl World {
         node.data.replace(snapshot.data.clone());
         let state = node.data.current.strong().map_err(unreadable)?;
         process.region = snapshot.region.clone();
-        let machine = apply::Machine::new(RegionId::FIRST_USER, state, Sessions::default());
+        let machine = apply::Machine::new(LOG, state, Sessions::default());
         process.strong = machine.in_mode(process.region.clone());
         process.clock.saw(state.highest);
-        let mut passed_over = Vec::new();
-        while process.tasks.front().is_some_and(|task| task.entry.index <= state.applied) {
-            passed_over.extend(process.tasks.pop_front().into_iter().flat_map(|task| task.waiters));
-        }
+        process.committed.retain(|entry| state.applied < entry.index);
+        let later = process.waiters.split_off(&(state.applied + 1));
+        let passed_over = std::mem::replace(&mut process.waiters, later).into_values().flatten();
+        let passed_over: Vec<_> = passed_over.map(|(asked, _)| asked.caller).collect();
         self.totals.snapshots += 1;
         self.totals.snapshots_over_eras += u64::from(from.0 + 1 < snapshot.region.era().0);
         // Nobody will apply them here.
         passed_over.into_iter().for_each(|caller| self.reply(caller, Reply::InDoubt));
-        self.input(id, Input::Applied(state.applied));
         if from != snapshot.region.era() {
+            self.input(id, Input::Entered(snapshot.region.clone()));
             self.entered(id)?;
         }
+        self.input(id, Input::Applied(state.applied));
         self.start_apply(id);
         Ok(())
     }

@@ -8,7 +8,6 @@ use super::node::{Input, Job, Node, Process, Then, Writer};
 use super::options::Options;
 use super::origins::{Op, OriginDisk};
 use super::planted::{Shortcut, takes};
-use super::region::Proposal;
 use super::switching;
 use super::totals::Totals;
 use super::truth::Truth;
@@ -32,8 +31,8 @@ use rdb_core::version::Hlc;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-/// The group's name for itself. Of its entries' kinds, the catalog's alone lets others say what is in them.
-pub(super) const LOG: RegionId = RegionId::META;
+/// The region.
+pub(super) const LOG: RegionId = RegionId::FIRST_USER;
 
 pub(super) struct World {
     pub(super) options: Options,
@@ -46,8 +45,6 @@ pub(super) struct World {
     pub(super) network: Network,
     /// All that the catalog has said, in order.
     pub(super) catalog: Vec<Arc<Descriptor>>,
-    /// All that was ever proposed to the region's log: an entry holds the number of one.
-    pub(super) proposals: Vec<Proposal>,
     pub(super) clients: Clients,
     pub(super) truth: Truth,
     /// Whether nothing fails any more.
@@ -69,7 +66,6 @@ impl World {
             now: 0,
             queue: Queue::default(),
             catalog: vec![Arc::new(Descriptor::new(options.start, members))],
-            proposals: Vec::new(),
             clients: Clients::new(options.clients, options.nodes, &mut rng),
             truth: Truth::new(options.start),
             network: Network::default(),
@@ -176,14 +172,16 @@ impl World {
             seed,
         };
         let group = Group::new(self.options.raft.clone(), boot, node.raft.reader(LOG), &self.logger);
+        let mut group = group.map_err(|error| error.to_string())?;
+        group.enter(region.era());
         let wall_ms = node.wall.now_ms(now);
         let mark = if takes(Shortcut::KeepsNoMark) { Hlc(0) } else { highest_stamp(node, &state) };
         let mut clock = Clock::default();
         clock.saw(state.highest);
         Ok(Process {
-            group: group.map_err(|error| error.to_string())?,
-            strong: apply::Machine::new(RegionId::FIRST_USER, state, Sessions::default())
-                .in_mode(region.clone()),
+            group,
+            mode: region.clone(),
+            strong: apply::Machine::new(LOG, state, Sessions::default()).in_mode(region.clone()),
             // What is flushed needs no note.
             noted: if takes(Shortcut::WritesNoNote) { Era(u32::MAX) } else { noted.max(region.era()) },
             region,
@@ -194,7 +192,8 @@ impl World {
             mark_synced: mark,
             inbox: VecDeque::new(),
             turn_due: false,
-            tasks: VecDeque::new(),
+            committed: VecDeque::new(),
+            waiters: BTreeMap::new(),
             applying: false,
             writer: Writer::default(),
             reports: Vec::new(),
