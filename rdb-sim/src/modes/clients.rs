@@ -25,6 +25,8 @@ pub(super) enum Kind {
     },
     Read {
         key: Key,
+        /// Whether the leader may answer without asking the others.
+        by_lease: bool,
     },
     /// Whatever a node shows.
     ReadLocal {
@@ -230,7 +232,7 @@ impl Client {
                 Kind::Swap { key, expect }
             }
             55..62 => Kind::Swap { key: element(op), expect: Expected::Absent },
-            62..75 => Kind::Read { key },
+            62..75 => Kind::Read { key, by_lease: rng.random_bool(0.6) },
             75..88 => Kind::ReadLocal { key },
             _ => Kind::ReadSession { key },
         }
@@ -280,7 +282,7 @@ impl Kind {
         match self {
             Kind::Write(writes) => writes.iter().map(|(key, _)| key).collect(),
             Kind::Swap { key, .. }
-            | Kind::Read { key }
+            | Kind::Read { key, .. }
             | Kind::ReadLocal { key }
             | Kind::ReadSession { key } => vec![key],
         }

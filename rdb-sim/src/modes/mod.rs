@@ -11,6 +11,7 @@
 //! - `options` is what a seed draws, `event` what happens, `world` where it happens.
 //! - `node`, `origins` and `data` are a node and its disks; `region` its log and the markers in it, `eventual` the other mode,
 //!   `streams` what travels between nodes in that mode, `switching` its part in a switch.
+//! - `leases` is what a leader may answer without asking.
 //! - `catalog` holds the catalog, the controllers and the operators; `clients` and `requests` those who ask.
 //! - `truth` is what an onlooker knows who sees everything; `invariants/` holds the worlds to it, one file each.
 //! - `phases` is the story: a storm, then all is healed, the switch ends, one more is made in peace, and all must be equal.
@@ -25,6 +26,7 @@ mod event;
 mod eventual;
 mod faults;
 mod invariants;
+mod leases;
 mod network;
 mod node;
 mod options;

@@ -3,6 +3,7 @@
 use super::data::DataDisk;
 use super::event::Event;
 use super::eventual::Eventual;
+use super::leases::Lease;
 use super::origins::{Op, OriginDisk};
 use super::snapshots::Snapshot;
 use crate::clients::Caller;
@@ -42,6 +43,7 @@ pub(super) struct Process {
     pub(super) group: Group<Reader, Asked, Reading>,
     /// The region's mode, as the raft loop has heard of it from the applier.
     pub(super) mode: Region,
+    pub(super) lease: Lease,
     /// The state machine of the region's log.
     pub(super) strong: apply::Machine,
     /// The region's mode, as the applier has it.
@@ -99,6 +101,8 @@ pub(super) struct Reading {
     pub(super) era: Era,
     /// How many writes were acknowledged by then.
     pub(super) acknowledged: usize,
+    /// When that was, by the node's monotonic clock.
+    pub(super) began_ms: u64,
 }
 
 /// Who waits for a write of the region's log, and the era in which it was asked for: it is done in that one or not at all.
@@ -183,6 +187,9 @@ impl Process {
                 Input::Applied(index) => group.applied(index),
                 Input::Entered(region) => {
                     group.enter(region.era());
+                    if region.mode() == Mode::Strong {
+                        self.lease.is_strong();
+                    }
                     self.mode = region;
                 }
                 Input::Fetched(fetch, entries) => group.fetched(fetch.low, entries, fetch.context),
@@ -191,7 +198,10 @@ impl Process {
                     refused.extend(group.read(reading).err().map(|(reading, why)| (reading.caller, why)));
                 }
                 Input::Unreachable(peer) => group.unreachable(peer),
-                Input::Transfer(peer) => group.transfer_leader(peer),
+                Input::Transfer(peer) => {
+                    self.lease.hands_over(group.status().term);
+                    group.transfer_leader(peer);
+                }
             }
         }
         refused

@@ -79,7 +79,7 @@ impl Options {
         // Not the stream of the other kind of world.
         let rng = &mut ChaCha8Rng::seed_from_u64(seed ^ 0x6d6f_6465_7300_0000);
         let tick = rng.random_range(10..=30) * MS;
-        let raft = draw_raft(rng);
+        let raft = raft::Options { leases: rng.random_bool(0.5), ..draw_raft(rng) };
         let network = draw_network(rng);
         let sync = span(rng, 100, &[500, 5 * MS, 30 * MS]);
         let apply = span(rng, 10, &[200, 2 * MS, 20 * MS]);

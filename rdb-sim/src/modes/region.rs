@@ -9,14 +9,14 @@ use super::origins::Op;
 use super::planted::{Shortcut, takes};
 use super::truth::Answered;
 use super::world::{LOG, World, place};
-use crate::clients::Caller;
+use crate::clients::{Caller, NOBODY};
 use crate::disks::log::Batch;
 use crate::invariants::{Violation, holds};
 use rand::RngExt as _;
 use rdb_core::apply::{self, Answer, Committed};
 use rdb_core::codec::Corrupt;
 use rdb_core::command::Payload;
-use rdb_core::ids::NodeId;
+use rdb_core::ids::{Epoch, Era, NodeId};
 use rdb_core::raft::{Apply, Effects, Failure, LogWrite};
 use rdb_core::switch::service::read_stands;
 use rdb_core::switch::{Marker, Mode, Verdict};
@@ -57,6 +57,7 @@ impl World {
     fn propose_marker(&mut self, id: NodeId) {
         let Some(process) = self.process_mut(id) else { return };
         let Some(marker) = process.due_marker() else { return };
+        process.lease.marks(process.group.status().term);
         process.group.propose_marker(&marker);
         self.aim_at(id, self.options.sync.1 + self.options.network.delay.1);
     }
@@ -86,7 +87,10 @@ impl World {
             self.start_apply(id);
         }
         for reading in reads {
-            self.answer_read(id, &reading)?;
+            self.round_confirmed(id, &reading);
+            if reading.caller.client != NOBODY {
+                self.answer_read(id, &reading)?;
+            }
         }
         for fetch in fetch {
             let (node, incarnation) = (id, self.node(id).incarnation);
@@ -114,7 +118,7 @@ impl World {
         self.reply(caller, reply);
     }
 
-    fn answer_read(&mut self, id: NodeId, reading: &Reading) -> Result<(), Violation> {
+    pub(super) fn answer_read(&mut self, id: NodeId, reading: &Reading) -> Result<(), Violation> {
         let Some(process) = self.process(id) else { return Ok(()) };
         // What it waited for may have been the marker.
         if !process.answers() || !read_stands(&process.region, reading.era) {
@@ -123,12 +127,20 @@ impl World {
             return Ok(());
         }
         let (epoch, era, mode) = (process.peer.epoch(), process.region.era(), process.region.mode());
-        self.truth.answers(&self.nodes[place(id)], Answered { epoch, era, mode: Mode::Strong })?;
+        self.answers_strongly(id, epoch, era)?;
         self.truth.strong_read(&self.nodes[place(id)], reading, (era, mode))?;
         let found = self.node(id).data.current.read(&reading.key);
         self.totals.strong_reads += 1;
         self.reply(reading.caller, Reply::Found { found, era });
         Ok(())
+    }
+
+    /// A node answers something strong.
+    fn answers_strongly(&mut self, id: NodeId, epoch: Epoch, era: Era) -> Result<(), Violation> {
+        if self.truth.strong_served < Some(era) {
+            self.all_hold_the_base(era)?;
+        }
+        self.truth.answers(&self.nodes[place(id)], Answered { epoch, era, mode: Mode::Strong })
     }
 
     /// The applier takes up work, unless it is busy, or has come to a marker that this replica cannot apply yet, or never.
@@ -233,7 +245,7 @@ impl World {
         let reply = match answer {
             Answer::Done(version) => {
                 self.totals.strong_writes += 1;
-                self.truth.answers(&self.nodes[place(id)], Answered { epoch, era, mode: Mode::Strong })?;
+                self.answers_strongly(id, epoch, era)?;
                 self.truth.done_where_asked(op, *version, asked.era)?;
                 self.truth.acknowledge(op)?;
                 Reply::Done { version: *version, seen: None }

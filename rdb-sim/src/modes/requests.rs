@@ -4,7 +4,7 @@ use super::clients::{Kind, Outcome, Reply, Request};
 use super::data::number_of;
 use super::event::Event;
 use super::eventual::NAMESPACE;
-use super::node::{Asked, Input, Process, Reading};
+use super::node::{Asked, Input, Process};
 use super::world::{World, place};
 use crate::clients::{Caller, NOBODY};
 use crate::invariants::{Violation, holds};
@@ -84,13 +84,13 @@ impl World {
                     self.put(id, caller, op, &kind);
                 }
             }
-            Kind::Read { key } => {
+            Kind::Read { key, by_lease } => {
                 if self.admit_strong(id, caller)? {
-                    self.read(id, caller, key);
+                    self.read(id, caller, key, *by_lease)?;
                 }
             }
             Kind::ReadSession { key } if is_eventual => self.read_session(id, caller, key, session)?,
-            Kind::ReadSession { key } => self.read(id, caller, key),
+            Kind::ReadSession { key } => self.read(id, caller, key, false)?,
             Kind::ReadLocal { key } => {
                 let found = process.shows(self.node(id), key);
                 self.truth.shows(&self.nodes[place(id)])?;
@@ -129,13 +129,6 @@ impl World {
         let Some(command) = kind.command(op) else { return };
         self.truth.proposed(op, kind.writes(op));
         self.input(id, Input::Propose(command, Asked { caller, era }));
-    }
-
-    fn read(&mut self, id: NodeId, caller: Caller, key: &[u8]) {
-        let acknowledged = self.truth.acknowledged();
-        let Some(process) = self.process(id) else { return };
-        let era = process.region.era();
-        self.input(id, Input::Read(Reading { caller, key: key.to_vec(), era, acknowledged }));
     }
 
     fn read_session(

@@ -34,6 +34,8 @@ totals! {
     strong_writes,
     /// Linearizable reads that were answered.
     strong_reads,
+    /// Those of them that a lease served.
+    lease_reads,
     /// Reads that waited for their index and found the region in another era.
     reads_refused,
     /// Local reads.
@@ -126,8 +128,9 @@ impl fmt::Display for Totals {
         )?;
         writeln!(
             f,
-            "{strong_reads} linearizable reads ({} came to another era), {} local, {} of sessions ({} refused), {} operations \
+            "{strong_reads} linearizable reads ({} by lease, {} came to another era), {} local, {} of sessions ({} refused), {} operations \
              refused that need strong, {} checked",
+            self.lease_reads,
             self.reads_refused,
             self.local_reads,
             self.session_reads,
