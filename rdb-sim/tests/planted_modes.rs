@@ -96,7 +96,9 @@ mod chosen {
         let mut missed = Vec::new();
         let only = std::env::var("ONLY").unwrap_or_default();
         for (bug, invariants) in bugs {
-            if !only.is_empty() && !only.split(",").any(|o| o == format!("{bug:?}")) { continue; }
+            if !only.is_empty() && !only.split(",").any(|o| o == format!("{bug:?}")) {
+                continue;
+            }
             plant(Some(*bug));
             match first_violation(SEEDS_MAX) {
                 Some((seeds, violation)) => {

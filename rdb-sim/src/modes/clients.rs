@@ -19,23 +19,16 @@ pub(super) enum Kind {
     /// In whichever mode the namespace is.
     Write(Vec<(Key, Option<u64>)>),
     /// What needs a strong namespace.
-    Swap {
-        key: Key,
-        expect: Expected,
-    },
+    Swap { key: Key, expect: Expected },
     Read {
         key: Key,
         /// Whether the leader may answer without asking the others.
         by_lease: bool,
     },
     /// Whatever a node shows.
-    ReadLocal {
-        key: Key,
-    },
+    ReadLocal { key: Key },
     /// At least what this client has seen.
-    ReadSession {
-        key: Key,
-    },
+    ReadSession { key: Key },
 }
 
 /// What a swap expects to find.
@@ -119,6 +112,8 @@ pub(super) struct Call {
 
 #[derive(Debug)]
 pub(super) struct Client {
+    /// Whether it does nothing but read by lease.
+    pub(super) reads_only: bool,
     /// Tells answers to the present attempt from late ones.
     pub(super) attempt: u64,
     pub(super) call: Option<Call>,
@@ -171,11 +166,12 @@ pub(super) fn bytes_of(value: u64) -> Vec<u8> {
 }
 
 impl Clients {
-    pub(super) fn new(count: usize, nodes: u64, rng: &mut ChaCha8Rng) -> Self {
+    pub(super) fn new((count, readers): (usize, usize), nodes: u64, rng: &mut ChaCha8Rng) -> Self {
         let mut clients = Self { pool: Vec::new(), history: Vec::new(), moments: 10, attempts: 0, ops: 0 };
-        for _ in 0..count {
+        for slot in 0..count + readers {
             let attempt = clients.next_attempt();
             clients.pool.push(Client {
+                reads_only: count <= slot,
                 attempt,
                 call: None,
                 favourite: NodeId(rng.random_range(1..=nodes)),
@@ -219,6 +215,9 @@ impl Clients {
 impl Client {
     fn draw(&self, op: u64, keys: u64, rng: &mut ChaCha8Rng) -> Kind {
         let key = hot(rng.random_range(0..keys));
+        if self.reads_only {
+            return Kind::Read { key, by_lease: true };
+        }
         match rng.random_range(0..100) {
             0..45 => {
                 let mut writes = vec![(element(op), Some(op))];

@@ -5,7 +5,7 @@ use super::event::Event;
 use super::eventual::Eventual;
 use super::leases::Lease;
 use super::origins::{Op, OriginDisk};
-use super::snapshots::Snapshot;
+use super::snapshots::{Installed, Installing, Outgoing, Snapshot};
 use crate::clients::Caller;
 use crate::disks::log::{Batch, LogDisk, Reader};
 use crate::options::Micros;
@@ -15,7 +15,7 @@ use rdb_core::command::Encoded;
 use rdb_core::eventual::hlc::DurableClock;
 use rdb_core::eventual::run::Run;
 use rdb_core::hlc::Clock;
-use rdb_core::ids::{Epoch, Era, Index, NodeId};
+use rdb_core::ids::{Epoch, Era, Index, NodeId, Term};
 use rdb_core::raft::{Entry, Failure, Fetch, Group, Message};
 use rdb_core::switch::{Control, Marker, Mode, Peer, Region, Report, Vector};
 use rdb_core::version::Hlc;
@@ -71,8 +71,17 @@ pub(super) struct Process {
     pub(super) noted: Era,
     /// Before this entry is applied again, it does not answer: it was further once.
     pub(super) replay_to: Index,
+    /// Snapshots that it sends, by number, and from where on their receivers will need the log.
+    pub(super) outgoing: BTreeMap<u64, Outgoing>,
+    pub(super) sending: BTreeMap<NodeId, Index>,
+    /// A snapshot that has come, until the group says whether it wants it.
+    pub(super) arrived: Option<Rc<Snapshot>>,
     /// A snapshot that is being taken in. Meanwhile nothing else changes the region.
-    pub(super) installing: bool,
+    pub(super) installing: Option<Installing>,
+    /// Whether the region's next era began without this node, so that it waits for a snapshot.
+    pub(super) replace: bool,
+    /// What is set aside too late, where that is planted.
+    pub(super) set_aside_late: Vec<Op>,
     /// What waits for a stopped process to go on; `None` while it runs.
     pub(super) stopped: Option<Vec<Event>>,
 }
@@ -90,6 +99,25 @@ pub(super) enum Input {
     Read(Reading),
     Unreachable(NodeId),
     Transfer(NodeId),
+    /// The logs may be shortened.
+    Shorten,
+    /// The next era began without this node.
+    Replace,
+    Snapshot(Rc<Snapshot>),
+    /// What became of the snapshot for a node, which was sent in this term.
+    SnapshotSent(NodeId, Term, bool),
+}
+
+/// What came of a turn's inputs.
+#[derive(Default)]
+pub(super) struct Heard {
+    /// Writes and reads that the group refused at once.
+    pub(super) refused: Vec<(Caller, Failure)>,
+    /// Snapshots that are of no use.
+    pub(super) useless: Vec<Rc<Snapshot>>,
+    pub(super) installed: Vec<Installed>,
+    /// Whether this is the time to shorten the log.
+    pub(super) shortens: bool,
 }
 
 /// A linearizable read that waits for its index.
@@ -121,9 +149,20 @@ pub(super) struct Writer {
 
 pub(super) enum Job {
     /// A write of the region's group.
-    Raft { batch: Batch, number: u64, then_send: Vec<Message> },
+    Raft { batch: Batch, after: After, then_send: Vec<Message> },
     /// Something in the eventual part.
     Origins { ops: Vec<Op>, then: Then },
+}
+
+/// What follows the sync of a write to the region's log.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum After {
+    /// The group hears that its write of this number is done.
+    Persisted(u64),
+    /// Nobody asked: the log was shortened.
+    Shortened,
+    /// The note of a snapshot: the data may be replaced.
+    Noted,
 }
 
 /// What follows the sync of a write to the eventual part.
@@ -134,7 +173,8 @@ pub(super) enum Then {
     Control(Control),
     Mark(Hlc),
     Note(Era),
-    Replace(Rc<Snapshot>),
+    /// What the cluster went on without is set aside.
+    SetAside,
 }
 
 /// A run on its way to the records, and who waits for it.
@@ -157,7 +197,7 @@ impl Writer {
     /// Writes of the region's group that are not on disk yet.
     pub(super) fn raft_writes(&self) -> usize {
         let all = self.waiting.iter().chain(&self.syncing);
-        all.filter(|job| matches!(job, Job::Raft { .. })).count()
+        all.filter(|job| matches!(job, Job::Raft { after: After::Persisted(_), .. })).count()
     }
 }
 
@@ -174,37 +214,48 @@ impl Node {
 }
 
 impl Process {
-    /// Gives all that came in to the group. Returns the writes and reads that it refused at once.
-    pub(super) fn listen(&mut self) -> Vec<(Caller, Failure)> {
-        let mut refused = Vec::new();
+    /// Gives all that came in to the group.
+    pub(super) fn listen(&mut self) -> Heard {
+        let mut heard = Heard::default();
         for input in std::mem::take(&mut self.inbox) {
             let group = &mut self.group;
             match input {
                 // Whatever is refused here is out of date: the other kind of world looks at that closely.
                 Input::Message(message) => drop(group.step(*message)),
                 Input::Tick => group.tick(),
-                Input::Persisted(number) => group.persisted(number),
-                Input::Applied(index) => group.applied(index),
-                Input::Entered(region) => {
-                    group.enter(region.era());
-                    if region.mode() == Mode::Strong {
-                        self.lease.is_strong();
-                    }
-                    self.mode = region;
+                Input::Persisted(number) => {
+                    group.persisted(number);
+                    heard.installed.extend(self.finish_install(number));
                 }
+                Input::Applied(index) => group.applied(index),
+                Input::Entered(region) => self.enter(region),
                 Input::Fetched(fetch, entries) => group.fetched(fetch.low, entries, fetch.context),
-                Input::Propose(commands, asked) => refused.extend(self.propose(commands, asked)),
+                Input::Propose(commands, asked) => heard.refused.extend(self.propose(commands, asked)),
                 Input::Read(reading) => {
-                    refused.extend(group.read(reading).err().map(|(reading, why)| (reading.caller, why)));
+                    let refused = group.read(reading).err();
+                    heard.refused.extend(refused.map(|(reading, why)| (reading.caller, why)));
                 }
                 Input::Unreachable(peer) => group.unreachable(peer),
                 Input::Transfer(peer) => {
                     self.lease.hands_over(group.status().term);
                     group.transfer_leader(peer);
                 }
+                Input::Shorten => heard.shortens = true,
+                Input::Replace => self.wants_replacement(),
+                Input::Snapshot(snapshot) => heard.useless.extend(self.snapshot_arrived(snapshot)),
+                Input::SnapshotSent(to, term, taken) => self.snapshot_sent(to, term, taken),
             }
         }
-        refused
+        heard
+    }
+
+    /// The region is in another era, as far as the raft loop is concerned.
+    pub(super) fn enter(&mut self, region: Region) {
+        self.group.enter(region.era());
+        if region.mode() == Mode::Strong {
+            self.lease.is_strong();
+        }
+        self.mode = region;
     }
 
     /// A write that was on its way here when the mode changed is of another era than its caller's.
@@ -235,11 +286,6 @@ impl Process {
     /// Whether eventual writes are under way that are not answered yet.
     pub(super) fn is_answering(&self) -> bool {
         self.eventual.as_ref().is_some_and(|eventual| 0 < eventual.unanswered)
-    }
-
-    /// The last entry that was handed out to be applied.
-    pub(super) fn delivered(&self) -> Index {
-        self.strong.state().applied + self.committed.len() as u64
     }
 
     /// What it shows of the eventual era: which one, and up to which vector.

@@ -4,14 +4,14 @@
 use super::clients::{Reply, operation_of};
 use super::data::Batch as Data;
 use super::event::Event;
-use super::node::{Asked, Input, Job, Process, Reading, Then};
+use super::node::{After, Asked, Heard, Input, Job, Reading, Then};
 use super::origins::Op;
 use super::planted::{Shortcut, takes};
 use super::truth::Answered;
 use super::world::{LOG, World, place};
 use crate::clients::{Caller, NOBODY};
 use crate::disks::log::Batch;
-use crate::invariants::{Violation, holds};
+use crate::invariants::Violation;
 use rand::RngExt as _;
 use rdb_core::apply::{self, Answer, Committed};
 use rdb_core::codec::Corrupt;
@@ -20,6 +20,7 @@ use rdb_core::ids::{Epoch, Era, NodeId};
 use rdb_core::raft::{Apply, Effects, Failure, LogWrite};
 use rdb_core::switch::service::read_stands;
 use rdb_core::switch::{Marker, Mode, Verdict};
+use rdb_core::version::Hlc;
 
 impl World {
     /// Tells a node's raft loop of something, and wakes it.
@@ -37,18 +38,33 @@ impl World {
         let Some(process) = self.node_mut(id).running(incarnation) else { return Ok(()) };
         process.turn_due = false;
         let stamp = process.clock.stamp(wall_ms);
-        for (caller, failure) in process.listen() {
+        let Heard { refused, useless, installed, shortens } = process.listen();
+        for (caller, failure) in refused {
             self.fail(caller, failure);
         }
+        useless.iter().for_each(|snapshot| self.tell_sender(id, snapshot, false));
+        installed.into_iter().try_for_each(|installed| self.installed(id, installed))?;
+        if shortens {
+            self.shorten(id);
+        }
         self.propose_marker(id);
+        self.take_effects(id, stamp)
+    }
+
+    fn take_effects(&mut self, id: NodeId, stamp: Hlc) -> Result<(), Violation> {
         let writes_max = self.options.writes_in_flight_max;
-        let room = |process: &mut Process| process.writer.raft_writes() < writes_max;
         while let Some(process) = self.process_mut(id) {
-            if !room(process) {
+            // While a snapshot is taken in, later writes must not overtake the one that begins the log anew.
+            if writes_max <= process.writer.raft_writes() || process.group.is_installing() {
                 self.tell_who_waits_in_vain(id);
                 break;
             }
-            let Some(effects) = process.group.take_effects(stamp) else { break };
+            let Some(effects) = process.group.take_effects(stamp) else {
+                if let Some(useless) = process.arrived.take() {
+                    self.tell_sender(id, &useless, false);
+                }
+                break;
+            };
             self.handle(id, effects)?;
         }
         Ok(())
@@ -75,9 +91,13 @@ impl World {
         let Effects { send, write, apply, reads, fetch, snapshots, failed_writes, failed_reads } = effects;
         self.send_raft(id, send);
         if let Some(mut write) = write {
-            let batch = Batch::of_write(LOG, &mut write);
-            let LogWrite { number, then_send, .. } = write;
-            self.write_later(id, Job::Raft { batch, number, then_send });
+            if write.snapshot.is_some() {
+                self.begin_install(id, write)?;
+            } else {
+                let batch = Batch::of_write(LOG, &mut write);
+                let LogWrite { number, then_send, .. } = write;
+                self.write_later(id, Job::Raft { batch, after: After::Persisted(number), then_send });
+            }
         }
         if let Some(Apply { entries, waiters }) = apply
             && let Some(process) = self.process_mut(id)
@@ -96,9 +116,9 @@ impl World {
             let (node, incarnation) = (id, self.node(id).incarnation);
             self.later(self.options.fetch, Event::Fetched { node, incarnation, fetch: Box::new(fetch) });
         }
-        holds("no log is cut here", snapshots.is_empty(), || {
-            format!("node {id} wants to send {snapshots:?}")
-        })?;
+        for wanted in snapshots {
+            self.send_snapshot(id, wanted);
+        }
         for (asked, failure) in failed_writes {
             self.fail(asked.caller, failure);
         }
@@ -151,7 +171,7 @@ impl World {
         }
         let Some(process) = self.process_mut(id) else { return };
         if process.committed.is_empty()
-            || process.installing
+            || process.installing.is_some()
             || std::mem::replace(&mut process.applying, true)
         {
             return;
@@ -162,7 +182,7 @@ impl World {
     pub(super) fn applied(&mut self, id: NodeId, incarnation: u64) -> Result<(), Violation> {
         let Some(process) = self.node_mut(id).running(incarnation) else { return Ok(()) };
         process.applying = false;
-        if process.installing || process.committed.is_empty() {
+        if process.installing.is_some() || process.committed.is_empty() {
             return Ok(());
         }
         let waiting = process.committed.len();

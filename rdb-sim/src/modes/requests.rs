@@ -36,7 +36,12 @@ impl World {
         let (op, kind, shown) = (call.op, call.kind.clone(), call.shown.map(|version| version.hlc));
         let session = client.session.clone();
         let anyone = NodeId(self.rng.random_range(1..=self.options.nodes));
-        let node = if self.rng.random_bool(0.3) { anyone } else { self.clients.pool[slot].favourite };
+        let mut node = if self.rng.random_bool(0.3) { anyone } else { self.clients.pool[slot].favourite };
+        if matches!(kind, Kind::Read { by_lease: true, .. })
+            && let Some(leader) = self.a_leader()
+        {
+            node = leader;
+        }
         let straggles = !self.calm && self.rng.random_bool(self.options.network.straggler);
         let way = if straggles { self.options.network.straggler_delay } else { WAY };
         let request = Box::new(Request { client: slot, attempt, op, kind, shown, session });
@@ -46,7 +51,9 @@ impl World {
     }
 
     pub(super) fn wake_later(&mut self, slot: usize, attempt: u64) {
-        self.later(self.options.think, Event::Wake { client: slot, attempt });
+        let (least, most) = self.options.think;
+        let most = if self.clients.pool[slot].reads_only { least + (most - least) / 8 } else { most };
+        self.later((least, most), Event::Wake { client: slot, attempt });
     }
 
     /// A request reaches a node.
@@ -54,7 +61,8 @@ impl World {
         let Request { client, attempt, op, kind, shown, session } = request;
         let caller = Caller { client, attempt };
         let not_done = Reply::NotDone { leader: None };
-        let Some(process) = self.process(id).filter(|process| process.answers() && !process.installing)
+        let Some(process) =
+            self.process(id).filter(|process| process.answers() && process.installing.is_none())
         else {
             self.reply(caller, not_done);
             return Ok(());

@@ -1,9 +1,8 @@
 //! A node's part in a switch: what it hears of the catalog, what it promises, and what it tells whoever is the controller.
 
 use super::event::Parcel;
-use super::node::{Job, Process, Then};
+use super::node::{Input, Job, Process, Then};
 use super::origins::Op;
-use super::planted::{Shortcut, takes};
 use super::totals::Totals;
 use super::world::World;
 use crate::invariants::Violation;
@@ -43,7 +42,7 @@ impl World {
         self.report_to_controllers(id);
         self.control(id);
         self.start_apply(id);
-        self.ask_for_snapshot(id);
+        self.ask_for_replacement(id);
         if self.rng.random_bool(WAITED_LONG)
             && let Some(process) = self.process_mut(id)
         {
@@ -81,21 +80,11 @@ impl World {
         }
     }
 
-    /// A replica that the switch went on without never applies the marker; one that lags need not apply all.
-    fn ask_for_snapshot(&mut self, id: NodeId) {
-        let is_out = self.verdict(id) == Some(Verdict::Replace);
-        let early = takes(Shortcut::TakesSnapshotEarly);
-        let is_ready = |process: &&Process| !process.installing && (process.is_back() || early);
-        let Some(process) = self.process(id).filter(is_ready) else { return };
-        let lags = 1 < process.committed.len() && self.rng.random_bool(self.options.snapshots);
-        let others: Vec<NodeId> = self.ids().into_iter().filter(|other| *other != id).collect();
-        if !(is_out || lags) {
-            return;
+    /// A replica that the switch went on without never applies the marker.
+    fn ask_for_replacement(&mut self, id: NodeId) {
+        if self.verdict(id) == Some(Verdict::Replace) {
+            self.input(id, Input::Replace);
         }
-        let to = others[self.rng.random_range(0..others.len())];
-        let Some(process) = self.process(id) else { return };
-        let wants = Parcel::Wants(process.region.era(), process.delivered());
-        self.send(id, to, wants);
     }
 }
 

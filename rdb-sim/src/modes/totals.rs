@@ -76,6 +76,10 @@ totals! {
     snapshots,
     /// Those of them that brought a replica over more than one era.
     snapshots_over_eras,
+    /// Starts that found the note of a snapshot that was being taken in.
+    snapshots_settled,
+    /// Times that a region's log was shortened.
+    logs_shortened,
     /// Writes that were set aside.
     quarantined,
     /// Runs that were sent on for another node.
@@ -150,14 +154,16 @@ impl fmt::Display for Totals {
         )?;
         writeln!(
             f,
-            "{} gates sealed, {} opened in a new epoch, {} eras entered by replicas, {} snapshots ({} over several eras), {} \
-             writes quarantined",
+            "{} gates sealed, {} opened in a new epoch, {} eras entered by replicas, {} snapshots ({} over several eras, {} found half done), {} \
+             writes quarantined, a region's log shortened {} times",
             self.gates_sealed,
             self.gates_opened,
             self.eras_entered,
             self.snapshots,
             self.snapshots_over_eras,
-            self.quarantined
+            self.snapshots_settled,
+            self.quarantined,
+            self.logs_shortened
         )?;
         writeln!(
             f,

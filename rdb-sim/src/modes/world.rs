@@ -5,7 +5,7 @@ use super::data::DataDisk;
 use super::event::Event;
 use super::leases::Lease;
 use super::network::Network;
-use super::node::{Input, Job, Node, Process, Then, Writer};
+use super::node::{After, Input, Job, Node, Process, Then, Writer};
 use super::options::Options;
 use super::origins::{Op, OriginDisk};
 use super::planted::{Shortcut, takes};
@@ -16,6 +16,7 @@ use crate::disks::log::LogDisk;
 use crate::event::{Fault, Queue};
 use crate::invariants::Violation;
 use crate::options::{Micros, Span};
+use crate::snapshot::Sender;
 use crate::trace::Trace;
 use crate::world::Wall;
 use rand::{RngExt as _, SeedableRng as _};
@@ -48,6 +49,8 @@ pub(super) struct World {
     pub(super) catalog: Vec<Arc<Descriptor>>,
     pub(super) clients: Clients,
     pub(super) truth: Truth,
+    /// Snapshots wanted so far.
+    pub(super) snapshots: u64,
     /// Whether nothing fails any more.
     pub(super) calm: bool,
     pub(super) clients_rest: bool,
@@ -67,9 +70,10 @@ impl World {
             now: 0,
             queue: Queue::default(),
             catalog: vec![Arc::new(Descriptor::new(options.start, members))],
-            clients: Clients::new(options.clients, options.nodes, &mut rng),
+            clients: Clients::new((options.clients, options.readers), options.nodes, &mut rng),
             truth: Truth::new(options.start),
             network: Network::default(),
+            snapshots: 0,
             calm: false,
             clients_rest: false,
             operators_rest: false,
@@ -157,6 +161,7 @@ impl World {
         let state = stored.strong().map_err(text)?;
         let peer = Peer::start(id, &region, &files.controls().map_err(text)?);
         let (noted, replay_to) = if takes(Shortcut::WritesNoNote) { (Era(1), 0) } else { files.note };
+        self.totals.snapshots_settled += u64::from(node.raft.settle(LOG, state.applied)?);
         let found = node.raft.boot(LOG)?;
         let mut hard_state = found.hard_state;
         // It answered in that era, so the entry that led there is committed, whatever else it has forgotten.
@@ -203,7 +208,12 @@ impl World {
             reports: Vec::new(),
             eras: BTreeMap::new(),
             replay_to,
-            installing: false,
+            outgoing: BTreeMap::new(),
+            sending: BTreeMap::new(),
+            arrived: None,
+            installing: None,
+            replace: false,
+            set_aside_late: Vec::new(),
             stopped: None,
         })
     }
@@ -242,6 +252,13 @@ impl World {
                 }
             }
             Event::Flush { node, incarnation } => self.flush(node, incarnation),
+            Event::SnapshotRead { node, incarnation, number, wanted } => {
+                self.snapshot_read(node, incarnation, number, *wanted)?;
+            }
+            Event::SnapshotGivenUp { node, incarnation, number } => {
+                self.snapshot_outcome(Sender { node, incarnation, number }, false);
+            }
+            Event::Replace { node, incarnation } => self.replace(node, incarnation),
             Event::Upkeep { node, incarnation } => self.upkeep(node, incarnation)?,
             Event::Request { node, request } => self.request(node, *request)?,
             Event::Reply { client, attempt, reply } => self.replied(client, attempt, *reply)?,
@@ -322,8 +339,12 @@ impl World {
         node.origins.sync();
         for job in jobs {
             match job {
-                Job::Raft { number, then_send, .. } => {
-                    self.input(id, Input::Persisted(number));
+                Job::Raft { after, then_send, .. } => {
+                    match after {
+                        After::Persisted(number) => self.input(id, Input::Persisted(number)),
+                        After::Shortened => self.totals.logs_shortened += 1,
+                        After::Noted => self.replace_later(id),
+                    }
                     self.send_raft(id, then_send);
                 }
                 Job::Origins { then, .. } => self.follow(id, then)?,
@@ -355,7 +376,7 @@ impl World {
                     process.noted = process.noted.max(era);
                 }
             }
-            Then::Replace(snapshot) => self.replace(id, &snapshot)?,
+            Then::SetAside => self.note_snapshot(id),
         }
         Ok(())
     }
@@ -376,6 +397,7 @@ impl World {
             self.write_later(id, Job::Origins { ops, then: Then::Nothing });
         }
         self.later(self.options.flush, Event::Flush { node: id, incarnation });
+        self.input(id, Input::Shorten);
     }
 }
 
