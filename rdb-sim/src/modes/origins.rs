@@ -28,8 +28,6 @@ pub(super) enum Op {
     Note(Era, Index),
     /// Writes, by their numbers, that the cluster has gone on without.
     Quarantine(Vec<u64>),
-    /// All runs of this era go.
-    Clear(Era),
     /// Runs and control records of earlier eras go.
     Forget(Era),
 }
@@ -97,7 +95,6 @@ impl Files {
                 Op::Mark(mark) => self.mark = self.mark.max(*mark),
                 Op::Note(era, index) => self.note = self.note.max((*era, *index)),
                 Op::Quarantine(elements) => self.quarantine.extend(elements),
-                Op::Clear(era) => self.runs.retain(|(of, ..), _| of != era),
                 Op::Forget(era) => {
                     self.runs.retain(|(of, ..), _| era <= of);
                     self.controls.retain(|bytes| Control::decode(bytes).is_ok_and(|c| *era <= c.era()));
