@@ -73,6 +73,10 @@ pub(crate) struct Driver {
     /// Of those in eventual mode.
     pub(super) replicas: BTreeMap<RegionId, Replica>,
     pub(super) touched: BTreeSet<RegionId>,
+    /// Regions in which something goes on: the others are looked at now and then.
+    pub(super) restless: BTreeSet<RegionId>,
+    /// Whom this node heard when it last looked.
+    heard: Vec<NodeId>,
     /// Regions whose gates are to be looked at.
     pub(super) moved: BTreeSet<RegionId>,
     pub(super) telling: Telling,
@@ -123,6 +127,8 @@ impl Driver {
             gates: BTreeMap::new(),
             replicas: BTreeMap::new(),
             touched: BTreeSet::new(),
+            restless: BTreeSet::new(),
+            heard: Vec::new(),
             moved: BTreeSet::new(),
             telling: Telling::default(),
             keeps: BTreeMap::new(),
@@ -173,6 +179,7 @@ impl Driver {
                 self.next_upkeep = now + UPKEEP_INTERVAL;
                 self.truncate();
                 self.share_memory();
+                self.restless.extend(self.replicas.keys());
                 self.guard.look_at_wall_clock(&self.clock, millis(self.started.elapsed()));
                 self.look_after().unwrap_or_else(|error| fail(&error));
                 self.forget_older();
@@ -238,7 +245,10 @@ impl Driver {
                     }
                 }
             }
-            Event::Lost { peer } => self.replicas.values_mut().for_each(|replica| replica.lost(peer)),
+            Event::Lost { peer } => {
+                self.replicas.values_mut().for_each(|replica| replica.lost(peer));
+                self.restless.extend(self.replicas.keys());
+            }
             Event::Synced { region, era, mark, control } => {
                 self.mark_synced = self.mark_synced.max(mark.unwrap_or_default());
                 if let Some(replica) = self.replicas.get_mut(&region).filter(|replica| replica.era() == era) {
@@ -267,6 +277,7 @@ impl Driver {
         self.clock.saw(replica.highest(), now_ms);
         let shown = replica.shown();
         self.replicas.insert(region, replica);
+        self.restless.insert(region);
         self.share_memory();
         self.eventual.show(|all| drop(all.insert(region, shown.clone())));
         if let Some(Entry { place, is_new: true }) = entered {
@@ -316,6 +327,7 @@ impl Driver {
     fn hand_out(&mut self, now: Instant) -> Result<(), ReplicaError> {
         let sync_is_due = self.sync_is_due(now);
         let touched = std::mem::take(&mut self.touched);
+        self.restless.extend(&touched);
         let now_ms = millis(self.started.elapsed());
         let passed = self.clock.passed().min(self.mark_synced);
         for region in touched {
@@ -364,7 +376,13 @@ impl Driver {
         let passed = self.clock.passed().min(self.mark_synced);
         let mut due: BTreeMap<NodeId, Vec<OriginReport>> = BTreeMap::new();
         let health = &self.health;
-        for (region, replica) in &mut self.replicas {
+        let heard: Vec<NodeId> = self.tools.transport.nodes().filter(|node| hears(health, *node)).collect();
+        if self.heard != heard {
+            self.heard = heard;
+            self.restless.extend(self.replicas.keys());
+        }
+        for region in std::mem::take(&mut self.restless) {
+            let Some(replica) = self.replicas.get_mut(&region) else { continue };
             for node in replica.others() {
                 // As of when it was heard, not of now: its silence counts from there.
                 if let Some(silence) = health.silence(node) {
@@ -375,7 +393,10 @@ impl Driver {
                 due.entry(node).or_default().push(report);
             }
             if replica.has_more() {
-                self.touched.insert(*region);
+                self.touched.insert(region);
+            }
+            if !replica.rests(|node| hears(health, node)) {
+                self.restless.insert(region);
             }
         }
         for (node, reports) in due {

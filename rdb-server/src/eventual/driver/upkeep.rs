@@ -74,7 +74,8 @@ impl Driver {
                 break;
             }
             if let Some(replica) = self.replicas.get_mut(&region) {
-                replica.work(now_ms, &self.tools)?;
+                let more = replica.work(now_ms, &self.tools)?;
+                self.restless.extend(more.then_some(region));
             }
         }
         Ok(())
