@@ -73,12 +73,7 @@ async fn has_namespace(cluster: &Cluster, node: u64) {
 
 async fn has(cluster: &Cluster, node: u64, key: &str, value: &str) -> Record {
     until("the node has the record", async || {
-        at(cluster, node)
-            .await
-            .get(key.to_owned())
-            .await
-            .ok()?
-            .filter(|record| record.value == value.to_owned())
+        at(cluster, node).await.get(key.to_owned()).await.ok()?.filter(|record| record.value == value)
     })
     .await
 }
