@@ -33,7 +33,7 @@ mod chosen {
     const SHORTCUTS: &[(Shortcut, &[&str])] = &[
         (Shortcut::AppliesBeforeSync, &["eventual mode goes on"]),
         (Shortcut::PushesUnsynced, &["nothing leaves before its sync"]),
-        (Shortcut::KeepsNoRun, &["eventual mode goes on"]),
+        (Shortcut::KeepsNoRun, &["eventual mode goes on", "logs keep what members need"]),
         (
             Shortcut::ClaimsUnsynced,
             &["the frontier is everywhere", "replicas are alike", "logs keep what members need", "one base"],
@@ -82,7 +82,7 @@ mod chosen {
         (Wrong::ExcludedApplies, &["one base", BEHIND]),
         (Wrong::NoFence, &[ENDS, "one base", VANISHES, BEHIND]),
         (Wrong::FenceAfterSync, &[ENDS, "one base", VANISHES, BEHIND]),
-        (Wrong::SendsUnsynced, &[ENDS]),
+        (Wrong::SendsUnsynced, &["nothing leaves before its sync"]),
         (Wrong::ReadNotCheckedAgain, &["one mode for each era", "never silently weaker"]),
         (Wrong::LeaseKept, STALE),
         (Wrong::QueueOutlivesEra, &["done in the era that was asked in"]),

@@ -276,15 +276,20 @@ mod tests {
             let id = WriteId { origin: origin(3, 4), seq };
             let listed = listed.map(|(noted, by)| Listed { noted: Hlc(noted), by_hlc: Hlc(by) });
             let lost = Lost { hlc: Hlc(hlc), tombstone, kept, by: id, settled, listed };
-            prop_assert_eq!(Lost::decode(&lost.encode()).unwrap(), lost);
             let note = lost_key(Era(era), &key, id);
+            let found = kept_key(&note, &lost.encode()).unwrap();
+            let kept = found.as_deref().map(|found| Kept::parse(found).unwrap().unwrap());
+            let bytes = u32::try_from(note.len() + lost.encode().len()).unwrap();
+            let expected = listed.map(|Listed { noted, .. }| Kept { noted, bytes, note: &note });
+            prop_assert_eq!(kept, expected);
+            prop_assert_eq!(Lost::decode(&lost.encode()).unwrap(), lost);
             prop_assert!(note.starts_with(&lost_of_era(Era(era))));
             prop_assert_eq!(parse_lost_key(&note).unwrap(), (Era(era), key, id));
         }
 
         #[test]
         fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
-            let _ = (Lost::decode(&bytes), parse_lost_key(&bytes));
+            let _ = (Lost::decode(&bytes), parse_lost_key(&bytes), Kept::parse(&bytes));
         }
     }
 

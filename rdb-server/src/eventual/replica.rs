@@ -490,7 +490,7 @@ impl Replica {
             report.filter(|report| report.era == era).map_or(0, |report| report.applied.get(me))
         };
         let others = self.peers.reports().map(|(node, report, _)| (node, applied(report)));
-        self.shown.progress().acked(era, me, self.claimed().get(me), others);
+        self.shown.progress().acked(era, me, self.claimed_own(), others);
     }
 
     /// Reports that are waited for, by node.

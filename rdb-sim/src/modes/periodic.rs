@@ -153,7 +153,6 @@ impl super::truth::Truth {
                 written.acknowledged = false;
             }
         }
-        self.acknowledged.retain(|op| !gone.contains(op));
         self.undone.extend(&gone);
         if let Some((era, shown)) = self.shown.get_mut(&origin.node) {
             let last = last(*era);

@@ -209,7 +209,10 @@ fn run(seq: u64, done: &Sender<u64>) -> (OriginWrite, impl FnOnce() + Send + 'st
     let runs = vec![(Origin { node: NodeId(1), incarnation: Incarnation(1) }, seq, vec![7])];
     let done = done.clone();
     let write = OriginWrite { era: Era(1), runs, sync: true, ..OriginWrite::default() };
-    (write, move || drop(done.send(seq)))
+    let then = move || {
+        let _ = done.send(seq);
+    };
+    (write, then)
 }
 
 #[test]

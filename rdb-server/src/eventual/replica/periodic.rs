@@ -148,6 +148,13 @@ impl Replica {
         applied
     }
 
+    /// The last of its own writes that it says it has applied.
+    pub(super) fn claimed_own(&self) -> Seq {
+        let me = self.logs.me();
+        let applied = self.machine.state().applied.get(me);
+        if self.unsynced.is_on { applied.min(self.logs.synced_vector().get(me)) } else { applied }
+    }
+
     fn has_own_unsynced(&self) -> bool {
         let me = self.logs.me();
         self.logs.synced_vector().get(me) < self.machine.state().applied.get(me)
