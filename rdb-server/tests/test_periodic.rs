@@ -106,7 +106,11 @@ async fn neither_a_switch_nor_a_stop_loses_a_write() {
     };
     let switch = async {
         for mode in [Mode::Strong, Mode::Eventual, Mode::Strong] {
-            client.switch_mode("carts", mode, &SwitchOptions::default()).await.unwrap();
+            // A region that has just been made may have no leader yet.
+            until("the switch begins", async || {
+                client.switch_mode("carts", mode, &SwitchOptions::default()).await.ok()
+            })
+            .await;
             until("the switch has ended", async || {
                 let status = client.switch_status("carts").await.ok()?;
                 (status.mode == mode && status.to.is_none()).then_some(())
