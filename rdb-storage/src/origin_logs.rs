@@ -26,6 +26,8 @@ pub struct OriginLogs {
 pub struct StoredOrigins {
     /// The runs that are in the logs of the era that was asked for; of each origin in order.
     pub runs: Vec<Held>,
+    /// The stamp of the first write of each of them.
+    pub stamps: Vec<Hlc>,
     /// Who may write, encoded; `None` where nobody has said yet.
     pub gate: Option<Vec<u8>>,
     /// What is no longer in the logs, encoded.
@@ -57,7 +59,8 @@ impl OriginLogs {
     /// The log could not be read, or holds a key that is none.
     pub fn load(&self, region: RegionId, era: Era) -> Result<StoredOrigins> {
         let [gate, base] = [self.state(region, OriginState::Gate)?, self.state(region, OriginState::Base)?];
-        Ok(StoredOrigins { runs: self.held(region, era)?, gate, base })
+        let (runs, stamps) = self.held(region, era)?;
+        Ok(StoredOrigins { runs, stamps, gate, base })
     }
 
     /// The gate's control records, encoded; `None` where nobody has said anything yet.
@@ -98,8 +101,8 @@ impl OriginLogs {
         found.map_err(Error::rocks("read what a region must remember of its origins' logs"))
     }
 
-    fn held(&self, region: RegionId, era: Era) -> Result<Vec<Held>> {
-        let mut held = Vec::new();
+    fn held(&self, region: RegionId, era: Era) -> Result<(Vec<Held>, Vec<Hlc>)> {
+        let (mut held, mut stamps) = (Vec::new(), Vec::new());
         let mut runs = self.iterate(keys::runs_of_era(region, era))?;
         runs.seek_to_first();
         while let Some((_, _, origin, last)) = key(&runs)? {
@@ -112,9 +115,10 @@ impl OriginLogs {
                 ));
             }
             held.push(Held::of(&run, bytes.len()));
+            stamps.push(run.entries.first().map_or_else(Hlc::default, |entry| entry.hlc));
             runs.next();
         }
-        Ok(held)
+        Ok((held, stamps))
     }
 
     /// Encoded runs of an origin's log, in order, from the one that has the write after `known` on: as many from the front as

@@ -18,7 +18,10 @@ pub const SILENCE_MS_MAX: u64 = 1000;
 
 /// What a node has of the origins' writes.
 pub trait Writes {
-    /// The stamp of the first write of `origin` behind `after` that is here.
+    /// The stamps of the writes of `origin` up to this one may be unknown here.
+    fn unknown_to(&self, origin: Origin) -> Seq;
+
+    /// The stamp of the first write of `origin` behind `after` that is known here.
     fn stamp_after(&self, origin: Origin, after: Seq) -> Option<Hlc>;
 
     /// The stamp of the last write of `origin` that was applied here, if that is known.
@@ -43,7 +46,7 @@ pub struct Now<'a> {
 pub struct Lag {
     /// By so much; by at least so much, if it is not known.
     pub at_least_ms: u64,
-    /// Whether every peer was heard of late.
+    /// Whether every peer was heard of late, and what each lacks is known here.
     pub known: bool,
     /// Who is furthest behind, and with whose writes; no origin, where a peer was not heard.
     pub furthest: Option<(NodeId, Option<Origin>)>,
@@ -72,6 +75,8 @@ pub fn lag<'a>(
         let nothing = Vector::default();
         let applied = report.map_or(&nothing, |report| &report.applied);
         for (origin, has, _) in applied.behind(now.synced) {
+            // Else what it lacks first is older than what is known.
+            known &= writes.unknown_to(origin) <= has;
             let stamp = writes.stamp_after(origin, has);
             let age_ms = stamp.map_or(0, |stamp| now.physical_ms.saturating_sub(stamp.millis()));
             look(node, Some(origin), age_ms);
@@ -97,6 +102,9 @@ pub fn frontier<'a>(
     reports.iter().for_each(|report| somewhere.merge(&report.synced));
     let mut frontier = promised;
     for (origin, has, _) in everywhere.behind(&somewhere) {
+        if has < writes.unknown_to(origin) {
+            return None;
+        }
         // Where this node has not got it: an origin's stamps never go back, so it lies no lower than the last one that
         // is here.
         let missing = writes.stamp_after(origin, has).or_else(|| writes.last_stamp(origin))?;
@@ -131,6 +139,10 @@ mod tests {
     struct Here<'a>(&'a World, &'a Vector);
 
     impl Writes for Here<'_> {
+        fn unknown_to(&self, _: Origin) -> Seq {
+            0
+        }
+
         fn stamp_after(&self, origin: Origin, after: Seq) -> Option<Hlc> {
             (after < self.1.get(origin)).then(|| self.0[&(origin, after + 1)])
         }

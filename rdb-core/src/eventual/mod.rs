@@ -24,5 +24,6 @@ pub mod origin_log;
 pub mod peers;
 pub mod run;
 pub mod session;
+pub mod stamps;
 pub mod unsynced;
 pub mod vector;

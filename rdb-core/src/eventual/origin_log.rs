@@ -283,6 +283,15 @@ impl OriginLogs {
         self.logs.iter().map(|(origin, log)| (*origin, log.logged)).collect()
     }
 
+    /// Up to where runs are no longer in the logs, of all origins.
+    pub fn dropped_vector(&self) -> Vector {
+        self.logs
+            .iter()
+            .filter(|(_, log)| log.dropped != 0)
+            .map(|(origin, log)| (*origin, log.dropped))
+            .collect()
+    }
+
     /// Runs that end here or before are no longer in the log.
     pub fn dropped(&self, origin: Origin) -> Seq {
         self.logs.get(&origin).map_or(0, |log| log.dropped)

@@ -10,11 +10,12 @@ use rdb_core::eventual::conflicts::{
     Kept, Listed, Lost, Settling, all_kept, all_lost, lost_of_era, parse_lost_key,
 };
 use rdb_core::eventual::hlc::{DurableClock, NoStamp, Start};
-use rdb_core::eventual::lag::{Writes, frontier};
+use rdb_core::eventual::lag::frontier;
 use rdb_core::eventual::machine::{Changes, Machine, Notes, State, View, forget};
 use rdb_core::eventual::origin_log::{Held, OriginLogs};
 use rdb_core::eventual::peers::{Peers, Report};
 use rdb_core::eventual::run::{Run, join};
+use rdb_core::eventual::stamps::Stamps;
 use rdb_core::eventual::unsynced;
 use rdb_core::eventual::vector::{Origin, Seq, Vector, WriteId};
 use rdb_core::ids::{Era, Incarnation, NodeId};
@@ -112,19 +113,8 @@ pub(crate) struct Live {
     settled: Vector,
     to_apply: VecDeque<Run>,
     /// Of all that was applied, as a node would look it up in its log.
-    stamps: BTreeMap<(Origin, Seq), Hlc>,
+    stamps: Stamps,
     frontier: Hlc,
-}
-
-impl Writes for Live {
-    fn stamp_after(&self, origin: Origin, after: Seq) -> Option<Hlc> {
-        let mut behind = self.stamps.range((origin, after + 1)..=(origin, Seq::MAX));
-        behind.next().map(|(_, stamp)| *stamp)
-    }
-
-    fn last_stamp(&self, origin: Origin) -> Option<Hlc> {
-        self.stamps.range((origin, 0)..=(origin, Seq::MAX)).next_back().map(|(_, stamp)| *stamp)
-    }
 }
 
 impl Node {
@@ -148,6 +138,8 @@ impl Node {
         let mark = stamps.max().unwrap_or_default().max(state.highest).max(self.disk.mark);
         let others = (1..=nodes).map(NodeId).filter(|node| *node != self.id);
         let buckets = data.buckets(state.era);
+        let mut known = Stamps::of(&logs);
+        to_apply.iter().for_each(|run| known.add(run));
         let mut live = Live {
             machine: match self.periodic {
                 true => Machine::new(state, buckets, self.keeps_lost).periodic(),
@@ -160,7 +152,7 @@ impl Node {
             settling: Settling::default(),
             settled: Vector::default(),
             to_apply,
-            stamps: BTreeMap::new(),
+            stamps: known,
             frontier: Hlc(0),
         };
         live.apply(usize::MAX, now_ms);
@@ -294,7 +286,7 @@ impl Node {
         let mine = self.report(now_ms)?;
         let live = self.live.as_mut()?;
         let peers = live.peers.reports().map(|(_, report, _)| report);
-        let told = frontier(mine.era, std::iter::once(Some(&mine)).chain(peers), &*live);
+        let told = frontier(mine.era, std::iter::once(Some(&mine)).chain(peers), &live.stamps);
         live.frontier = live.frontier.max(told.unwrap_or_default());
         Some(live.frontier)
     }
@@ -309,7 +301,7 @@ impl Node {
         live.clock.saw(highest, now_ms);
         live.settling = Settling::default();
         live.settled = Vector::default();
-        live.stamps.clear();
+        live.stamps = Stamps::default();
         live.data.state = Some(live.machine.state().encode());
         self.flush();
         self.disk.log.clear();
@@ -372,9 +364,9 @@ impl Live {
         let changes = self.machine.apply(&runs, &self.data).unwrap();
         self.data.write(changes);
         let mut visible = Vec::new();
+        runs.iter().for_each(|run| self.stamps.add(run));
         for (run, entry) in runs.iter().flat_map(|run| run.entries.iter().map(move |entry| (run, entry))) {
             self.clock.saw(entry.hlc, now_ms);
-            self.stamps.insert((run.origin, entry.seq), entry.hlc);
             visible.push(WriteId { origin: run.origin, seq: entry.seq });
         }
         visible

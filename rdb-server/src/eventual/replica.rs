@@ -25,11 +25,12 @@ use rdb_core::apply::Answer;
 use rdb_core::codec::Corrupt;
 use rdb_core::command::{Commands, Encoded, Operation, Write};
 use rdb_core::eventual::buckets::Buckets;
-use rdb_core::eventual::lag::{self, Now, Writes};
+use rdb_core::eventual::lag::{self, Now};
 use rdb_core::eventual::machine::{Changes, Error as MachineError, Machine, State};
 use rdb_core::eventual::origin_log::{Fence, Held, OriginLogs, Refusal};
 use rdb_core::eventual::peers::{Peers, Push, Report};
 use rdb_core::eventual::run::{Run, join};
+use rdb_core::eventual::stamps::Stamps;
 use rdb_core::eventual::vector::{Origin, Seq, Vector, WriteId};
 use rdb_core::ids::{Era, NamespaceId, NodeId, RegionId};
 use rdb_core::switch::Progress;
@@ -141,8 +142,8 @@ pub(super) struct Replica {
     told: BTreeMap<NodeId, Told>,
     data: RegionData,
     recent: Recent,
-    /// The stamps of runs that not every peer is known to have applied: of each run's first write.
-    stamps: BTreeMap<(Origin, Seq), Hlc>,
+    /// The stamps of runs that not every peer is known to have applied.
+    stamps: Stamps,
     accepted: Accepted,
     received: Vec<(Run, Bytes)>,
     shares: Vec<Share>,
@@ -172,7 +173,11 @@ impl Replica {
         let data = tools.data.region(region, namespace);
         periodic::rescue((region, era), &state.applied, &data, tools)?;
         let stored = tools.logs.load(region, era)?;
-        let logs = OriginLogs::restore(era, tools.me, &state.applied, stored.runs)?;
+        let logs = OriginLogs::restore(era, tools.me, &state.applied, stored.runs.iter().copied())?;
+        let mut stamps = Stamps::of(&logs);
+        for (held, hlc) in stored.runs.iter().zip(stored.stamps) {
+            stamps.add_first(held.origin, held.last, hlc);
+        }
         let buckets = hashes::begin(&tools.data, (region, namespace), era, eventual)?;
         let tombstones = Tombstones::unknown(state.purged, &state.applied);
         let keeping = Keeping::new(settings.keep_lost_seconds);
@@ -193,7 +198,7 @@ impl Replica {
             peers: Peers::new(others, now_ms),
             data,
             recent: Recent::default(),
-            stamps: BTreeMap::new(),
+            stamps,
             accepted: Accepted::default(),
             received: Vec::new(),
             shares: Vec::new(),
@@ -426,9 +431,7 @@ impl Replica {
         let mut applied = Vec::with_capacity(runs.len());
         for (run, bytes) in runs {
             self.logs.synced(run.origin, run.last());
-            if let Some(first) = run.entries.first() {
-                self.stamps.insert((run.origin, run.last()), first.hlc);
-            }
+            self.stamps.add(&run);
             self.unpushed_bytes += if run.origin == self.logs.me() { bytes.len() } else { 0 };
             self.recent.add(run.origin, run.after, run.last(), bytes);
             applied.push(run);
@@ -684,9 +687,9 @@ impl Replica {
         let applied =
             self.peers.reports().map(|(_, report, _)| report.map_or(&nothing, |report| &report.applied));
         let everywhere = Vector::common(applied.chain([&synced]));
-        self.stamps.retain(|(origin, last), _| everywhere.get(*origin) < *last);
+        self.stamps.forget(&everywhere);
         let now = Now { era: self.logs.era(), synced: &synced, monotonic_ms: now_ms, physical_ms };
-        let lag = lag::lag(now, self.peers.reports(), &Stamps(&self.stamps));
+        let lag = lag::lag(now, self.peers.reports(), &self.stamps);
         let covers = |report: Option<&Report>| report.is_some_and(|report| report.applied.covers(&synced));
         let behind = self.peers.reports().filter(|(_, report, _)| !covers(*report)).count() as u64;
         let lost = self.machine.state().lost + self.machine.state().earlier;
@@ -711,18 +714,5 @@ impl Replica {
             self.recent.clear();
         }
         Some(OriginWrite { era: self.logs.era(), drop, ..OriginWrite::default() })
-    }
-}
-
-/// The stamps of runs, for the lag: a run is as old as its first write.
-struct Stamps<'a>(&'a BTreeMap<(Origin, Seq), Hlc>);
-
-impl Writes for Stamps<'_> {
-    fn stamp_after(&self, origin: Origin, after: Seq) -> Option<Hlc> {
-        self.0.range((origin, after + 1)..=(origin, Seq::MAX)).next().map(|(_, hlc)| *hlc)
-    }
-
-    fn last_stamp(&self, origin: Origin) -> Option<Hlc> {
-        self.0.range((origin, 0)..=(origin, Seq::MAX)).next_back().map(|(_, hlc)| *hlc)
     }
 }

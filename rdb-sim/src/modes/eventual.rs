@@ -13,12 +13,13 @@ use rand::RngExt as _;
 use rdb_core::command::Write;
 use rdb_core::eventual::conflicts::{Lost, Settling, lost_of_era};
 use rdb_core::eventual::hlc::NoStamp;
-use rdb_core::eventual::lag::{self, Now, Writes};
+use rdb_core::eventual::lag::{self, Now};
 use rdb_core::eventual::machine::{self, Machine, View as _};
 use rdb_core::eventual::origin_log::{Held, OriginLogs};
 use rdb_core::eventual::peers::{Peers, Report};
 use rdb_core::eventual::run::Run;
 use rdb_core::eventual::session::SessionToken;
+use rdb_core::eventual::stamps::Stamps;
 use rdb_core::eventual::vector::{Origin, Seq, Vector, WriteId};
 use rdb_core::ids::{Era, Incarnation, NamespaceId, NodeId};
 use rdb_core::record;
@@ -43,7 +44,7 @@ pub(super) struct Eventual {
     merging: bool,
     /// The runs of its logs, synced or not.
     pub(super) kept: BTreeMap<(Origin, Seq), (Held, Bytes)>,
-    stamps: BTreeMap<(Origin, Seq), Hlc>,
+    stamps: Stamps,
     /// Its own writes that are not answered yet.
     pub(super) unanswered: usize,
     /// Those that are answered and not synced.
@@ -53,18 +54,6 @@ pub(super) struct Eventual {
     pub(super) stood: BTreeMap<NodeId, (Vector, u64)>,
     /// The frontiers that it has told, each with what it had applied then.
     frontiers: Vec<(Hlc, Vector)>,
-}
-
-impl Writes for Eventual {
-    fn stamp_after(&self, origin: Origin, after: Seq) -> Option<Hlc> {
-        let mut behind = self.stamps.range((origin, after + 1)..=(origin, Seq::MAX));
-        behind.next().map(|(_, stamp)| *stamp)
-    }
-
-    fn last_stamp(&self, origin: Origin) -> Option<Hlc> {
-        let applied = self.machine.state().applied.get(origin);
-        self.stamps.range((origin, 0)..=(origin, applied)).next_back().map(|(_, stamp)| *stamp)
-    }
 }
 
 impl Eventual {
@@ -78,7 +67,7 @@ impl Eventual {
 
     fn keep(&mut self, run: &Run, held: Held, bytes: &Bytes) {
         self.kept.insert((held.origin, held.last), (held, Rc::clone(bytes)));
-        self.stamps.extend(run.entries.iter().map(|entry| ((run.origin, entry.seq), entry.hlc)));
+        self.stamps.add(run);
     }
 }
 
@@ -108,8 +97,10 @@ impl World {
             false => synced.runs_of(era).cloned().collect(),
         };
         let logs = OriginLogs::restore(era, me, &state.applied, runs.iter().map(|(held, _)| *held));
+        let logs = logs.map_err(|hole| broken(id, hole))?;
         let mut eventual = Eventual {
-            logs: logs.map_err(|hole| broken(id, hole))?,
+            stamps: Stamps::of(&logs),
+            logs,
             machine: match is_periodic {
                 true => Machine::new(state, node.data.current.buckets(era), false).periodic(),
                 false => Machine::new(state, node.data.current.buckets(era), false),
@@ -120,7 +111,6 @@ impl World {
             to_merge: VecDeque::new(),
             merging: false,
             kept: BTreeMap::new(),
-            stamps: BTreeMap::new(),
             unanswered: 0,
             unsynced: 0,
             told: None,
@@ -349,7 +339,7 @@ impl World {
         let Some(process) = self.process_mut(id) else { return Ok(()) };
         let Some(eventual) = &mut process.eventual else { return Ok(()) };
         let peers = eventual.peers.reports().map(|(_, report, _)| report);
-        let told = lag::frontier(mine.era, std::iter::once(Some(&mine)).chain(peers), &*eventual);
+        let told = lag::frontier(mine.era, std::iter::once(Some(&mine)).chain(peers), &eventual.stamps);
         let told = told.unwrap_or_default();
         if told <= eventual.frontiers.last().map(|(told, _)| *told).unwrap_or_default() {
             return Ok(());
@@ -445,8 +435,8 @@ impl World {
             monotonic_ms: now_ms,
             physical_ms: process.durable.physical_ms(now_ms),
         };
-        let told = lag::lag(now, eventual.peers.reports(), eventual);
-        super::invariants::lag_is_honest(self, id, now, told, eventual)?;
+        let told = lag::lag(now, eventual.peers.reports(), &eventual.stamps);
+        super::invariants::lag_is_honest(self, id, now, told)?;
         let others = self.nodes.iter().flat_map(|node| &node.process).flat_map(|process| &process.eventual);
         let others = others.filter(|other| other.logs.era() == eventual.logs.era());
         let has_dropped = |lacks: &(Origin, Seq, Seq)| lacks.1 < eventual.logs.dropped(lacks.0);

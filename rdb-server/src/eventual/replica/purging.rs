@@ -10,7 +10,7 @@
 //! may be some yet; after a restart, too, so each start walks once.
 
 use super::upkeep::Moment;
-use super::{Replica, ReplicaError, Stamps, Tools};
+use super::{Replica, ReplicaError, Tools};
 use rdb_core::eventual::lag::{self, SILENCE_MS_MAX};
 use rdb_core::eventual::machine::Error as MachineError;
 use rdb_core::eventual::peers::Report;
@@ -189,7 +189,7 @@ impl Replica {
         }
         let mine = self.report(moment.passed);
         let peers = self.peers.reports().map(|(_, report, _)| report);
-        let told = lag::frontier(mine.era, std::iter::once(Some(&mine)).chain(peers), &Stamps(&self.stamps));
+        let told = lag::frontier(mine.era, std::iter::once(Some(&mine)).chain(peers), &self.stamps);
         let tombstones = &mut self.upkeep.tombstones;
         tombstones.frontier = tombstones.frontier.max(told.unwrap_or_default());
         let old = Hlc::from_millis(moment.physical_ms.saturating_sub(grace_ms));
