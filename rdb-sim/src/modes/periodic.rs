@@ -66,6 +66,7 @@ impl World {
             // Told so, a client goes on without its token.
             if lasts(session.era) < session.vector.get(origin) {
                 client.session = None;
+                client.seen.clear();
             }
         }
     }
