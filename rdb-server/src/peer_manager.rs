@@ -758,7 +758,9 @@ impl PeerManager {
     /// Whoever leads now may not have been asked for the snapshot that a replica needs.
     fn go_on_replacing(&mut self) {
         for (region, peer) in self.peers.iter_mut().filter(|(_, peer)| peer.replace) {
-            if let Some(successor) = peer.ready_successor(|_| true) {
+            // One that was left out too would not take it, and this node, which has not come to the end of its era, knows none of
+            // them: in time it is another one's turn.
+            if let Some(successor) = peer.ready_successor(|_| rand::random()) {
                 peer.hand_over(successor);
             }
             peer.group.request_snapshot();

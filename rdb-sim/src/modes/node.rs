@@ -80,6 +80,8 @@ pub(super) struct Process {
     pub(super) installing: Option<Installing>,
     /// Whether the region's next era began without this node, so that it waits for a snapshot.
     pub(super) replace: bool,
+    /// How often it has handed the lead over since it started.
+    pub(super) hand_overs: usize,
     /// What is set aside too late, where that is planted.
     pub(super) set_aside_late: Vec<Op>,
     /// What waits for a stopped process to go on; `None` while it runs.

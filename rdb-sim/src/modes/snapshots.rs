@@ -277,7 +277,12 @@ impl Process {
         let ready = |(node, confirmed, active): &&(NodeId, u64, bool)| {
             *node != self.peer.node() && *active && status.last <= *confirmed + HAND_OVER_LAG_MAX
         };
-        if let Some((successor, ..)) = status.members.iter().filter(|_| self.group.is_leader()).find(ready) {
+        let ready: Vec<NodeId> = status.members.iter().filter(ready).map(|(node, ..)| *node).collect();
+        // One that was left out too would not take it: each time it is another one's turn.
+        self.hand_overs += 1;
+        if self.group.is_leader()
+            && let Some(successor) = ready.get(self.hand_overs % ready.len().max(1))
+        {
             self.lease.hands_over(status.term);
             self.group.transfer_leader(*successor);
         }

@@ -213,6 +213,7 @@ impl World {
             arrived: None,
             installing: None,
             replace: false,
+            hand_overs: 0,
             set_aside_late: Vec::new(),
             stopped: None,
         })
