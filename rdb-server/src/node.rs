@@ -21,6 +21,7 @@ use crate::applier::{Applier, ApplierHandle, Task};
 use crate::budget::Budget;
 use crate::config::Config;
 use crate::disk::{self, Disk};
+use crate::eventual::copy::{self, CopiesService};
 use crate::eventual::records::{Finders, REQUEST_BYTES_MAX, RecordsService};
 use crate::eventual::{self, Eventual};
 use crate::faults::{Cuts, FaultService};
@@ -43,6 +44,7 @@ use rdb_core::apply::State;
 use rdb_core::ids::{NamespaceId, NodeId, RegionId};
 use rdb_core::raft::Message;
 use rdb_pd::Catalog;
+use rdb_proto::internal::v1::copies_server::CopiesServer;
 use rdb_proto::internal::v1::faults_server::FaultsServer;
 use rdb_proto::internal::v1::peer_server::PeerServer;
 use rdb_proto::internal::v1::records_server::RecordsServer;
@@ -234,6 +236,9 @@ impl Node {
                 regions: shared.regions.clone(),
                 standings: shared.standings.clone(),
                 tombstone_grace: Duration::from_secs(shared.config.tombstone_grace_seconds),
+                log_bytes_max: shared.config.eventual_log_bytes_max,
+                compare_interval: Duration::from_secs(shared.config.eventual_compare_seconds),
+                fetcher: copy::Fetcher::new(shared.clone(), peers.handle().clone()),
             },
             &engine,
         )?;
@@ -533,6 +538,8 @@ fn serve_peers(
         .max_encoding_message_size(FRAME_BYTES_MAX);
     let records = RecordsService { shared: shared.clone(), cuts: links.cuts.clone() };
     let records = RecordsServer::new(records).max_decoding_message_size(REQUEST_BYTES_MAX);
+    let copies = CopiesService::new(shared.clone(), links.cuts.clone());
+    let copies = CopiesServer::new(copies).max_decoding_message_size(copy::REQUEST_BYTES_MAX);
     let _entered = runtime.enter();
     unstarted.start(links);
     let incoming = TcpListenerStream::new(TcpListener::from_std(listener)?);
@@ -543,6 +550,7 @@ fn serve_peers(
             .initial_connection_window_size(2 * STREAM_WINDOW_BYTES)
             .add_service(service)
             .add_service(records)
+            .add_service(copies)
             .serve_with_incoming(NoDelay(incoming))
             .await;
         if let Err(error) = served {

@@ -9,6 +9,7 @@
 //! records, and have lost the same writes: see [`super::merge`].
 
 mod batch;
+mod copying;
 
 use super::buckets::{self, Buckets, Digest};
 use super::conflicts::{self, Lost};
@@ -114,13 +115,15 @@ pub struct State {
     pub earlier: u64,
     /// How many writes are awaited: see [`super::conflicts`].
     pub awaited: u64,
+    /// How many pages of a copy are merged, while there are more: the records are then ahead of `applied`.
+    pub copied_pages: u64,
 }
 
 impl State {
     /// At the beginning of `era`, in a region whose highest stamp was `highest`.
     pub fn begin(era: Era, highest: Hlc) -> Self {
         let (applied, purged) = (Vector::default(), Hlc::default());
-        Self { era, applied, highest, purged, lost: 0, settled: 0, earlier: 0, awaited: 0 }
+        Self { era, applied, highest, purged, lost: 0, settled: 0, earlier: 0, awaited: 0, copied_pages: 0 }
     }
 
     /// How many writes were lost for certain, in this era and before. It only grows, and comes to the same on every
@@ -138,6 +141,9 @@ impl State {
         out.extend_from_slice(&self.purged.0.to_be_bytes());
         let counts = [self.lost, self.settled, self.earlier, self.awaited];
         counts.iter().for_each(|count| put_varint(&mut out, *count));
+        if self.copied_pages != 0 {
+            put_varint(&mut out, self.copied_pages);
+        }
         out
     }
 
@@ -159,6 +165,7 @@ impl State {
             settled: reader.varint()?,
             earlier: reader.varint()?,
             awaited: reader.varint()?,
+            copied_pages: if reader.is_empty() { 0 } else { reader.varint()? },
         };
         reader.finish()?;
         Ok(state)
@@ -408,7 +415,7 @@ impl Machine {
     }
 
     /// Settles the losses that are certain at `settled`, which [`conflicts::Settling`] gave out, among `notes`, some or
-    /// all of the era's lost writes. Where lost writes are not kept, they need no note any more.
+    /// all of the era's lost writes.
     ///
     /// # Errors
     /// A note is damaged.
@@ -427,7 +434,30 @@ impl Machine {
             }
             self.state.settled += 1;
             lost.settled = true;
-            batch.set_note(key, self.keep_lost.then(|| lost.encode()));
+            batch.set_note(key, Some(lost.encode()));
+        }
+        Ok(batch.finish(&self.state))
+    }
+
+    /// Forgets losses that every member has settled, for good, among `notes`: `settled` is a vector that this node has settled up to,
+    /// and since then each member has said that what any of them had applied at that time is certain there. Until then the note
+    /// tells a member that takes a copy that the write was not replaced. Where lost writes are kept, none is forgotten.
+    ///
+    /// # Errors
+    /// A note is damaged.
+    pub fn forget<V: View>(
+        &mut self,
+        settled: &Vector,
+        notes: &Notes,
+        view: &V,
+    ) -> Result<Changes, Error<V::Error>> {
+        let mut batch = Batch::new(view);
+        for (key, note) in notes.iter().filter(|_| !self.keep_lost) {
+            let (_, _, id) = conflicts::parse_lost_key(key)?;
+            let lost = Lost::decode(note)?;
+            if lost.settled && lost.is_settled_at(id, settled) {
+                batch.set_note(key.clone(), None);
+            }
         }
         Ok(batch.finish(&self.state))
     }

@@ -32,21 +32,21 @@ fn check(seed: u64, options: &Options) {
 #[test]
 fn three_nodes_come_to_the_truth() {
     for seed in 0..SEEDS {
-        check(seed, &Options { nodes: 3, steps: 700, keeps_lost: true, crashes: true });
+        check(seed, &Options { nodes: 3, steps: 700, keeps_lost: true, crashes: true, cap: u64::MAX });
     }
 }
 
 #[test]
 fn five_nodes_that_keep_no_lost_values_come_to_the_truth() {
     for seed in 0..SEEDS / 3 {
-        check(seed, &Options { nodes: 5, steps: 1200, keeps_lost: false, crashes: true });
+        check(seed, &Options { nodes: 5, steps: 1200, keeps_lost: false, crashes: true, cap: u64::MAX });
     }
 }
 
 #[test]
 fn without_crashes_every_write_is_there_that_was_accepted() {
     for seed in 0..SEEDS / 3 {
-        let options = Options { nodes: 3, steps: 500, keeps_lost: true, crashes: false };
+        let options = Options { nodes: 3, steps: 500, keeps_lost: true, crashes: false, cap: u64::MAX };
         let mut world = World::new(seed, &options);
         world.run();
         world.mend();
@@ -55,12 +55,24 @@ fn without_crashes_every_write_is_there_that_was_accepted() {
     }
 }
 
+/// Their logs hold a few runs, so that whoever is away for a moment is given up.
+#[test]
+fn nodes_that_were_given_up_take_copies_and_come_to_the_truth() {
+    for seed in 0..SEEDS {
+        let (nodes, keeps_lost) = ([3, 3, 5][seed as usize % 3], seed % 2 == 0);
+        let cap = [300, 1000, 4000][(seed as usize / 3) % 3];
+        check(seed, &Options { nodes, steps: 900, keeps_lost, crashes: true, cap });
+    }
+}
+
 /// A world in which nothing rare happens proves nothing.
 #[test]
 fn the_worlds_meet_what_they_are_for() {
     let mut met = world::Met::default();
     for seed in 0..20 {
-        let mut world = World::new(seed, &Options { nodes: 3, steps: 700, keeps_lost: true, crashes: true });
+        let cap = if seed % 2 == 0 { 1000 } else { u64::MAX };
+        let options = Options { nodes: 3, steps: 700, keeps_lost: true, crashes: true, cap };
+        let mut world = World::new(seed, &options);
         world.run();
         world.mend();
         world.check_converged();

@@ -1,5 +1,7 @@
 //! One region in eventual mode: its logs, its records, what is on its way to the disk, and what the other members lack.
 
+mod comparing;
+mod copying;
 mod purging;
 mod settling;
 mod upkeep;
@@ -7,21 +9,24 @@ mod upkeep;
 pub(super) use upkeep::{Limits, Moment};
 
 use super::Eventual;
+use super::copy::Fetcher;
 use super::hashes::{self, HashError};
 use super::recent::Recent;
 use super::view::Shown;
 use super::waiting::{Acks, Prompt};
-use super::wire::{self, Said};
+use super::wire::{self, Besides, Said};
 use crate::budget::Share;
 use crate::transport::Transport;
 use crate::waiter::{Answers, WriteWaiter};
 use bytes::Bytes;
+use comparing::Comparing;
+use copying::Copying;
 use purging::Tombstones;
 use rdb_core::apply::Answer;
 use rdb_core::codec::Corrupt;
 use rdb_core::command::{Commands, Encoded, Operation, Write};
 use rdb_core::eventual::buckets::Buckets;
-use rdb_core::eventual::lag::{self, Now, Writes};
+use rdb_core::eventual::lag::{self, Lag, Now, Writes};
 use rdb_core::eventual::machine::{Changes, Error as MachineError, Machine, State};
 use rdb_core::eventual::origin_log::{Fence, Held, OriginLogs, Refusal};
 use rdb_core::eventual::peers::{Peers, Push, Report};
@@ -66,6 +71,14 @@ pub(super) enum ReplicaError {
     /// Writes are missing.
     #[error(transparent)]
     Hole(#[from] rdb_core::eventual::origin_log::Hole),
+    /// A page of a copy that is complete is missing.
+    #[error(
+        "page {page} of the copy that was put aside is not there; do not start the node with this directory; the others have its data"
+    )]
+    NoPage {
+        /// Which one, from 0.
+        page: u64,
+    },
     /// A request reached this thread that the API had to refuse.
     #[error("a request reached an eventual region that it does not serve: {0}")]
     Misplaced(&'static str),
@@ -76,6 +89,7 @@ pub(super) struct Tools {
     pub(super) data: Data,
     pub(super) logs: StoredLogs,
     pub(super) transport: Transport,
+    pub(super) fetcher: Fetcher,
     pub(super) me: Origin,
     pub(super) limits: Limits,
 }
@@ -139,6 +153,8 @@ pub(super) struct Replica {
     /// The last of this node's own writes that was sent to anybody.
     pushed: Seq,
     upkeep: Upkeep,
+    copying: Copying,
+    comparing: Comparing,
     shown: Arc<Shown>,
 }
 
@@ -154,7 +170,9 @@ impl Replica {
         let stored = tools.logs.load(region, era)?;
         let state = tools.data.load_eventual(region)?;
         let state = state.filter(|state| state.era == era).unwrap_or_else(|| State::begin(era, Hlc(0)));
-        let logs = OriginLogs::restore(era, tools.me, &state.applied, stored.runs)?;
+        let copying = Copying::open(region, &state, tools)?;
+        let copied = copying.vector();
+        let logs = OriginLogs::restore_behind(era, tools.me, &state.applied, &copied, stored.runs)?;
         let buckets = hashes::begin(&tools.data, (region, namespace), era, eventual)?;
         let tombstones = Tombstones::unknown(state.purged, &state.applied);
         let upkeep = Upkeep { tombstones, ..Upkeep::default() };
@@ -177,8 +195,11 @@ impl Replica {
             pushed_at: Instant::now(),
             pushed: 0,
             upkeep,
+            copying,
+            comparing: Comparing::default(),
             shown: Arc::default(),
         };
+        replica.merge_all(tools)?;
         replica.replay(tools)?;
         replica.show_applied();
         Ok(replica)
@@ -246,7 +267,8 @@ impl Replica {
     /// A hash of what a reader can see, at what is applied; `None` while it is yet to be read.
     pub(super) fn digest(&self) -> Option<u64> {
         let live = self.machine.buckets().live().to_be_bytes();
-        self.hashed.then(|| xxhash_rust::xxh3::xxh3_64(&live))
+        let is_whole = self.hashed && !self.machine.is_copying();
+        is_whole.then(|| xxhash_rust::xxh3::xxh3_64(&live))
     }
 
     /// Puts up fences before the writes of those that a switch goes on without, or moves them, or takes them down.
@@ -318,6 +340,10 @@ impl Replica {
 
     /// Takes in runs of other nodes. Those that do not fit are dropped: their sender goes on from what this node reports.
     pub(super) fn receive(&mut self, from: NodeId, runs: Vec<Run>, awaited: bool, share: Share) {
+        // What they send is sent again.
+        if self.copying.takes_no_runs() {
+            return;
+        }
         let (mut taken, mut missing) = (false, false);
         for run in runs {
             match self.logs.receive(run) {
@@ -445,22 +471,25 @@ impl Replica {
         if due.is_empty() {
             return Vec::new();
         }
-        let (report, purge) = (self.report(passed), (self.purges_to(), self.purge_ready()));
+        let (report, besides) = (self.report(passed), self.besides());
         let mut reports = Vec::with_capacity(due.len());
         for node in due {
             let Some(told) = self.told.get_mut(&node) else { continue };
             told.report = Some(report.clone());
-            reports.push((node, wire::report_to_wire(self.region, &report, false, purge)));
+            let copy = self.copying.gives_up(node);
+            reports.push((node, wire::report_to_wire(self.region, &report, false, &besides, copy)));
         }
         reports
     }
 
     /// Takes note of what a peer says.
     pub(super) fn heard(&mut self, node: NodeId, said: &Said, now_ms: u64) {
-        let Said { report, ask, .. } = said;
+        let Said { report, ask, besides, copy, .. } = said;
         self.peers.heard(node, report, now_ms);
         if report.era == self.logs.era() {
-            self.hear_purge(node, said.purge_to, said.purge_ready);
+            self.hear_purge(node, besides.purge_to, besides.purge_ready);
+            self.hear_certain(node, &besides.certain);
+            self.copying.hear(node, *copy, &report.synced);
         }
         self.show_acked();
         let Some(told) = self.told.get_mut(&node) else { return };
@@ -554,7 +583,7 @@ impl Replica {
         hears: impl Fn(NodeId) -> bool,
     ) -> Vec<(NodeId, rdb_proto::internal::v1::OriginReport)> {
         let report = self.report(passed);
-        let purge = (self.purges_to(), self.purge_ready());
+        let besides = self.besides();
         let mut due = Vec::new();
         let mut stuck = Vec::new();
         let known: BTreeMap<NodeId, Option<Vector>> = self
@@ -576,7 +605,8 @@ impl Replica {
                 told.report = Some(report.clone());
                 // Who knows nothing of the peer can send it nothing; what it said may have been lost.
                 let ask = known.is_none() || told.asks;
-                due.push((*node, wire::report_to_wire(self.region, &report, ask, purge)));
+                let copy = self.copying.gives_up(*node);
+                due.push((*node, wire::report_to_wire(self.region, &report, ask, &besides, copy)));
                 told.asks = false;
             }
             let lacks = known.is_none_or(|known| !known.covers(&report.synced));
@@ -605,6 +635,11 @@ impl Replica {
         }
     }
 
+    fn besides(&self) -> Besides {
+        let certain = self.upkeep.losses.certain.clone();
+        Besides { purge_to: self.purges_to(), purge_ready: self.purge_ready(), certain }
+    }
+
     /// What it says that it has applied: nothing that a crash could take back.
     fn claimed(&self) -> Vector {
         self.machine.state().applied.clone()
@@ -619,6 +654,8 @@ impl Replica {
         self.stamps.retain(|(origin, last), _| everywhere.get(*origin) < *last);
         let now = Now { era: self.logs.era(), synced: &synced, monotonic_ms: now_ms, physical_ms };
         let lag = lag::lag(now, self.peers.reports(), &Stamps(&self.stamps));
+        // How old that is which is in no log any more is forgotten.
+        let lag = Lag { known: lag.known && !self.copying.gives_anybody_up(), ..lag };
         let covers = |report: Option<&Report>| report.is_some_and(|report| report.applied.covers(&synced));
         let behind = self.peers.reports().filter(|(_, report, _)| !covers(*report)).count() as u64;
         let lost = self.machine.state().lost + self.machine.state().earlier;
@@ -632,7 +669,11 @@ impl Replica {
     }
 
     /// Which runs can be dropped from the log: all members have them, and the data has flushed them.
-    pub(super) fn truncate(&mut self, tools: &Tools) -> Option<OriginWrite> {
+    /// Nobody is given up while a switch holds writes back: those who take part are to reach one cut.
+    pub(super) fn truncate(&mut self, is_open: bool, tools: &Tools) -> Option<OriginWrite> {
+        if is_open {
+            self.give_up(tools);
+        }
         let stable = self.peers.stable_for_truncation(&self.logs);
         let durable = tools.data.durable_vector(self.region, self.logs.era());
         let drop = self.logs.truncate(&stable, &durable);

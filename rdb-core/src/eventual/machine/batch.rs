@@ -69,9 +69,7 @@ impl<'v, V: View> Batch<'v, V> {
         key: &[u8],
         purged: Hlc,
     ) -> Result<u64, Error<V::Error>> {
-        let from = conflicts::lost_of_key(era, key);
-        // Numbers follow in the keys, and not all of their bytes are ones.
-        let to = [&from[..], &[0xff; 24]].concat();
+        let (from, to) = conflicts::lost_of_key_range(era, key);
         let mut count = 0;
         for (key, note) in self.notes(&from, &to)? {
             let lost = Lost::decode(&note)?;
@@ -87,14 +85,14 @@ impl<'v, V: View> Batch<'v, V> {
         self.notes.insert(key, note);
     }
 
-    fn has_note(&self, key: &[u8]) -> Result<bool, Error<V::Error>> {
+    pub(super) fn has_note(&self, key: &[u8]) -> Result<bool, Error<V::Error>> {
         match self.notes.get(key) {
             Some(note) => Ok(note.is_some()),
             None => Ok(self.view.note(key).map_err(Error::View)?.is_some()),
         }
     }
 
-    fn notes(&self, from: &[u8], to: &[u8]) -> Result<Notes, Error<V::Error>> {
+    pub(super) fn notes(&self, from: &[u8], to: &[u8]) -> Result<Notes, Error<V::Error>> {
         let mut notes: BTreeMap<_, _> = self.view.notes(from, to).map_err(Error::View)?.into_iter().collect();
         for (key, note) in self.notes.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to))) {
             match note {
