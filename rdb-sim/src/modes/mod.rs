@@ -10,7 +10,8 @@
 //!
 //! - `options` is what a seed draws, `event` what happens, `world` where it happens.
 //! - `node`, `origins` and `data` are a node and its disks; `region` its log and the markers in it, `eventual` the other mode,
-//!   `streams` what travels between nodes in that mode, `switching` its part in a switch.
+//!   `streams` what travels between nodes in that mode, `copies` what is taken where that is not enough, `switching` its part in a
+//!   switch.
 //! - `catalog` holds the catalog, the controllers and the operators; `clients` and `requests` those who ask.
 //! - `truth` is what an onlooker knows who sees everything; `invariants/` holds the worlds to it, one file each.
 //! - `phases` is the story: a storm, then all is healed, the switch ends, one more is made in peace, and all must be equal.
@@ -20,6 +21,7 @@
 
 mod catalog;
 mod clients;
+mod copies;
 mod data;
 mod event;
 mod eventual;

@@ -1,5 +1,6 @@
 //! One node: what survives a crash, and what does not.
 
+use super::copies::Open;
 use super::data::DataDisk;
 use super::event::Event;
 use super::eventual::Eventual;
@@ -11,6 +12,7 @@ use crate::options::Micros;
 use crate::world::Wall;
 use rdb_core::apply::{self, Committed};
 use rdb_core::command::Encoded;
+use rdb_core::eventual::copy::Note;
 use rdb_core::eventual::hlc::DurableClock;
 use rdb_core::eventual::run::Run;
 use rdb_core::hlc::Clock;
@@ -66,6 +68,8 @@ pub(super) struct Process {
     pub(super) replay_to: Index,
     /// A snapshot that is being taken in. Meanwhile nothing else changes the region.
     pub(super) installing: bool,
+    /// Copies that it gives, by who takes them.
+    pub(super) gives: BTreeMap<NodeId, Open>,
     /// What waits for a stopped process to go on; `None` while it runs.
     pub(super) stopped: Option<Vec<Event>>,
 }
@@ -123,6 +127,8 @@ pub(super) enum Then {
     Mark(Hlc),
     Note(Era),
     Replace(Rc<Snapshot>),
+    /// A copy is complete.
+    Copied(Rc<Note>),
 }
 
 /// A run on its way to the records, and who waits for it.
@@ -164,9 +170,9 @@ impl Process {
         self.is_back() && self.region.era() <= self.noted
     }
 
-    /// Whether eventual writes are under way that are not answered yet.
+    /// Whether a seal has to wait: eventual writes are under way that are not answered yet, or a copy that counts is not merged.
     pub(super) fn is_answering(&self) -> bool {
-        self.eventual.as_ref().is_some_and(|eventual| 0 < eventual.unanswered)
+        self.eventual.as_ref().is_some_and(|eventual| 0 < eventual.unanswered || eventual.copying.is_noted())
     }
 
     /// The last entry that was handed out to be applied.

@@ -69,6 +69,8 @@ pub struct Options {
     pub aim: f64,
     /// The options of the region's group.
     pub raft: raft::Options,
+    /// Bytes of runs that a node keeps for members that lack them.
+    pub log_cap: u64,
 }
 
 impl Options {
@@ -118,6 +120,8 @@ impl Options {
             snapshots: *pick(rng, &[0.0, 0.0, 0.02, 0.2]),
             aim: *pick(rng, &[0.0, 0.02, 0.1]),
             raft,
+            // Runs have about 100 bytes.
+            log_cap: *pick(rng, &[u64::MAX, u64::MAX, 800, 4_000, 20_000]),
         }
     }
 }

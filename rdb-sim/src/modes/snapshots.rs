@@ -50,12 +50,20 @@ impl World {
         let mut runs = Vec::new();
         if let Some(eventual) = &process.eventual {
             let synced = rdb_core::switch::stream::snapshotable(&eventual.progress()).clone();
-            let is_synced = |held: &Held| held.last <= synced.get(held.origin);
+            if eventual.copying.is_noted() {
+                return Ok(());
+            }
+            // Runs before a gap that a copy has filled are of no use.
+            let dropped = |origin| eventual.logs.dropped(origin);
+            let is_synced =
+                |held: &Held| held.last <= synced.get(held.origin) && dropped(held.origin) < held.last;
             runs = eventual.kept.values().filter(|(held, _)| is_synced(held)).cloned().collect();
             let cut = synced.iter().find(|(origin, _)| eventual.logs.dropped(*origin) != 0);
             // Nothing is stable that not all members have, so logs are whole until all are in their era. Who is there by now
-            // refuses the snapshot.
-            let is_there = self.process(to).is_none_or(|other| process.region.era() <= other.region.era());
+            // refuses the snapshot. A member for which logs would pass their cap gets those that there are.
+            let is_capped = self.options.log_cap != u64::MAX;
+            let is_there =
+                is_capped || self.process(to).is_none_or(|other| process.region.era() <= other.region.era());
             holds("logs are whole for a snapshot", cut.is_none() || is_there, || {
                 format!("node {id} has dropped runs that {to}, which is in era {era}, needs: {cut:?}")
             })?;

@@ -85,6 +85,9 @@ impl Process {
     /// What of a run is to be logged; an error if none of it may be, and whether a fence is why.
     fn take_in(&self, run: Run) -> Result<Option<Run>, bool> {
         let Some(eventual) = self.eventual.as_ref().filter(|_| !self.installing) else { return Err(false) };
+        if eventual.copying.is_noted() {
+            return Err(false);
+        }
         let appended = eventual.logs.logged_vector();
         let run = match eventual.logs.receive(run.clone()) {
             Ok(None) => return Ok(None),

@@ -201,6 +201,7 @@ impl World {
             eras: BTreeMap::new(),
             replay_to,
             installing: false,
+            gives: BTreeMap::new(),
             stopped: None,
         })
     }
@@ -231,6 +232,7 @@ impl World {
             Event::Synced { node, incarnation } => self.synced(node, incarnation)?,
             Event::Applied { node, incarnation } => self.applied(node, incarnation)?,
             Event::Merged { node, incarnation } => self.merged(node, incarnation)?,
+            Event::PageMerged { node, incarnation } => self.page_merged(node, incarnation)?,
             Event::Fetched { node, incarnation, fetch } => {
                 if self.node_mut(node).running(incarnation).is_some() {
                     let reader = self.node(node).raft.reader(LOG);
@@ -271,6 +273,7 @@ impl World {
             self.input(id, Input::Tick);
             self.push(id)?;
             self.tell(id);
+            self.look_after_copies(id);
             self.take_part(id)?;
         }
         let tick = self.options.tick;
@@ -353,6 +356,7 @@ impl World {
                 }
             }
             Then::Replace(snapshot) => self.replace(id, &snapshot)?,
+            Then::Copied(note) => self.copy_is_noted(id, note),
         }
         Ok(())
     }
