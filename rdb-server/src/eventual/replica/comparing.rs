@@ -129,10 +129,10 @@ impl Replica {
     pub(in crate::eventual) fn repair_ends(&mut self, node: NodeId, failed: Option<&str>, tools: &Tools) {
         match failed {
             None => {
-                tracing::info!(region = %self.region, %node, "a member's records were taken over where they are greater")
+                tracing::info!(region = %self.region, %node, "a member's records were taken over where they are greater");
             }
             Some(reason) => {
-                tracing::warn!(region = %self.region, %node, reason, "a member's records could not be fetched")
+                tracing::warn!(region = %self.region, %node, reason, "a member's records could not be fetched");
             }
         }
         self.comparing.end(node, AGAIN.min(tools.limits.compare_interval));
