@@ -363,4 +363,78 @@ mod tests {
         one.data.write(purged);
         assert_eq!((one.repair(&two.records()), one.records().len()), (0, 0));
     }
+
+    impl Replica {
+        /// Takes a copy of another one, in two pages.
+        fn copy(&mut self, other: &Replica) {
+            let state = other.machine.state();
+            let (from, to) = (conflicts::awaited_of_era(ERA), conflicts::awaited_of_era(Era(ERA.0 + 1)));
+            let awaited = crate::eventual::copy::awaited(&other.data.notes(&from, &to).unwrap()).unwrap();
+            let records = other.data.records.iter().filter_map(|(key, stored)| {
+                crate::eventual::copy::copied(ERA, (key, stored), 0 < state.lost, &other.data).unwrap()
+            });
+            let pages = [awaited, Page::Records(records.collect())];
+            let note = Note::of(crate::ids::NodeId(9), state, 2);
+            for page in pages {
+                let changes = self.machine.copy_page(&note, &page, &self.data).unwrap();
+                self.data.write(changes);
+            }
+            assert!(!self.machine.is_copying() && self.machine.state().applied.covers(&note.vector));
+        }
+
+        fn lost_notes(&self) -> Notes {
+            let to = conflicts::lost_of_era(Era(ERA.0 + 1));
+            self.data.notes(&conflicts::lost_of_era(ERA), &to).unwrap()
+        }
+    }
+
+    /// The other one has settled it, and this one has not come to that.
+    #[test]
+    fn a_loss_that_is_certain_at_the_sender_stays_one() {
+        let (mut one, mut two) = (replica(), replica());
+        let (first, second) = (one.write(1, b"k", Some(b"1")), two.write(2, b"k", Some(b"2")));
+        one.apply(&second);
+        two.apply(&first);
+        let settled = one.machine.state().applied.clone();
+        let changes = one.machine.settle(&settled, one.lost_notes(), &one.data).unwrap();
+        one.data.write(changes);
+        one.write(1, b"x", Some(b"what the other one lacks"));
+        two.copy(&one);
+        assert_eq!((one.machine.state().lost, two.machine.state().lost), (1, 1));
+        assert_eq!(two.data.records, one.data.records);
+        // Once it is certain everywhere, nobody needs the note any more.
+        let changes = one.machine.forget(&settled, &one.lost_notes(), &one.data).unwrap();
+        one.data.write(changes);
+        assert_eq!((one.lost_notes().len(), one.machine.state().lost), (0, 1));
+    }
+
+    #[test]
+    fn a_loss_that_the_sender_knows_to_be_replaced_is_taken_back_and_the_own_writes_stay() {
+        let (mut one, mut two) = (replica(), replica());
+        let first = one.write(1, b"k", Some(b"1"));
+        let second = two.write(2, b"k", Some(b"2"));
+        two.apply(&first);
+        assert_eq!(two.machine.state().lost, 1);
+        one.write(1, b"k", Some(b"3, over 1"));
+        two.write(2, b"own", Some(b"unseen"));
+        two.copy(&one);
+        assert_eq!(two.machine.state().lost, 1, "not 1, but what was written second");
+        assert!(two.data.records.contains_key(&b"own"[..]));
+        one.apply(&second);
+        assert_eq!(one.machine.state().lost, 1);
+        assert_eq!(one.lost_notes(), two.lost_notes());
+    }
+
+    #[test]
+    fn a_tombstone_that_was_purged_here_does_not_come_back_with_a_copy() {
+        let (mut one, mut two) = (replica(), replica());
+        let run = one.write(1, b"k", None);
+        two.apply(&run);
+        let (to, settled) = (two.machine.state().highest, two.machine.state().applied.clone());
+        let changes = two.machine.purge(to, &settled, &two.records(), &two.data).unwrap();
+        two.data.write(changes);
+        one.write(1, b"x", Some(b"what the other one lacks"));
+        two.copy(&one);
+        assert!(!two.data.records.contains_key(&b"k"[..]) && two.data.records.contains_key(&b"x"[..]));
+    }
 }
