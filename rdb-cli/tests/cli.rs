@@ -536,6 +536,49 @@ fn what_nodes_have_set_aside_is_listed() {
     assert_eq!(rdb(&cluster, "ns quarantine test").code, 5);
 }
 
+#[test]
+fn lost_writes_are_listed_as_one_node_has_them() {
+    let mut cluster = Cluster::start(3);
+    let nothing = rdb(&cluster, "ns conflicts test");
+    assert!(
+        nothing.code == 0 && nothing.stdout.ends_with("lists no lost writes of test\n"),
+        "{}",
+        nothing.stdout
+    );
+    assert_eq!(
+        rdb(&cluster, "ns create other --mode eventual --keep-lost 24h --durability periodic").code,
+        0
+    );
+    for node in 1..=3 {
+        cluster.lose(node, &[(b"user/a", Some(b"red")), (b"cart", None), (b"user/b", Some(b"\xff"))]);
+    }
+    cluster.kill(1);
+    let listed = rdb(&cluster, "ns conflicts test");
+    let row = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let rows: Vec<String> = listed.stdout.lines().map(row).collect();
+    assert_eq!((listed.code, rows.len()), (0, 4), "{}{}", listed.stdout, listed.stderr);
+    assert!(rows[1].starts_with("user/a 3.71.") && rows[1].ends_with(" red 3.90.1 not yet"), "{rows:?}");
+    assert!(rows[2].starts_with("cart 3.72.") && rows[2].ends_with(" (deletes it) 3.90.1 yes"), "{rows:?}");
+    let some = rdb(&cluster, "ns conflicts test --limit 2");
+    assert!(
+        some.stdout.ends_with("there may be more: 2 are shown; --limit allows more\n"),
+        "{}",
+        some.stdout
+    );
+    // A page without any of them is not the last one.
+    let users = json(&rdb(&cluster, "-o json ns conflicts test --prefix user/b"));
+    assert_eq!((&users["more"], &users["keep_lost_seconds"]), (&false.into(), &3600.into()), "{users}");
+    let [write] = &users["writes"].as_array().unwrap()[..] else { panic!("{users}") };
+    let expected = serde_json::json!({
+        "version": write["version"], "incarnation": 9, "seq": 3, "key": "user/b", "value_base64": "/w==",
+        "deletes": false, "displaced_by": "3.90.1", "displaced_by_incarnation": 8, "displaced_by_seq": 5,
+        "settled": false, "noted_unix_ms": 1000,
+    });
+    assert_eq!(write, &expected);
+    assert_eq!(rdb(&cluster, "ns conflicts nowhere").code, 3);
+    assert_eq!(rdb(&cluster, "ns create other --keep-lost 24").code, 2, "a time has a unit");
+}
+
 /// Whoever waits for a switch and stops to do so leaves it alone.
 #[test]
 fn waiting_for_a_switch_ends_with_it_and_ctrl_c_ends_the_waiting_alone() {

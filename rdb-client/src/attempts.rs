@@ -161,6 +161,7 @@ impl<'a> Attempts<'a> {
                 | Code::Behind
                 | Code::NoQuorum
                 | Code::ClockAhead
+                | Code::ClockOff
         ) {
             self.route.move_on(address);
         }

@@ -7,6 +7,7 @@ use crate::namespace::Namespace;
 use crate::nodes::{Address, Nodes};
 use crate::options::Options;
 use crate::route::Route;
+use crate::settings::NamespaceSettings;
 use crate::status::Failed;
 use crate::unary;
 use crate::values::Mode;
@@ -117,10 +118,25 @@ impl Client {
     /// Tried again until it is answered or the time is over. The request has a token, which the catalog keeps with the
     /// namespace: a repetition finds its own and is done, and anybody else's request is told that the name is taken.
     pub async fn create_namespace(&self, name: &str, mode: Mode) -> Result<NamespaceStatus, WriteError> {
+        self.create_namespace_with(name, mode, NamespaceSettings::default()).await
+    }
+
+    /// The same, with these settings.
+    pub async fn create_namespace_with(
+        &self,
+        name: &str,
+        mode: Mode,
+        settings: NamespaceSettings,
+    ) -> Result<NamespaceStatus, WriteError> {
         // Zero is none.
         let token = rand::random_range(1..=u64::MAX);
-        let request =
-            v1::CreateNamespaceRequest { name: name.into(), mode: v1::Mode::from(mode).into(), token };
+        let request = v1::CreateNamespaceRequest {
+            name: name.into(),
+            mode: v1::Mode::from(mode).into(),
+            token,
+            keep_lost_seconds: settings.keep_lost_seconds,
+            durability: v1::Durability::from(settings.durability).into(),
+        };
         let answer = self.call(Safety::NamedWrite, request, async |channel, request| {
             NamespacesClient::new(channel).create(request).await
         });

@@ -41,6 +41,7 @@
 
 mod attempts;
 mod client;
+mod conflicts;
 mod error;
 mod meta;
 mod namespace;
@@ -52,6 +53,7 @@ mod route;
 mod scan;
 mod seen;
 mod session;
+mod settings;
 mod status;
 mod switch;
 mod transaction;
@@ -60,12 +62,14 @@ mod values;
 
 pub use bytes::Bytes;
 pub use client::Client;
+pub use conflicts::{ConflictsPage, LostWrite};
 pub use error::{Attempted, Code, Error, Refusal, WriteError};
 pub use meta::{ClusterStatus, NamespaceStatus, NodeStatus, RegionStatus};
 pub use namespace::Namespace;
 pub use options::{Options, Transport};
 pub use quarantine::{QuarantinePage, QuarantinedWrite};
 pub use scan::{Scan, ScanOptions};
+pub use settings::{Durability, NamespaceSettings};
 pub use switch::{
     Gate, Hindrance, MemberStanding, Said, SwitchCheck, SwitchEnd, SwitchOptions, SwitchPhase, SwitchStatus,
 };

@@ -1,5 +1,6 @@
 //! What the cluster and its namespaces are and how they are doing.
 
+use crate::settings::Durability;
 use crate::values::Mode;
 use rdb_proto::v1;
 
@@ -18,6 +19,8 @@ pub struct ClusterStatus {
     pub disk_full: bool,
     /// Free bytes on the answering node's disk; 0: it does not say.
     pub disk_available_bytes: u64,
+    /// Whether the answering node takes no eventual writes, since its clock is off from those of a majority.
+    pub clock_untrusted: bool,
     /// The meta group, which holds the catalog; `None`: the answering node does not say.
     pub catalog: Option<RegionStatus>,
     /// All nodes, by id.
@@ -41,6 +44,9 @@ pub struct NodeStatus {
     pub silence_ms: u64,
     /// As the answering node knows it.
     pub regions_led: u64,
+    /// By how many milliseconds its clock is ahead of the answering node's; negative: behind; `None`: not measured of late, or
+    /// the same node.
+    pub clock_ahead_ms: Option<i64>,
 }
 
 /// One namespace.
@@ -60,6 +66,10 @@ pub struct NamespaceStatus {
     pub regions: Vec<RegionStatus>,
     /// The node that should lead it; 0: the answering node does not say.
     pub preferred_leader: u64,
+    /// For how many seconds the values of lost eventual writes are kept; 0: they are not.
+    pub keep_lost_seconds: u64,
+    /// When its eventual writes are acknowledged.
+    pub durability: Durability,
     /// Whether it is being deleted: it takes no requests any more, and its name is not free yet.
     pub deleting: bool,
 }
@@ -97,6 +107,7 @@ impl From<v1::StatusResponse> for ClusterStatus {
             meta_leader: status.meta_leader,
             disk_full: status.disk_full,
             disk_available_bytes: status.disk_available_bytes,
+            clock_untrusted: status.clock_untrusted,
             catalog: status.catalog.map(RegionStatus::from),
             nodes,
             namespaces,
@@ -113,6 +124,7 @@ impl From<v1::Node> for NodeStatus {
             reachable: node.reachable,
             silence_ms: node.silence_ms,
             regions_led: node.regions_led,
+            clock_ahead_ms: node.clock_ahead_ms,
         }
     }
 }
@@ -121,6 +133,8 @@ impl From<v1::Namespace> for NamespaceStatus {
     fn from(namespace: v1::Namespace) -> Self {
         Self {
             mode: namespace.mode().into(),
+            durability: namespace.durability().into(),
+            keep_lost_seconds: namespace.keep_lost_seconds,
             preferred_leader: namespace.preferred_leader,
             deleting: namespace.deleting,
             name: namespace.name,

@@ -314,9 +314,10 @@ impl Namespace {
     }
 }
 
-/// Whether what was seen is of another namespace than the one that has the name now.
+/// Whether what was seen is of another namespace than the one that has the name now, or lost.
 fn is_of_another(failed: &Failed) -> bool {
-    matches!(failed, Failed::Answered(_, error) if error.code() == v1::Code::OtherNamespace)
+    let lasting = |code| matches!(code, v1::Code::OtherNamespace | v1::Code::SessionLost);
+    matches!(failed, Failed::Answered(_, error) if lasting(error.code()))
 }
 
 pub(crate) fn record(record: v1::Record) -> Record {

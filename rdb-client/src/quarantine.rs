@@ -72,7 +72,7 @@ impl Client {
     }
 }
 
-fn explain(failed: Failed, attempted: Attempted) -> Error {
+pub(crate) fn explain(failed: Failed, attempted: Attempted) -> Error {
     let text = |address: Address| address.to_string();
     match failed {
         Failed::NotSent(address, reason) => Error::Unreachable { nodes: text(address), reason, attempted },

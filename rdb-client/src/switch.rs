@@ -115,6 +115,8 @@ pub struct SwitchStatus {
     pub last: Option<SwitchEnd>,
     /// Eventual writes that lost against a concurrent one, by what the answering node has applied.
     pub conflicts: u64,
+    /// Whether the answering node takes no eventual writes, since its clock is off from those of a majority.
+    pub clock_untrusted: bool,
 }
 
 impl SwitchStatus {
@@ -402,6 +404,7 @@ fn from_wire(header: Option<&v1::Header>, status: v1::SwitchStatus) -> SwitchSta
         members: status.members.into_iter().map(MemberStanding::from).collect(),
         last: status.last.map(SwitchEnd::from),
         conflicts: status.conflicts,
+        clock_untrusted: status.clock_untrusted,
     }
 }
 

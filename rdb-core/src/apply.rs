@@ -17,6 +17,7 @@ use crate::eventual::machine::State as EventualState;
 use crate::ids::{Era, Index, RegionId, Term};
 use crate::range::KeyRange;
 use crate::sessions::{self, Sessions, Verdict};
+use crate::switch::planted::{Wrong, wrong};
 use crate::switch::{Marker, Mode, Region};
 use crate::transaction::Outcome;
 use crate::version::{Hlc, Version};
@@ -317,7 +318,8 @@ impl Machine {
     }
 
     fn is_due(&self, marker: &Marker) -> bool {
-        marker.era.0 == self.mode.era().0 + 1 && !self.state.closed
+        let is_next = marker.era.0 == self.mode.era().0 + 1 || wrong(Wrong::MarkerOfAnyEra);
+        is_next && !self.state.closed
     }
 
     /// Puts the region into the era of `marker`, which `entry` holds, which is due, and which [`Region::judge`] allows.

@@ -49,12 +49,16 @@ impl Records {
         }
     }
 
-    fn machine(&self, era: Era) -> Machine {
+    fn buckets(&self, era: Era) -> Buckets {
         let mut buckets = Buckets::default();
         for (key, stored) in &self.0 {
             buckets.change(key, None, counted(&record::decode(stored).unwrap(), era));
         }
-        Machine::new(State::begin(era, Hlc(9)), buckets, true)
+        buckets
+    }
+
+    fn machine(&self, era: Era) -> Machine {
+        Machine::new(State::begin(era, Hlc(9)), self.buckets(era), true)
     }
 }
 
@@ -121,4 +125,7 @@ fn a_deletion_that_is_lost_for_certain_stays_lost_when_the_one_that_it_lost_to_i
     has_purged.write(one.apply(std::slice::from_ref(&run), &has_purged).unwrap());
     has_not.write(other.apply(&[run], &has_not).unwrap());
     assert_eq!((one.state().lost, other.state().lost), (1, 1));
+    // What was remembered of the key was forgotten with the deletion.
+    assert_eq!(one.buckets(), &has_purged.buckets(Era(1)));
+    assert_eq!(one.digest().buckets, other.digest().buckets);
 }

@@ -1,6 +1,7 @@
 //! What the cluster consists of. Each item is a record of its own in the meta region, under a key that starts with a
 //! letter: `c` counters, `n` a namespace by id, `s` a node (its store) by id.
 
+use crate::settings::Settings;
 use rdb_core::codec::{Corrupt, Reader, put_bytes, put_varint};
 use rdb_core::ids::{Epoch, Era, NamespaceId, NodeId, RegionId};
 use rdb_core::switch::{Descriptor, Mode};
@@ -9,7 +10,7 @@ use std::sync::Arc;
 
 const FORMAT: u8 = 1;
 /// Of a namespace's record. Format 1 had neither stage nor token; up to format 2 a namespace kept the mode that it began with,
-/// and had a mode, an epoch and an era instead of a descriptor.
+/// and had a mode, an epoch and an era instead of a descriptor. Settings stand at its end, where they are not those by default.
 const FORMAT_NAMESPACE: u8 = 3;
 
 /// Where a namespace is in its life. It goes one way.
@@ -43,6 +44,8 @@ pub struct Namespace {
     pub token: u64,
     /// Where it is in its life.
     pub stage: Stage,
+    /// What it was created with.
+    pub settings: Settings,
 }
 
 impl Namespace {
@@ -197,6 +200,7 @@ fn encode_namespace(namespace: &Namespace) -> Vec<u8> {
         Stage::Deleting => 2,
     });
     out.extend_from_slice(&namespace.token.to_be_bytes());
+    namespace.settings.put(&mut out);
     out
 }
 
@@ -229,7 +233,22 @@ fn decode_namespace(reader: &mut Reader<'_>, format: u8) -> Result<Namespace, Co
             Descriptor { epoch, era, ..Descriptor::new(first_mode, members.iter().copied()) }
         }
     });
-    Ok(Namespace { id, name, first_mode, descriptor, region, members, preferred_leader, token, stage })
+    let settings = match format {
+        FORMAT_NAMESPACE => Settings::read(reader)?,
+        _ => Settings::default(),
+    };
+    Ok(Namespace {
+        id,
+        name,
+        first_mode,
+        descriptor,
+        region,
+        members,
+        preferred_leader,
+        token,
+        stage,
+        settings,
+    })
 }
 
 /// What a record says of a namespace's mode.
@@ -281,6 +300,7 @@ mod tests {
                 preferred_leader: NodeId(2),
                 token,
                 stage,
+                settings: Settings::default(),
             };
             assert_eq!(catalog.namespace("carts"), Some(&expected));
             // And is written as it is written today.

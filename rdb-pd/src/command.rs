@@ -1,6 +1,7 @@
 //! What can be asked of the catalog. Encoded, commands follow each other in one Raft entry, each with its length.
 
 use crate::catalog::Namespace;
+use crate::settings::Settings;
 use rdb_core::codec::{Corrupt, Reader, put_bytes, put_varint};
 use rdb_core::command::Encoded;
 use rdb_core::ids::{NamespaceId, NodeId};
@@ -25,6 +26,8 @@ pub enum Command {
         members: Vec<NodeId>,
         /// Drawn by whoever asks, the same in each attempt; 0: none.
         token: u64,
+        /// What else is asked of it.
+        settings: Settings,
     },
     /// Begins to delete the namespace and all that it holds. Asked twice it is the same.
     DeleteNamespace {
@@ -119,13 +122,14 @@ impl Command {
     pub fn encode(&self) -> Encoded {
         let mut out = Vec::new();
         match self {
-            Command::CreateNamespace { name, mode, members, token } => {
+            Command::CreateNamespace { name, mode, members, token, settings } => {
                 out.push(1);
                 put_bytes(&mut out, name.as_bytes());
                 out.push(mode.to_byte());
                 put_varint(&mut out, members.len() as u64);
                 members.iter().for_each(|member| put_varint(&mut out, member.0));
                 out.extend_from_slice(&token.to_be_bytes());
+                settings.put(&mut out);
             }
             Command::DeleteNamespace { name, id } => {
                 out.push(2);
@@ -169,7 +173,8 @@ impl Command {
                 for _ in 0..reader.varint()? {
                     members.push(NodeId(reader.varint()?));
                 }
-                Command::CreateNamespace { name, mode, members, token: reader.u64()? }
+                let (token, settings) = (reader.u64()?, Settings::read(&mut reader)?);
+                Command::CreateNamespace { name, mode, members, token, settings }
             }
             2 => Command::DeleteNamespace {
                 name: read_name(&mut reader)?,
@@ -196,6 +201,7 @@ fn read_name(reader: &mut Reader<'_>) -> Result<String, Corrupt> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::Durability;
     use rdb_core::switch::{Descriptor, Step};
 
     #[test]
@@ -206,12 +212,14 @@ mod tests {
                 mode: Mode::Strong,
                 members: vec![NodeId(1), NodeId(300)],
                 token: u64::MAX - 1,
+                settings: Settings::default(),
             },
             Command::CreateNamespace {
                 name: "carts".to_owned(),
                 mode: Mode::Eventual,
                 members: vec![NodeId(1)],
                 token: 0,
+                settings: Settings { durability: Durability::Periodic, keep_lost_seconds: 86_400 },
             },
             Command::DeleteNamespace { name: "orders".to_owned(), id: NamespaceId(u32::MAX) },
             Command::RegisterNode { node: NodeId(2), store_id: u64::MAX },

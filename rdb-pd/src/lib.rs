@@ -9,9 +9,11 @@ mod command;
 mod lifecycle;
 mod machine;
 mod placement;
+mod settings;
 
 pub use catalog::{Catalog, Namespace, RegisteredNode, Stage};
 pub use command::{Answer, Command, NAME_BYTES_MAX, check_name};
 pub use lifecycle::{Holding, Standing, Step};
 pub use machine::{Applied, Machine};
 pub use rdb_core::switch::Mode;
+pub use settings::{Durability, KEEP_LOST_SECONDS_MAX, Settings};

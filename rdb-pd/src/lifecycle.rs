@@ -142,6 +142,7 @@ mod tests {
             mode: Mode::Strong,
             members: members.clone(),
             token: 0,
+            settings: crate::settings::Settings::default(),
         };
         let delete = |name: &str| Command::DeleteNamespace { name: name.to_owned(), id: NamespaceId::META };
         let remove = Command::RemoveNamespace { id: NamespaceId(3) };

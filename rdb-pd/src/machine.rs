@@ -83,7 +83,7 @@ impl Machine {
 
     fn execute(&mut self, command: Command, records: &mut Records) -> Answer {
         match command {
-            Command::CreateNamespace { name, mode, members, token } => {
+            Command::CreateNamespace { name, mode, members, token, settings } => {
                 if let Some(existing) = self.catalog.namespace(&name).cloned() {
                     let is_own = token != 0 && existing.token == token && existing.stage == Stage::Open;
                     return if is_own { Answer::Created(existing) } else { Answer::Exists(existing) };
@@ -106,6 +106,7 @@ impl Machine {
                     preferred_leader,
                     token,
                     stage: Stage::Open,
+                    settings,
                 };
                 catalog.names.insert(name, id);
                 catalog.namespaces.insert(id, namespace.clone());
@@ -200,6 +201,7 @@ type Records = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::{Durability, Settings};
     use rdb_core::command::begin_catalog;
     use rdb_core::ids::{Epoch, Era};
     use rdb_core::switch::{Mode, Phase, Refused, Step};
@@ -210,7 +212,8 @@ mod tests {
 
     fn create_as(name: &str, token: u64) -> Command {
         let members = vec![NodeId(1), NodeId(2), NodeId(3)];
-        Command::CreateNamespace { name: name.to_owned(), mode: Mode::Strong, members, token }
+        let (name, settings) = (name.to_owned(), Settings::default());
+        Command::CreateNamespace { name, mode: Mode::Strong, members, token, settings }
     }
 
     fn delete(name: &str) -> Command {
@@ -402,5 +405,22 @@ mod tests {
         }
         assert_eq!(&catalog, machine.catalog());
         assert_eq!(catalog.namespace("c").map(|namespace| namespace.stage), Some(Stage::Deleting));
+    }
+
+    #[test]
+    fn what_a_namespace_was_created_with_stays_as_it_is() {
+        let settings = Settings { durability: Durability::Periodic, keep_lost_seconds: 3600 };
+        let members = vec![NodeId(1), NodeId(2), NodeId(3)];
+        let name = "carts".to_owned();
+        let command = Command::CreateNamespace { name, mode: Mode::Eventual, members, token: 7, settings };
+        let mut machine = Machine::new(State::default(), Catalog::default());
+        let applied = machine.apply(&[entry(1, &[command])]).unwrap();
+        let Answer::Created(created) = &applied.answers[0][0] else { panic!("{:?}", applied.answers) };
+        assert_eq!(created.settings, settings);
+        let mut stored = Catalog::default();
+        for (key, value) in &applied.changes.records {
+            stored.load(key, value.as_ref().unwrap()).unwrap();
+        }
+        assert_eq!(&stored, machine.catalog());
     }
 }

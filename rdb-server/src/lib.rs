@@ -21,6 +21,7 @@ mod applier;
 mod backlog;
 mod budget;
 mod clock;
+mod clocks;
 mod disk;
 mod eventual;
 mod faults;
@@ -40,5 +41,6 @@ mod transport;
 mod upkeep;
 mod waiter;
 
+pub use clocks::WallClock;
 pub use logging::init as init_logging;
 pub use node::{Node, StartError};

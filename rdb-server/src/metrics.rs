@@ -51,6 +51,11 @@ struct RegionLabels {
     region: u64,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PeerLabels {
+    peer: u64,
+}
+
 /// All of a node's metrics.
 pub(crate) struct Metrics {
     registry: Registry,
@@ -90,6 +95,10 @@ struct Gauges {
     lww_conflicts: Family<RegionLabels, Gauge>,
     lww_conflicts_certain: Family<RegionLabels, Gauge>,
     tombstones_purged: Family<RegionLabels, Gauge>,
+    lost_kept_bytes: Family<RegionLabels, Gauge>,
+    lost_crowded_out: Family<RegionLabels, Gauge>,
+    clock_offset_ms: Family<PeerLabels, Gauge>,
+    clock_untrusted: Gauge,
     disk_available_bytes: Gauge,
     disk_room: Gauge,
     mailbox_events: Gauge,
@@ -240,6 +249,26 @@ impl Metrics {
             gauges.tombstones_purged.clone(),
         );
         registry.register(
+            "lost_kept_bytes",
+            "Bytes of lost eventual writes that are kept here, as their namespace asks",
+            gauges.lost_kept_bytes.clone(),
+        );
+        registry.register(
+            "lost_crowded_out",
+            "Lost eventual writes that had to go before their time since the start, for want of room",
+            gauges.lost_crowded_out.clone(),
+        );
+        registry.register(
+            "clock_offset_ms",
+            "How far the peer's clock is ahead of this node's, as measured within the last two seconds",
+            gauges.clock_offset_ms.clone(),
+        );
+        registry.register(
+            "clock_untrusted",
+            "1 where this node's clock is off from those of a majority, so that it takes no eventual writes",
+            gauges.clock_untrusted.clone(),
+        );
+        registry.register(
             "disk_available_bytes",
             "Bytes free on the disk of the data",
             gauges.disk_available_bytes.clone(),
@@ -331,8 +360,11 @@ impl Metrics {
             gauges.lww_conflicts.get_or_create(&labels).set(signed(shown.lost()));
             gauges.lww_conflicts_certain.get_or_create(&labels).set(signed(shown.lost_for_certain()));
             gauges.tombstones_purged.get_or_create(&labels).set(signed(shown.purged()));
+            gauges.lost_kept_bytes.get_or_create(&labels).set(signed(shown.kept_bytes()));
+            gauges.lost_crowded_out.get_or_create(&labels).set(signed(shown.crowded_out()));
         }
         self.switches.look(shared);
+        self.look_at_clocks(shared);
         let asleep = shared.regions.all().values().filter(|view| view.asleep()).count();
         gauges.regions_asleep.set(signed(asleep as u64));
         gauges.request_bytes.set(signed(shared.budget.used() as u64));
@@ -345,5 +377,18 @@ impl Metrics {
         gauges.log_batches.set(signed(log.batches()));
         gauges.log_syncs.set(signed(syncs.count));
         gauges.log_sync_micros.set(signed(syncs.sum_micros));
+    }
+
+    fn look_at_clocks(&self, shared: &crate::shared::Shared) {
+        let ahead_ms = shared.clocks.ahead_ms();
+        for node in shared.config.members() {
+            let labels = PeerLabels { peer: node.0 };
+            match ahead_ms.get(&node) {
+                Some(ahead_ms) => drop(self.gauges.clock_offset_ms.get_or_create(&labels).set(*ahead_ms)),
+                // What is not known is not shown as what it was.
+                None => drop(self.gauges.clock_offset_ms.remove(&labels)),
+            }
+        }
+        self.gauges.clock_untrusted.set(i64::from(shared.clocks.trust().is_err()));
     }
 }

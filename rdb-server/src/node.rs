@@ -19,6 +19,7 @@
 use crate::api::{ClusterService, Holding, KvService, MESSAGE_BYTES_MAX, NamespaceService, Scans};
 use crate::applier::{Applier, ApplierHandle, Task};
 use crate::budget::Budget;
+use crate::clocks::{Clocks, WallClock};
 use crate::config::Config;
 use crate::disk::{self, Disk};
 use crate::eventual::copy::{self, CopiesService};
@@ -178,6 +179,14 @@ impl Node {
     /// # Errors
     /// It must not start, or cannot: the error says why and what to do.
     pub fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_by(config, WallClock::default())
+    }
+
+    /// The same, by another wall clock than the machine's.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_by(config: Config, wall: WallClock) -> Result<Self, StartError> {
         let listeners = Listeners::bind(&config)?;
         let engine = Arc::new(open(&config)?);
         let runtime = |name: &str, workers: Option<usize>| {
@@ -215,6 +224,7 @@ impl Node {
             scans: Scans::new(config.scans_max),
             disk: Disk::default(),
             peers: Peers::new(others.iter().map(|(node, _)| *node)),
+            clocks: Clocks::start(wall, others.iter().map(|(node, _)| *node)),
             finders: Finders::new(others.iter().cloned(), cuts.clone()),
             stopping: Stopping::default(),
             config: Arc::new(config),
@@ -235,6 +245,7 @@ impl Node {
                 mailbox: shared.mailbox.clone(),
                 regions: shared.regions.clone(),
                 standings: shared.standings.clone(),
+                clocks: shared.clocks.clone(),
                 tombstone_grace: Duration::from_secs(shared.config.tombstone_grace_seconds),
                 log_bytes_max: shared.config.eventual_log_bytes_max,
                 compare_interval: Duration::from_secs(shared.config.eventual_compare_seconds),
@@ -261,6 +272,7 @@ impl Node {
             installer,
             health: shared.peers.clone(),
             disk: shared.disk.clone(),
+            clocks: shared.clocks.clone(),
             regions: shared.regions.clone(),
             metrics: shared.metrics.clone(),
             logger: logging::slog_logger(),
@@ -498,6 +510,7 @@ fn links(shared: &Shared, log: &LogWriterHandle, cuts: Cuts) -> Links {
         client_address: config.member(config.node()).map(|member| member.client.clone()).unwrap_or_default(),
         process: rand::random(),
         log: log.clone(),
+        clocks: shared.clocks.clone(),
     };
     Links {
         introduction,

@@ -151,7 +151,7 @@ impl Peer {
     pub(crate) fn mark(&mut self, marker: &Marker) {
         if marker.era.0 == self.mode.era().0 + 1 && self.group.needs_marker() {
             // As soon as the entry is under way others may apply it, and acknowledge what this node would not see.
-            self.view.bar_lease(self.group.status().term);
+            self.view.bar_lease_until_next_era(self.group.status().term);
             self.group.propose_marker(marker);
         }
     }

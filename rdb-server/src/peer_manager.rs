@@ -6,6 +6,7 @@
 
 use crate::applier::{self, ApplierHandle, Task};
 use crate::backlog::Backlogs;
+use crate::clocks::Clocks;
 use crate::config::Config;
 use crate::disk::{Disk, Room};
 use crate::eventual::{self, Eventual};
@@ -33,7 +34,7 @@ use rdb_storage::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// Events taken in one turn: enough to batch, few enough to keep the ticks.
 const EVENTS_PER_TURN_MAX: usize = 4096;
@@ -88,7 +89,7 @@ pub(crate) struct PeerManager {
     with_data: BTreeSet<RegionId>,
     touched: BTreeSet<RegionId>,
     clock: Clock,
-    started: (Instant, u64),
+    physical: Clocks,
 }
 
 /// What a [`PeerManager`] is made of.
@@ -104,6 +105,7 @@ pub(crate) struct Parts {
     pub(crate) installer: Installer,
     pub(crate) health: Peers,
     pub(crate) disk: Disk,
+    pub(crate) clocks: Clocks,
     pub(crate) regions: Regions,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) logger: slog::Logger,
@@ -144,8 +146,7 @@ impl PeerManager {
     /// Starts all regions that the log holds and the catalog names.
     pub(crate) fn boot(parts: Parts, engine: &Engine, catalog: &rdb_pd::Machine) -> Result<Self, BootError> {
         let Parts { config, mailbox, eventual, transport, log, applier, fetcher, .. } = parts;
-        let Parts { outbound, installer, health, disk, regions, metrics, logger, .. } = parts;
-        let wall_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+        let Parts { outbound, installer, health, disk, clocks, regions, metrics, logger, .. } = parts;
         let mut manager = Self {
             incarnation: engine.identity().incarnation,
             logs: engine.log(),
@@ -177,7 +178,7 @@ impl PeerManager {
             with_data: BTreeSet::new(),
             touched: BTreeSet::new(),
             clock: Clock::default(),
-            started: (Instant::now(), u64::try_from(wall_ms).unwrap_or(u64::MAX)),
+            physical: clocks,
         };
         manager.remove_leftovers(catalog.catalog())?;
         manager.boot_stored(catalog)?;
@@ -254,7 +255,8 @@ impl PeerManager {
     fn open_gate(&mut self, namespace: &Namespace, entered: Option<eventual::Entry>) {
         let Some(peer) = self.peers.get(&namespace.region) else { return };
         let (region, members) = (namespace.region, namespace.members.clone());
-        let opening = eventual::Opening { region, namespace: namespace.id, members, mode: peer.mode.clone() };
+        let (id, settings, mode) = (namespace.id, namespace.settings, peer.mode.clone());
+        let opening = eventual::Opening { region, namespace: id, members, settings, mode };
         // Whatever is sent to that thread because of an eventual mode must come behind this in its mailbox; and what it has held for
         // a strong one goes back to this loop, which must be known to take it.
         let is_strong = peer.mode.mode() == Mode::Strong;
@@ -679,8 +681,7 @@ impl PeerManager {
 
     /// The wall clock at start, carried on by the monotonic clock: a step of the wall clock is not followed.
     fn now_ms(&self) -> u64 {
-        let (instant, wall_ms) = self.started;
-        wall_ms.saturating_add(u64::try_from(instant.elapsed().as_millis()).unwrap_or(u64::MAX))
+        self.physical.physical_ms()
     }
 
     /// Starts the regions that the catalog has and this node has not, and ends those that it no longer has.

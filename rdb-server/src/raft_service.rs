@@ -1,6 +1,7 @@
 //! Messages from other nodes: the handshake, then frames into the mailbox.
 
 use crate::budget::{Budget, Share};
+use crate::clocks::Clocks;
 use crate::disk::{Disk, Room};
 use crate::eventual::{self, Eventual, Inbox};
 use crate::faults::Cuts;
@@ -161,6 +162,7 @@ impl peer_server::Peer for RaftService {
             eventual: self.eventual.clone(),
             standings: self.standings.clone(),
             cuts: self.cuts.clone(),
+            clocks: self.introduction.clocks.clone(),
             metrics: self.metrics.clone(),
             runs: Inbox { eventual, disk, budget: budget.clone(), metrics },
             budget,
@@ -216,6 +218,7 @@ struct Incoming {
     eventual: Eventual,
     standings: Standings,
     cuts: Cuts,
+    clocks: Clocks,
     metrics: Arc<Metrics>,
     budget: Budget,
     runs: Inbox,
@@ -228,6 +231,7 @@ impl Incoming {
         replies: &mpsc::Sender<Result<PeerReply, Status>>,
     ) -> Result<(), Status> {
         let mut answered = Instant::now();
+        let mut pinged = None;
         let (mut joining, mut run_parts, mut seen) = (Joining::default(), Vec::new(), 0);
         while let Some(frame) = self.next(frames).await? {
             self.peers.recheck(self.from, &self.catalog, &mut seen).map_err(Status::failed_precondition)?;
@@ -243,6 +247,7 @@ impl Incoming {
                 Frame::Ping(ping) => {
                     self.peers.advanced(self.from, ping.log_position);
                     self.peers.has_room(self.from, Room::from_wire(ping.disk));
+                    pinged = Some((ping.sent_micros, Instant::now()));
                 }
                 Frame::Hello(_) => return Err(Status::failed_precondition("a second handshake")),
             }
@@ -250,10 +255,17 @@ impl Incoming {
             if ANSWER_INTERVAL <= answered.elapsed() && !self.cuts.is_cut_to(self.from) {
                 answered = Instant::now();
                 // A peer that does not read its answers will find them missing, and connect anew.
-                let _ = replies.try_send(Ok(PeerReply { reply: Some(Reply::Pong(Pong {})) }));
+                let _ = replies.try_send(Ok(PeerReply { reply: Some(Reply::Pong(self.pong(pinged))) }));
             }
         }
         Ok(())
+    }
+
+    /// What the last ping said comes back, so that its sender can tell how old this is.
+    fn pong(&self, pinged: Option<(u64, Instant)>) -> Pong {
+        let (sent_micros, held) = pinged.map_or((0, Duration::ZERO), |(sent, came)| (sent, came.elapsed()));
+        let held_micros = u64::try_from(held.as_micros()).unwrap_or(u64::MAX);
+        Pong { sent_micros, held_micros, clock_ms: self.clocks.physical_ms() }
     }
 
     async fn next(&self, frames: &mut Streaming<PeerFrame>) -> Result<Option<Frame>, Status> {

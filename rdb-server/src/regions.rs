@@ -44,8 +44,10 @@ struct ReadState {
     fresh_at: Option<Moment>,
     /// Until then nobody else leads, if this node still leads in this term.
     lease: Option<(Term, Moment)>,
-    /// In this term the leadership is being handed over: there is no lease any more.
+    /// In this term the leadership is being handed over, or the region closed: there is no lease any more.
     barred: Term,
+    /// In this term a marker is under way: there is no lease before its era has begun here.
+    marked: Term,
     /// When a round was last asked for without a read that waits for it.
     asked_at: Option<Moment>,
 }
@@ -85,7 +87,7 @@ impl RegionView {
         self.first_epoch.store(mode.epoch().0, Ordering::Release);
         if mode.mode() == Mode::Strong {
             // All that others may have acknowledged before this replica was there is in its data by now.
-            self.reads.lock().barred = 0;
+            self.reads.lock().marked = 0;
         }
     }
 
@@ -156,6 +158,7 @@ impl RegionView {
         reads.fresh_at = reads.fresh_at.max(Some(began));
         if let (Some(term), Some(length)) = (released.led_in, lease)
             && reads.barred != term
+            && reads.marked != term
         {
             let until = began + length;
             let longer = reads.lease.is_none_or(|(of, before)| of != term || before < until);
@@ -169,6 +172,13 @@ impl RegionView {
     pub(crate) fn bar_lease(&self, term: Term) {
         let mut reads = self.reads.lock();
         reads.barred = term;
+        reads.lease = None;
+    }
+
+    /// In this term an entry is about to be proposed that ends the region's era: others may act on it before this node does.
+    pub(crate) fn bar_lease_until_next_era(&self, term: Term) {
+        let mut reads = self.reads.lock();
+        reads.marked = term;
         reads.lease = None;
     }
 
@@ -322,6 +332,27 @@ mod tests {
         assert!(!serves(), "committed and not applied");
         view.publish(&leading(6, 6), 1, false, false);
         assert!(serves());
+    }
+
+    /// The successor of a hand-over waits for no lease, whatever eras begin in the meantime.
+    #[test]
+    fn an_era_brings_the_lease_back_that_its_marker_took_and_no_other() {
+        let view = RegionView::new(Budget::new(1 << 20));
+        let now = Moment::now();
+        view.publish(&leading(5, 5), 1, false, false);
+        let leases = || {
+            view.confirmed(now, Released { led_in: Some(TERM) }, Some(Duration::from_secs(10)));
+            view.lease(now).is_some()
+        };
+        assert!(leases());
+        view.bar_lease_until_next_era(TERM);
+        assert!(!leases());
+        view.set_mode(&Region::new(Mode::Strong));
+        assert!(leases());
+        view.bar_lease_until_next_era(TERM);
+        view.bar_lease(TERM);
+        view.set_mode(&Region::new(Mode::Strong));
+        assert!(!leases());
     }
 
     /// An answer that comes after its era has ended is of the era that it was asked for in.

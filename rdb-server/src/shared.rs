@@ -2,6 +2,7 @@
 
 use crate::api::Scans;
 use crate::budget::Budget;
+use crate::clocks::Clocks;
 use crate::config::Config;
 use crate::disk::Disk;
 use crate::eventual::Eventual;
@@ -93,6 +94,8 @@ pub(crate) struct Shared {
     pub(crate) scans: Scans,
     pub(crate) disk: Disk,
     pub(crate) peers: Peers,
+    /// How the members' clocks differ from this node's.
+    pub(crate) clocks: Clocks,
     pub(crate) finders: Finders,
     pub(crate) stopping: Stopping,
     pub(crate) metrics: Arc<Metrics>,

@@ -5,6 +5,7 @@
 //! jitter: TCP alone would take minutes to notice a peer that vanished.
 
 use crate::budget::{Budget, Share};
+use crate::clocks::Clocks;
 use crate::disk::{Disk, Room};
 use crate::eventual::{self, Eventual};
 use crate::faults::Cuts;
@@ -22,7 +23,7 @@ use rdb_proto::internal::v1::peer_client::PeerClient;
 use rdb_proto::internal::v1::peer_frame::Frame;
 use rdb_proto::internal::v1::peer_reply::Reply;
 use rdb_proto::internal::v1::{
-    Hello, OriginPart, OriginReport, OriginReports, OriginRuns, PeerFrame, PeerReply, Ping, RaftBatch,
+    Hello, OriginPart, OriginReport, OriginReports, OriginRuns, PeerFrame, PeerReply, Ping, Pong, RaftBatch,
     RaftMessage, RaftPart, SleepingRegion, SwitchStanding, SwitchStandings, Welcome,
 };
 use rdb_storage::LogWriterHandle;
@@ -354,6 +355,7 @@ pub(crate) struct Introduction {
     pub(crate) client_address: String,
     pub(crate) process: u64,
     pub(crate) log: LogWriterHandle,
+    pub(crate) clocks: Clocks,
 }
 
 impl Introduction {
@@ -378,6 +380,7 @@ impl Introduction {
             log_position: self.log.synced_position(),
             client_address: self.client_address.clone(),
             process: self.process,
+            clock_ms: self.clocks.physical_ms(),
         }
     }
 }
@@ -464,6 +467,7 @@ async fn exchange(
     let (hears, mut heard) = tokio::sync::watch::channel(Instant::now());
     // In a task of its own: the peer is heard also while a long message leaves.
     let mut listening = Listening(tokio::spawn(listen(node, replies, links.clone(), hears)));
+    let clocks = &links.introduction.clocks;
     loop {
         // What cannot leave waits, as it would for TCP; the pings below find out when it can again, or never will.
         let cut = links.cuts.is_cut_to(node);
@@ -487,7 +491,8 @@ async fn exchange(
                 }
                 if !links.cuts.is_cut_to(node) {
                     let log_position = links.introduction.log.synced_position();
-                    let ping = Ping { log_position, disk: links.disk.room() as u32 };
+                    let sent_micros = clocks.moment_micros();
+                    let ping = Ping { log_position, disk: links.disk.room() as u32, sent_micros };
                     send(&frames, Frame::Ping(ping)).await?;
                 }
             }
@@ -513,9 +518,12 @@ async fn listen(
 ) -> String {
     loop {
         match replies.message().await {
-            Ok(Some(_)) => {
+            Ok(Some(reply)) => {
                 links.cuts.until_open_from(node).await;
                 links.peers.heard(node);
+                if let Some(Reply::Pong(Pong { sent_micros, held_micros, clock_ms })) = reply.reply {
+                    links.introduction.clocks.answered(node, (sent_micros, held_micros), clock_ms);
+                }
                 hears.send_replace(Instant::now());
             }
             Ok(None) => return "the peer ended the connection".to_owned(),
@@ -550,6 +558,7 @@ async fn connect(
     let channel = endpoint.connect().await.map_err(|error| source_of(&error))?;
     let mut client = PeerClient::new(channel);
     let (frames, sent) = mpsc::channel(4);
+    let asked_micros = links.introduction.clocks.moment_micros();
     send(&frames, Frame::Hello(links.introduction.hello(node))).await?;
     let handshake = async {
         let mut replies = client.exchange(ReceiverStream::new(sent)).await?.into_inner();
@@ -560,7 +569,7 @@ async fn connect(
         .await
         .map_err(|_| "no answer to the handshake within a second".to_owned())?
         .map_err(|status| status.message().to_owned())?;
-    let Some(Reply::Welcome(Welcome { store_id, incarnation, log_position, process, .. })) =
+    let Some(Reply::Welcome(Welcome { store_id, incarnation, log_position, process, clock_ms, .. })) =
         first.and_then(|reply| reply.reply)
     else {
         return Err("the peer did not answer the handshake".to_owned());
@@ -570,6 +579,7 @@ async fn connect(
         links.mailbox.post(Event::Restarted { node });
     }
     links.peers.heard(node);
+    links.introduction.clocks.answered(node, (asked_micros, 0), clock_ms);
     Ok((frames, replies))
 }
 

@@ -231,7 +231,10 @@ async fn unknown_namespaces_names_epochs_and_modes_are_refused() {
     let words = ["consistency 7", "CONSISTENCY_LINEARIZABLE"];
     assert_refused(kv.get(timed(strange, TIMEOUT_MS)).await, v1::Code::Unsupported, &words);
     let create = |name: &str, mode: v1::Mode| {
-        timed(v1::CreateNamespaceRequest { name: name.to_owned(), mode: mode.into(), token: 0 }, TIMEOUT_MS)
+        timed(
+            v1::CreateNamespaceRequest { name: name.to_owned(), mode: mode.into(), ..Default::default() },
+            TIMEOUT_MS,
+        )
     };
     let long = "a".repeat(65);
     for (name, words) in [
@@ -248,7 +251,7 @@ async fn unknown_namespaces_names_epochs_and_modes_are_refused() {
             words,
         );
     }
-    let unknown = v1::CreateNamespaceRequest { name: "other".to_owned(), mode: 7, token: 0 };
+    let unknown = v1::CreateNamespaceRequest { name: "other".to_owned(), mode: 7, ..Default::default() };
     let answer = namespaces.create(timed(unknown, TIMEOUT_MS)).await;
     assert_refused(answer, v1::Code::Unsupported, &["mode 7"]);
     let answer = namespaces.create(create(NAMESPACE, v1::Mode::Strong)).await;

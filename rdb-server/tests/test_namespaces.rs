@@ -335,8 +335,11 @@ async fn a_deletion_waits_for_the_region_and_goes_on_by_itself() {
     assert_eq!((refused.code, refused.outcome), (Code::NamespaceNotFound, v1::Outcome::NotDone));
     let refused = raw.put(NAMESPACE, "key", "late", 1500).await.unwrap_err();
     assert_eq!((refused.code, refused.outcome), (Code::NamespaceNotFound, v1::Outcome::NotDone));
-    let create =
-        v1::CreateNamespaceRequest { name: NAMESPACE.to_owned(), mode: v1::Mode::Strong.into(), token: 0 };
+    let create = v1::CreateNamespaceRequest {
+        name: NAMESPACE.to_owned(),
+        mode: v1::Mode::Strong.into(),
+        ..Default::default()
+    };
     let refused =
         raw.namespaces.clone().create(timed(create, 1500)).await.map_err(Refused::from).unwrap_err();
     assert_eq!((refused.code, refused.outcome), (Code::NamespaceExists, v1::Outcome::NotDone));

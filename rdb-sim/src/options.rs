@@ -299,7 +299,7 @@ pub(crate) fn draw_faults(rng: &mut ChaCha8Rng) -> Faults {
     }
 }
 
-fn draw_snapshots(rng: &mut ChaCha8Rng) -> Snapshots {
+pub(crate) fn draw_snapshots(rng: &mut ChaCha8Rng) -> Snapshots {
     let left_behind = rng.random_bool(0.8);
     Snapshots {
         absence_max: left_behind.then_some(*pick(rng, &[0, 20 * MS, 100 * MS, 500 * MS])),

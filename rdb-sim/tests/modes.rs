@@ -40,6 +40,7 @@ fn fresh_seeds_hold_and_are_not_idle() {
         ("strong writes", totals.strong_writes, 20 * SEEDS),
         ("linearizable reads", totals.strong_reads, 5 * SEEDS),
         ("session reads", totals.session_reads, 10 * SEEDS),
+        ("unsynced writes that a power cut took", totals.unsynced_lost, SEEDS / 10),
         ("writes held back by a gate", totals.writes_held_back, SEEDS),
         ("operations that need strong and were refused", totals.requires_strong, 10 * SEEDS),
         ("reads that came to another era", totals.reads_refused, SEEDS / 5),

@@ -453,6 +453,15 @@ impl Data {
         Ok(())
     }
 
+    /// Changes notes alone, of what nothing else rests on: a crash may undo it.
+    fn change_notes(&self, region: RegionId, notes: &[(Vec<u8>, Option<Vec<u8>>)]) -> Result<()> {
+        let mut batch = WriteBatch::default();
+        for (key, note) in notes {
+            put(&mut batch, &keys::note(region, key), note.as_deref());
+        }
+        self.write(batch)
+    }
+
     /// Which writes of a region's eventual era its data is sure to have after a crash. The origins' logs may be truncated up to
     /// there.
     pub fn durable_vector(&self, region: RegionId, era: Era) -> Vector {
@@ -528,6 +537,14 @@ impl RegionData {
     /// The disk could not be read.
     pub fn some_notes(&self, from: &[u8], to: &[u8], count_max: usize) -> Result<eventual::Notes> {
         self.data.some_notes(self.region, from, to, count_max)
+    }
+
+    /// Changes notes alone, of what nothing else rests on: a crash may undo it. `None` removes.
+    ///
+    /// # Errors
+    /// They could not be written. The node must stop.
+    pub fn change_notes(&self, notes: &[(Vec<u8>, Option<Vec<u8>>)]) -> Result<()> {
+        self.data.change_notes(self.region, notes)
     }
 }
 

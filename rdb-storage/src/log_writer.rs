@@ -10,6 +10,9 @@
 //! 3. for each write, in the order in which they were handed in: it is reported ([`LogSink::persisted`]), and then its
 //!    messages go ([`LogSink::send`]). An answer to them finds the report already there.
 //!
+//! A write of origins' logs for which somebody waits, and that finds this thread idle, is not handed to it but done where it comes
+//! from, in the same way and with the same promise: two threads' waking costs as much as the sync.
+//!
 //! After a write or sync that failed nothing is reported any more, and nothing is tried again: the kernel may have
 //! dropped the very pages that it could not write, so that a second sync would succeed and mean nothing. The sink hears
 //! of it once and must stop the process; a restart finds out what is on disk.
@@ -17,18 +20,19 @@
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::keys::{self, Position};
-use crate::log_batch::{Batch, Change, OriginWrite, Report};
+use crate::log_batch::{Batch, Change, Done, OriginWrite, Report};
 use crate::metrics::LogMetrics;
 use crate::rocks::Databases;
 use crate::snapshot::Note;
 use crate::watermark::Keeper;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use parking_lot::Mutex;
 use rdb_core::ids::{Index, NodeId, RegionId};
 use rdb_core::raft::disk::decode_hard_state;
 use rdb_core::raft::{LogWrite, Message};
 use rocksdb::WriteOptions;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -93,6 +97,9 @@ enum Command {
 pub struct LogWriterHandle {
     queue: Sender<Command>,
     metrics: Arc<LogMetrics>,
+    committer: Arc<dyn CommitHere>,
+    /// Writes of origins' logs that were queued and not reported yet.
+    origins_waiting: Arc<AtomicUsize>,
 }
 
 impl LogWriterHandle {
@@ -122,7 +129,39 @@ impl LogWriterHandle {
         write: OriginWrite,
         done: impl FnOnce() + Send + 'static,
     ) -> Result<()> {
-        self.change(Change::Origins { region, write: Box::new(write), done: Box::new(done) })
+        self.queue_origins(region, Box::new(write), Box::new(done))
+    }
+
+    fn queue_origins(&self, region: RegionId, write: Box<OriginWrite>, done: Done) -> Result<()> {
+        let waiting = self.origins_waiting.clone();
+        let done = Box::new(move || {
+            waiting.fetch_sub(1, Ordering::AcqRel);
+            done();
+        });
+        self.origins_waiting.fetch_add(1, Ordering::AcqRel);
+        self.change(Change::Origins { region, write, done })
+    }
+
+    /// The same, but done and reported before this returns, if the log's thread is idle. For a thread that has nothing better to do
+    /// than to wait for it.
+    ///
+    /// # Errors
+    /// It was not taken: [`Error::LogQueueFull`] or [`Error::LogWriterStopped`].
+    pub fn write_origins_here(
+        &self,
+        region: RegionId,
+        write: OriginWrite,
+        done: impl FnOnce() + Send + 'static,
+    ) -> Result<()> {
+        let (mut write, mut done): (_, Done) = (Box::new(write), Box::new(done));
+        // What the origins' logs were given before comes before; and where anything waits, a sync is about to begin anyway.
+        if self.origins_waiting.load(Ordering::Acquire) == 0 && self.queue.is_empty() {
+            (write, done) = match self.committer.commit_here(region, write, done) {
+                Ok(committed) => return committed,
+                Err(given_back) => given_back,
+            };
+        }
+        self.queue_origins(region, write, done)
     }
 
     /// Queues the removal of `region`'s entries up to `to`, with the table of terms that says so. Not synced: after a
@@ -227,18 +266,19 @@ impl LogWriter {
             // If the log thread has failed by itself there is nobody to tell, and no need to.
             Keeper::spawn(engine.watermark(), move |error| drop(queue.send(Command::Fail(error))))?
         };
-        let handle = LogWriterHandle { queue, metrics: Arc::default() };
-        handle.metrics.synced_position.store(engine.position(), Ordering::Relaxed);
-        let writer = Writer {
+        let metrics = Arc::<LogMetrics>::default();
+        metrics.synced_position.store(engine.position(), Ordering::Relaxed);
+        let committer = Arc::new(Mutex::new(Some(Committer {
             databases: engine.databases(),
-            options: options.clone(),
-            commands,
             sink,
             keeper,
-            metrics: handle.metrics.clone(),
+            metrics: metrics.clone(),
             position: engine.position(),
             unsynced: false,
-        };
+        })));
+        let handle =
+            LogWriterHandle { queue, metrics, committer: committer.clone(), origins_waiting: Arc::default() };
+        let writer = Writer { databases: engine.databases(), options: options.clone(), commands, committer };
         let thread = std::thread::Builder::new().name("log-writer".into()).spawn(move || writer.run());
         let thread = thread.map_err(|source| Error::Io {
             doing: "start the log writer's thread for",
@@ -282,52 +322,49 @@ enum Next {
     Shutdown,
 }
 
+/// The thread.
 struct Writer<S> {
     databases: Arc<Databases>,
     options: LogWriterOptions,
     commands: Receiver<Command>,
-    sink: S,
-    keeper: Keeper,
-    metrics: Arc<LogMetrics>,
-    /// Of the last batch written.
-    position: u64,
-    /// Whether batches were written since the last sync.
-    unsynced: bool,
+    committer: Shared<S>,
 }
+
+/// Held by whichever thread commits. `None` after a failure, which the sink has heard, and at the end.
+type Shared<S> = Arc<Mutex<Option<Committer<S>>>>;
 
 impl<S: LogSink> Writer<S> {
     /// Runs until told to stop. Returns whether all went well.
-    fn run(mut self) -> bool {
-        let databases = self.databases.clone();
-        let finished = self.work(&databases);
-        let Self { mut sink, keeper, .. } = self;
-        match finished.and_then(|()| keeper.finish()) {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::error!(%error, "the log cannot be written; this process must stop");
-                sink.failed(error);
-                false
-            }
+    fn run(self) -> bool {
+        let worked = self.work();
+        let Some(committer) = self.committer.lock().take() else { return false };
+        match worked {
+            Ok(()) => committer.finish(),
+            Err(error) => committer.fail(error),
         }
     }
 
-    fn work(&mut self, databases: &Databases) -> Result<()> {
+    fn work(&self) -> Result<()> {
         loop {
-            let mut batch = Batch::new(databases)?;
-            let next = self.gather(&mut batch)?;
+            // This thread's owner keeps a handle until it has joined it: the queue is never without a sender.
+            let first = self.commands.recv().ok();
+            // What is being committed elsewhere comes before, and more may come in the meantime.
+            let mut committer = self.committer.lock();
+            let Some(committer) = committer.as_mut() else { return Ok(()) };
+            let mut batch = Batch::new(&self.databases)?;
+            let next = self.gather(first, &mut batch)?;
             // The last batch leaves nothing unsynced behind.
             batch.sync |= next == Next::Shutdown;
-            self.commit(batch)?;
+            committer.commit(batch)?;
             if next == Next::Shutdown {
                 return Ok(());
             }
         }
     }
 
-    /// Waits for one change and takes those that wait behind it.
-    fn gather(&mut self, batch: &mut Batch<'_>) -> Result<Next> {
-        // This thread's owner keeps a handle until it has joined it: the queue is never without a sender.
-        let mut waiting = self.commands.recv().ok();
+    /// Takes the first change and those that wait behind it.
+    fn gather(&self, first: Option<Command>, batch: &mut Batch<'_>) -> Result<Next> {
+        let mut waiting = first;
         while let Some(command) = waiting {
             match command {
                 Command::Change(change) => batch.add(change)?,
@@ -339,6 +376,61 @@ impl<S: LogSink> Writer<S> {
             waiting = if room { self.commands.try_recv().ok() } else { None };
         }
         Ok(Next::Batch)
+    }
+}
+
+/// What commits batches, one at a time.
+struct Committer<S> {
+    databases: Arc<Databases>,
+    sink: S,
+    keeper: Keeper,
+    metrics: Arc<LogMetrics>,
+    /// Of the last batch written.
+    position: u64,
+    /// Whether batches were written since the last sync.
+    unsynced: bool,
+}
+
+/// Whether a write was committed; or the write, which was not.
+type Here = std::result::Result<Result<()>, (Box<OriginWrite>, Done)>;
+
+/// What a handle knows of it.
+trait CommitHere: Send + Sync {
+    /// Makes the write durable and reports it, unless another thread commits: then it comes back.
+    fn commit_here(&self, region: RegionId, write: Box<OriginWrite>, done: Done) -> Here;
+}
+
+impl<S: LogSink> CommitHere for Mutex<Option<Committer<S>>> {
+    fn commit_here(&self, region: RegionId, write: Box<OriginWrite>, done: Done) -> Here {
+        let Some(mut place) = self.try_lock() else { return Err((write, done)) };
+        let Some(committer) = place.as_mut() else { return Ok(Err(Error::LogWriterStopped)) };
+        let change = Change::Origins { region, write, done };
+        let Err(error) = committer.commit_one(change) else { return Ok(Ok(())) };
+        if let Some(committer) = place.take() {
+            committer.fail(error);
+        }
+        Ok(Err(Error::LogWriterStopped))
+    }
+}
+
+impl<S: LogSink> Committer<S> {
+    fn commit_one(&mut self, change: Change) -> Result<()> {
+        let databases = self.databases.clone();
+        let mut batch = Batch::new(&databases)?;
+        batch.add(change)?;
+        self.commit(batch)
+    }
+
+    /// Ends it. Returns whether all went well.
+    fn finish(self) -> bool {
+        let Self { mut sink, keeper, .. } = self;
+        keeper.finish().map_err(|error| report_failure(&mut sink, error)).is_ok()
+    }
+
+    fn fail(self, error: Error) -> bool {
+        let Self { mut sink, .. } = self;
+        report_failure(&mut sink, error);
+        false
     }
 
     /// Makes the batch durable as far as it asks, then reports it.
@@ -398,4 +490,9 @@ impl<S: LogSink> Writer<S> {
             }
         }
     }
+}
+
+fn report_failure(sink: &mut impl LogSink, error: Error) {
+    tracing::error!(%error, "the log cannot be written; this process must stop");
+    sink.failed(error);
 }

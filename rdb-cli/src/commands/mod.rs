@@ -3,6 +3,7 @@
 pub(crate) mod cas;
 pub(crate) mod completions;
 mod confirm;
+mod conflicts;
 pub(crate) mod del;
 pub(crate) mod get;
 pub(crate) mod ns;

@@ -1,12 +1,12 @@
 //! `rdb ns`
 
 use super::confirm::{can_ask, confirm};
-use super::{quarantine, switch};
+use super::{conflicts, quarantine, switch};
 use crate::args::Args;
 use crate::exit::{Class, Failure};
 use crate::output::{Answer, table};
 use clap::{Subcommand, ValueEnum};
-use rdb_client::{Code, Mode, NamespaceStatus, RegionStatus, WriteError};
+use rdb_client::{Code, Durability, Mode, NamespaceSettings, NamespaceStatus, RegionStatus, WriteError};
 use serde::Serialize;
 
 #[derive(Debug, Clone, Subcommand)]
@@ -18,6 +18,13 @@ pub(crate) enum NsCommand {
         /// How it keeps its replicas
         #[arg(long, value_enum, default_value_t = ModeArg::Strong)]
         mode: ModeArg,
+        /// For how long the values of eventual writes that were lost are kept, as in 24h, 90m or 30s; 30 days at most. Without it
+        /// they are counted and not kept
+        #[arg(long, value_name = "TIME", value_parser = seconds)]
+        keep_lost: Option<u64>,
+        /// When a node acknowledges an eventual write
+        #[arg(long, value_enum, default_value_t = DurabilityArg::Sync)]
+        durability: DurabilityArg,
     },
     /// List all namespaces
     List,
@@ -49,6 +56,8 @@ pub(crate) enum NsCommand {
     WatchLag(switch::LagArgs),
     /// List the writes that nodes have set aside, since the others went on to strong without them
     Quarantine(quarantine::QuarantineArgs),
+    /// List the writes that were lost against others, where the namespace keeps them
+    Conflicts(conflicts::ConflictsArgs),
     /// Delete a namespace and all that it holds; there is no way back
     Delete {
         /// The namespace
@@ -77,6 +86,46 @@ impl From<ModeArg> for Mode {
     }
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DurabilityArg {
+    /// Once it is synced
+    Sync,
+    /// At once; it is synced within some 50 ms, and a power cut or a crash may lose it before
+    Periodic,
+}
+
+impl From<DurabilityArg> for Durability {
+    fn from(durability: DurabilityArg) -> Self {
+        match durability {
+            DurabilityArg::Sync => Durability::Sync,
+            DurabilityArg::Periodic => Durability::Periodic,
+        }
+    }
+}
+
+/// A time with its unit.
+fn seconds(text: &str) -> Result<u64, String> {
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let factor = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 24 * 3600,
+        _ => return Err("a time has a unit: s, m, h or d, as in 24h".into()),
+    };
+    let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
+    seconds.filter(|seconds| 0 < *seconds).ok_or_else(|| "a time is a whole number of s, m, h or d".into())
+}
+
+/// The longest unit in which it is a whole number.
+fn time(seconds: u64) -> String {
+    match seconds {
+        seconds if seconds.is_multiple_of(3600) => format!("{} h", seconds / 3600),
+        seconds if seconds.is_multiple_of(60) => format!("{} min", seconds / 60),
+        seconds => format!("{seconds} s"),
+    }
+}
+
 #[derive(Serialize)]
 pub(super) struct NamespaceJson {
     name: String,
@@ -89,6 +138,9 @@ pub(super) struct NamespaceJson {
     preferred_leader: Option<u64>,
     /// Whether it is being deleted.
     deleting: bool,
+    /// For how long the values of lost writes are kept. 0: they are not.
+    keep_lost_seconds: u64,
+    durability: String,
 }
 
 #[derive(Serialize)]
@@ -104,8 +156,13 @@ struct RegionJson {
 
 pub(crate) async fn run(args: &Args, command: &NsCommand) -> Result<Answer, Failure> {
     match command {
-        NsCommand::Create { name, mode } => {
-            let created = args.connect().await?.create_namespace(name, (*mode).into()).await?;
+        NsCommand::Create { name, mode, keep_lost, durability } => {
+            let settings = NamespaceSettings {
+                durability: (*durability).into(),
+                keep_lost_seconds: keep_lost.unwrap_or_default(),
+            };
+            let client = args.connect().await?;
+            let created = client.create_namespace_with(name, (*mode).into(), settings).await?;
             let text = format!("created  {} ({})\n", created.name, created.mode);
             Ok(Answer::new(text, &NamespaceJson::from(&created)))
         }
@@ -117,13 +174,14 @@ pub(crate) async fn run(args: &Args, command: &NsCommand) -> Result<Answer, Fail
         NsCommand::Describe { name } => {
             let namespace = args.connect().await?.describe_namespace(name).await?;
             let text = format!(
-                "{}  id {}, {}{}, epoch {}, era {}\n\n{}",
+                "{}  id {}, {}{}, epoch {}, era {}\n{}\n{}",
                 namespace.name,
                 namespace.id,
                 namespace.mode,
                 being_deleted(&namespace),
                 namespace.epoch,
                 namespace.era,
+                settings(&namespace),
                 region_table(&namespace.regions)
             );
             Ok(Answer::new(text, &NamespaceJson::from(&namespace)))
@@ -137,6 +195,7 @@ pub(crate) async fn run(args: &Args, command: &NsCommand) -> Result<Answer, Fail
         NsCommand::Status { name } => switch::status(args, name).await,
         NsCommand::WatchLag(command) => switch::watch_lag(args, command).await,
         NsCommand::Quarantine(command) => quarantine::run(args, command).await,
+        NsCommand::Conflicts(command) => conflicts::run(args, command).await,
         NsCommand::Delete { name, yes } => delete(args, name, *yes).await,
     }
 }
@@ -168,6 +227,18 @@ fn gone_or(error: WriteError, name: &str) -> Failure {
     }
     let message = format!("the namespace '{name}' was deleted while you were asked; nothing was deleted now");
     Failure::new(Class::NotDone, message).hint("rdb ns list  shows whether another one has its name")
+}
+
+/// What it was created with, where that is not as by default.
+fn settings(namespace: &NamespaceStatus) -> String {
+    let mut text = String::new();
+    if namespace.keep_lost_seconds != 0 {
+        text += &format!("lost writes are kept for {}\n", time(namespace.keep_lost_seconds));
+    }
+    if namespace.durability == Durability::Periodic {
+        text += "eventual writes are acknowledged before they are synced (periodic)\n";
+    }
+    text
 }
 
 fn being_deleted(namespace: &NamespaceStatus) -> &'static str {
@@ -219,6 +290,8 @@ impl From<&NamespaceStatus> for NamespaceJson {
             regions: namespace.regions.iter().map(RegionJson::from).collect(),
             preferred_leader: Some(namespace.preferred_leader).filter(|node| *node != 0),
             deleting: namespace.deleting,
+            keep_lost_seconds: namespace.keep_lost_seconds,
+            durability: namespace.durability.to_string(),
         }
     }
 }
@@ -233,5 +306,21 @@ impl From<&RegionStatus> for RegionJson {
             applied_index: region.applied_index,
             members: region.members.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_has_a_unit() {
+        let read = ["30s", "90m", "24h", "30d"].map(|text| seconds(text).unwrap());
+        assert_eq!(read, [30, 5400, 86_400, 2_592_000]);
+        for bad in ["", "24", "h", "0h", "1.5h", "-1h", "24 h", "99999999999999999999h", "9999999999999999h"]
+        {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
+        assert_eq!(read.map(time), ["30 s", "90 min", "24 h", "720 h"]);
     }
 }

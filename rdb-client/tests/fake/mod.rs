@@ -10,6 +10,7 @@
     reason = "a test's tool, used in parts"
 )]
 
+mod conflicts;
 mod quarantine;
 mod switch;
 
@@ -127,6 +128,7 @@ struct State {
     writes_applied: u64,
     switch: switch::Switch,
     quarantine: BTreeMap<u64, Vec<v1::QuarantinedWrite>>,
+    lost: BTreeMap<u64, Vec<v1::LostWrite>>,
     /// No namespace has sessions.
     eventual: bool,
 }
@@ -620,6 +622,7 @@ impl State {
             regions: vec![region],
             preferred_leader: self.leader,
             deleting: false,
+            ..v1::Namespace::default()
         })
     }
 }
@@ -1126,6 +1129,13 @@ impl v1::namespaces_server::Namespaces for Service {
     ) -> Result<Response<v1::ListQuarantineResponse>, Status> {
         self.list_set_aside(&request.into_inner())
     }
+
+    async fn list_conflicts(
+        &self,
+        request: Request<v1::ListConflictsRequest>,
+    ) -> Result<Response<v1::ListConflictsResponse>, Status> {
+        self.list_lost(&request.into_inner())
+    }
 }
 
 fn refused_status(refused: Result<v1::Error, Broken>) -> Status {
@@ -1157,6 +1167,7 @@ impl v1::cluster_server::Cluster for Service {
             silence_ms: if state.down[id] { 5000 } else { 10 },
             regions_led: if *id == state.leader { state.namespaces.len() as u64 } else { 0 },
             disk_full: false,
+            clock_ahead_ms: None,
         });
         Ok(Response::new(v1::StatusResponse {
             header: Some(state.header(self.id)),

@@ -2,13 +2,16 @@
 //!
 //! ```text
 //! key, lost      byte 1, 4 bytes era, user key with its length, 8 bytes node, 8 bytes incarnation, 8 bytes seq
-//! value, lost    byte 0 format, now 1; byte flags: 1 tombstone | 2 the value follows | 4 settled; 8 bytes hlc;
-//!                node, incarnation and seq of what displaced it; flag 2: the value
+//! value, lost    byte 0 format, now 1; byte flags: 1 tombstone | 2 the value follows | 4 settled | 8 listed; 8 bytes hlc;
+//!                node, incarnation and seq of what displaced it; flag 8: 8 bytes hlc when it was noted, 8 bytes hlc of what
+//!                displaced it; flag 2: the value
+//! key, kept      byte 3, 8 bytes hlc when it was noted, 4 bytes how long the note and its key are, the key of the note
+//! value, kept    byte 0 format, now 1
 //! key, awaited   byte 2, 4 bytes era, 8 bytes node, 8 bytes incarnation, 8 bytes seq
 //! value, awaited byte 0 format, now 1
 //! ```
 //! *Awaited* is a write that was replaced before it arrived here: when it does, it is not lost. There are such only while one
-//! origin's log runs ahead of another's.
+//! origin's log runs ahead of another's. *Kept* notes are those that a namespace lists; so they are found by their age.
 
 use super::vector::{Origin, Seq, Vector, WriteId, put_write_id, read_write_id};
 use crate::codec::{Corrupt, Reader, put_bytes};
@@ -18,10 +21,12 @@ use crate::version::Hlc;
 const FORMAT: u8 = 1;
 const LOST: u8 = 1;
 const AWAITED: u8 = 2;
+const KEPT: u8 = 3;
 
 const TOMBSTONE: u8 = 1;
-const KEPT: u8 = 2;
+const VALUE: u8 = 2;
 const SETTLED: u8 = 4;
+const LISTED: u8 = 8;
 
 /// A write that was lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,17 +41,34 @@ pub struct Lost {
     pub by: WriteId,
     /// Whether it is certain by now that nobody replaced it.
     pub settled: bool,
+    /// Where the namespace asks to keep it, and its time is not over.
+    pub listed: Option<Listed>,
+}
+
+/// What else is noted of a lost write that is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listed {
+    /// When it was noted here: from then on it is kept.
+    pub noted: Hlc,
+    /// The stamp of what displaced it.
+    pub by_hlc: Hlc,
 }
 
 impl Lost {
     /// As it is stored.
     pub fn encode(&self) -> Vec<u8> {
         let flag = |set, flag| if set { flag } else { 0 };
-        let flags =
-            flag(self.tombstone, TOMBSTONE) | flag(self.kept.is_some(), KEPT) | flag(self.settled, SETTLED);
+        let flags = flag(self.tombstone, TOMBSTONE)
+            | flag(self.kept.is_some(), VALUE)
+            | flag(self.settled, SETTLED)
+            | flag(self.listed.is_some(), LISTED);
         let mut out = vec![FORMAT, flags];
         out.extend_from_slice(&self.hlc.0.to_be_bytes());
         put_write_id(&mut out, self.by);
+        if let Some(Listed { noted, by_hlc }) = self.listed {
+            out.extend_from_slice(&noted.0.to_be_bytes());
+            out.extend_from_slice(&by_hlc.0.to_be_bytes());
+        }
         out.extend_from_slice(self.kept.as_deref().unwrap_or_default());
         out
     }
@@ -61,17 +83,21 @@ impl Lost {
             return Err(reader.corrupt("its format is not known to this version of FlareDB"));
         }
         let flags = reader.u8()?;
-        if flags & !(TOMBSTONE | KEPT | SETTLED) != 0 {
+        if flags & !(TOMBSTONE | VALUE | SETTLED | LISTED) != 0 {
             return Err(reader.corrupt("it has flags not known to this version of FlareDB"));
         }
         let (hlc, by) = (Hlc(reader.u64()?), read_write_id(&mut reader)?);
-        let kept = if flags & KEPT == 0 {
+        let listed = match flags & LISTED {
+            0 => None,
+            _ => Some(Listed { noted: Hlc(reader.u64()?), by_hlc: Hlc(reader.u64()?) }),
+        };
+        let kept = if flags & VALUE == 0 {
             reader.finish()?;
             None
         } else {
             Some(reader.rest().to_vec())
         };
-        Ok(Self { hlc, tombstone: flags & TOMBSTONE != 0, kept, by, settled: flags & SETTLED != 0 })
+        Ok(Self { hlc, tombstone: flags & TOMBSTONE != 0, kept, by, settled: flags & SETTLED != 0, listed })
     }
 
     /// Whether nobody can have replaced it, if all members have applied what `settled` has of all that they had
@@ -104,6 +130,58 @@ pub fn parse_lost_key(note: &[u8]) -> Result<(Era, Vec<u8>, WriteId), Corrupt> {
     let id = WriteId { origin, seq: reader.u64()? };
     reader.finish()?;
     Ok((Era(u32::from_be_bytes(era)), key, id))
+}
+
+/// What the keys of notes of lost writes lie between, of all eras.
+pub fn all_lost() -> (Vec<u8>, Vec<u8>) {
+    (vec![LOST], vec![LOST + 1])
+}
+
+/// By which a note is found that is kept, if the note of this key is one.
+pub(super) fn kept_key(key: &[u8], note: &[u8]) -> Result<Option<Vec<u8>>, Corrupt> {
+    if key.first() != Some(&LOST) {
+        return Ok(None);
+    }
+    let Some(Listed { noted, .. }) = Lost::decode(note)?.listed else { return Ok(None) };
+    let bytes = u32::try_from(key.len() + note.len()).unwrap_or(u32::MAX);
+    let mut out = vec![KEPT];
+    out.extend_from_slice(&noted.0.to_be_bytes());
+    out.extend_from_slice(&bytes.to_be_bytes());
+    out.extend_from_slice(key);
+    Ok(Some(out))
+}
+
+/// What is told by the key by which a kept note is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept<'a> {
+    /// When it was noted here.
+    pub noted: Hlc,
+    /// How long the note and its key are.
+    pub bytes: u32,
+    /// The note's key.
+    pub note: &'a [u8],
+}
+
+impl<'a> Kept<'a> {
+    /// Reads such a key; `None`: it is another note's.
+    ///
+    /// # Errors
+    /// The bytes are damaged.
+    pub fn parse(key: &'a [u8]) -> Result<Option<Self>, Corrupt> {
+        if key.first() != Some(&KEPT) {
+            return Ok(None);
+        }
+        let mut reader = Reader::new("the key of a kept note", &key[1..]);
+        let noted = Hlc(reader.u64()?);
+        let mut bytes = [0; 4];
+        bytes.copy_from_slice(reader.take(4)?);
+        Ok(Some(Self { noted, bytes: u32::from_be_bytes(bytes), note: reader.rest() }))
+    }
+}
+
+/// What the keys of kept notes lie between: the oldest first.
+pub fn all_kept() -> (Vec<u8>, Vec<u8>) {
+    (vec![KEPT], vec![KEPT + 1])
 }
 
 /// What the notes' keys of all of an era's lost writes begin with.
@@ -157,6 +235,11 @@ pub(super) fn awaited_key(era: Era, id: WriteId) -> Vec<u8> {
 
 /// An awaited write's value.
 pub(super) fn awaited() -> Vec<u8> {
+    vec![FORMAT]
+}
+
+/// The value of what a kept note is found by.
+pub(super) fn kept() -> Vec<u8> {
     vec![FORMAT]
 }
 
@@ -218,18 +301,25 @@ mod tests {
         #[test]
         fn notes_come_back(
             era: u32, hlc: u64, seq: u64, key: Vec<u8>, tombstone: bool, kept: Option<Vec<u8>>, settled: bool,
+            listed: Option<(u64, u64)>,
         ) {
             let id = WriteId { origin: origin(3, 4), seq };
-            let lost = Lost { hlc: Hlc(hlc), tombstone, kept, by: id, settled };
-            prop_assert_eq!(Lost::decode(&lost.encode()).unwrap(), lost);
+            let listed = listed.map(|(noted, by)| Listed { noted: Hlc(noted), by_hlc: Hlc(by) });
+            let lost = Lost { hlc: Hlc(hlc), tombstone, kept, by: id, settled, listed };
             let note = lost_key(Era(era), &key, id);
+            let found = kept_key(&note, &lost.encode()).unwrap();
+            let kept = found.as_deref().map(|found| Kept::parse(found).unwrap().unwrap());
+            let bytes = u32::try_from(note.len() + lost.encode().len()).unwrap();
+            let expected = listed.map(|Listed { noted, .. }| Kept { noted, bytes, note: &note });
+            prop_assert_eq!(kept, expected);
+            prop_assert_eq!(Lost::decode(&lost.encode()).unwrap(), lost);
             prop_assert!(note.starts_with(&lost_of_era(Era(era))));
             prop_assert_eq!(parse_lost_key(&note).unwrap(), (Era(era), key, id));
         }
 
         #[test]
         fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
-            let _ = (Lost::decode(&bytes), parse_lost_key(&bytes));
+            let _ = (Lost::decode(&bytes), parse_lost_key(&bytes), Kept::parse(&bytes));
         }
     }
 

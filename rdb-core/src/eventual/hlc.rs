@@ -165,31 +165,39 @@ fn ahead_of(reading: Hlc) -> Hlc {
     Hlc(reading.0.saturating_add(MARK_AHEAD_MS << 16))
 }
 
-/// Whether a node may trust its clock.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Trust {
-    /// As far as it knows.
-    Trusted,
-    /// It differs from a majority's. Until that is mended the node takes no writes.
-    OffFromMajority {
-        /// By how many milliseconds the nearest of them is ahead of this node; negative: behind.
-        nearest_ms: i64,
-        /// Which nodes' clocks differ so much, ascending.
-        nodes: Vec<NodeId>,
-    },
+/// This node's clock differs from those of a majority: until that is mended it takes no writes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "this node's clock is {} s or more off from those of a majority, so it takes no eventual writes: {}; nothing was written",
+    MAJORITY_OFFSET_MS_MAX / 1000,
+    in_words(.ahead_ms)
+)]
+pub struct OffFromMajority {
+    /// The nodes whose clocks differ so much, ascending, and by how many milliseconds each is ahead of this one; negative:
+    /// behind.
+    pub ahead_ms: Vec<(NodeId, i64)>,
+}
+
+fn in_words(ahead_ms: &[(NodeId, i64)]) -> String {
+    let each = ahead_ms.iter().map(|(node, ahead_ms)| {
+        let side = if *ahead_ms < 0 { "behind" } else { "ahead of" };
+        let tenths = ahead_ms.unsigned_abs() / 100;
+        format!("node {node}'s is {}.{} s {side} it", tenths / 10, tenths % 10)
+    });
+    each.collect::<Vec<_>>().join(", ")
 }
 
 /// Compares this node's clock with what it has measured of the others': by how many milliseconds each is ahead of it.
 /// Physical clocks, not hybrid ones: those run after the fastest of them. Nodes that were not measured speak for nobody,
 /// since a node that is cut off goes on taking writes.
-pub fn trust(ahead_ms: &BTreeMap<NodeId, i64>, members: usize) -> Trust {
-    let off = || ahead_ms.iter().filter(|(_, ahead_ms)| MAJORITY_OFFSET_MS_MAX <= ahead_ms.unsigned_abs());
-    let nodes: Vec<NodeId> = off().map(|(node, _)| *node).collect();
-    let nearest = off().map(|(_, ahead_ms)| *ahead_ms).min_by_key(|ahead_ms| ahead_ms.unsigned_abs());
-    match nearest {
-        Some(nearest_ms) if members / 2 < nodes.len() => Trust::OffFromMajority { nearest_ms, nodes },
-        _ => Trust::Trusted,
-    }
+///
+/// # Errors
+/// It differs from those of a majority.
+pub fn trust(ahead_ms: &BTreeMap<NodeId, i64>, members: usize) -> Result<(), OffFromMajority> {
+    let is_off = |ahead_ms: i64| MAJORITY_OFFSET_MS_MAX <= ahead_ms.unsigned_abs();
+    let off = ahead_ms.iter().map(|(node, ahead_ms)| (*node, *ahead_ms));
+    let ahead_ms: Vec<_> = off.filter(|(_, ahead_ms)| is_off(*ahead_ms)).collect();
+    if members / 2 < ahead_ms.len() { Err(OffFromMajority { ahead_ms }) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -328,16 +336,23 @@ mod tests {
     fn a_clock_is_not_trusted_when_a_majority_differs_by_ten_seconds() {
         let check = |ahead: &[i64], members| {
             let ahead = (2..).map(NodeId).zip(ahead.iter().copied()).collect();
-            match trust(&ahead, members) {
-                Trust::Trusted => None,
-                Trust::OffFromMajority { nearest_ms, nodes } => Some((nearest_ms, nodes.len())),
-            }
+            trust(&ahead, members).err().map(|off| off.ahead_ms.len())
         };
         assert_eq!(check(&[], 1), None);
-        assert_eq!(check(&[10_000, -12_000], 3), Some((10_000, 2)));
+        assert_eq!(check(&[10_000, -12_000], 3), Some(2));
         assert_eq!(check(&[9_999, 12_000], 3), None, "one of them is the one that is off");
         assert_eq!(check(&[12_000], 3), None, "one measurement is no majority");
         assert_eq!(check(&[-11_000, -11_000, 20, 30], 5), None);
-        assert_eq!(check(&[-11_000, -12_000, -13_000, 30], 5), Some((-11_000, 3)));
+        assert_eq!(check(&[-11_000, -12_000, -13_000, 30], 5), Some(3));
+    }
+
+    #[test]
+    fn who_is_off_says_from_whom_and_by_how_much() {
+        let ahead = [(NodeId(2), 3_600_050), (NodeId(3), -10_000), (NodeId(4), 20)].into();
+        let text = trust(&ahead, 3).unwrap_err().to_string();
+        assert!(
+            text.contains("node 2's is 3600.0 s ahead of it, node 3's is 10.0 s behind it; nothing"),
+            "{text}"
+        );
     }
 }

@@ -10,9 +10,14 @@
 
 mod batch;
 mod copying;
+mod keeping;
+mod periodic;
+
+pub use keeping::forget;
 
 use super::buckets::{self, Buckets, Digest};
-use super::conflicts::{self, Lost};
+use super::conflicts::{self, Listed, Lost};
+use super::heads::{Head, Heads};
 use super::merge::{merge, replaced};
 use super::run::{Entry, Replaced, Run};
 use super::vector::{Origin, Seq, Vector, WriteId};
@@ -26,6 +31,8 @@ use batch::Batch;
 use std::collections::{BTreeMap, VecDeque};
 
 const FORMAT: u8 = 1;
+/// What a machine remembers of the heads of records, in bytes, unless [`Machine::set_heads_bytes_max`] is called.
+const HEADS_BYTES: usize = 4 << 10;
 
 /// Notes with their keys.
 pub type Notes = Vec<(Vec<u8>, Vec<u8>)>;
@@ -117,19 +124,39 @@ pub struct State {
     pub awaited: u64,
     /// How many pages of a copy are merged, while there are more: the records are then ahead of `applied`.
     pub copied_pages: u64,
+    /// Up to where that copy goes; nothing, if there is none.
+    pub copied_to: Vector,
 }
 
 impl State {
     /// At the beginning of `era`, in a region whose highest stamp was `highest`.
     pub fn begin(era: Era, highest: Hlc) -> Self {
         let (applied, purged) = (Vector::default(), Hlc::default());
-        Self { era, applied, highest, purged, lost: 0, settled: 0, earlier: 0, awaited: 0, copied_pages: 0 }
+        Self {
+            era,
+            applied,
+            highest,
+            purged,
+            lost: 0,
+            settled: 0,
+            earlier: 0,
+            awaited: 0,
+            copied_pages: 0,
+            copied_to: Vector::default(),
+        }
     }
 
     /// How many writes were lost for certain, in this era and before. It only grows, and comes to the same on every
     /// member.
     pub fn lost_for_certain(&self) -> u64 {
         self.earlier + self.settled
+    }
+
+    /// All that a reader may have found in the records. While a copy is merged they are ahead of what is applied.
+    pub fn found(&self) -> Vector {
+        let mut found = self.applied.clone();
+        found.merge(&self.copied_to);
+        found
     }
 
     /// As it goes to disk.
@@ -143,6 +170,7 @@ impl State {
         counts.iter().for_each(|count| put_varint(&mut out, *count));
         if self.copied_pages != 0 {
             put_varint(&mut out, self.copied_pages);
+            self.copied_to.put(&mut out);
         }
         out
     }
@@ -156,7 +184,7 @@ impl State {
         if reader.u8()? != FORMAT {
             return Err(reader.corrupt("its format is not known to this version of FlareDB"));
         }
-        let state = Self {
+        let mut state = Self {
             era: Era(reader.varint32()?),
             applied: Vector::read(&mut reader)?,
             highest: Hlc(reader.u64()?),
@@ -165,8 +193,12 @@ impl State {
             settled: reader.varint()?,
             earlier: reader.varint()?,
             awaited: reader.varint()?,
-            copied_pages: if reader.is_empty() { 0 } else { reader.varint()? },
+            copied_pages: 0,
+            copied_to: Vector::default(),
         };
+        if !reader.is_empty() {
+            (state.copied_pages, state.copied_to) = (reader.varint()?, Vector::read(&mut reader)?);
+        }
         reader.finish()?;
         Ok(state)
     }
@@ -179,13 +211,21 @@ pub struct Machine {
     buckets: Buckets,
     /// Whether the values of lost writes are kept.
     keep_lost: bool,
+    /// Whether this node's writes are applied before they are synced.
+    is_periodic: bool,
     /// The last of this node's own writes to each key that are not applied yet.
     pending: BTreeMap<Vec<u8>, (Version, WriteId)>,
-    /// This node's runs that are not applied yet: their last write, their stamp, and what was applied when they were
-    /// written.
+    /// What is stored under the keys that were written lately.
+    heads: Heads,
+    /// This node's writes that are not applied yet, or not synced, those together that were written between two changes of what was
+    /// applied: the last of them, the first one's stamp, and what was applied.
     unapplied: VecDeque<(WriteId, Hlc, Vector)>,
+    /// Whether what is applied is still what it was when the last write was made.
+    same_applied: bool,
     /// The highest stamp written, applied or not.
     written: Hlc,
+    /// What time it is, as far as this was told.
+    now: Hlc,
 }
 
 impl Machine {
@@ -193,7 +233,25 @@ impl Machine {
     /// them, or of none: then [`Machine::add_buckets`] brings them.
     pub fn new(state: State, buckets: Buckets, keep_lost: bool) -> Self {
         let written = state.highest;
-        Self { state, buckets, keep_lost, pending: BTreeMap::new(), unapplied: VecDeque::new(), written }
+        let mut heads = Heads::default();
+        heads.set_bytes_max(HEADS_BYTES);
+        Self {
+            state,
+            buckets,
+            keep_lost,
+            is_periodic: false,
+            pending: BTreeMap::new(),
+            heads,
+            unapplied: VecDeque::new(),
+            same_applied: false,
+            written,
+            now: Hlc::default(),
+        }
+    }
+
+    /// How many bytes it may take to remember which write lies under which key: what is remembered need not be read.
+    pub fn set_heads_bytes_max(&mut self, bytes_max: usize) {
+        self.heads.set_bytes_max(bytes_max);
     }
 
     /// Adds the buckets of the records that were stored when this machine was made without any.
@@ -246,21 +304,21 @@ impl Machine {
         let hlc = stamp.max(self.written.next());
         let version = Version { era: self.state.era, hlc, node: origin.node };
         let mut entries: Vec<Entry> = Vec::with_capacity(writes.len());
-        let mut own: BTreeMap<&[u8], WriteId> = BTreeMap::new();
         for (write, seq) in writes.iter().zip(after + 1..) {
-            let replaced = match own.get(write.key) {
-                Some(id) => Replaced::Write(*id),
-                None => self.in_front(write.key, view)?,
-            };
+            // What was written just now under the same key is in front, too.
+            let replaced = self.in_front(write.key, view)?;
             let value = write.value.map(<[u8]>::to_vec);
             entries.push(Entry { seq, hlc, key: write.key.to_vec(), value, replaced, since: seq });
-            own.insert(write.key, WriteId { origin, seq });
+            self.pending.insert(write.key.to_vec(), (version, WriteId { origin, seq }));
         }
-        self.pending.extend(own.into_iter().map(|(key, id)| (key.to_vec(), (version, id))));
         let run = Run { era: self.state.era, origin, after, entries };
         if after < run.last() {
             let last = WriteId { origin, seq: run.last() };
-            self.unapplied.push_back((last, hlc, self.state.applied.clone()));
+            match self.unapplied.back_mut().filter(|_| self.same_applied) {
+                Some((up_to, ..)) => *up_to = last,
+                None => self.unapplied.push_back((last, hlc, self.state.applied.clone())),
+            }
+            self.same_applied = true;
             self.written = hlc;
         }
         Ok(run)
@@ -268,9 +326,15 @@ impl Machine {
 
     /// What a writer has in front of him: what is stored, or this node's own last write on its way there, if that is
     /// greater.
-    fn in_front<V: View>(&self, key: &[u8], view: &V) -> Result<Replaced, Error<V::Error>> {
-        let stored = view.get(key).map_err(Error::View)?;
-        let stored = stored.as_deref().map(record::decode).transpose()?;
+    fn in_front<V: View>(&mut self, key: &[u8], view: &V) -> Result<Replaced, Error<V::Error>> {
+        let stored = if let Some(head) = self.heads.get(key) {
+            head
+        } else {
+            let stored = view.get(key).map_err(Error::View)?;
+            let head = stored.as_deref().map(record::decode).transpose()?.map(|record| Head::of(&record));
+            self.heads.put(key, head);
+            head
+        };
         let stored = stored.filter(|stored| stored.version.era == self.state.era);
         let stored = stored.and_then(|stored| stored.id.map(|id| (stored.version, id)));
         let greatest = stored.max(self.pending.get(key).copied());
@@ -283,11 +347,12 @@ impl Machine {
     /// # Errors
     /// See [`Error`].
     pub fn apply<V: View>(&mut self, runs: &[Run], view: &V) -> Result<Changes, Error<V::Error>> {
-        let mut batch = Batch::new(view);
+        let mut batch = Batch::new(view, &mut self.heads);
         for run in runs {
             self.apply_run(run, &mut batch)?;
         }
-        Ok(batch.finish(&self.state))
+        self.same_applied &= runs.is_empty();
+        Ok(batch.finish(&self.state, &mut self.heads))
     }
 
     fn apply_run<V: View>(&mut self, run: &Run, batch: &mut Batch<'_, V>) -> Result<(), Error<V::Error>> {
@@ -310,7 +375,10 @@ impl Machine {
             self.state.awaited -= batch.remove_notes(&from, &to)?;
         }
         self.written = self.written.max(self.state.highest);
-        while self.unapplied.front().is_some_and(|(last, ..)| self.state.applied.has(*last)) {
+        // What is applied before it is synced is shown here, and not to the others.
+        while !self.is_periodic
+            && self.unapplied.front().is_some_and(|(last, ..)| self.state.applied.has(*last))
+        {
             self.unapplied.pop_front();
         }
         Ok(())
@@ -322,8 +390,15 @@ impl Machine {
         origin: Origin,
         batch: &mut Batch<'_, V>,
     ) -> Result<(), Error<V::Error>> {
-        let stored = batch.record(&entry.key)?;
-        let stored = stored.as_deref().map(record::decode).transpose()?;
+        let read: Option<Vec<u8>>;
+        let stored = match batch.head(&entry.key)? {
+            // A value is asked for where it is to be kept, and if the disk made two writes one.
+            Some(head) if self.keep_lost || head.id == Some(WriteId { origin, seq: entry.seq }) => {
+                read = batch.record(&entry.key)?;
+                read.as_deref().map(record::decode).transpose()?
+            }
+            head => head.map(|head| head.as_record()),
+        };
         let stored_id =
             stored.filter(|stored| stored.version.era == self.state.era).and_then(|stored| stored.id);
         // Mostly what is stored is what the writer had in front of him, and then there is nothing to look for.
@@ -398,24 +473,27 @@ impl Machine {
             !replaced(entry, era, origin, &goes)
         };
         if let (true, Some(id), Some(by)) = (is_lost, goes.id, merged.stays.id) {
-            let note = self.lost(&goes, by);
+            let note = self.lost(&goes, by, merged.stays.version.hlc);
             self.state.lost += batch.put_note(conflicts::lost_key(era, &entry.key, id), note.encode())?;
         }
         Ok(())
     }
 
-    fn lost(&self, record: &Record<'_>, by: WriteId) -> Lost {
+    fn lost(&self, record: &Record<'_>, by: WriteId, by_hlc: Hlc) -> Lost {
+        // A write may be lost long after it was accepted, and is kept from when that was found out.
+        let noted = self.now.max(self.state.highest).max(record.version.hlc).max(by_hlc);
         Lost {
             hlc: record.version.hlc,
             tombstone: record.value.is_none(),
             kept: record.value.filter(|_| self.keep_lost).map(<[u8]>::to_vec),
             by,
             settled: false,
+            listed: self.keep_lost.then_some(Listed { noted, by_hlc }),
         }
     }
 
     /// Settles the losses that are certain at `settled`, which [`conflicts::Settling`] gave out, among `notes`, some or
-    /// all of the era's lost writes.
+    /// all of the era's lost writes. Their notes stay until [`Machine::forget_settled`] takes them away.
     ///
     /// # Errors
     /// A note is damaged.
@@ -425,7 +503,7 @@ impl Machine {
         notes: Notes,
         view: &V,
     ) -> Result<Changes, Error<V::Error>> {
-        let mut batch = Batch::new(view);
+        let mut batch = Batch::new(view, &mut self.heads);
         for (key, note) in notes {
             let (era, _, id) = conflicts::parse_lost_key(&key)?;
             let mut lost = Lost::decode(&note)?;
@@ -436,30 +514,30 @@ impl Machine {
             lost.settled = true;
             batch.set_note(key, Some(lost.encode()));
         }
-        Ok(batch.finish(&self.state))
+        Ok(batch.finish(&self.state, &mut self.heads))
     }
 
     /// Forgets losses that every member has settled, for good, among `notes`: `settled` is a vector that this node has settled up to,
     /// and since then each member has said that what any of them had applied at that time is certain there. Until then the note
-    /// tells a member that takes a copy that the write was not replaced. Where lost writes are kept, none is forgotten.
+    /// tells a member that takes a copy that the write was not replaced. Those that are kept stay until their time has come.
     ///
     /// # Errors
     /// A note is damaged.
-    pub fn forget<V: View>(
+    pub fn forget_settled<V: View>(
         &mut self,
         settled: &Vector,
         notes: &Notes,
         view: &V,
     ) -> Result<Changes, Error<V::Error>> {
-        let mut batch = Batch::new(view);
-        for (key, note) in notes.iter().filter(|_| !self.keep_lost) {
+        let mut batch = Batch::new(view, &mut self.heads);
+        for (key, note) in notes {
             let (_, _, id) = conflicts::parse_lost_key(key)?;
             let lost = Lost::decode(note)?;
-            if lost.settled && lost.is_settled_at(id, settled) {
+            if lost.settled && lost.listed.is_none() && lost.is_settled_at(id, settled) {
                 batch.set_note(key.clone(), None);
             }
         }
-        Ok(batch.finish(&self.state))
+        Ok(batch.finish(&self.state, &mut self.heads))
     }
 
     /// Purges tombstones: `found` are all of the namespace's that are stamped up to `to`, which must not be past the
@@ -485,14 +563,14 @@ impl Machine {
                 return Err(Error::NotPurgeable { to });
             }
         }
-        let mut batch = Batch::new(view);
+        let mut batch = Batch::new(view, &mut self.heads);
         for (key, stored) in found {
             let tombstone = record::decode(stored)?;
             self.buckets.change(key, buckets::counted(&tombstone, self.state.era), None);
             batch.remove_record(key);
         }
         self.state.purged = self.state.purged.max(to);
-        Ok(batch.finish(&self.state))
+        Ok(batch.finish(&self.state, &mut self.heads))
     }
 
     /// Begins another era, in which this region is eventual again, or for the first time. What was lost in the one
@@ -505,6 +583,7 @@ impl Machine {
         self.buckets = buckets;
         self.written = self.written.max(highest);
         self.pending.clear();
+        self.heads.clear();
         self.unapplied.clear();
     }
 }

@@ -18,6 +18,7 @@
 pub mod buckets;
 pub mod conflicts;
 pub mod copy;
+mod heads;
 pub mod hlc;
 pub mod lag;
 pub mod machine;
@@ -26,4 +27,5 @@ pub mod origin_log;
 pub mod peers;
 pub mod run;
 pub mod session;
+pub mod unsynced;
 pub mod vector;

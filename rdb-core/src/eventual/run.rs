@@ -153,6 +153,10 @@ pub fn join(runs: Vec<Run>) -> Option<Run> {
 }
 
 fn leave_out_superseded(run: &mut Run) {
+    let is_of_it = |replaced| matches!(replaced, Replaced::Write(write) if write.origin == run.origin && run.after < write.seq);
+    if !run.entries.iter().any(|entry| is_of_it(entry.replaced)) {
+        return;
+    }
     let mut kept: BTreeMap<Seq, Entry> = BTreeMap::new();
     for mut entry in run.entries.drain(..) {
         if let Replaced::Write(write) = entry.replaced

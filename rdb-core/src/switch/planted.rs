@@ -79,6 +79,8 @@ pub enum Wrong {
     SnapshotWithinEra,
     /// A leader keeps its lease after it has proposed a marker.
     LeaseKept,
+    /// What waits to be proposed when its era ends is proposed in a later one.
+    QueueOutlivesEra,
     /// A linearizable read is answered without a second look at the mode.
     ReadNotCheckedAgain,
     /// A strong-only operation on an eventual namespace is served as well as it can be.

@@ -32,21 +32,86 @@ fn check(seed: u64, options: &Options) {
 #[test]
 fn three_nodes_come_to_the_truth() {
     for seed in 0..SEEDS {
-        check(seed, &Options { nodes: 3, steps: 700, keeps_lost: true, crashes: true, cap: u64::MAX });
+        check(
+            seed,
+            &Options {
+                nodes: 3,
+                steps: 700,
+                keeps_lost: true,
+                forgets: false,
+                crashes: true,
+                periodic: false,
+                cap: u64::MAX,
+            },
+        );
     }
 }
 
 #[test]
 fn five_nodes_that_keep_no_lost_values_come_to_the_truth() {
     for seed in 0..SEEDS / 3 {
-        check(seed, &Options { nodes: 5, steps: 1200, keeps_lost: false, crashes: true, cap: u64::MAX });
+        check(
+            seed,
+            &Options {
+                nodes: 5,
+                steps: 1200,
+                keeps_lost: false,
+                forgets: false,
+                crashes: true,
+                periodic: false,
+                cap: u64::MAX,
+            },
+        );
+    }
+}
+
+#[test]
+fn lost_values_are_kept_for_their_time_and_counted_for_ever() {
+    for seed in 0..SEEDS / 2 {
+        check(
+            seed,
+            &Options {
+                nodes: 3,
+                steps: 700,
+                keeps_lost: true,
+                forgets: true,
+                crashes: true,
+                periodic: seed % 2 == 0,
+                cap: u64::MAX,
+            },
+        );
+    }
+}
+
+/// What is acknowledged before it is synced may be lost by a power cut, and by nothing else; and nobody else has it by then.
+#[test]
+fn nodes_that_acknowledge_first_come_to_the_truth() {
+    for seed in 0..SEEDS {
+        let options = Options {
+            nodes: 3,
+            steps: 700,
+            keeps_lost: true,
+            forgets: false,
+            crashes: true,
+            periodic: true,
+            cap: u64::MAX,
+        };
+        check(seed, &options);
     }
 }
 
 #[test]
 fn without_crashes_every_write_is_there_that_was_accepted() {
     for seed in 0..SEEDS / 3 {
-        let options = Options { nodes: 3, steps: 500, keeps_lost: true, crashes: false, cap: u64::MAX };
+        let options = Options {
+            nodes: 3,
+            steps: 500,
+            keeps_lost: true,
+            forgets: false,
+            crashes: false,
+            periodic: false,
+            cap: u64::MAX,
+        };
         let mut world = World::new(seed, &options);
         world.run();
         world.mend();
@@ -61,7 +126,8 @@ fn nodes_that_were_given_up_take_copies_and_come_to_the_truth() {
     for seed in 0..SEEDS {
         let (nodes, keeps_lost) = ([3, 3, 5][seed as usize % 3], seed % 2 == 0);
         let cap = [300, 1000, 4000][(seed as usize / 3) % 3];
-        check(seed, &Options { nodes, steps: 900, keeps_lost, crashes: true, cap });
+        let (forgets, periodic) = (seed % 4 == 0, seed % 5 == 0);
+        check(seed, &Options { nodes, steps: 900, keeps_lost, forgets, crashes: true, periodic, cap });
     }
 }
 
@@ -70,8 +136,16 @@ fn nodes_that_were_given_up_take_copies_and_come_to_the_truth() {
 fn the_worlds_meet_what_they_are_for() {
     let mut met = world::Met::default();
     for seed in 0..20 {
-        let cap = if seed % 2 == 0 { 1000 } else { u64::MAX };
-        let options = Options { nodes: 3, steps: 700, keeps_lost: true, crashes: true, cap };
+        let cap = if seed % 4 < 2 { 1000 } else { u64::MAX };
+        let options = Options {
+            nodes: 3,
+            steps: 700,
+            keeps_lost: true,
+            forgets: true,
+            crashes: true,
+            periodic: seed % 2 == 0,
+            cap,
+        };
         let mut world = World::new(seed, &options);
         world.run();
         world.mend();

@@ -6,14 +6,17 @@ use rand_chacha::ChaCha8Rng;
 use rdb_core::apply;
 use rdb_core::command::Write;
 use rdb_core::eventual::buckets::{Buckets, counted};
-use rdb_core::eventual::conflicts::{Lost, Settling, awaited_of_era, lost_of_era, parse_lost_key};
+use rdb_core::eventual::conflicts::{
+    Kept, Listed, Lost, Settling, all_kept, all_lost, awaited_of_era, lost_of_era, parse_lost_key,
+};
 use rdb_core::eventual::copy::{self, Note, Page};
 use rdb_core::eventual::hlc::{DurableClock, NoStamp, Start};
 use rdb_core::eventual::lag::{Writes, frontier};
-use rdb_core::eventual::machine::{Changes, Machine, Notes, State, View};
+use rdb_core::eventual::machine::{Changes, Machine, Notes, State, View, forget};
 use rdb_core::eventual::origin_log::{Held, OriginLogs};
 use rdb_core::eventual::peers::{Peers, Report};
 use rdb_core::eventual::run::{Run, join};
+use rdb_core::eventual::unsynced;
 use rdb_core::eventual::vector::{Origin, Seq, Vector, WriteId};
 use rdb_core::ids::{Era, Incarnation, NodeId};
 use rdb_core::record;
@@ -105,6 +108,8 @@ pub(crate) struct Node {
     incarnation: Incarnation,
     disk: Disk,
     keeps_lost: bool,
+    /// Whether it applies its writes before it has synced them.
+    periodic: bool,
     pub(crate) live: Option<Live>,
 }
 
@@ -141,14 +146,15 @@ impl Writes for Live {
 }
 
 impl Node {
-    pub(crate) fn new(id: NodeId, keeps_lost: bool) -> Self {
-        Self { id, incarnation: Incarnation(0), disk: Disk::default(), keeps_lost, live: None }
+    pub(crate) fn new(id: NodeId, keeps_lost: bool, periodic: bool) -> Self {
+        Self { id, incarnation: Incarnation(0), disk: Disk::default(), keeps_lost, periodic, live: None }
     }
 
     /// Starts, with what the disk has. The log's synced runs are applied again from where the data was flushed.
     pub(crate) fn start(&mut self, era: Era, nodes: u64, now_ms: u64, wall_ms: u64) {
         self.incarnation.0 += 1;
         let me = Origin { node: self.id, incarnation: self.incarnation };
+        self.disk.rescue();
         let data = self.disk.flushed.clone();
         let begun = State::begin(era, Hlc(0));
         let state = data.state.as_deref().map_or(begun, |bytes| State::decode(bytes).unwrap());
@@ -162,7 +168,10 @@ impl Node {
         let others = (1..=nodes).map(NodeId).filter(|node| *node != self.id);
         let buckets = data.buckets(state.era);
         let mut live = Live {
-            machine: Machine::new(state, buckets, self.keeps_lost),
+            machine: match self.periodic {
+                true => Machine::new(state, buckets, self.keeps_lost).periodic(),
+                false => Machine::new(state, buckets, self.keeps_lost),
+            },
             logs,
             peers: Peers::new(others, now_ms),
             data,
@@ -188,6 +197,10 @@ impl Node {
     pub(crate) fn offer(&mut self, to: NodeId) -> Option<Copy> {
         let live = self.live.as_mut().filter(|live| !live.machine.is_copying())?;
         let state = live.machine.state().clone();
+        // What a power cut may take back must not be anywhere else.
+        if !live.logs.synced_vector().covers(&state.applied) {
+            return None;
+        }
         live.peers.copies(to, &state.applied);
         let (from, to) = (awaited_of_era(state.era), awaited_of_era(Era(state.era.0 + 1)));
         let mut pages = vec![copy::awaited(&live.data.notes(&from, &to).unwrap()).unwrap().encode()];
@@ -252,7 +265,24 @@ impl Node {
         let run = live.machine.write(stamp, me, after, &writes, &live.data).unwrap();
         live.clock.saw(run.entries[0].hlc, now_ms);
         log(&mut self.disk, live, &run);
+        if self.periodic {
+            let changes = live.machine.apply_first(&run, &run.encode(), &live.data).unwrap();
+            live.data.write(changes);
+        }
         Some((run, shown))
+    }
+
+    /// Up to where an origin's log is sure to outlive a power cut; of the node's own, also what the data has of it.
+    pub(crate) fn durable(&self, origin: Origin) -> Seq {
+        let of = self.disk.log.iter().filter(|logged| logged.synced && logged.held.origin == origin);
+        let logged = of.map(|logged| logged.held.last).max().unwrap_or_default();
+        let flushed = self.disk.flushed.state.as_deref().map(|bytes| State::decode(bytes).unwrap());
+        logged.max(flushed.map_or(0, |state| state.applied.get(origin)))
+    }
+
+    /// This node, as one who writes.
+    pub(crate) fn origin(&self) -> Origin {
+        Origin { node: self.id, incarnation: self.incarnation }
     }
 
     /// Takes in a run; `false` if it was refused.
@@ -276,7 +306,13 @@ impl Node {
         for logged in self.disk.log.iter_mut().filter(|logged| !logged.synced).take(count) {
             logged.synced = true;
             live.logs.synced(logged.held.origin, logged.held.last);
-            live.to_apply.push_back(Run::decode(&logged.bytes).unwrap());
+            let run = Run::decode(&logged.bytes).unwrap();
+            if self.periodic && run.origin == live.logs.me() {
+                live.machine.synced(run.last());
+                live.data.notes.remove(&unsynced::key(&run));
+            } else {
+                live.to_apply.push_back(run);
+            }
         }
     }
 
@@ -311,7 +347,7 @@ impl Node {
         Some(Report {
             era: state.era,
             synced: live.logs.synced_vector(),
-            applied: state.applied.clone(),
+            applied: claimed(live),
             shown: live.machine.shown().clone(),
             promise: live.machine.promise(live.clock.passed()),
         })
@@ -388,6 +424,30 @@ impl Node {
     }
 }
 
+impl Disk {
+    /// What the data has applied and the log has not synced is written to the log again.
+    fn rescue(&mut self) {
+        let (from, to) = unsynced::all();
+        for (key, bytes) in self.flushed.notes(&from, &to).unwrap() {
+            let run = Run::decode(&bytes).unwrap();
+            let of = self.log.iter().filter(|logged| logged.held.origin == run.origin);
+            let has = of.map(|logged| logged.held.last).max().unwrap_or_default();
+            let era = self.flushed.state.as_deref().map(|bytes| State::decode(bytes).unwrap().era);
+            if has < run.last() && era == Some(run.era) {
+                self.log.push(Logged { held: Held::of(&run, bytes.len()), bytes, synced: true });
+            }
+            self.flushed.notes.remove(&key);
+        }
+    }
+}
+
+/// What is applied, and of its own writes no more than what is synced.
+fn claimed(live: &Live) -> Vector {
+    let (synced, me) = (live.logs.synced_vector(), live.logs.me());
+    let applied = live.machine.state().applied.iter();
+    applied.map(|(origin, seq)| (origin, if origin == me { seq.min(synced.get(me)) } else { seq })).collect()
+}
+
 fn log(disk: &mut Disk, live: &mut Live, run: &Run) {
     let bytes = run.encode();
     let held = Held::of(run, bytes.len());
@@ -412,6 +472,7 @@ impl Live {
     pub(crate) fn apply(&mut self, count: usize, now_ms: u64) -> Vec<WriteId> {
         let count = count.min(self.to_apply.len());
         let runs: Vec<Run> = self.to_apply.drain(..count).collect();
+        self.machine.look_at_clock(Hlc::from_millis(self.clock.physical_ms(now_ms)));
         let changes = self.machine.apply(&runs, &self.data).unwrap();
         self.data.write(changes);
         let mut visible = Vec::new();
@@ -428,7 +489,7 @@ impl Live {
     }
 
     pub(crate) fn settle(&mut self) -> bool {
-        let State { era, applied, .. } = self.machine.state().clone();
+        let (era, applied) = (self.machine.state().era, claimed(self));
         let shown = self.machine.shown().clone();
         let reports: Option<Vec<_>> = self.peers.reports().map(|(_, report, _)| report.cloned()).collect();
         let Some(reports) = reports.filter(|reports| reports.iter().all(|report| report.era == era)) else {
@@ -456,14 +517,14 @@ impl Live {
     }
 
     /// Forgets what is settled everywhere.
-    pub(crate) fn forget(&mut self) {
+    pub(crate) fn forget_settled(&mut self) {
         let others = self.peers.reports().map(|(node, ..)| self.others_certain.get(&node));
         let certain: Option<Vec<_>> = others.chain([Some(&self.certain)]).collect();
         let Some(certain) = certain.map(Vector::common) else { return };
         if let Some((settled, _)) = self.forgetting.take_if(|(_, all)| certain.covers(all)) {
             let era = self.machine.state().era;
             let notes = self.data.notes(&lost_of_era(era), &lost_of_era(Era(era.0 + 1))).unwrap();
-            let changes = self.machine.forget(&settled, &notes, &self.data).unwrap();
+            let changes = self.machine.forget_settled(&settled, &notes, &self.data).unwrap();
             self.data.write(changes);
         }
     }
@@ -506,17 +567,49 @@ impl Live {
         self.data.records.keys()
     }
 
-    /// The lost writes of this era that it has notes of; and whether all are settled, and the values of all are kept.
-    pub(crate) fn lost(&self) -> (BTreeSet<(Key, WriteId)>, bool, bool) {
+    /// The lost writes of this era that it has notes of.
+    pub(crate) fn lost(&self) -> BTreeMap<(Key, WriteId), Lost> {
         let era = self.machine.state().era;
         let notes = self.data.notes(&lost_of_era(era), &lost_of_era(Era(era.0 + 1))).unwrap();
-        let (mut lost, mut settled, mut kept) = (BTreeSet::new(), true, true);
-        for (key, note) in notes {
-            let ((_, key, id), note) = (parse_lost_key(&key).unwrap(), Lost::decode(&note).unwrap());
-            settled &= note.settled;
-            kept &= note.tombstone != note.kept.is_some();
-            lost.insert((key, id));
+        let read = |(key, note): (Vec<u8>, Vec<u8>)| {
+            let (_, key, id) = parse_lost_key(&key).unwrap();
+            ((key, id), Lost::decode(&note).unwrap())
+        };
+        notes.into_iter().map(read).collect()
+    }
+
+    /// Ends the time of the oldest lost writes that are kept, of whichever era. Those that were of this one.
+    pub(crate) fn forget(&mut self, count: usize) -> Vec<(Key, WriteId)> {
+        let era = self.machine.state().era;
+        let kept = self.kept().into_iter().map(|(key, _)| key).take(count).collect::<Vec<_>>();
+        let forgotten =
+            kept.iter().map(|key| parse_lost_key(Kept::parse(key).unwrap().unwrap().note).unwrap());
+        let forgotten = forgotten.filter(|(of, ..)| *of == era).map(|(_, key, id)| (key, id)).collect();
+        let changed = forget(Some(era), &kept, &self.data).unwrap();
+        put(&mut self.data.notes, changed);
+        forgotten
+    }
+
+    fn kept(&self) -> Notes {
+        let (from, to) = all_kept();
+        self.data.notes(&from, &to).unwrap()
+    }
+
+    /// That the notes that are kept are found by their age, each once, and no others are.
+    pub(crate) fn check_kept(&self) {
+        let (from, to) = all_lost();
+        let mut listed = BTreeSet::new();
+        for (key, note) in self.data.notes(&from, &to).unwrap() {
+            let lost = Lost::decode(&note).unwrap();
+            assert!(lost.listed.is_some() || lost.kept.is_none(), "a value without an end: {lost:?}");
+            if let Some(Listed { noted, by_hlc }) = lost.listed {
+                assert!(lost.hlc.max(by_hlc) <= noted, "{lost:?}");
+                listed.insert((noted, u32::try_from(key.len() + note.len()).unwrap(), key));
+            }
         }
-        (lost, settled, kept)
+        let kept = self.kept();
+        let kept = kept.iter().map(|(key, _)| Kept::parse(key).unwrap().unwrap());
+        let kept: BTreeSet<_> = kept.map(|kept| (kept.noted, kept.bytes, kept.note.to_vec())).collect();
+        assert_eq!(kept, listed);
     }
 }

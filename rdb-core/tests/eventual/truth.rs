@@ -3,7 +3,7 @@
 //! From that alone follows what the replicas must come to. Of a key, the greatest write stays. A write was replaced if
 //! some write's node had it applied, and nothing greater of that key; all that neither stay nor were replaced are lost.
 
-use rdb_core::eventual::vector::{Vector, WriteId};
+use rdb_core::eventual::vector::{Origin, Seq, Vector, WriteId};
 use rdb_core::ids::Era;
 use rdb_core::version::{Hlc, Version};
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,6 +44,13 @@ impl Truth {
         self.acknowledged.insert(id);
     }
 
+    /// A power cut has undone what an origin had acknowledged behind `last`. How many writes that were.
+    pub(crate) fn undo(&mut self, origin: Origin, last: Seq) -> usize {
+        let before = self.acknowledged.len();
+        self.acknowledged.retain(|id| id.origin != origin || id.seq <= last);
+        before - self.acknowledged.len()
+    }
+
     /// How many writes a crash has undone before anybody was told of them.
     pub(crate) fn vanished(&self, all: &Vector) -> usize {
         self.writes.keys().filter(|id| !all.has(**id)).count()
@@ -53,6 +60,12 @@ impl Truth {
     pub(crate) fn check_acknowledged(&self, all: &Vector) {
         let missing: Vec<_> = self.acknowledged.iter().filter(|id| !all.has(**id)).collect();
         assert!(missing.is_empty(), "acknowledged and nowhere: {missing:?}");
+    }
+
+    /// When a write was accepted, and what it wrote.
+    pub(crate) fn written(&self, id: WriteId) -> (Hlc, Value) {
+        let written = &self.writes[&id];
+        (written.version.hlc, written.value.clone())
     }
 
     /// What stays of each key, tombstones included.

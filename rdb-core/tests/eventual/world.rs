@@ -25,9 +25,13 @@ pub(crate) struct Options {
     pub(crate) nodes: u64,
     pub(crate) steps: u64,
     pub(crate) keeps_lost: bool,
+    /// Whether the time of what is kept ends now and then.
+    pub(crate) forgets: bool,
     pub(crate) crashes: bool,
     /// Bytes that a node keeps for others.
     pub(crate) cap: u64,
+    /// Whether writes are applied and acknowledged before they are synced.
+    pub(crate) periodic: bool,
 }
 
 #[derive(Clone)]
@@ -48,7 +52,7 @@ pub(crate) struct Met(BTreeMap<&'static str, u64>);
 
 impl Met {
     /// What must happen for the worlds to prove anything.
-    pub(crate) const ALL: [&'static str; 15] = [
+    pub(crate) const ALL: [&'static str; 17] = [
         "a run was refused",
         "a write was lost",
         "a lost write was found again",
@@ -64,6 +68,8 @@ impl Met {
         "a node was given up",
         "a node took a copy",
         "a node crashed with half a copy merged",
+        "the time of a kept write ended",
+        "an acknowledged write vanished in a power cut",
     ];
 
     fn count(&mut self, what: &'static str, times: u64) {
@@ -95,6 +101,8 @@ pub(crate) struct World {
     purge_to: Hlc,
     /// And in earlier eras.
     purged_before: Hlc,
+    /// Lost writes of this era whose time has ended somewhere.
+    forgotten: BTreeSet<(Key, WriteId)>,
     element: u64,
     options: Options,
     pub(crate) met: Met,
@@ -102,7 +110,9 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(seed: u64, options: &Options) -> Self {
-        let nodes = (1..=options.nodes).map(|node| Node::new(NodeId(node), options.keeps_lost)).collect();
+        let nodes =
+            (1..=options.nodes).map(|node| Node::new(NodeId(node), options.keeps_lost, options.periodic));
+        let nodes = nodes.collect();
         let mut world = Self {
             seed,
             rng: ChaCha8Rng::seed_from_u64(seed),
@@ -114,6 +124,7 @@ impl World {
             tokens: Vec::new(),
             purge_to: Hlc(0),
             purged_before: Hlc(0),
+            forgotten: BTreeSet::new(),
             element: 0,
             options: *options,
             met: Met::default(),
@@ -139,12 +150,14 @@ impl World {
                 96..98 => {
                     self.look_at_frontier(at);
                     self.settle_and_purge(at);
+                    self.forget(at);
                 }
                 98 => self.send_again(at),
                 99 if self.nodes[at].is_merging() => self.nodes[at].merge_page(),
                 _ => self.now_ms += self.rng.random_range(1..400),
             }
             self.check_alike();
+            self.check_nothing_left_early();
         }
     }
 
@@ -178,6 +191,9 @@ impl World {
         for (entry, (key, value)) in run.entries.iter().zip(writes) {
             let id = WriteId { origin: run.origin, seq: entry.seq };
             self.truth.write(id, &key, entry.hlc, value, shown.clone());
+            if self.options.periodic {
+                self.truth.acknowledge(id);
+            }
         }
     }
 
@@ -332,7 +348,11 @@ impl World {
             self.met.count("a node crashed", 1);
             let is_copying = self.nodes[at].live.as_ref().is_some_and(|live| live.machine.is_copying());
             self.met.count("a node crashed with half a copy merged", u64::from(is_copying));
+            let origin = self.nodes[at].origin();
             self.nodes[at].crash(&mut self.rng);
+            let undone = self.truth.undo(origin, self.nodes[at].durable(origin));
+            self.met.count("an acknowledged write vanished in a power cut", undone as u64);
+            assert!(self.options.periodic || undone == 0, "seed {}: {undone} writes are gone", self.seed);
         }
     }
 
@@ -358,8 +378,19 @@ impl World {
     fn settle_and_purge(&mut self, at: usize) {
         let Some(live) = &mut self.nodes[at].live else { return };
         self.met.count("losses were settled", u64::from(live.settle()));
-        live.forget();
+        live.forget_settled();
         self.met.count("a tombstone was purged", u64::from(live.purge(self.purge_to)));
+    }
+
+    fn forget(&mut self, at: usize) {
+        let count = self.rng.random_range(0..8);
+        let Some(live) = self.nodes[at].live.as_mut().filter(|_| self.options.forgets) else { return };
+        let lost = live.machine.state().lost;
+        let forgotten = live.forget(count);
+        live.check_kept();
+        assert_eq!(live.machine.state().lost, lost, "seed {}: it counts all the same", self.seed);
+        self.met.count("the time of a kept write ended", forgotten.len() as u64);
+        self.forgotten.extend(forgotten);
     }
 
     fn send_again(&mut self, at: usize) {
@@ -425,7 +456,7 @@ impl World {
             let state = live.machine.state();
             let done =
                 state.applied == all && live.is_idle() && node.log_is_empty() && live.logs.bytes() == 0;
-            let forgot = self.options.keeps_lost || live.lost().0.is_empty();
+            let forgot = live.lost().values().all(|lost| lost.listed.is_some());
             done && forgot && state.lost == state.settled && state.purged == self.purge_to
         })
     }
@@ -435,6 +466,26 @@ impl World {
         let mut all = Vector::default();
         self.nodes.iter().flat_map(|node| &node.live).for_each(|live| all.merge(&live.logs.logged_vector()));
         all
+    }
+
+    /// Nobody has a write of a node that the node itself could lose.
+    fn check_nothing_left_early(&self) {
+        for node in &self.nodes {
+            let durable = node.durable(node.origin());
+            for other in self.nodes.iter().filter(|other| other.id != node.id) {
+                let Some(live) = &other.live else { continue };
+                let (logged, told) = (live.logs.logged_vector(), live.peers.reports());
+                let told = told.filter(|(of, ..)| *of == node.id);
+                let told = told.filter_map(|(_, report, _)| Some(report?.applied.get(node.origin()))).max();
+                let has = logged.get(node.origin()).max(told.unwrap_or_default());
+                let fits = has <= durable || live.machine.state().era != self.truth.era;
+                assert!(
+                    fits,
+                    "seed {}: {has} of {:?}, which may lose what is behind {durable}",
+                    self.seed, node.id
+                );
+            }
+        }
     }
 
     /// Of nodes at one vector: whatever their way there, they hold the same and have lost the same.
@@ -496,11 +547,28 @@ impl World {
                 self.seed
             );
             assert_eq!((state.lost, state.awaited), (lost.len() as u64, 0), "seed {}", self.seed);
-            let (noted, settled, kept) = live.lost();
-            assert!(settled && kept, "seed {}", self.seed);
-            let expected = if self.options.keeps_lost { lost.clone() } else { BTreeSet::new() };
-            assert_eq!(noted, expected, "seed {}", self.seed);
+            self.check_listed(live, &lost);
         }
+    }
+
+    /// What is listed in the end is just what is lost, with the values that were lost; less what it was time to forget, which a
+    /// crash may have brought back.
+    fn check_listed(&self, live: &Live, lost: &BTreeSet<(Key, WriteId)>) {
+        live.check_kept();
+        let noted = live.lost();
+        for ((_, id), note) in &noted {
+            assert!(note.settled && note.listed.is_some(), "seed {}: {note:?}", self.seed);
+            let written = (note.hlc, note.kept.clone());
+            assert_eq!(written, self.truth.written(*id), "seed {}", self.seed);
+            assert_eq!(note.tombstone, note.kept.is_none(), "seed {}", self.seed);
+            let by = self.truth.written(note.by).0;
+            assert_eq!(note.listed.map(|listed| listed.by_hlc), Some(by), "seed {}", self.seed);
+        }
+        let noted: BTreeSet<_> = noted.into_keys().collect();
+        let expected = if self.options.keeps_lost { lost.clone() } else { BTreeSet::new() };
+        assert!(noted.is_subset(&expected), "seed {}", self.seed);
+        let missing: BTreeSet<_> = expected.difference(&noted).cloned().collect();
+        assert!(missing.is_subset(&self.forgotten), "seed {}: {missing:?}", self.seed);
     }
 
     /// How many writes a crash has undone.
@@ -513,6 +581,7 @@ impl World {
         let base = self.truth.stays(&self.all()).into_iter();
         let base =
             base.filter(|(_, (version, value))| value.is_some() || self.purge_to < version.hlc).collect();
+        self.forgotten.clear();
         self.truth = Truth::begin(Era(self.truth.era.0 + 1), base);
         let highest =
             self.nodes.iter().flat_map(|node| &node.live).map(|live| live.machine.state().highest).max();

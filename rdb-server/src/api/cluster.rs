@@ -27,6 +27,7 @@ impl Cluster for ClusterService {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             disk_full: shared.disk.room() != Room::Enough,
             disk_available_bytes: shared.disk.available_bytes(),
+            clock_untrusted: shared.clocks.trust().is_err(),
             catalog: Some(describe_region(&shared.regions, RegionId::META, &shared.config.members())),
         }))
     }
@@ -35,6 +36,7 @@ impl Cluster for ClusterService {
 fn nodes(shared: &Shared) -> Vec<v1::Node> {
     let regions = shared.regions.all();
     let led_by = |node: NodeId| regions.values().filter(|view| view.leader() == Some(node)).count() as u64;
+    let ahead_ms = shared.clocks.ahead_ms();
     let mut nodes = Vec::new();
     for member in &shared.config.nodes {
         let node = NodeId(member.id);
@@ -49,6 +51,7 @@ fn nodes(shared: &Shared) -> Vec<v1::Node> {
             silence_ms: silence.map_or(0, |silence| u64::try_from(silence.as_millis()).unwrap_or(u64::MAX)),
             regions_led: led_by(node),
             disk_full: room != Room::Enough,
+            clock_ahead_ms: ahead_ms.get(&node).copied(),
         });
     }
     nodes

@@ -79,6 +79,10 @@ impl Shared {
             if applied.borrow_and_update().shows(token) {
                 return Ok(());
             }
+            let lost = shown.ends().lost(token);
+            if !lost.is_empty() && applied.borrow().era == token.era {
+                return Err(status::session_lost(&lost));
+            }
             let Some(left) = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
             else {
                 let silence = |node| self.peers.silence(node);

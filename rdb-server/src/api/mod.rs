@@ -3,6 +3,7 @@
 mod acks;
 mod answers;
 mod cluster;
+mod conflicts;
 mod eventual_reads;
 mod held;
 mod kv;

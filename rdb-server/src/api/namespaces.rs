@@ -8,7 +8,7 @@ use crate::shared::Shared;
 use crate::transport::SILENCE_MAX;
 use crate::waiter::Answers;
 use rdb_core::ids::{Epoch, NamespaceId, NodeId, RegionId};
-use rdb_pd::{Answer, Command, Mode, Namespace, Stage, check_name};
+use rdb_pd::{Answer, Command, Durability, Mode, Namespace, Settings, Stage, check_name};
 use rdb_proto::v1;
 use rdb_proto::v1::namespaces_server::Namespaces;
 use std::time::{Duration, Instant};
@@ -52,8 +52,9 @@ impl NamespaceService {
             }
         };
         let members = self.0.config.members();
+        let settings = settings(&create)?;
         let v1::CreateNamespaceRequest { name, token, .. } = create;
-        let command = Command::CreateNamespace { name, mode, members, token };
+        let command = Command::CreateNamespace { name, mode, members, token, settings };
         match self.propose(&command, timeout).await? {
             Answer::Created(namespace) => {
                 self.await_leader(&namespace, deadline).await;
@@ -227,6 +228,29 @@ impl Namespaces for NamespaceService {
     ) -> Answered<v1::ListQuarantineResponse> {
         responded(self.list_set_aside(request.into_inner()).await)
     }
+
+    async fn list_conflicts(
+        &self,
+        request: Request<v1::ListConflictsRequest>,
+    ) -> Answered<v1::ListConflictsResponse> {
+        responded(self.list_lost(request.into_inner()).await)
+    }
+}
+
+/// What a namespace is to be created with.
+fn settings(create: &v1::CreateNamespaceRequest) -> Result<Settings, v1::Error> {
+    let durability = match v1::Durability::try_from(create.durability) {
+        Ok(v1::Durability::Unspecified | v1::Durability::Sync) => Durability::Sync,
+        Ok(v1::Durability::Periodic) => Durability::Periodic,
+        Err(_) => {
+            let message =
+                format!("durability {} is not known to this node; nothing was created", create.durability);
+            return Err(status::unsupported(message, "ask for sync or periodic, or upgrade the node"));
+        }
+    };
+    let settings = Settings { durability, keep_lost_seconds: create.keep_lost_seconds };
+    settings.check().map_err(status::invalid)?;
+    Ok(settings)
 }
 
 /// When a call that begins now and may take so long is to be answered, so that the answer still comes.
@@ -258,6 +282,11 @@ fn describe(shared: &Shared, namespace: &Namespace) -> v1::Namespace {
         regions: vec![region],
         preferred_leader: namespace.preferred_leader.0,
         deleting: namespace.stage == Stage::Deleting,
+        keep_lost_seconds: namespace.settings.keep_lost_seconds,
+        durability: match namespace.settings.durability {
+            Durability::Sync => v1::Durability::Sync.into(),
+            Durability::Periodic => v1::Durability::Periodic.into(),
+        },
     }
 }
 

@@ -11,7 +11,7 @@ use tonic::Response;
 /// Writes on a page, and as many as there are unless the caller says otherwise.
 const PAGE_WRITES_MAX: usize = 1000;
 /// Bytes of a page, unless its first write has more: with the largest value it stays below what gRPC libraries take unasked.
-const PAGE_BYTES_MAX: usize = 1 << 20;
+pub(super) const PAGE_BYTES_MAX: usize = 1 << 20;
 
 impl NamespaceService {
     pub(super) async fn list_set_aside(
@@ -33,7 +33,7 @@ impl NamespaceService {
         let max = PageMax { writes: page_writes(asked.limit), bytes: PAGE_BYTES_MAX };
         let read = tokio::task::spawn_blocking(move || set_aside::list(&logs, region, after, max));
         let page = read.await.map_err(|error| status::internal(error.to_string()))?;
-        let page = page.map_err(unread)?;
+        let page = page.map_err(|error| unread(error, "what this node has set aside"))?;
         // A namespace that has left in the meantime takes its logs with it, and this may be half of them.
         let now = shared.catalog.load();
         if now.namespace_of(namespace.id).is_none_or(|now| now.stage != Stage::Open) {
@@ -44,19 +44,19 @@ impl NamespaceService {
     }
 }
 
-fn page_writes(limit: u32) -> usize {
+pub(super) fn page_writes(limit: u32) -> usize {
     match usize::try_from(limit).unwrap_or(PAGE_WRITES_MAX) {
         0 => PAGE_WRITES_MAX,
         limit => limit.min(PAGE_WRITES_MAX),
     }
 }
 
-fn unread(error: ListError) -> v1::Error {
+pub(super) fn unread(error: ListError, what: &str) -> v1::Error {
     match error {
         ListError::Storage(error) => super::kv::disk_failed(error),
         ListError::Corrupt(error) => {
-            tracing::error!(%error, "what was set aside could not be read");
-            status::internal(format!("what this node has set aside is damaged: {error}"))
+            tracing::error!(%error, what, "it could not be read");
+            status::internal(format!("{what} cannot be read, a part of it is damaged: {error}"))
         }
     }
 }

@@ -353,6 +353,22 @@ pub(crate) fn behind(
     )
 }
 
+/// A session has seen what no node will ever have.
+pub(crate) fn session_lost(lost: &[(NodeId, u64)]) -> v1::Error {
+    let lost: Vec<String> = lost.iter().map(|(node, writes)| format!("{writes} of node {node}")).collect();
+    fail(
+        v1::Code::SessionLost,
+        v1::Outcome::NotDone,
+        format!(
+            "the session has seen writes that are lost, {}: they were acknowledged before they were synced, and that node has \
+             stopped in between; nothing was read",
+            lost.join(", ")
+        ),
+        "go on without the session token, and write again what must not be lost; a namespace with durability sync acknowledges \
+         nothing before it is synced",
+    )
+}
+
 /// What follows a node's name.
 pub(crate) fn not_heard(silence: Option<Duration>) -> String {
     match silence {
@@ -478,6 +494,12 @@ pub(crate) fn unmet(unmet: Unmet, this: u64) -> v1::Error {
             format!("node {this} is in era {here}, and the writer has seen era {seen}; nothing was written"),
             "try again, or ask another node",
         ),
+        Unmet::ClockOff(off) => not_done(
+            v1::Code::ClockOff,
+            off.to_string(),
+            "write through another node; set the clock of this one's machine and start it again, since a running node does not \
+             follow its wall clock; or, if it is the others that are wrong, theirs: see `rdb status`",
+        ),
     }
 }
 
@@ -514,10 +536,12 @@ pub(super) fn to_status(error: &v1::Error) -> Status {
         | v1::Code::NoLeader
         | v1::Code::ShuttingDown
         | v1::Code::Behind
-        | v1::Code::NoQuorum => Code::Unavailable,
+        | v1::Code::NoQuorum
+        | v1::Code::ClockOff => Code::Unavailable,
         v1::Code::NodeUnreachable
         | v1::Code::SwitchRefused
         | v1::Code::OtherNamespace
+        | v1::Code::SessionLost
         | v1::Code::ClockAhead => Code::FailedPrecondition,
         // Not "unavailable": some clients retry that by themselves, and this write may have been applied.
         v1::Code::LeaderLost => Code::Unknown,

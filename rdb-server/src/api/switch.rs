@@ -410,6 +410,7 @@ fn describe(shared: &Shared, namespace: &Namespace) -> v1::SwitchStatus {
             ago_ms: age_ms(end.at),
         }),
         conflicts,
+        clock_untrusted: shared.clocks.trust().is_err(),
     }
 }
 

@@ -6,9 +6,12 @@ mod upkeep;
 
 use super::copy::Fetcher;
 use super::gatekeeper::Gatekeeper;
+use super::guard::Guard;
 use super::replica::{Limits, Replica, ReplicaError, Tools, WRITES_UNDER_WAY_MAX};
 use super::switching::Telling;
+use super::waiting::Unmet;
 use super::{Entry, Event, Eventual, Opening};
+use crate::clocks::Clocks;
 use crate::mailbox::Mailbox;
 use crate::regions::Regions;
 use crate::switch::Standings;
@@ -18,24 +21,25 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use rdb_core::command::Encoded;
 use rdb_core::eventual::hlc::{DurableClock, NoStamp, Start};
 use rdb_core::eventual::vector::Origin;
-use rdb_core::ids::{Incarnation, NodeId, RegionId};
+use rdb_core::ids::{Incarnation, NamespaceId, NodeId, RegionId};
 use rdb_core::raft::Failure;
 use rdb_core::switch::{Control, Mode};
 use rdb_core::version::Hlc;
 use rdb_proto::internal::v1::OriginReport;
 use rdb_storage::{Data, Engine, LogWriterHandle, OriginWrite};
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// Events taken in one turn: enough to batch, few enough that none waits long.
 const EVENTS_PER_TURN_MAX: usize = 4096;
+/// For so few callers this thread waits for the disk itself. With more of them it gathers writes in the meantime.
+const CALLERS_HERE_MAX: usize = 4;
 /// Between looks at what each peer has been told.
 const TICK: Duration = Duration::from_millis(10);
 /// The same where no region is eventual.
 const IDLE_TICK: Duration = Duration::from_millis(200);
-/// Between two pushes of a region's writes, where nobody waits for them: each costs its receivers a sync, and many writes share one.
-/// What comes after a while of nothing leaves at once.
-const PUSH_INTERVAL: Duration = Duration::from_millis(2);
+/// What a node's regions may take together to remember which write lies under which key.
+const HEADS_BYTES: usize = 64 << 20;
 /// Between looks at what can be dropped from the logs.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Reports in one frame.
@@ -51,6 +55,7 @@ pub(crate) struct Parts {
     pub(crate) mailbox: Mailbox,
     pub(crate) regions: Regions,
     pub(crate) standings: Standings,
+    pub(crate) clocks: Clocks,
     /// How long deletions are remembered at least.
     pub(crate) tombstone_grace: Duration,
     /// Bytes of a region's writes that are kept for members that lack them.
@@ -75,10 +80,17 @@ pub(crate) struct Driver {
     /// Of those in eventual mode.
     pub(super) replicas: BTreeMap<RegionId, Replica>,
     pub(super) touched: BTreeSet<RegionId>,
+    /// Regions in which something goes on: the others are looked at now and then.
+    pub(super) restless: BTreeSet<RegionId>,
+    /// Whom this node heard when it last looked.
+    heard: Vec<NodeId>,
     /// Regions whose gates are to be looked at.
     pub(super) moved: BTreeSet<RegionId>,
     pub(super) telling: Telling,
+    /// Of each region that is here, for how many seconds its lost writes are kept.
+    pub(super) keeps: BTreeMap<RegionId, (NamespaceId, u64)>,
     clock: DurableClock,
+    guard: Guard,
     started: Instant,
     /// The clock's mark that the next log write is to carry.
     mark: Option<Hlc>,
@@ -88,6 +100,10 @@ pub(crate) struct Driver {
     /// Regions whose next push is to come then.
     deferred: BTreeSet<RegionId>,
     next_push: Option<Instant>,
+    /// When what is acknowledged and not synced is synced.
+    next_sync: Option<Instant>,
+    /// Regions that have something of it.
+    unsynced: BTreeSet<RegionId>,
     /// Which region's turn it is to have something done for it.
     works_at: RegionId,
 }
@@ -100,20 +116,21 @@ impl Driver {
     pub(crate) fn new(parts: Parts, engine: &Engine) -> Result<Self, rdb_storage::Error> {
         let Parts { node, eventual, transport, log, health, mailbox, regions, standings, fetcher, .. } =
             parts;
+        let Parts { clocks, .. } = parts;
         let limits = Limits {
             tombstone_grace_ms: millis(parts.tombstone_grace),
             log_bytes_max: parts.log_bytes_max,
             compare_interval: parts.compare_interval,
         };
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (started, wall_ms) = clocks.started();
         let mark = engine.origins().stamps_below()?.unwrap_or_default();
-        let clock = DurableClock::start(Start { wall_ms: millis(wall), monotonic_ms: 0, mark });
+        let clock = DurableClock::start(Start { wall_ms, monotonic_ms: 0, mark });
         let me = Origin { node, incarnation: Incarnation(engine.identity().incarnation) };
         let (data, logs): (Data, _) = (engine.data(), engine.origins());
         Ok(Self {
             node,
             eventual,
-            tools: Tools { data, logs, transport, fetcher, me, limits },
+            tools: Tools { data, logs, log: log.clone(), transport, fetcher, me, limits },
             log,
             health,
             mailbox,
@@ -122,15 +139,21 @@ impl Driver {
             gates: BTreeMap::new(),
             replicas: BTreeMap::new(),
             touched: BTreeSet::new(),
+            restless: BTreeSet::new(),
+            heard: Vec::new(),
             moved: BTreeSet::new(),
             telling: Telling::default(),
+            keeps: BTreeMap::new(),
             clock,
-            started: Instant::now(),
+            guard: Guard::new(clocks),
+            started,
             mark: None,
             mark_synced: mark,
             next_upkeep: Instant::now() + UPKEEP_INTERVAL,
             deferred: BTreeSet::new(),
             next_push: None,
+            next_sync: None,
+            unsynced: BTreeSet::new(),
             works_at: RegionId(0),
         })
     }
@@ -168,6 +191,9 @@ impl Driver {
             if self.next_upkeep <= now {
                 self.next_upkeep = now + UPKEEP_INTERVAL;
                 self.truncate();
+                self.share_memory();
+                self.restless.extend(self.replicas.keys());
+                self.guard.look_at_wall_clock(&self.clock, millis(self.started.elapsed()));
                 self.look_after().unwrap_or_else(|error| fail(&error));
                 self.look_after_copies();
                 self.forget_older();
@@ -210,6 +236,7 @@ impl Driver {
                 // Callers hear that the fate of their writes is not known.
                 self.gates.remove(&region);
                 self.replicas.remove(&region);
+                self.keeps.remove(&region);
                 self.eventual.show(|all| drop(all.remove(&region)));
                 done();
             }
@@ -233,7 +260,10 @@ impl Driver {
                     }
                 }
             }
-            Event::Lost { peer } => self.replicas.values_mut().for_each(|replica| replica.lost(peer)),
+            Event::Lost { peer } => {
+                self.replicas.values_mut().for_each(|replica| replica.lost(peer));
+                self.restless.extend(self.replicas.keys());
+            }
             Event::Synced { region, era, mark, control } => {
                 self.mark_synced = self.mark_synced.max(mark.unwrap_or_default());
                 if let Some(replica) = self.replicas.get_mut(&region).filter(|replica| replica.era() == era) {
@@ -253,15 +283,17 @@ impl Driver {
         opening: Opening,
         entered: Option<Entry>,
     ) -> Result<(), ReplicaError> {
-        let Opening { region, namespace, members, mode } = opening;
+        let Opening { region, namespace, members, settings, mode } = opening;
         let now_ms = millis(self.started.elapsed());
         let others = members.into_iter().filter(|member| *member != self.node).collect();
         let tools = (&self.tools, &self.eventual);
-        let replica = Replica::open((region, namespace), mode.era(), others, now_ms, tools)?;
+        let replica = Replica::open((region, namespace, settings), mode.era(), others, now_ms, tools)?;
         // Its own writes among them, of before this start.
         self.clock.saw(replica.highest(), now_ms);
         let shown = replica.shown();
         self.replicas.insert(region, replica);
+        self.restless.insert(region);
+        self.share_memory();
         self.eventual.show(|all| drop(all.insert(region, shown.clone())));
         if let Some(Entry { place, is_new: true }) = entered {
             self.note_entry(region, mode.era(), place);
@@ -285,6 +317,10 @@ impl Driver {
             // The mode has no such writes.
             _ if commands.strong_only || commands.named => waiter.answer(Err(Failure::ModeChanged)),
             Some(replica) if gate.is_open() => {
+                if let Some(off) = self.guard.refuses() {
+                    waiter.answer(Ok(Answers::Unmet(Unmet::ClockOff(off.clone()))));
+                    return Ok(());
+                }
                 let now_ms = millis(self.started.elapsed());
                 let (clock, mark) = (&mut self.clock, &mut self.mark);
                 if let Err(unmet) = waiter.terms().meet(replica.era(), clock, now_ms) {
@@ -304,25 +340,40 @@ impl Driver {
     }
 
     fn hand_out(&mut self, now: Instant) -> Result<(), ReplicaError> {
+        let sync_is_due = self.sync_is_due(now);
         let touched = std::mem::take(&mut self.touched);
+        self.restless.extend(&touched);
         let now_ms = millis(self.started.elapsed());
         let passed = self.clock.passed().min(self.mark_synced);
         for region in touched {
+            let write = match self.replicas.get_mut(&region) {
+                Some(replica) if replica.is_periodic() => self.hand_out_first(region, now, sync_is_due)?,
+                Some(replica) => replica.hand_out(),
+                None => continue,
+            };
             let Some(replica) = self.replicas.get_mut(&region) else { continue };
-            if let Some(write) = replica.hand_out() {
+            if let Some(write) = write {
                 // Whatever was stamped below the mark comes with it or behind it, and is seen by nobody before it is synced.
-                let mark = self.mark.take();
-                post(&self.log, &self.eventual, region, OriginWrite { stamps_below: mark, ..write }, None);
+                let write = OriginWrite { stamps_below: self.mark.take(), ..write };
+                let synced = synced(&self.eventual, region, &write, None);
+                // This thread has nothing better to do for so few than to sync their writes itself.
+                let here = (1..=CALLERS_HERE_MAX).contains(&replica.callers_under_way());
+                check(if here {
+                    self.log.write_origins_here(region, write, synced)
+                } else {
+                    self.log.write_origins(region, write, synced)
+                });
             }
             let health = &self.health;
             // A switch waits for all that goes on.
             let hurries =
                 self.gates.get(&region).is_some_and(|gate| !gate.is_open()) || replica.awaits_others();
-            if hurries || replica.pushed_at() + PUSH_INTERVAL <= now {
+            let due = replica.push_due();
+            if hurries || due <= now {
                 replica.push(&self.tools, (now, now_ms), |node| hears(health, node))?;
             } else {
                 self.deferred.insert(region);
-                self.next_push.get_or_insert(now + PUSH_INTERVAL);
+                self.next_push = Some(self.next_push.map_or(due, |at| at.min(due)));
             }
             for (node, report) in replica.prompt_reports(passed) {
                 self.tools.transport.send_reports(node, vec![report]);
@@ -334,12 +385,19 @@ impl Driver {
     }
 
     fn tick(&mut self) {
+        self.guard.look();
         let now_ms = millis(self.started.elapsed());
         let physical_ms = self.clock.physical_ms(now_ms);
         let passed = self.clock.passed().min(self.mark_synced);
         let mut due: BTreeMap<NodeId, Vec<OriginReport>> = BTreeMap::new();
         let health = &self.health;
-        for (region, replica) in &mut self.replicas {
+        let heard: Vec<NodeId> = self.tools.transport.nodes().filter(|node| hears(health, *node)).collect();
+        if self.heard != heard {
+            self.heard = heard;
+            self.restless.extend(self.replicas.keys());
+        }
+        for region in std::mem::take(&mut self.restless) {
+            let Some(replica) = self.replicas.get_mut(&region) else { continue };
             for node in replica.others() {
                 // As of when it was heard, not of now: its silence counts from there.
                 if let Some(silence) = health.silence(node) {
@@ -350,7 +408,10 @@ impl Driver {
                 due.entry(node).or_default().push(report);
             }
             if replica.has_more() {
-                self.touched.insert(*region);
+                self.touched.insert(region);
+            }
+            if !replica.rests(|node| hears(health, node)) {
+                self.restless.insert(region);
             }
         }
         for (node, reports) in due {
@@ -359,6 +420,12 @@ impl Driver {
                 self.tools.transport.send_reports(node, reports.to_vec());
             }
         }
+    }
+
+    /// What one region has is what there is for all, by their number.
+    fn share_memory(&mut self) {
+        let share = HEADS_BYTES / self.replicas.len().max(1);
+        self.replicas.values_mut().for_each(|replica| replica.set_heads_bytes_max(share));
     }
 
     fn truncate(&mut self) {
@@ -398,8 +465,19 @@ pub(super) fn post(
     write: OriginWrite,
     control: Option<Control>,
 ) {
+    let synced = synced(eventual, region, &write, control);
+    check(log.write_origins(region, write, synced));
+}
+
+/// Lets the thread know that a write is synced.
+fn synced(
+    eventual: &Eventual,
+    region: RegionId,
+    write: &OriginWrite,
+    control: Option<Control>,
+) -> impl FnOnce() + Send + 'static {
     let (eventual, mark, era) = (eventual.clone(), write.stamps_below, write.era);
-    post_then(log, region, write, move || eventual.post(Event::Synced { region, era, mark, control }));
+    move || eventual.post(Event::Synced { region, era, mark, control })
 }
 
 /// The same, and `done` is called on the log's thread.
@@ -409,7 +487,10 @@ pub(super) fn post_then(
     write: OriginWrite,
     done: impl FnOnce() + Send + 'static,
 ) {
-    let posted = log.write_origins(region, write, done);
+    check(log.write_origins(region, write, done));
+}
+
+fn check(posted: Result<(), rdb_storage::Error>) {
     match posted {
         // It has said why, and the process is on its way out.
         Ok(()) | Err(rdb_storage::Error::LogWriterStopped) => {}

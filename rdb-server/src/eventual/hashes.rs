@@ -8,9 +8,14 @@ use rdb_core::ids::{Era, NamespaceId, RegionId};
 use rdb_core::range::KeyRange;
 use rdb_core::scan::Direction;
 use rdb_storage::{Data, Length};
+use std::time::Duration;
 
-/// Records that are read at once: a few milliseconds' work.
-const AT_ONCE_MAX: usize = 2000;
+/// Records that are read at once: in less than a millisecond, for callers wait for the era to begin.
+const AT_ONCE_MAX: usize = 200;
+/// After so many records the thread rests, so that it takes less than half of a processor from those callers: all members begin
+/// an era at once, and nobody waits for a hash until the era is to end.
+const RECORDS_BETWEEN_RESTS: usize = 500;
+const REST: Duration = Duration::from_millis(1);
 
 /// The hashes of what is stored, if that is little. Otherwise they come as [`Event::Hashed`].
 ///
@@ -79,6 +84,9 @@ fn walk(
         }
         buckets.change(key, None, counted(&rdb_core::record::decode(record)?, era));
         walk.step();
+        if records.is_multiple_of(RECORDS_BETWEEN_RESTS) {
+            std::thread::sleep(REST);
+        }
     }
     Ok(Some(buckets))
 }

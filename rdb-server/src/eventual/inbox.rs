@@ -42,7 +42,8 @@ impl Inbox {
             self.metrics.messages_dropped(runs.len());
             return Ok(());
         };
-        let runs = runs.iter().map(|run| Run::decode(run)).collect::<Result<Vec<_>, _>>()?;
+        let decoded = runs.iter().map(|bytes| Ok((Run::decode(bytes)?, bytes.clone())));
+        let runs = decoded.collect::<Result<Vec<_>, Corrupt>>()?;
         self.eventual.post(Event::Runs { from, region, runs, awaited, share });
         Ok(())
     }

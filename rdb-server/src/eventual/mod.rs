@@ -12,11 +12,16 @@
 //! | `driver/upkeep.rs` | what the thread does now and then, in what time is left |
 //! | `driver/copying.rs` | the thread's part in copies and comparisons |
 //! | `replica.rs` | one region: what is under way, and what comes of it |
+//! | `replica/periodic.rs` | writes that are acknowledged before they are synced |
+//! | `ends.rs` | up to where nodes' earlier starts came |
 //! | `replica/settling.rs` | which losses are certain |
 //! | `replica/purging.rs` | tombstones that nobody needs any more |
 //! | `replica/copying.rs` | members that are given up, and the copy that such a one takes |
 //! | `replica/comparing.rs` | whether replicas are equal, and what is done if not |
 //! | `copy/` | how a copy, and what is compared, gets from one member to another |
+//! | `keeping.rs` | values of lost writes that are kept, and when they go |
+//! | `kept.rs` | those values, page by page, for who asks |
+//! | `guard.rs` | whether its clock lets a node take writes |
 //! | `gatekeeper.rs` | whether it may acknowledge writes, and its way from one era to the next |
 //! | `switching.rs` | the steps of a switch, as the thread takes them |
 //! | `quarantine.rs` | which of its writes this node has set aside, since the cluster went on without them |
@@ -33,9 +38,13 @@
 
 pub(crate) mod copy;
 mod driver;
+mod ends;
 mod gatekeeper;
+mod guard;
 mod hashes;
 mod inbox;
+mod keeping;
+pub(crate) mod kept;
 pub(crate) mod quarantine;
 mod recent;
 pub(crate) mod records;
@@ -54,6 +63,7 @@ pub(crate) use view::Shown;
 use crate::budget::Share;
 use crate::waiter::WriteWaiter;
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
 use rdb_core::command::Encoded;
 use rdb_core::eventual::buckets::Buckets;
@@ -61,6 +71,7 @@ use rdb_core::eventual::run::Run;
 use rdb_core::ids::{Era, Index, NamespaceId, NodeId, RegionId, Term};
 use rdb_core::switch::{self, Control, Descriptor, Marker};
 use rdb_core::version::Hlc;
+use rdb_pd::Settings;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -84,7 +95,7 @@ pub(crate) enum Event {
     /// Writes to accept: puts, deletes and batches of them.
     Write { region: RegionId, commands: Encoded, waiter: WriteWaiter },
     /// Runs of another node, with the share of its budget that they take, and whether it waits for this node to have them.
-    Runs { from: NodeId, region: RegionId, runs: Vec<Run>, awaited: bool, share: Share },
+    Runs { from: NodeId, region: RegionId, runs: Vec<(Run, Bytes)>, awaited: bool, share: Share },
     /// What another node says that it has.
     Reports { from: NodeId, reports: Vec<wire::Said> },
     /// What was sent to a node lately may be lost.
@@ -101,6 +112,8 @@ pub(crate) struct Opening {
     pub(crate) region: RegionId,
     pub(crate) namespace: NamespaceId,
     pub(crate) members: Vec<NodeId>,
+    /// What its namespace was created with.
+    pub(crate) settings: Settings,
     /// As the region's own log has it.
     pub(crate) mode: switch::Region,
 }

@@ -2,15 +2,18 @@
 
 mod comparing;
 mod copying;
+mod periodic;
 mod purging;
 mod settling;
 mod upkeep;
 
+pub(super) use periodic::SYNC_INTERVAL;
 pub(super) use upkeep::{Limits, Moment};
 
 use super::Eventual;
 use super::copy::Fetcher;
 use super::hashes::{self, HashError};
+use super::keeping::Keeping;
 use super::recent::Recent;
 use super::view::Shown;
 use super::waiting::{Acks, Prompt};
@@ -21,6 +24,7 @@ use crate::waiter::{Answers, WriteWaiter};
 use bytes::Bytes;
 use comparing::Comparing;
 use copying::Copying;
+use periodic::Unsynced;
 use purging::Tombstones;
 use rdb_core::apply::Answer;
 use rdb_core::codec::Corrupt;
@@ -35,7 +39,8 @@ use rdb_core::eventual::vector::{Origin, Seq, Vector, WriteId};
 use rdb_core::ids::{Era, NamespaceId, NodeId, RegionId};
 use rdb_core::switch::Progress;
 use rdb_core::version::{Hlc, Version};
-use rdb_storage::{Data, OriginLogs as StoredLogs, OriginWrite, RegionData};
+use rdb_pd::{Durability, Settings};
+use rdb_storage::{Data, LogWriterHandle, OriginLogs as StoredLogs, OriginWrite, RegionData};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -43,6 +48,13 @@ use upkeep::Upkeep;
 
 /// Bytes of runs that are read or sent at a time.
 const PUSH_BYTES: usize = 256 << 10;
+/// Between two pushes of this node's writes, where nobody waits for them: each costs its receivers a sync, and many writes share
+/// one. What comes after a while of nothing leaves at once.
+const PUSH_INTERVAL: Duration = Duration::from_millis(10);
+/// So much is not held back for that long: receivers apply in one go what comes in one push, and all else has to wait.
+const PUSH_AT_BYTES: usize = 64 << 10;
+/// Writes that are applied at a time.
+const WRITES_PER_STEP: usize = 32;
 /// Bytes of runs that a start applies at a time.
 const REPLAY_BYTES: usize = 4 << 20;
 /// Log writes of a region that may be under way: one is synced while the next gathers what comes. With more of them each is short,
@@ -88,6 +100,7 @@ pub(super) enum ReplicaError {
 pub(super) struct Tools {
     pub(super) data: Data,
     pub(super) logs: StoredLogs,
+    pub(super) log: LogWriterHandle,
     pub(super) transport: Transport,
     pub(super) fetcher: Fetcher,
     pub(super) me: Origin,
@@ -148,10 +161,13 @@ pub(super) struct Replica {
     received: Vec<(Run, Bytes)>,
     shares: Vec<Share>,
     under_way: VecDeque<UnderWay>,
+    unsynced: Unsynced,
     prompt: Prompt,
     pushed_at: Instant,
     /// The last of this node's own writes that was sent to anybody.
     pushed: Seq,
+    /// Bytes of its own writes that were synced since something was last sent.
+    unpushed_bytes: usize,
     upkeep: Upkeep,
     copying: Copying,
     comparing: Comparing,
@@ -161,39 +177,50 @@ pub(super) struct Replica {
 impl Replica {
     /// The region as it is on disk. What was synced and not applied is applied.
     pub(super) fn open(
-        (region, namespace): (RegionId, NamespaceId),
+        (region, namespace, settings): (RegionId, NamespaceId, Settings),
         era: Era,
         others: Vec<NodeId>,
         now_ms: u64,
         (tools, eventual): (&Tools, &Eventual),
     ) -> Result<Self, ReplicaError> {
-        let stored = tools.logs.load(region, era)?;
         let state = tools.data.load_eventual(region)?;
         let state = state.filter(|state| state.era == era).unwrap_or_else(|| State::begin(era, Hlc(0)));
+        let data = tools.data.region(region, namespace);
+        periodic::rescue((region, era), &state.applied, &data, tools)?;
+        let stored = tools.logs.load(region, era)?;
         let copying = Copying::open(region, &state, tools)?;
         let copied = copying.vector();
         let logs = OriginLogs::restore_behind(era, tools.me, &state.applied, &copied, stored.runs)?;
         let buckets = hashes::begin(&tools.data, (region, namespace), era, eventual)?;
         let tombstones = Tombstones::unknown(state.purged, &state.applied);
-        let upkeep = Upkeep { tombstones, ..Upkeep::default() };
+        let keeping = Keeping::new(settings.keep_lost_seconds);
+        let keeps_lost = keeping.keeps();
+        let upkeep = Upkeep { tombstones, keeping, ..Upkeep::default() };
         let mut replica = Self {
             region,
             namespace,
             hashed: buckets.is_some(),
-            machine: Machine::new(state, buckets.unwrap_or_default(), false),
+            machine: match settings.durability {
+                Durability::Sync => Machine::new(state, buckets.unwrap_or_default(), keeps_lost),
+                Durability::Periodic => {
+                    Machine::new(state, buckets.unwrap_or_default(), keeps_lost).periodic()
+                }
+            },
             logs,
             told: others.iter().map(|node| (*node, Told::default())).collect(),
             peers: Peers::new(others, now_ms),
-            data: tools.data.region(region, namespace),
+            data,
             recent: Recent::default(),
             stamps: BTreeMap::new(),
             accepted: Accepted::default(),
             received: Vec::new(),
             shares: Vec::new(),
             under_way: VecDeque::new(),
+            unsynced: Unsynced::of(settings.durability),
             prompt: Prompt::default(),
             pushed_at: Instant::now(),
             pushed: 0,
+            unpushed_bytes: 0,
             upkeep,
             copying,
             comparing: Comparing::default(),
@@ -202,6 +229,7 @@ impl Replica {
         replica.merge_all(tools)?;
         replica.replay(tools)?;
         replica.show_applied();
+        replica.shown.ends().tell(tools.me.node, tools.me.incarnation, &replica.logs.synced_vector());
         Ok(replica)
     }
 
@@ -240,12 +268,16 @@ impl Replica {
     /// Whether writes of this node's callers are under way, or wait to be.
     pub(super) fn is_answering(&self) -> bool {
         !self.accepted.waiters.is_empty()
+            || self.has_unsynced()
             || self.under_way.iter().any(|under_way| !under_way.waiters.is_empty())
     }
 
     /// Whether nothing of it is on its way to the disk.
     pub(super) fn is_quiet(&self) -> bool {
-        self.under_way.is_empty() && self.accepted.waiters.is_empty() && self.received.is_empty()
+        self.under_way.is_empty()
+            && self.accepted.waiters.is_empty()
+            && self.received.is_empty()
+            && !self.has_unsynced()
     }
 
     /// Whether writes of one of these nodes are on their way to the disk.
@@ -257,11 +289,6 @@ impl Replica {
     /// How far this node is with the era's writes.
     pub(super) fn progress(&self) -> Progress {
         Progress { appended: self.logs.logged_vector(), synced: self.logs.synced_vector() }
-    }
-
-    /// What the records reflect.
-    pub(super) fn applied(&self) -> &Vector {
-        &self.machine.state().applied
     }
 
     /// A hash of what a reader can see, at what is applied; `None` while it is yet to be read.
@@ -339,17 +366,19 @@ impl Replica {
     }
 
     /// Takes in runs of other nodes. Those that do not fit are dropped: their sender goes on from what this node reports.
-    pub(super) fn receive(&mut self, from: NodeId, runs: Vec<Run>, awaited: bool, share: Share) {
+    pub(super) fn receive(&mut self, from: NodeId, runs: Vec<(Run, Bytes)>, awaited: bool, share: Share) {
         // What they send is sent again.
         if self.copying.takes_no_runs() {
             return;
         }
         let (mut taken, mut missing) = (false, false);
-        for run in runs {
+        for (run, bytes) in runs {
+            let after = run.after;
             match self.logs.receive(run) {
                 Ok(None) => {}
                 Ok(Some(run)) => {
-                    let bytes = Bytes::from(run.encode());
+                    // As its writer made it, if all of it is new.
+                    let bytes = if run.after == after { bytes } else { Bytes::from(run.encode()) };
                     self.logs.log(&Held::of(&run, bytes.len()));
                     if awaited {
                         self.prompt.asking.insert(run.origin.node);
@@ -404,6 +433,11 @@ impl Replica {
         Some(OriginWrite { era: self.logs.era(), runs: stored, sync: true, ..OriginWrite::default() })
     }
 
+    /// How many callers wait for what is on its way to the disk.
+    pub(super) fn callers_under_way(&self) -> usize {
+        self.under_way.iter().map(|under_way| under_way.waiters.len()).sum()
+    }
+
     /// Takes note of a log write that holds nothing but the clock's mark, or drops runs.
     pub(super) fn hand_out_nothing(&mut self) {
         let (runs, waiters, asking) = (Vec::new(), Vec::new(), BTreeSet::new());
@@ -421,16 +455,38 @@ impl Replica {
             if let Some(first) = run.entries.first() {
                 self.stamps.insert((run.origin, run.last()), first.hlc);
             }
+            self.unpushed_bytes += if run.origin == self.logs.me() { bytes.len() } else { 0 };
             self.recent.add(run.origin, run.after, run.last(), bytes);
             applied.push(run);
         }
         if !applied.is_empty() {
-            self.apply(&applied, tools)?;
+            self.apply_in_steps(&applied, tools)?;
+            self.tell_synced(&applied)?;
         }
         self.prompt.due.extend(asking);
         self.show_acked();
         for (waiter, answers, last) in waiters {
             waiter.answer(Ok(Answers::Eventual(answers, last)));
+        }
+        Ok(())
+    }
+
+    /// Nobody here waits for what others wrote, and there may be much of it: between the steps those may go first for whom somebody
+    /// waits.
+    fn apply_in_steps(&mut self, mut runs: &[Run], tools: &Tools) -> Result<(), ReplicaError> {
+        while !runs.is_empty() {
+            let mut writes = 0;
+            let fits = |run: &&Run| {
+                let fits = writes < WRITES_PER_STEP;
+                writes += run.entries.len();
+                fits
+            };
+            let (step, rest) = runs.split_at(runs.iter().take_while(fits).count());
+            self.apply(step, tools)?;
+            if !rest.is_empty() {
+                std::thread::yield_now();
+            }
+            runs = rest;
         }
         Ok(())
     }
@@ -443,7 +499,8 @@ impl Replica {
         Ok(())
     }
 
-    fn write(&self, changes: &Changes, tools: &Tools) -> Result<(), ReplicaError> {
+    fn write(&mut self, changes: &Changes, tools: &Tools) -> Result<(), ReplicaError> {
+        self.upkeep.keeping.saw(&changes.notes)?;
         let applied = (self.logs.era(), &self.machine.state().applied);
         Ok(tools.data.apply_eventual(self.region, self.namespace, changes, applied)?)
     }
@@ -459,7 +516,7 @@ impl Replica {
             report.filter(|report| report.era == era).map_or(0, |report| report.applied.get(me))
         };
         let others = self.peers.reports().map(|(node, report, _)| (node, applied(report)));
-        self.shown.progress().acked(era, me, self.machine.state().applied.get(me), others);
+        self.shown.progress().acked(era, me, self.claimed_own(), others);
     }
 
     /// Reports that are waited for, by node.
@@ -476,8 +533,8 @@ impl Replica {
         for node in due {
             let Some(told) = self.told.get_mut(&node) else { continue };
             told.report = Some(report.clone());
-            let copy = self.copying.gives_up(node);
-            reports.push((node, wire::report_to_wire(self.region, &report, false, &besides, copy)));
+            let (me, copy) = (self.logs.me(), self.copying.gives_up(node));
+            reports.push((node, wire::report_to_wire((self.region, me), &report, false, &besides, copy)));
         }
         reports
     }
@@ -487,6 +544,7 @@ impl Replica {
         let Said { report, ask, besides, copy, .. } = said;
         self.peers.heard(node, report, now_ms);
         if report.era == self.logs.era() {
+            self.shown.ends().tell(node, said.incarnation, &report.synced);
             self.hear_purge(node, besides.purge_to, besides.purge_ready);
             self.hear_certain(node, &besides.certain);
             self.copying.hear(node, *copy, &report.synced);
@@ -532,6 +590,7 @@ impl Replica {
                 }
                 self.peers.pushed(node, origin, last, bytes);
                 self.pushed_at = now;
+                self.unpushed_bytes = 0;
                 if origin == tools.me {
                     self.pushed = self.pushed.max(last);
                 }
@@ -540,9 +599,15 @@ impl Replica {
         Ok(())
     }
 
-    /// When something was last sent.
-    pub(super) fn pushed_at(&self) -> Instant {
-        self.pushed_at
+    /// When what there is should be sent to the others.
+    pub(super) fn push_due(&self) -> Instant {
+        let fills = PUSH_AT_BYTES <= self.unpushed_bytes;
+        if fills { self.pushed_at } else { self.pushed_at + PUSH_INTERVAL }
+    }
+
+    /// How much memory it may take to remember which write lies under which key.
+    pub(super) fn set_heads_bytes_max(&mut self, bytes_max: usize) {
+        self.machine.set_heads_bytes_max(bytes_max);
     }
 
     /// Whether a caller waits for other members to have a write that was not sent yet.
@@ -605,8 +670,8 @@ impl Replica {
                 told.report = Some(report.clone());
                 // Who knows nothing of the peer can send it nothing; what it said may have been lost.
                 let ask = known.is_none() || told.asks;
-                let copy = self.copying.gives_up(*node);
-                due.push((*node, wire::report_to_wire(self.region, &report, ask, &besides, copy)));
+                let (me, copy) = (self.logs.me(), self.copying.gives_up(*node));
+                due.push((*node, wire::report_to_wire((self.region, me), &report, ask, &besides, copy)));
                 told.asks = false;
             }
             let lacks = known.is_none_or(|known| !known.covers(&report.synced));
@@ -621,8 +686,16 @@ impl Replica {
             self.lost(node);
             self.told.entry(node).or_default().asks = true;
         }
+        self.machine.look_at_clock(Hlc::from_millis(physical_ms));
         self.show(now_ms, physical_ms);
         due
+    }
+
+    /// Whether nothing goes on: all that this node has is everywhere, and who is heard has been told so. Only the silence of those
+    /// who are not heard grows, and it is told as the least that it is.
+    pub(super) fn rests(&self, hears: impl Fn(NodeId) -> bool) -> bool {
+        let is_told = |(node, told): (&NodeId, &Told)| told.report.is_some() || !hears(*node);
+        self.is_quiet() && self.stamps.is_empty() && self.told.iter().all(is_told)
     }
 
     fn report(&self, passed: Hlc) -> Report {
@@ -638,11 +711,6 @@ impl Replica {
     fn besides(&self) -> Besides {
         let certain = self.upkeep.losses.certain.clone();
         Besides { purge_to: self.purges_to(), purge_ready: self.purge_ready(), certain }
-    }
-
-    /// What it says that it has applied: nothing that a crash could take back.
-    fn claimed(&self) -> Vector {
-        self.machine.state().applied.clone()
     }
 
     fn show(&mut self, now_ms: u64, physical_ms: u64) {

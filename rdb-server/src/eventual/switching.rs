@@ -35,6 +35,7 @@ impl Driver {
     /// A region is here, or has entered an era.
     pub(super) fn open(&mut self, opening: Opening, entered: Option<Entry>) -> Result<(), ReplicaError> {
         let (region, mode) = (opening.region, opening.mode.clone());
+        self.keeps.insert(region, (opening.namespace, opening.settings.keep_lost_seconds));
         let index = entered.map_or(0, |Entry { place: (index, _), .. }| index);
         match self.gates.get_mut(&region) {
             // This thread has ended the era itself; what it has held may go on now.
@@ -285,7 +286,7 @@ impl Driver {
                 .is_none_or(|replica| replica.shown().lag_known() && replica.digest().is_some()),
             behind_writes: replica.map_or(behind, |replica| replica.shown().behind()),
             needs_full_copy: replica.is_some_and(|replica| replica.needs_copy(excluded)),
-            applied: replica.map(|replica| replica.applied().clone()).unwrap_or_default(),
+            applied: replica.map(Replica::claimed).unwrap_or_default(),
             quarantined: gate.quarantine().writes(),
             reports: reports(gate, &progress, replica),
         }

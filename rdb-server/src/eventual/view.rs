@@ -1,5 +1,6 @@
 //! What the thread shows of a region: numbers that are read without asking it.
 
+use super::ends::Ends;
 use super::waiting::Progress;
 use rdb_core::eventual::lag::Lag;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,7 +18,10 @@ pub(crate) struct Shown {
     given_up: AtomicU64,
     divergent: AtomicU64,
     repaired: AtomicU64,
+    kept_bytes: AtomicU64,
+    crowded_out: AtomicU64,
     progress: Progress,
+    ends: Ends,
 }
 
 impl Shown {
@@ -41,6 +45,16 @@ impl Shown {
     pub(super) fn show_comparison(&self, divergent: u64, repaired: u64) {
         self.divergent.store(divergent, Ordering::Relaxed);
         self.repaired.store(repaired, Ordering::Relaxed);
+    }
+
+    pub(super) fn show_kept(&self, (bytes, crowded_out): (u64, u64)) {
+        self.kept_bytes.store(bytes, Ordering::Relaxed);
+        self.crowded_out.store(crowded_out, Ordering::Relaxed);
+    }
+
+    /// Starts of nodes that are over.
+    pub(crate) fn ends(&self) -> &Ends {
+        &self.ends
     }
 
     /// How far things are, for who waits for them.
@@ -86,6 +100,16 @@ impl Shown {
     /// Records that were taken over from other members for that since the start.
     pub(crate) fn repaired(&self) -> u64 {
         self.repaired.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of lost writes that are kept.
+    pub(crate) fn kept_bytes(&self) -> u64 {
+        self.kept_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Lost writes that had to go before their time since the start.
+    pub(crate) fn crowded_out(&self) -> u64 {
+        self.crowded_out.load(Ordering::Relaxed)
     }
 
     /// Bytes of writes that are kept for members that lack them, or until they are flushed.

@@ -5,7 +5,7 @@
 //! write that does not get them in time is known to be here, and its caller can be told so. The others report what they have
 //! every few milliseconds; for writes that are awaited, they report at once.
 
-use rdb_core::eventual::hlc::{DurableClock, TooFarAhead};
+use rdb_core::eventual::hlc::{DurableClock, OffFromMajority, TooFarAhead};
 use rdb_core::eventual::session::{Seen, SessionToken};
 use rdb_core::eventual::vector::{Origin, Seq, Vector, WriteId};
 use rdb_core::ids::{Era, NodeId};
@@ -38,12 +38,14 @@ pub(crate) struct Terms {
 }
 
 /// Why the terms of a write cannot be met. Nothing was written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Unmet {
     /// The version that the writer has seen is from the future.
     Ahead(TooFarAhead),
     /// The writer has seen a later era than this node.
     LaterEra { seen: Era, here: Era },
+    /// This node's clock is not to be trusted.
+    ClockOff(OffFromMajority),
 }
 
 impl Terms {

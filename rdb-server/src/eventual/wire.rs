@@ -3,13 +3,13 @@
 use bytes::Bytes;
 use rdb_core::codec::{Corrupt, Reader};
 use rdb_core::eventual::peers::Report;
-use rdb_core::eventual::vector::Vector;
-use rdb_core::ids::{Era, RegionId};
+use rdb_core::eventual::vector::{Origin, Vector};
+use rdb_core::ids::{Era, Incarnation, RegionId};
 use rdb_core::version::Hlc;
 use rdb_proto::internal::v1 as wire;
 
 pub(super) fn report_to_wire(
-    region: RegionId,
+    (region, me): (RegionId, Origin),
     report: &Report,
     ask: bool,
     besides: &Besides,
@@ -25,6 +25,7 @@ pub(super) fn report_to_wire(
         ask,
         purge_to: besides.purge_to.0,
         purge_ready: besides.purge_ready.0,
+        incarnation: me.incarnation.0,
         copy,
         certain: vector_to_wire(&besides.certain),
     }
@@ -51,6 +52,8 @@ pub(crate) struct Said {
     pub(crate) besides: Besides,
     /// Whether that node cannot serve this one from its logs any more.
     pub(crate) copy: bool,
+    /// In which of its starts that node says so.
+    pub(crate) incarnation: Incarnation,
 }
 
 /// Reads a report.
@@ -75,6 +78,7 @@ pub(crate) fn report_from_wire(report: &wire::OriginReport) -> Result<Said, Corr
             certain: vector_from_wire(&report.certain)?,
         },
         copy: report.copy,
+        incarnation: Incarnation(report.incarnation),
     })
 }
 

@@ -170,7 +170,13 @@ mod tests {
             let machine = Machine::new(State::default(), Catalog::default());
             let mut world = Self { machine, index: 0, history: History::default(), now: Instant::now() };
             let members = (1..=3).map(NodeId).collect();
-            world.apply(&Command::CreateNamespace { name: "a".to_owned(), mode, members, token: 0 });
+            world.apply(&Command::CreateNamespace {
+                name: "a".to_owned(),
+                mode,
+                members,
+                token: 0,
+                settings: rdb_pd::Settings::default(),
+            });
             assert!(world.look().is_empty());
             world
         }

@@ -19,21 +19,16 @@ pub(super) enum Kind {
     /// In whichever mode the namespace is.
     Write(Vec<(Key, Option<u64>)>),
     /// What needs a strong namespace.
-    Swap {
-        key: Key,
-        expect: Expected,
-    },
+    Swap { key: Key, expect: Expected },
     Read {
         key: Key,
+        /// Whether the leader may answer without asking the others.
+        by_lease: bool,
     },
     /// Whatever a node shows.
-    ReadLocal {
-        key: Key,
-    },
+    ReadLocal { key: Key },
     /// At least what this client has seen.
-    ReadSession {
-        key: Key,
-    },
+    ReadSession { key: Key },
 }
 
 /// What a swap expects to find.
@@ -117,6 +112,8 @@ pub(super) struct Call {
 
 #[derive(Debug)]
 pub(super) struct Client {
+    /// Whether it does nothing but read by lease.
+    pub(super) reads_only: bool,
     /// Tells answers to the present attempt from late ones.
     pub(super) attempt: u64,
     pub(super) call: Option<Call>,
@@ -151,6 +148,16 @@ pub(super) fn element_of(key: &[u8]) -> Option<u64> {
     std::str::from_utf8(key.strip_prefix(b"e")?).ok()?.parse().ok()
 }
 
+/// Which operation a command of the region's log was: its number is in all that it writes, but for what it deletes.
+pub(super) fn operation_of(command: &Command<'_>) -> Option<u64> {
+    let of_write = |write: &Write<'_>| write.value.map(super::data::number_of);
+    match &command.operation {
+        Operation::Batch(writes) => writes.iter().find_map(of_write),
+        Operation::CompareAndSwap { then, .. } => of_write(then),
+        _ => None,
+    }
+}
+
 /// Every value is padded to a length that its number decides, so that runs differ in size.
 pub(super) fn bytes_of(value: u64) -> Vec<u8> {
     let mut bytes = value.to_be_bytes().to_vec();
@@ -159,11 +166,12 @@ pub(super) fn bytes_of(value: u64) -> Vec<u8> {
 }
 
 impl Clients {
-    pub(super) fn new(count: usize, nodes: u64, rng: &mut ChaCha8Rng) -> Self {
+    pub(super) fn new((count, readers): (usize, usize), nodes: u64, rng: &mut ChaCha8Rng) -> Self {
         let mut clients = Self { pool: Vec::new(), history: Vec::new(), moments: 10, attempts: 0, ops: 0 };
-        for _ in 0..count {
+        for slot in 0..count + readers {
             let attempt = clients.next_attempt();
             clients.pool.push(Client {
+                reads_only: count <= slot,
                 attempt,
                 call: None,
                 favourite: NodeId(rng.random_range(1..=nodes)),
@@ -207,6 +215,9 @@ impl Clients {
 impl Client {
     fn draw(&self, op: u64, keys: u64, rng: &mut ChaCha8Rng) -> Kind {
         let key = hot(rng.random_range(0..keys));
+        if self.reads_only {
+            return Kind::Read { key, by_lease: true };
+        }
         match rng.random_range(0..100) {
             0..45 => {
                 let mut writes = vec![(element(op), Some(op))];
@@ -220,7 +231,7 @@ impl Client {
                 Kind::Swap { key, expect }
             }
             55..62 => Kind::Swap { key: element(op), expect: Expected::Absent },
-            62..75 => Kind::Read { key },
+            62..75 => Kind::Read { key, by_lease: rng.random_bool(0.6) },
             75..88 => Kind::ReadLocal { key },
             _ => Kind::ReadSession { key },
         }
@@ -270,7 +281,7 @@ impl Kind {
         match self {
             Kind::Write(writes) => writes.iter().map(|(key, _)| key).collect(),
             Kind::Swap { key, .. }
-            | Kind::Read { key }
+            | Kind::Read { key, .. }
             | Kind::ReadLocal { key }
             | Kind::ReadSession { key } => vec![key],
         }

@@ -23,8 +23,8 @@ use std::rc::Rc;
 
 /// Few, so that copies have many pages.
 const RECORDS_PER_PAGE: usize = 8;
-/// Chance, at a tick, that a member is told again that it is given up, and that a page is asked for again.
-const REPEATS: f64 = 0.3;
+/// Ticks after which a member is told again that it is given up, and a page is asked for again.
+const REPEATS_TICKS: u64 = 3;
 /// Chance that a node loses power around the merging of a copy.
 const CRASHES: f64 = 0.3;
 /// After so long without a page a copy is dropped.
@@ -96,7 +96,7 @@ impl World {
     /// What a node does for copies at each tick.
     pub(super) fn look_after_copies(&mut self, id: NodeId) {
         let now = self.now;
-        let again = self.rng.random_bool(REPEATS);
+        let again = (now / self.options.tick + id.0).is_multiple_of(REPEATS_TICKS);
         let Some(eventual) = self.process_mut(id).and_then(|process| process.eventual.as_mut()) else {
             return;
         };
@@ -150,11 +150,16 @@ impl World {
             let read = pages(&state, &node.data.current).map_err(|error| broken(id, error))?;
             process.gives.insert(to, Open { name, era, state, pages: read });
         }
-        let Some(Open { state, pages, .. }) = process.gives.get(&to) else { return Ok(()) };
+        let Some(open) = process.gives.get(&to) else { return Ok(()) };
+        let Open { state, pages, .. } = open;
         let place = usize::try_from(number).unwrap_or(usize::MAX);
         let Some(bytes) = pages.get(place).cloned() else { return Ok(()) };
         let state = (number == 0).then(|| state.clone());
         let last = place + 1 == pages.len();
+        // What a power cut may take back must not be anywhere else: the last page waits until all is synced.
+        if last && !eventual.logs.synced_vector().covers(&open.state.applied) {
+            return Ok(());
+        }
         self.send(id, to, Parcel::Page(Rc::new(Sent { name, era, number, state, bytes, last })));
         Ok(())
     }
@@ -308,7 +313,7 @@ impl Process {
     /// Whether a copy of all up to `vector` may count from now on: the gate is open, or this node is sealed and lacks part of the
     /// cut, and all of it lies within.
     fn admits_copy(&self, vector: &Vector) -> bool {
-        if self.installing {
+        if self.installing.is_some() {
             return false;
         }
         match (self.peer.gate(), self.peer.heard()) {

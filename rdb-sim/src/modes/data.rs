@@ -50,7 +50,9 @@ impl From<machine::Changes> for Batch {
 
 impl From<apply::Changes> for Batch {
     fn from(changes: apply::Changes) -> Self {
-        Self { records: changes.records, strong: Some(changes.state), ..Self::default() }
+        let apply::Changes { records, state, entered, .. } = changes;
+        let (region, eventual) = entered.map(|entered| (entered.mode, entered.eventual)).unzip();
+        Self { records, strong: Some(state), region, eventual: eventual.flatten(), ..Self::default() }
     }
 }
 

@@ -4,9 +4,10 @@ use super::clients::{Reply, Request};
 use super::copies::Sent;
 use super::snapshots::Snapshot;
 use crate::event::{Fault, Happening, describe_message};
+use crate::snapshot::Sender;
 use rdb_core::eventual::peers;
-use rdb_core::ids::{Era, Index, NodeId};
-use rdb_core::raft::{Fetch, Message};
+use rdb_core::ids::{Era, NodeId};
+use rdb_core::raft::{Fetch, Message, SendSnapshot};
 use rdb_core::switch::{Change, Report, Vector};
 use std::rc::Rc;
 
@@ -23,8 +24,8 @@ pub(super) enum Parcel {
     Has(Box<peers::Report>),
     /// What a node tells whoever is the controller, and the era of its region.
     Switch(Vec<Report>, Era),
-    /// A node whose region is in this era, and which could take in a snapshot up to this entry, asks for one.
-    Wants(Era, Index),
+    /// What became of a snapshot.
+    Taken(Sender, bool),
     /// A replica's data.
     Snapshot(Rc<Snapshot>),
     /// The sender, which has synced so much in this era, cannot serve the receiver from its logs.
@@ -114,6 +115,24 @@ pub(super) enum Event {
     /// An operator does something.
     Operate,
     Fault(Fault),
+    /// A node reads the region's data, to send it.
+    SnapshotRead {
+        node: NodeId,
+        incarnation: u64,
+        number: u64,
+        wanted: Box<SendSnapshot>,
+    },
+    /// A node has waited long enough for what becomes of a snapshot.
+    SnapshotGivenUp {
+        node: NodeId,
+        incarnation: u64,
+        number: u64,
+    },
+    /// A node replaces the region's data by a snapshot's.
+    Replace {
+        node: NodeId,
+        incarnation: u64,
+    },
     /// A node loses power, or all do, at a moment that was chosen for what goes on there.
     Crash {
         node: NodeId,
@@ -148,6 +167,9 @@ impl Event {
             | Event::Flush { node, .. }
             | Event::Upkeep { node, .. }
             | Event::Request { node, .. }
+            | Event::SnapshotRead { node, .. }
+            | Event::SnapshotGivenUp { node, .. }
+            | Event::Replace { node, .. }
             | Event::Hear { node, .. } => Some(*node),
             _ => None,
         }
@@ -193,7 +215,10 @@ impl Happening for Event {
             Event::Heal { from, to, cut } => [18, from.0, to.0, *cut],
             Event::Restart { node } => [19, node.0, 0, 0],
             Event::Resume { node, incarnation } => [20, node.0, *incarnation, 0],
-            Event::PageMerged { node, incarnation } => [21, node.0, *incarnation, 0],
+            Event::SnapshotRead { node, number, .. } => [21, node.0, *number, 0],
+            Event::SnapshotGivenUp { node, number, .. } => [22, node.0, *number, 0],
+            Event::Replace { node, incarnation } => [23, node.0, *incarnation, 0],
+            Event::PageMerged { node, incarnation } => [24, node.0, *incarnation, 0],
         }
     }
 }
@@ -206,7 +231,7 @@ impl Parcel {
             Parcel::Refused => (2, 0),
             Parcel::Has(report) => (3, report.promise.0),
             Parcel::Switch(reports, era) => (4, u64::from(era.0) << 32 | reports.len() as u64),
-            Parcel::Wants(era, index) => (5, u64::from(era.0) << 32 | index),
+            Parcel::Taken(sender, taken) => (5, sender.number << 1 | u64::from(*taken)),
             Parcel::Snapshot(snapshot) => (6, u64::from(snapshot.region.era().0)),
             Parcel::GivenUp(era, _) => (7, u64::from(era.0)),
             Parcel::WantsPage(_, name, page) => (8, name ^ page),

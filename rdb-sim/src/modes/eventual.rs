@@ -47,6 +47,8 @@ pub(super) struct Eventual {
     stamps: BTreeMap<(Origin, Seq), Hlc>,
     /// Its own writes that are not answered yet.
     pub(super) unanswered: usize,
+    /// Those that are answered and not synced.
+    pub(super) unsynced: usize,
     pub(super) told: Option<Report>,
     /// What each peer had synced when it last came forward, and since when it stays there.
     pub(super) stood: BTreeMap<NodeId, (Vector, u64)>,
@@ -91,13 +93,15 @@ impl World {
     /// Takes up the logs of the era that the region is in, if that is eventual: new ones, unless a start finds it again.
     pub(super) fn open_eventual(&mut self, id: NodeId) -> Result<(), Violation> {
         let others: Vec<NodeId> = self.ids().into_iter().filter(|other| *other != id).collect();
-        let now_ms = self.node(id).monotonic_ms(self.now);
+        let (now_ms, is_periodic) = (self.node(id).monotonic_ms(self.now), self.options.periodic);
         let node = self.node_mut(id);
         let me = Origin { node: id, incarnation: Incarnation(node.incarnation) };
         let Some(process) = node.process.as_mut().filter(|p| p.region.mode() == Mode::Eventual) else {
             return Ok(());
         };
         let era = process.region.era();
+        node.rescue(era)?;
+        let Some(process) = node.process.as_mut() else { return Ok(()) };
         let state = node.data.current.eventual_of(era);
         let state = state.unwrap_or_else(|| State::begin(era, Hlc(0)));
         let synced = node.origins.synced();
@@ -111,7 +115,10 @@ impl World {
         let logs = OriginLogs::restore_behind(era, me, &state.applied, &vector, held);
         let mut eventual = Eventual {
             logs: logs.map_err(|hole| broken(id, hole))?,
-            machine: Machine::new(state, node.data.current.buckets(era), false),
+            machine: match is_periodic {
+                true => Machine::new(state, node.data.current.buckets(era), false).periodic(),
+                false => Machine::new(state, node.data.current.buckets(era), false),
+            },
             peers: Peers::new(others, now_ms),
             settling: Settling::default(),
             settled: Vector::default(),
@@ -120,6 +127,7 @@ impl World {
             kept: BTreeMap::new(),
             stamps: BTreeMap::new(),
             unanswered: 0,
+            unsynced: 0,
             told: None,
             stood: BTreeMap::new(),
             copying: Copying::None,
@@ -151,7 +159,7 @@ impl World {
         op: u64,
         writes: &[(Vec<u8>, Option<u64>)],
     ) -> Result<(), Violation> {
-        let now_ms = self.node(id).monotonic_ms(self.now);
+        let (now_ms, is_periodic) = (self.node(id).monotonic_ms(self.now), self.options.periodic);
         let node = self.node_mut(id);
         let Some(process) = &mut node.process else { return Ok(()) };
         let (stamp, mark) = take_stamp(process, now_ms).map_err(|error| broken(id, error))?;
@@ -169,8 +177,9 @@ impl World {
         durable.saw(hlc, now_ms);
         let (held, bytes) = eventual.log(&run);
         eventual.unanswered += 1;
-        let waiter = Some(Waiter { caller, epoch: peer.epoch(), op });
-        let merge = Merge { run: Rc::clone(&run), waiter };
+        let waiter = Waiter { caller, epoch: peer.epoch(), op };
+        let first = is_periodic.then(|| (Rc::clone(&run), Rc::clone(&bytes)));
+        let merge = Merge { run: Rc::clone(&run), waiter: Some(waiter).filter(|_| !is_periodic) };
         let write = WriteId { origin: me, seq: run.last() };
         let era = run.era;
         self.truth.accepted(op, era, write, hlc, writes)?;
@@ -182,7 +191,10 @@ impl World {
             self.merge_later(id, merge.clone());
         }
         self.write_later(id, Job::Origins { ops, then: Then::Merge(merge) });
-        Ok(())
+        match first {
+            Some((run, bytes)) => self.acknowledge_first(id, &run, &bytes, waiter),
+            None => Ok(()),
+        }
     }
 
     /// Logs a run of another node's.
@@ -212,6 +224,12 @@ impl World {
             return;
         };
         eventual.logs.synced(merge.run.origin, merge.run.last());
+        let me = eventual.logs.me();
+        if self.options.periodic && merge.run.origin.node == id && merge.run.origin == me {
+            self.own_is_synced(id, &merge.run);
+            self.start_apply(id);
+            return;
+        }
         let is_own = merge.waiter.is_some();
         if !(takes(Shortcut::AppliesBeforeSync) && is_own) {
             self.merge_later(id, merge);
@@ -279,7 +297,7 @@ impl World {
         Ok(())
     }
 
-    fn answer_write(&mut self, id: NodeId, waiter: Waiter, run: &Run) -> Result<(), Violation> {
+    pub(super) fn answer_write(&mut self, id: NodeId, waiter: Waiter, run: &Run) -> Result<(), Violation> {
         let Some(process) = self.process_mut(id) else { return Ok(()) };
         let Process { eventual: Some(eventual), peer, region, .. } = process else { return Ok(()) };
         eventual.unanswered = eventual.unanswered.saturating_sub(1);
@@ -307,7 +325,7 @@ impl World {
         Some(Report {
             era: eventual.logs.era(),
             synced: eventual.logs.synced_vector(),
-            applied: eventual.machine.state().applied.clone(),
+            applied: eventual.claimed(),
             shown: eventual.machine.shown().clone(),
             promise: eventual.machine.promise(passed),
         })
@@ -384,7 +402,7 @@ impl World {
         let Some(eventual) = node.process.as_mut().and_then(|process| process.eventual.as_mut()) else {
             return Ok(());
         };
-        let State { era, applied, .. } = eventual.machine.state().clone();
+        let (era, applied) = (eventual.machine.state().era, eventual.claimed());
         let shown = eventual.machine.shown().clone();
         let mut need_copy = eventual.peers.need_copy(&eventual.logs);
         need_copy.retain(|_| takes(Shortcut::PurgesWithoutGivenUp));
@@ -466,13 +484,21 @@ impl World {
         let has_dropped = |lacks: &(Origin, Seq, Seq)| lacks.1 < eventual.logs.dropped(lacks.0);
         // Where there is a cap, some are given up, and who that was is forgotten at a crash.
         let others = others.filter(|_| self.options.log_cap == u64::MAX);
+        // Who came into the era by a snapshot has never had the runs: then another one must.
+        let is_gone = |(origin, has, _): &(Origin, Seq, Seq)| {
+            let keeps =
+                |(held, _): &(Held, Bytes)| held.origin == *origin && held.after <= *has && *has < held.last;
+            !self.nodes.iter().any(|node| node.origins.synced().runs_of(now.era).any(keeps))
+        };
         let lacking = others
-            .map(|other| other.logs.synced_vector().behind(&synced).find(has_dropped))
+            .map(|other| {
+                other.logs.synced_vector().behind(&synced).filter(has_dropped).find(|lacks| is_gone(lacks))
+            })
             .find_map(|lacks| lacks);
         self.totals.lags_known += u64::from(told.known);
         self.totals.lags_unknown += u64::from(!told.known);
         holds("logs keep what members need", lacking.is_none(), || {
-            format!("node {id} has dropped what another has not got: {lacking:?}")
+            format!("node {id} has dropped what another has not got, and nobody has it: {lacking:?}")
         })
     }
 }

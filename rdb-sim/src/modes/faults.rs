@@ -63,6 +63,10 @@ impl World {
             Fault::Transfer => {
                 if let Some(leader) = self.a_leader().filter(|leader| *leader != victim) {
                     self.input(leader, Input::Transfer(victim));
+                    // One that does not hear who follows it, and goes on by what it was once told.
+                    if self.rng.random_bool(0.5) {
+                        self.deafen(leader);
+                    }
                 }
             }
         }
@@ -79,13 +83,19 @@ impl World {
         node.raft.crash(&mut self.rng);
         node.origins.crash(&mut self.rng);
         node.data.crash();
+        self.undo_unsynced(id);
         self.totals.crashes += 1;
         self.totals.crashes_switching += u64::from(self.descriptor().is_switching());
     }
 
     /// Chance alone seldom strikes between two steps of a switch.
     pub(super) fn aim_at(&mut self, node: NodeId, duration: Micros) {
-        if self.calm || !self.rng.random_bool(self.options.aim) {
+        self.aim_with(self.options.aim, node, duration);
+    }
+
+    /// The same, with this chance.
+    pub(super) fn aim_with(&mut self, chance: f64, node: NodeId, duration: Micros) {
+        if self.calm || !self.rng.random_bool(chance) {
             return;
         }
         let incarnation = self.node(node).incarnation;
@@ -149,6 +159,12 @@ impl World {
         self.cut_for_a_while(&cut);
     }
 
+    fn deafen(&mut self, leader: NodeId) {
+        let others = self.ids().into_iter().filter(|other| *other != leader);
+        let cut: Vec<_> = others.map(|other| (other, leader)).collect();
+        self.cut_for_a_while(&cut);
+    }
+
     fn cut_for_a_while(&mut self, directions: &[(NodeId, NodeId)]) {
         let length: Span = self.options.faults.heal;
         let length = self.draw(length);
@@ -178,7 +194,7 @@ impl World {
     }
 
     /// One of those that believe to lead the region.
-    fn a_leader(&mut self) -> Option<NodeId> {
+    pub(super) fn a_leader(&mut self) -> Option<NodeId> {
         let leads = |node: &&super::node::Node| node.process.as_ref().is_some_and(|p| p.group.is_leader());
         let leaders: Vec<NodeId> = self.nodes.iter().filter(leads).map(|node| node.id).collect();
         if leaders.is_empty() {

@@ -12,12 +12,11 @@
 //! - `node`, `origins` and `data` are a node and its disks; `region` its log and the markers in it, `eventual` the other mode,
 //!   `streams` what travels between nodes in that mode, `copies` what is taken where that is not enough, `switching` its part in a
 //!   switch.
+//! - `leases` is what a leader may answer without asking.
+//! - `truncate` shortens the region's log, and `snapshots` brings those back whom that or a switch has left behind.
 //! - `catalog` holds the catalog, the controllers and the operators; `clients` and `requests` those who ask.
 //! - `truth` is what an onlooker knows who sees everything; `invariants/` holds the worlds to it, one file each.
 //! - `phases` is the story: a storm, then all is healed, the switch ends, one more is made in peace, and all must be equal.
-//!
-//! Not here, since the other kind of world has it: logs that are truncated, and snapshots that Raft asks for. A replica that
-//! cannot apply the next marker, or lags, gets another one's data by a snapshot of its own.
 
 mod catalog;
 mod clients;
@@ -27,10 +26,12 @@ mod event;
 mod eventual;
 mod faults;
 mod invariants;
+mod leases;
 mod network;
 mod node;
 mod options;
 mod origins;
+mod periodic;
 mod phases;
 mod planted;
 mod region;
@@ -39,6 +40,7 @@ mod snapshots;
 mod streams;
 mod switching;
 mod totals;
+mod truncate;
 mod truth;
 mod world;
 

@@ -1,7 +1,8 @@
 //! What a world is like: every number here is drawn from the seed.
 
 use crate::options::{
-    Clocks, Faults, MS, Micros, Network, SECOND, Span, draw_faults, draw_network, draw_raft, pick, span,
+    Clocks, Faults, MS, Micros, Network, SECOND, Snapshots, Span, draw_faults, draw_network, draw_raft,
+    draw_snapshots, pick, span,
 };
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -19,6 +20,8 @@ pub struct Options {
     pub start: Mode,
     /// Clients at a time.
     pub clients: usize,
+    /// Clients besides, which do nothing but read by lease, where there are leases.
+    pub readers: usize,
     /// Keys that clients contend for. Beside them each write has an element of a set, which is a key of its own.
     pub keys: u64,
     /// How long everything may fail.
@@ -63,10 +66,14 @@ pub struct Options {
     pub news: Span,
     /// Chance that this takes the long way.
     pub late_news: f64,
-    /// Chance, at each look, that a lagging replica asks for a snapshot.
-    pub snapshots: f64,
+    /// When the region's log leaves members behind, and how these get the data instead.
+    pub snapshots: Snapshots,
     /// Chance that a node loses power around a step of a switch.
     pub aim: f64,
+    /// Whether eventual writes are acknowledged before they are synced.
+    pub periodic: bool,
+    /// Log writes of a node under way, while its group hands out nothing more.
+    pub writes_in_flight_max: usize,
     /// The options of the region's group.
     pub raft: raft::Options,
     /// Bytes of runs that a node keeps for members that lack them.
@@ -79,8 +86,7 @@ impl Options {
         // Not the stream of the other kind of world.
         let rng = &mut ChaCha8Rng::seed_from_u64(seed ^ 0x6d6f_6465_7300_0000);
         let tick = rng.random_range(10..=30) * MS;
-        // An entry holds one command here, since each is of its own era.
-        let raft = raft::Options { entry_bytes_max: 1, queue_bytes_max: 64 << 20, ..draw_raft(rng) };
+        let raft = raft::Options { leases: rng.random_bool(0.5), ..draw_raft(rng) };
         let network = draw_network(rng);
         let sync = span(rng, 100, &[500, 5 * MS, 30 * MS]);
         let apply = span(rng, 10, &[200, 2 * MS, 20 * MS]);
@@ -91,6 +97,7 @@ impl Options {
             nodes: *pick(rng, &[3, 3, 3, 3, 5]),
             start: *pick(rng, &[Mode::Strong, Mode::Eventual]),
             clients,
+            readers: if raft.leases { rng.random_range(1..=2) } else { 0 },
             keys: rng.random_range(1..=4),
             storm: rng.random_range(3..=7) * SECOND,
             tick,
@@ -117,8 +124,10 @@ impl Options {
             deadline: *pick(rng, &[0.0, 0.3]),
             news: span(rng, 200, &[2 * MS, 30 * MS, 200 * MS]),
             late_news: *pick(rng, &[0.0, 0.05, 0.3]),
-            snapshots: *pick(rng, &[0.0, 0.0, 0.02, 0.2]),
+            snapshots: draw_snapshots(rng),
             aim: *pick(rng, &[0.0, 0.02, 0.1]),
+            periodic: *pick(rng, &[false, false, true]),
+            writes_in_flight_max: *pick(rng, &[1, 4, 64]),
             raft,
             // Runs have about 100 bytes.
             log_cap: *pick(rng, &[u64::MAX, u64::MAX, 800, 4_000, 20_000]),

@@ -36,8 +36,6 @@ pub(super) enum Op {
     Copied(Rc<Note>),
     /// The copy is merged and flushed.
     CopyDone(Era),
-    /// All runs of this era go.
-    Clear(Era),
     /// Runs and control records of earlier eras go.
     Forget(Era),
 }
@@ -114,10 +112,6 @@ impl Files {
                 }
                 Op::Copied(note) => self.copies.entry(note.era).or_default().1 = Some(Rc::clone(note)),
                 Op::CopyDone(era) => drop(self.copies.remove(era)),
-                Op::Clear(era) => {
-                    self.runs.retain(|(of, ..), _| of != era);
-                    self.copies.remove(era);
-                }
                 Op::Forget(era) => {
                     self.copies.retain(|of, _| era <= of);
                     self.runs.retain(|(of, ..), _| era <= of);

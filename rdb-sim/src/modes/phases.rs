@@ -4,7 +4,7 @@
 use super::switching::is_open;
 use super::world::World;
 use crate::invariants::{Violation, holds};
-use crate::options::Micros;
+use crate::options::{Micros, Snapshots};
 use rand::RngExt as _;
 use rdb_core::ids::Era;
 use rdb_core::switch::{Mode, Phase};
@@ -32,9 +32,10 @@ impl World {
         // A slow world needs longer for each step.
         let slowness =
             options.sync.1 + options.apply.1 + options.merge.1 + options.network.delay.1 + options.news.1;
-        let backlog =
-            self.proposals.len() as u64 * (2 * options.network.delay.1 + options.fetch.1 + options.sync.1);
-        PATIENCE_TIMEOUTS * (election + 10 * slowness) + 4 * options.patience + backlog
+        let Snapshots { read, travel, give_up, replace, .. } = &options.snapshots;
+        let snapshot = read.1 + travel.1 + give_up.1 + replace.1;
+        let backlog = self.clients.ops * (2 * options.network.delay.1 + options.fetch.1 + options.sync.1);
+        PATIENCE_TIMEOUTS * (election + 10 * slowness) + 4 * options.patience + backlog + 10 * snapshot
     }
 
     fn heal(&mut self) -> Result<(), Violation> {
@@ -121,7 +122,7 @@ impl World {
                         && state.lost == state.settled
                 });
                 is_quiet
-                    && process.tasks.is_empty()
+                    && process.committed.is_empty()
                     && process.shown() == shown
                     && process.strong.state().applied == first.strong.state().applied
             })
@@ -156,7 +157,7 @@ impl World {
                 )
             });
             lines += &format!(
-                "\nnode {}: {:?} era {} epoch {} gate {:?} noted {} replay to {} applied {} tasks {} verdict {:?} installing {} \
+                "\nnode {}: {:?} era {} epoch {} gate {:?} noted {} replay to {} applied {} committed {} verdict {:?} installing {} \
                  leads {} heard {:?}; {eventual:?}",
                 node.id,
                 process.region.mode(),
@@ -166,9 +167,9 @@ impl World {
                 process.noted,
                 process.replay_to,
                 process.strong.state().applied,
-                process.tasks.len(),
+                process.committed.len(),
                 self.verdict(node.id),
-                process.installing,
+                process.installing.is_some(),
                 process.group.is_leader(),
                 process.peer.heard().map(|heard| heard.position()),
             );

@@ -1,48 +1,26 @@
 //! The region's log on one node: its group's turns, the puts and markers in it, and how a marker puts the region into another
 //! era.
 
-use super::clients::Reply;
+use super::clients::{Reply, operation_of};
 use super::data::Batch as Data;
 use super::event::Event;
-use super::node::{Input, Job, Process, Reading, Task, Then};
+use super::node::{After, Asked, Heard, Input, Job, Reading, Then};
 use super::origins::Op;
 use super::planted::{Shortcut, takes};
 use super::truth::Answered;
 use super::world::{LOG, World, place};
 use crate::clients::{Caller, NOBODY};
 use crate::disks::log::Batch;
-use crate::invariants::{Violation, holds};
+use crate::invariants::Violation;
 use rand::RngExt as _;
-use rdb_core::apply;
-use rdb_core::apply::{Answer, Committed};
-use rdb_core::command::{Encoded, Payload, Stamp, begin_keys};
-use rdb_core::eventual::buckets::Buckets;
-use rdb_core::eventual::machine::{Machine, State};
-use rdb_core::ids::{Era, NodeId, RegionId};
+use rdb_core::apply::{self, Answer, Committed};
+use rdb_core::codec::Corrupt;
+use rdb_core::command::Payload;
+use rdb_core::ids::{Epoch, Era, NodeId};
 use rdb_core::raft::{Apply, Effects, Failure, LogWrite};
-use rdb_core::sessions::Sessions;
 use rdb_core::switch::service::read_stands;
 use rdb_core::switch::{Marker, Mode, Verdict};
 use rdb_core::version::Hlc;
-use std::rc::Rc;
-
-/// What an entry of the region's log stands for.
-#[derive(Debug, Clone)]
-pub(super) enum Proposal {
-    Marker(Rc<Marker>),
-    Put(Rc<Put>),
-}
-
-#[derive(Debug)]
-pub(super) struct Put {
-    /// The era that whoever proposed it was in.
-    pub(super) era: Era,
-    pub(super) hlc: Hlc,
-    pub(super) node: NodeId,
-    pub(super) command: Encoded,
-    /// Which of the clients' operations.
-    pub(super) op: u64,
-}
 
 impl World {
     /// Tells a node's raft loop of something, and wakes it.
@@ -55,58 +33,94 @@ impl World {
         }
     }
 
-    pub(super) fn propose(&mut self, id: NodeId, proposal: Proposal, caller: Caller) {
-        let number = self.proposals.len() as u64;
-        self.proposals.push(proposal);
-        let commands = Encoded { bytes: number.to_be_bytes().to_vec(), count: 1, ..Encoded::default() };
-        self.input(id, Input::Propose(commands, caller));
-    }
-
     pub(super) fn turn(&mut self, id: NodeId, incarnation: u64) -> Result<(), Violation> {
+        let wall_ms = self.node(id).wall.now_ms(self.now);
         let Some(process) = self.node_mut(id).running(incarnation) else { return Ok(()) };
         process.turn_due = false;
-        for (caller, failure) in process.listen() {
+        let stamp = process.clock.stamp(wall_ms);
+        let Heard { refused, useless, installed, shortens } = process.listen();
+        for (caller, failure) in refused {
             self.fail(caller, failure);
         }
-        while let Some(effects) = self.process_mut(id).and_then(|p| p.group.take_effects(Hlc(0))) {
+        useless.iter().for_each(|snapshot| self.tell_sender(id, snapshot, false));
+        installed.into_iter().try_for_each(|installed| self.installed(id, installed))?;
+        if shortens {
+            self.shorten(id);
+        }
+        self.propose_marker(id);
+        self.take_effects(id, stamp)
+    }
+
+    fn take_effects(&mut self, id: NodeId, stamp: Hlc) -> Result<(), Violation> {
+        let writes_max = self.options.writes_in_flight_max;
+        while let Some(process) = self.process_mut(id) {
+            // While a snapshot is taken in, later writes must not overtake the one that begins the log anew.
+            if writes_max <= process.writer.raft_writes() || process.group.is_installing() {
+                self.tell_who_waits_in_vain(id);
+                break;
+            }
+            let Some(effects) = process.group.take_effects(stamp) else {
+                if let Some(useless) = process.arrived.take() {
+                    self.tell_sender(id, &useless, false);
+                }
+                break;
+            };
             self.handle(id, effects)?;
         }
         Ok(())
     }
 
+    fn propose_marker(&mut self, id: NodeId) {
+        let Some(process) = self.process_mut(id) else { return };
+        let Some(marker) = process.due_marker() else { return };
+        process.lease.marks(process.group.status().term);
+        process.group.propose_marker(&marker);
+        self.aim_at(id, self.options.sync.1 + self.options.network.delay.1);
+    }
+
+    /// The group can hand out nothing that adds a write.
+    fn tell_who_waits_in_vain(&mut self, id: NodeId) {
+        let Some(process) = self.process_mut(id) else { return };
+        let (writes, reads) = process.group.take_failures();
+        writes.into_iter().for_each(|(asked, failure)| self.fail(asked.caller, failure));
+        reads.into_iter().for_each(|(reading, failure)| self.fail(reading.caller, failure));
+    }
+
     /// Does what the group wants, in the order of its fields.
-    fn handle(&mut self, id: NodeId, effects: Effects<Caller, Reading>) -> Result<(), Violation> {
+    fn handle(&mut self, id: NodeId, effects: Effects<Asked, Reading>) -> Result<(), Violation> {
         let Effects { send, write, apply, reads, fetch, snapshots, failed_writes, failed_reads } = effects;
         self.send_raft(id, send);
         if let Some(mut write) = write {
-            let batch = Batch::of_write(LOG, &mut write);
-            let LogWrite { number, then_send, .. } = write;
-            self.write_later(id, Job::Raft { batch, number, then_send });
-        }
-        if let Some(Apply { entries, waiters }) = apply {
-            let mut waiters = waiters.into_iter().peekable();
-            for entry in entries {
-                let of_entry = waiters.next_if(|(index, _)| *index == entry.index);
-                let waiters = of_entry.into_iter().flat_map(|(_, callers)| callers);
-                let waiters = waiters.map(|(caller, _)| caller).collect();
-                if let Some(process) = self.process_mut(id) {
-                    process.tasks.push_back(Task { entry, waiters });
-                }
+            if write.snapshot.is_some() {
+                self.begin_install(id, write)?;
+            } else {
+                let batch = Batch::of_write(LOG, &mut write);
+                let LogWrite { number, then_send, .. } = write;
+                self.write_later(id, Job::Raft { batch, after: After::Persisted(number), then_send });
             }
+        }
+        if let Some(Apply { entries, waiters }) = apply
+            && let Some(process) = self.process_mut(id)
+        {
+            process.committed.extend(entries);
+            process.waiters.extend(waiters);
             self.start_apply(id);
         }
         for reading in reads {
-            self.answer_read(id, &reading)?;
+            self.round_confirmed(id, &reading);
+            if reading.caller.client != NOBODY {
+                self.answer_read(id, &reading)?;
+            }
         }
         for fetch in fetch {
             let (node, incarnation) = (id, self.node(id).incarnation);
             self.later(self.options.fetch, Event::Fetched { node, incarnation, fetch: Box::new(fetch) });
         }
-        holds("no log is cut here", snapshots.is_empty(), || {
-            format!("node {id} wants to send {snapshots:?}")
-        })?;
-        for (caller, failure) in failed_writes {
-            self.fail(caller, failure);
+        for wanted in snapshots {
+            self.send_snapshot(id, wanted);
+        }
+        for (asked, failure) in failed_writes {
+            self.fail(asked.caller, failure);
         }
         for (reading, failure) in failed_reads {
             self.fail(reading.caller, failure);
@@ -124,7 +138,7 @@ impl World {
         self.reply(caller, reply);
     }
 
-    fn answer_read(&mut self, id: NodeId, reading: &Reading) -> Result<(), Violation> {
+    pub(super) fn answer_read(&mut self, id: NodeId, reading: &Reading) -> Result<(), Violation> {
         let Some(process) = self.process(id) else { return Ok(()) };
         // What it waited for may have been the marker.
         if !process.answers() || !read_stands(&process.region, reading.era) {
@@ -133,12 +147,20 @@ impl World {
             return Ok(());
         }
         let (epoch, era, mode) = (process.peer.epoch(), process.region.era(), process.region.mode());
-        self.truth.answers(&self.nodes[place(id)], Answered { epoch, era, mode: Mode::Strong })?;
+        self.answers_strongly(id, epoch, era)?;
         self.truth.strong_read(&self.nodes[place(id)], reading, (era, mode))?;
         let found = self.node(id).data.current.read(&reading.key);
         self.totals.strong_reads += 1;
         self.reply(reading.caller, Reply::Found { found, era });
         Ok(())
+    }
+
+    /// A node answers something strong.
+    fn answers_strongly(&mut self, id: NodeId, epoch: Epoch, era: Era) -> Result<(), Violation> {
+        if self.truth.strong_served < Some(era) {
+            self.all_hold_the_base(era)?;
+        }
+        self.truth.answers(&self.nodes[place(id)], Answered { epoch, era, mode: Mode::Strong })
     }
 
     /// The applier takes up work, unless it is busy, or has come to a marker that this replica cannot apply yet, or never.
@@ -148,7 +170,10 @@ impl World {
             return;
         }
         let Some(process) = self.process_mut(id) else { return };
-        if process.tasks.is_empty() || process.installing || std::mem::replace(&mut process.applying, true) {
+        if process.committed.is_empty()
+            || process.installing.is_some()
+            || std::mem::replace(&mut process.applying, true)
+        {
             return;
         }
         self.later(self.options.apply, Event::Applied { node: id, incarnation });
@@ -157,37 +182,23 @@ impl World {
     pub(super) fn applied(&mut self, id: NodeId, incarnation: u64) -> Result<(), Violation> {
         let Some(process) = self.node_mut(id).running(incarnation) else { return Ok(()) };
         process.applying = false;
-        if process.installing || process.tasks.is_empty() {
+        if process.installing.is_some() || process.committed.is_empty() {
             return Ok(());
         }
-        let waiting = process.tasks.len();
-        for _ in 0..self.rng.random_range(1..=waiting) {
-            if !self.apply_next(id)? {
-                break;
-            }
-        }
+        let waiting = process.committed.len();
+        let count = self.rng.random_range(1..=waiting);
+        self.apply_next(id, count)?;
         let index = self.process(id).map_or(0, |process| process.strong.state().applied);
         self.input(id, Input::Applied(index));
         self.start_apply(id);
         Ok(())
     }
 
-    fn proposal(&self, entry: &Committed) -> Option<Proposal> {
-        match Payload::decode(&entry.data) {
-            Ok(Payload::Catalog(number)) => {
-                let number = u64::from_be_bytes(number.try_into().ok()?);
-                self.proposals.get(usize::try_from(number).ok()?).cloned()
-            }
-            _ => None,
-        }
-    }
-
     /// What the marker that this replica has come to does to it; `None` if it has come to something else.
     pub(super) fn verdict(&self, id: NodeId) -> Option<Verdict> {
         let process = self.process(id)?;
-        let Some(Proposal::Marker(marker)) = self.proposal(&process.tasks.front()?.entry) else {
-            return None;
-        };
+        let first = process.committed.front().map(std::slice::from_ref)?;
+        let (_, marker) = process.strong.due_marker(first).ok()??;
         let synced = process.eventual.as_ref().map(|eventual| eventual.logs.synced_vector());
         Some(process.region.judge(id, &marker, &synced.unwrap_or_default()))
     }
@@ -196,113 +207,100 @@ impl World {
         matches!(self.verdict(id), Some(Verdict::Await | Verdict::Replace))
     }
 
-    /// Applies the next entry; `false` if that cannot be done.
-    fn apply_next(&mut self, id: NodeId) -> Result<bool, Violation> {
-        let verdict = self.verdict(id);
-        if matches!(verdict, Some(Verdict::Await | Verdict::Replace)) {
-            return Ok(false);
-        }
-        let Some(Task { entry, waiters }) = self.process_mut(id).and_then(|p| p.tasks.pop_front()) else {
-            return Ok(false);
-        };
-        match self.proposal(&entry) {
-            Some(Proposal::Put(put)) => self.apply_put(id, &entry, &put, &waiters)?,
-            Some(Proposal::Marker(marker)) if verdict != Some(Verdict::Ignore) => {
-                self.enter(id, &entry, &marker)?;
-            }
-            Some(Proposal::Marker(_)) | None => drop(self.feed(id, &entry, Vec::new())?),
-        }
-        Ok(true)
-    }
-
-    /// Gives an entry to the state machine, with these commands in it, and writes what comes of it.
-    fn feed(&mut self, id: NodeId, entry: &Committed, data: Vec<u8>) -> Result<Option<Answer>, Violation> {
-        let applied = self.run_machine(id, entry, data)?;
-        let Some(apply::Applied { changes, answers }) = applied else { return Ok(None) };
-        self.node_mut(id).data.write(changes.into());
-        Ok(answers.into_iter().flatten().next())
-    }
-
-    fn run_machine(
-        &mut self,
-        id: NodeId,
-        entry: &Committed,
-        data: Vec<u8>,
-    ) -> Result<Option<apply::Applied>, Violation> {
-        let node = self.node_mut(id);
-        let Some(process) = &mut node.process else { return Ok(None) };
-        let entry = Committed { index: entry.index, term: entry.term, data };
-        let applied = process.strong.apply(&[entry], &node.data.current);
+    /// Applies the next `count` entries, or as many as can be: those in front of a marker as one, then the marker.
+    fn apply_next(&mut self, id: NodeId, mut count: usize) -> Result<(), Violation> {
         let cannot = |what| Violation { invariant: "every entry can be applied", what };
-        applied.map(Some).map_err(|error| cannot(error.to_string()))
-    }
-
-    fn apply_put(
-        &mut self,
-        id: NodeId,
-        entry: &Committed,
-        put: &Put,
-        waiters: &[Caller],
-    ) -> Result<(), Violation> {
-        let Some(process) = self.process(id) else { return Ok(()) };
-        let (era, admitted) = (process.region.era(), process.region.admits(put.era));
-        let mut data = Vec::new();
-        if admitted {
-            data = begin_keys(Stamp { era, hlc: put.hlc, node: put.node });
-            data.extend_from_slice(&put.command.bytes);
-        }
-        let answer = self.feed(id, entry, data)?;
-        self.truth.put_applied(id, entry.index, put, answer.as_ref())?;
-        let reply = match answer {
-            Some(Answer::Done(version)) => {
-                self.totals.strong_writes += waiters.len() as u64;
-                Reply::Done { version, seen: None }
+        while 0 < count {
+            let Some(process) = self.process_mut(id) else { return Ok(()) };
+            let next = &process.committed.make_contiguous()[..count];
+            let due = process.strong.due_marker(next);
+            let due = due.map_err(|(index, error)| cannot(format!("entry {index}: {error}")))?;
+            match due {
+                Some((0, marker)) => {
+                    let verdict = self.verdict(id);
+                    if !matches!(verdict, Some(Verdict::ToStrong | Verdict::ToEventual)) {
+                        return Ok(());
+                    }
+                    self.enter(id, &marker)?;
+                    count -= 1;
+                }
+                due => {
+                    let run = due.map_or(count, |(place, _)| place);
+                    self.apply_run(id, run)?;
+                    count -= run;
+                }
             }
-            Some(Answer::Mismatch { version, found }) => Reply::Mismatch { version, found, era },
-            _ => Reply::NotDone { leader: None },
-        };
-        for caller in waiters.iter().filter(|caller| caller.client != NOBODY) {
-            if let Reply::Done { .. } = &reply {
-                let epoch = self.process(id).map(|process| process.peer.epoch()).unwrap_or_default();
-                self.truth.answers(&self.nodes[place(id)], Answered { epoch, era, mode: Mode::Strong })?;
-                self.truth.acknowledge(put.op)?;
-            }
-            self.reply(*caller, reply.clone());
         }
         Ok(())
     }
 
-    /// The marker puts the region into the next era.
-    fn enter(&mut self, id: NodeId, entry: &Committed, marker: &Marker) -> Result<(), Violation> {
-        // All that is synced is within the cut, and belongs to the base.
-        self.merge_all(id)?;
-        self.truth.marker_applied(marker, entry.index)?;
-        // Its mode, and that the marker is applied, are written at once: a start must not find one without the other.
-        if takes(Shortcut::WritesModeApart) {
-            self.feed(id, entry, Vec::new())?;
-        } else {
-            self.run_machine(id, entry, Vec::new())?;
-        }
+    /// Applies entries that leave the region in its era, and answers those who wait for them.
+    fn apply_run(&mut self, id: NodeId, count: usize) -> Result<(), Violation> {
+        let cannot = |what: String| Violation { invariant: "every entry can be applied", what };
         let node = self.node_mut(id);
         let Some(process) = &mut node.process else { return Ok(()) };
-        let before = node.data.current.eventual().ok().flatten();
-        let stamped = before.as_ref().map(|state| state.highest).unwrap_or_default();
-        process.region.enter(marker);
-        let state = *process.strong.state();
-        let highest = state.highest.max(stamped);
-        let state = apply::State { era: marker.era, highest, ..state };
-        let machine = apply::Machine::new(RegionId::FIRST_USER, state, Sessions::default());
-        process.strong = machine.in_mode(process.region.clone());
-        process.clock.saw(highest);
-        let begun = (marker.mode == Mode::Eventual).then(|| begin_era(before, marker.era, highest));
-        let batch = Data {
-            strong: Some(state.encode()),
-            region: Some(process.region.encode()),
-            eventual: begun.map(|state| state.encode()),
-            ..Data::default()
+        let entries: Vec<Committed> = process.committed.drain(..count).collect();
+        let applied = process.strong.apply(&entries, &node.data.current);
+        let apply::Applied { changes, answers } = applied.map_err(|error| cannot(error.to_string()))?;
+        node.data.write(changes.into());
+        for (entry, answers) in entries.iter().zip(&answers) {
+            let ops = operations(entry).map_err(|error| cannot(error.to_string()))?;
+            for (place, (op, answer)) in ops.iter().zip(answers).enumerate() {
+                self.truth.put_applied(id, (entry.index, place), *op, answer)?;
+            }
+            let process = self.process_mut(id);
+            let waiters = process.and_then(|process| process.waiters.remove(&entry.index));
+            // Clients here send one command at a time.
+            let waiters = waiters.into_iter().flatten().map(|(asked, _)| asked);
+            for (asked, (op, answer)) in waiters.zip(ops.iter().zip(answers)) {
+                self.answer_put(id, asked, *op, answer)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn answer_put(&mut self, id: NodeId, asked: Asked, op: u64, answer: &Answer) -> Result<(), Violation> {
+        let Some(process) = self.process(id) else { return Ok(()) };
+        let (epoch, era) = (process.peer.epoch(), process.region.era());
+        let reply = match answer {
+            Answer::Done(version) => {
+                self.totals.strong_writes += 1;
+                self.answers_strongly(id, epoch, era)?;
+                self.truth.done_where_asked(op, *version, asked.era)?;
+                self.truth.acknowledge(op)?;
+                Reply::Done { version: *version, seen: None }
+            }
+            Answer::Mismatch { version, found } => {
+                Reply::Mismatch { version: *version, found: found.clone(), era }
+            }
+            _ => Reply::NotDone { leader: None },
         };
+        self.reply(asked.caller, reply);
+        Ok(())
+    }
+
+    /// The marker at the head of what is committed puts the region into the next era.
+    fn enter(&mut self, id: NodeId, marker: &Marker) -> Result<(), Violation> {
+        // All that is synced is within the cut, and belongs to the base.
+        self.merge_all(id)?;
+        let node = self.node_mut(id);
+        let Some(process) = &mut node.process else { return Ok(()) };
+        let Some(entry) = process.committed.pop_front() else { return Ok(()) };
+        let before = node.data.current.eventual().ok().flatten();
+        let ends = process.eventual.as_ref().map(|eventual| eventual.machine.state().highest);
+        let changes = process.strong.enter(&entry, marker, ends.unwrap_or_default(), before.as_ref());
+        process.region = process.strong.mode().clone();
+        process.clock.saw(process.strong.state().highest);
+        let region = process.region.clone();
+        let mut batch = Data::from(changes);
+        // Its mode, and that the marker is applied, are written at once: a start must not find one without the other.
+        if takes(Shortcut::WritesModeApart) {
+            node.data.write(Data { strong: batch.strong.take(), ..Data::default() });
+        }
         node.data.write(batch);
+        self.truth.marker_applied(marker, entry.index)?;
         self.truth.begins_with_the_base(&self.nodes[place(id)], marker.era)?;
+        self.input(id, Input::Entered(region));
         self.entered(id)
     }
 
@@ -328,35 +326,8 @@ impl World {
     }
 }
 
-/// What an eventual era begins with.
-fn begin_era(before: Option<State>, era: Era, highest: Hlc) -> State {
-    let before = before.unwrap_or_else(|| State::begin(Era(0), Hlc(0)));
-    let mut machine = Machine::new(before, Buckets::default(), false);
-    machine.begin_era(era, highest, Buckets::default());
-    machine.state().clone()
-}
-
-impl Process {
-    /// Gives all that came in to the group. Returns the writes and reads that it refused at once.
-    fn listen(&mut self) -> Vec<(Caller, Failure)> {
-        let mut refused = Vec::new();
-        for input in std::mem::take(&mut self.inbox) {
-            let group = &mut self.group;
-            match input {
-                // Whatever is refused here is out of date: the other kind of world looks at that closely.
-                Input::Message(message) => drop(group.step(*message)),
-                Input::Tick => group.tick(),
-                Input::Persisted(number) => group.persisted(number),
-                Input::Applied(index) => group.applied(index),
-                Input::Fetched(fetch, entries) => group.fetched(fetch.low, entries, fetch.context),
-                Input::Propose(commands, caller) => refused.extend(group.propose(commands, caller).err()),
-                Input::Read(reading) => {
-                    refused.extend(group.read(reading).err().map(|(reading, why)| (reading.caller, why)));
-                }
-                Input::Unreachable(peer) => group.unreachable(peer),
-                Input::Transfer(peer) => group.transfer_leader(peer),
-            }
-        }
-        refused
-    }
+/// Which operation each command of an entry is.
+fn operations(entry: &Committed) -> Result<Vec<u64>, Corrupt> {
+    let Payload::Keys { commands, .. } = Payload::decode(&entry.data)? else { return Ok(Vec::new()) };
+    commands.map(|command| Ok(operation_of(&command?).unwrap_or_default())).collect()
 }

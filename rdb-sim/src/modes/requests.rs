@@ -4,8 +4,7 @@ use super::clients::{Kind, Outcome, Reply, Request};
 use super::data::number_of;
 use super::event::Event;
 use super::eventual::NAMESPACE;
-use super::node::{Input, Process, Reading};
-use super::region::{Proposal, Put};
+use super::node::{Asked, Input, Process};
 use super::world::{World, place};
 use crate::clients::{Caller, NOBODY};
 use crate::invariants::{Violation, holds};
@@ -16,7 +15,6 @@ use rdb_core::eventual::vector::Vector;
 use rdb_core::ids::NodeId;
 use rdb_core::switch::Mode;
 use rdb_core::switch::service::{self, Need, Refused, Way};
-use std::rc::Rc;
 
 /// How long a request or an answer travels.
 const WAY: Span = (50, 2_000);
@@ -38,7 +36,12 @@ impl World {
         let (op, kind, shown) = (call.op, call.kind.clone(), call.shown.map(|version| version.hlc));
         let session = client.session.clone();
         let anyone = NodeId(self.rng.random_range(1..=self.options.nodes));
-        let node = if self.rng.random_bool(0.3) { anyone } else { self.clients.pool[slot].favourite };
+        let mut node = if self.rng.random_bool(0.3) { anyone } else { self.clients.pool[slot].favourite };
+        if matches!(kind, Kind::Read { by_lease: true, .. })
+            && let Some(leader) = self.a_leader()
+        {
+            node = leader;
+        }
         let straggles = !self.calm && self.rng.random_bool(self.options.network.straggler);
         let way = if straggles { self.options.network.straggler_delay } else { WAY };
         let request = Box::new(Request { client: slot, attempt, op, kind, shown, session });
@@ -48,7 +51,9 @@ impl World {
     }
 
     pub(super) fn wake_later(&mut self, slot: usize, attempt: u64) {
-        self.later(self.options.think, Event::Wake { client: slot, attempt });
+        let (least, most) = self.options.think;
+        let most = if self.clients.pool[slot].reads_only { least + (most - least) / 8 } else { most };
+        self.later((least, most), Event::Wake { client: slot, attempt });
     }
 
     /// A request reaches a node.
@@ -56,7 +61,8 @@ impl World {
         let Request { client, attempt, op, kind, shown, session } = request;
         let caller = Caller { client, attempt };
         let not_done = Reply::NotDone { leader: None };
-        let Some(process) = self.process(id).filter(|process| process.answers() && !process.installing)
+        let Some(process) =
+            self.process(id).filter(|process| process.answers() && process.installing.is_none())
         else {
             self.reply(caller, not_done);
             return Ok(());
@@ -86,13 +92,13 @@ impl World {
                     self.put(id, caller, op, &kind);
                 }
             }
-            Kind::Read { key } => {
+            Kind::Read { key, by_lease } => {
                 if self.admit_strong(id, caller)? {
-                    self.read(id, caller, key);
+                    self.read(id, caller, key, *by_lease)?;
                 }
             }
             Kind::ReadSession { key } if is_eventual => self.read_session(id, caller, key, session)?,
-            Kind::ReadSession { key } => self.read(id, caller, key),
+            Kind::ReadSession { key } => self.read(id, caller, key, false)?,
             Kind::ReadLocal { key } => {
                 let found = process.shows(self.node(id), key);
                 self.truth.shows(&self.nodes[place(id)])?;
@@ -127,19 +133,10 @@ impl World {
     }
 
     fn put(&mut self, id: NodeId, caller: Caller, op: u64, kind: &Kind) {
-        let wall_ms = self.node(id).wall.now_ms(self.now);
-        let Some(process) = self.process_mut(id) else { return };
-        let (era, hlc) = (process.region.era(), process.clock.stamp(wall_ms));
+        let Some(era) = self.process(id).map(|process| process.region.era()) else { return };
         let Some(command) = kind.command(op) else { return };
         self.truth.proposed(op, kind.writes(op));
-        self.propose(id, Proposal::Put(Rc::new(Put { era, hlc, node: id, command, op })), caller);
-    }
-
-    fn read(&mut self, id: NodeId, caller: Caller, key: &[u8]) {
-        let acknowledged = self.truth.acknowledged();
-        let Some(process) = self.process(id) else { return };
-        let era = process.region.era();
-        self.input(id, Input::Read(Reading { caller, key: key.to_vec(), era, acknowledged }));
+        self.input(id, Input::Propose(command, Asked { caller, era }));
     }
 
     fn read_session(
@@ -253,7 +250,9 @@ impl Process {
         node: &super::node::Node,
         key: &[u8],
     ) -> Option<(Option<(rdb_core::version::Version, u64)>, SessionToken)> {
-        let (era, vector) = self.shown()?;
+        let (era, _) = self.shown()?;
+        // While a copy is merged the records are ahead of what is applied.
+        let vector = self.eventual.as_ref()?.machine.state().found();
         Some((node.data.current.read(key), SessionToken { namespace: NAMESPACE, era, vector }))
     }
 }

@@ -67,6 +67,7 @@ impl World {
     /// A run has come.
     pub(super) fn receive(&mut self, from: NodeId, to: NodeId, bytes: &[u8]) -> Result<(), Violation> {
         let run = Run::decode(bytes).map_err(|error| broken(to, error))?;
+        self.has_not_left_early(&run)?;
         let Some(process) = self.process_mut(to) else { return Ok(()) };
         match process.take_in(run) {
             Ok(Some(run)) => self.log_received(to, run),
@@ -84,7 +85,9 @@ impl World {
 impl Process {
     /// What of a run is to be logged; an error if none of it may be, and whether a fence is why.
     fn take_in(&self, run: Run) -> Result<Option<Run>, bool> {
-        let Some(eventual) = self.eventual.as_ref().filter(|_| !self.installing) else { return Err(false) };
+        let Some(eventual) = self.eventual.as_ref().filter(|_| self.installing.is_none()) else {
+            return Err(false);
+        };
         if eventual.copying.is_noted() {
             return Err(false);
         }

@@ -1,22 +1,17 @@
 //! A node's part in a switch: what it hears of the catalog, what it promises, and what it tells whoever is the controller.
 
 use super::event::Parcel;
-use super::node::{Job, Process, Then};
+use super::node::{Input, Job, Process, Then};
 use super::origins::Op;
-use super::planted::{Shortcut, takes};
-use super::region::Proposal;
 use super::totals::Totals;
 use super::world::World;
-use crate::clients::{Caller, NOBODY};
 use crate::invariants::Violation;
 use rand::RngExt as _;
 use rdb_core::ids::{Era, NodeId};
-use rdb_core::switch::{Control, Gate, Marker, Report, Vector, Verdict};
-use std::rc::Rc;
+use rdb_core::switch::{Control, Gate, Report, Vector, Verdict};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// Chance, at a tick, that a leader proposes a marker that is due, and that a sealed node thinks that it has waited long.
-const PROPOSES: f64 = 0.3;
+/// Chance, at a tick, that a sealed node thinks that it has waited long.
 const WAITED_LONG: f64 = 0.02;
 
 impl World {
@@ -46,9 +41,8 @@ impl World {
     pub(super) fn take_part(&mut self, id: NodeId) -> Result<(), Violation> {
         self.report_to_controllers(id);
         self.control(id);
-        self.propose_marker(id);
         self.start_apply(id);
-        self.ask_for_snapshot(id);
+        self.ask_for_replacement(id);
         if self.rng.random_bool(WAITED_LONG)
             && let Some(process) = self.process_mut(id)
         {
@@ -86,32 +80,11 @@ impl World {
         }
     }
 
-    fn propose_marker(&mut self, id: NodeId) {
-        let Some(process) = self.process(id).filter(|process| process.group.is_leader()) else { return };
-        let due = process.peer.heard().and_then(|heard| Marker::due(heard));
-        let Some(marker) = due.filter(|marker| process.region.era() < marker.era) else { return };
-        if !self.rng.random_bool(PROPOSES) {
-            return;
+    /// A replica that the switch went on without never applies the marker.
+    fn ask_for_replacement(&mut self, id: NodeId) {
+        if self.verdict(id) == Some(Verdict::Replace) {
+            self.input(id, Input::Replace);
         }
-        self.propose(id, Proposal::Marker(Rc::new(marker)), Caller { client: NOBODY, attempt: 0 });
-        self.aim_at(id, self.options.sync.1 + self.options.network.delay.1);
-    }
-
-    /// A replica that the switch went on without never applies the marker; one that lags need not apply all.
-    fn ask_for_snapshot(&mut self, id: NodeId) {
-        let is_out = self.verdict(id) == Some(Verdict::Replace);
-        let early = takes(Shortcut::TakesSnapshotEarly);
-        let is_ready = |process: &&Process| !process.installing && (process.is_back() || early);
-        let Some(process) = self.process(id).filter(is_ready) else { return };
-        let lags = 1 < process.tasks.len() && self.rng.random_bool(self.options.snapshots);
-        let others: Vec<NodeId> = self.ids().into_iter().filter(|other| *other != id).collect();
-        if !(is_out || lags) {
-            return;
-        }
-        let to = others[self.rng.random_range(0..others.len())];
-        let Some(process) = self.process(id) else { return };
-        let wants = Parcel::Wants(process.region.era(), process.delivered());
-        self.send(id, to, wants);
     }
 }
 

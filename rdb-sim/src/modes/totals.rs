@@ -30,10 +30,14 @@ totals! {
     messages,
     /// Writes that were acknowledged in eventual mode.
     eventual_writes,
+    /// Those of them that were lost before they were synced, as their namespace allows.
+    unsynced_lost,
     /// Writes that were acknowledged in strong mode.
     strong_writes,
     /// Linearizable reads that were answered.
     strong_reads,
+    /// Those of them that a lease served.
+    lease_reads,
     /// Reads that waited for their index and found the region in another era.
     reads_refused,
     /// Local reads.
@@ -74,6 +78,10 @@ totals! {
     snapshots,
     /// Those of them that brought a replica over more than one era.
     snapshots_over_eras,
+    /// Starts that found the note of a snapshot that was being taken in.
+    snapshots_settled,
+    /// Times that a region's log was shortened.
+    logs_shortened,
     /// Writes that were set aside.
     quarantined,
     /// Runs that were sent on for another node.
@@ -132,8 +140,9 @@ impl fmt::Display for Totals {
         )?;
         writeln!(
             f,
-            "{strong_reads} linearizable reads ({} came to another era), {} local, {} of sessions ({} refused), {} operations \
+            "{strong_reads} linearizable reads ({} by lease, {} came to another era), {} local, {} of sessions ({} refused), {} operations \
              refused that need strong, {} checked",
+            self.lease_reads,
             self.reads_refused,
             self.local_reads,
             self.session_reads,
@@ -153,14 +162,16 @@ impl fmt::Display for Totals {
         )?;
         writeln!(
             f,
-            "{} gates sealed, {} opened in a new epoch, {} eras entered by replicas, {} snapshots ({} over several eras), {} \
-             writes quarantined",
+            "{} gates sealed, {} opened in a new epoch, {} eras entered by replicas, {} snapshots ({} over several eras, {} found half done), {} \
+             writes quarantined, a region's log shortened {} times",
             self.gates_sealed,
             self.gates_opened,
             self.eras_entered,
             self.snapshots,
             self.snapshots_over_eras,
-            self.quarantined
+            self.snapshots_settled,
+            self.quarantined,
+            self.logs_shortened
         )?;
         writeln!(
             f,

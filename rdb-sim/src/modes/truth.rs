@@ -2,14 +2,13 @@
 //! markers, and what was told to whom. `invariants/` holds the worlds to it.
 
 use super::node::Node;
-use super::region::Put;
 use crate::invariants::{Violation, holds};
 use rdb_core::apply::Answer;
 use rdb_core::eventual::vector::{Vector, WriteId};
 use rdb_core::ids::{Epoch, Era, Index, NodeId};
 use rdb_core::switch::{Marker, Mode};
 use rdb_core::version::{Hlc, Version};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) type Key = Vec<u8>;
 /// What readers find: of each key the version and the number that is its value. Deletions are not in it.
@@ -42,10 +41,12 @@ pub(super) struct Truth {
     proposed: BTreeMap<u64, Vec<(Key, Option<u64>)>>,
     /// Operations in the order in which they were acknowledged.
     pub(super) acknowledged: Vec<u64>,
+    /// Those that were acknowledged, and that a power cut has taken.
+    pub(super) undone: BTreeSet<u64>,
     /// The marker to each era, and its place in the region's log.
     pub(super) markers: BTreeMap<Era, (Marker, Index)>,
-    /// What each entry with a put came to, at the first replica that applied it.
-    puts: BTreeMap<Index, (u64, Option<Version>)>,
+    /// Which operation each command of an entry was, and what it came to at the first replica that applied it.
+    puts: BTreeMap<(Index, usize), (u64, Option<Version>)>,
     /// What each era began with.
     pub(super) bases: BTreeMap<Era, Found>,
     /// The highest frontier that was told, by era.
@@ -70,6 +71,7 @@ impl Truth {
             writes: BTreeMap::new(),
             proposed: BTreeMap::new(),
             acknowledged: Vec::new(),
+            undone: BTreeSet::new(),
             markers: BTreeMap::new(),
             puts: BTreeMap::new(),
             bases: BTreeMap::from([(Era(1), Found::new())]),
@@ -113,29 +115,29 @@ impl Truth {
         self.proposed.insert(op, writes);
     }
 
-    /// A replica has applied a put. All replicas come to the same.
+    /// A replica has applied a command, which stands at this place in this entry. All replicas come to the same.
     pub(super) fn put_applied(
         &mut self,
         node: NodeId,
-        index: Index,
-        put: &Put,
-        answer: Option<&Answer>,
+        (index, place): (Index, usize),
+        op: u64,
+        answer: &Answer,
     ) -> Result<(), Violation> {
         let version = match answer {
-            Some(Answer::Done(version)) => Some(*version),
+            Answer::Done(version) => Some(*version),
             _ => None,
         };
-        let first = !self.puts.contains_key(&index);
-        let known = *self.puts.entry(index).or_insert((put.op, version));
-        holds("replicas apply alike", known == (put.op, version), || {
-            format!("node {node}, entry {index}: operation {} as {version:?}, elsewhere {known:?}", put.op)
+        let first = !self.puts.contains_key(&(index, place));
+        let known = *self.puts.entry((index, place)).or_insert((op, version));
+        holds("replicas apply alike", known == (op, version), || {
+            format!("node {node}, entry {index}: operation {op} as {version:?}, elsewhere {known:?}")
         })?;
         if let Some(version) = version.filter(|_| first) {
-            let writes = self.proposed.get(&put.op).cloned().unwrap_or_default();
+            let writes = self.proposed.get(&op).cloned().unwrap_or_default();
             let written = Written { writes, version, id: None, acknowledged: false };
-            let before = self.writes.insert(put.op, written);
+            let before = self.writes.insert(op, written);
             holds("a write is done once", before.is_none(), || {
-                format!("operation {}, entry {index}: it was {before:?} before", put.op)
+                format!("operation {op}, entry {index}: it was {before:?} before")
             })?;
         }
         Ok(())

@@ -3,12 +3,12 @@
 use super::clients::Clients;
 use super::data::DataDisk;
 use super::event::Event;
+use super::leases::Lease;
 use super::network::Network;
-use super::node::{Input, Job, Node, Process, Then, Writer};
+use super::node::{After, Input, Job, Node, Process, Then, Writer};
 use super::options::Options;
 use super::origins::{Op, OriginDisk};
 use super::planted::{Shortcut, takes};
-use super::region::Proposal;
 use super::switching;
 use super::totals::Totals;
 use super::truth::Truth;
@@ -16,6 +16,7 @@ use crate::disks::log::LogDisk;
 use crate::event::{Fault, Queue};
 use crate::invariants::Violation;
 use crate::options::{Micros, Span};
+use crate::snapshot::Sender;
 use crate::trace::Trace;
 use crate::world::Wall;
 use rand::{RngExt as _, SeedableRng as _};
@@ -25,15 +26,15 @@ use rdb_core::eventual::hlc::{DurableClock, Start};
 use rdb_core::eventual::run::Run;
 use rdb_core::hlc::Clock;
 use rdb_core::ids::{Era, NodeId, RegionId};
-use rdb_core::raft::{Boot, Group, LogRead as _};
+use rdb_core::raft::{self, Boot, Group, LogRead as _};
 use rdb_core::sessions::Sessions;
 use rdb_core::switch::{Descriptor, Peer};
 use rdb_core::version::Hlc;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-/// The group's name for itself. Of its entries' kinds, the catalog's alone lets others say what is in them.
-pub(super) const LOG: RegionId = RegionId::META;
+/// The region.
+pub(super) const LOG: RegionId = RegionId::FIRST_USER;
 
 pub(super) struct World {
     pub(super) options: Options,
@@ -46,10 +47,10 @@ pub(super) struct World {
     pub(super) network: Network,
     /// All that the catalog has said, in order.
     pub(super) catalog: Vec<Arc<Descriptor>>,
-    /// All that was ever proposed to the region's log: an entry holds the number of one.
-    pub(super) proposals: Vec<Proposal>,
     pub(super) clients: Clients,
     pub(super) truth: Truth,
+    /// Snapshots wanted so far.
+    pub(super) snapshots: u64,
     /// Whether nothing fails any more.
     pub(super) calm: bool,
     pub(super) clients_rest: bool,
@@ -69,10 +70,10 @@ impl World {
             now: 0,
             queue: Queue::default(),
             catalog: vec![Arc::new(Descriptor::new(options.start, members))],
-            proposals: Vec::new(),
-            clients: Clients::new(options.clients, options.nodes, &mut rng),
+            clients: Clients::new((options.clients, options.readers), options.nodes, &mut rng),
             truth: Truth::new(options.start),
             network: Network::default(),
+            snapshots: 0,
             calm: false,
             clients_rest: false,
             operators_rest: false,
@@ -160,6 +161,7 @@ impl World {
         let state = stored.strong().map_err(text)?;
         let peer = Peer::start(id, &region, &files.controls().map_err(text)?);
         let (noted, replay_to) = if takes(Shortcut::WritesNoNote) { (Era(1), 0) } else { files.note };
+        self.totals.snapshots_settled += u64::from(node.raft.settle(LOG, state.applied)?);
         let found = node.raft.boot(LOG)?;
         let mut hard_state = found.hard_state;
         // It answered in that era, so the entry that led there is committed, whatever else it has forgotten.
@@ -175,15 +177,20 @@ impl World {
             incarnation: node.incarnation,
             seed,
         };
-        let group = Group::new(self.options.raft.clone(), boot, node.raft.reader(LOG), &self.logger);
+        let leases = self.options.raft.leases && !takes(Shortcut::VotesAtOnce);
+        let options = raft::Options { leases, ..self.options.raft.clone() };
+        let group = Group::new(options, boot, node.raft.reader(LOG), &self.logger);
+        let mut group = group.map_err(|error| error.to_string())?;
+        group.enter(region.era());
         let wall_ms = node.wall.now_ms(now);
         let mark = if takes(Shortcut::KeepsNoMark) { Hlc(0) } else { highest_stamp(node, &state) };
         let mut clock = Clock::default();
         clock.saw(state.highest);
         Ok(Process {
-            group: group.map_err(|error| error.to_string())?,
-            strong: apply::Machine::new(RegionId::FIRST_USER, state, Sessions::default())
-                .in_mode(region.clone()),
+            group,
+            mode: region.clone(),
+            lease: Lease::default(),
+            strong: apply::Machine::new(LOG, state, Sessions::default()).in_mode(region.clone()),
             // What is flushed needs no note.
             noted: if takes(Shortcut::WritesNoNote) { Era(u32::MAX) } else { noted.max(region.era()) },
             region,
@@ -194,14 +201,20 @@ impl World {
             mark_synced: mark,
             inbox: VecDeque::new(),
             turn_due: false,
-            tasks: VecDeque::new(),
+            committed: VecDeque::new(),
+            waiters: BTreeMap::new(),
             applying: false,
             writer: Writer::default(),
             reports: Vec::new(),
             eras: BTreeMap::new(),
             replay_to,
-            installing: false,
+            outgoing: BTreeMap::new(),
+            sending: BTreeMap::new(),
+            arrived: None,
+            installing: None,
             gives: BTreeMap::new(),
+            replace: false,
+            set_aside_late: Vec::new(),
             stopped: None,
         })
     }
@@ -241,6 +254,13 @@ impl World {
                 }
             }
             Event::Flush { node, incarnation } => self.flush(node, incarnation),
+            Event::SnapshotRead { node, incarnation, number, wanted } => {
+                self.snapshot_read(node, incarnation, number, *wanted)?;
+            }
+            Event::SnapshotGivenUp { node, incarnation, number } => {
+                self.snapshot_outcome(Sender { node, incarnation, number }, false);
+            }
+            Event::Replace { node, incarnation } => self.replace(node, incarnation),
             Event::Upkeep { node, incarnation } => self.upkeep(node, incarnation)?,
             Event::Request { node, request } => self.request(node, *request)?,
             Event::Reply { client, attempt, reply } => self.replied(client, attempt, *reply)?,
@@ -322,8 +342,12 @@ impl World {
         node.origins.sync();
         for job in jobs {
             match job {
-                Job::Raft { number, then_send, .. } => {
-                    self.input(id, Input::Persisted(number));
+                Job::Raft { after, then_send, .. } => {
+                    match after {
+                        After::Persisted(number) => self.input(id, Input::Persisted(number)),
+                        After::Shortened => self.totals.logs_shortened += 1,
+                        After::Noted => self.replace_later(id),
+                    }
                     self.send_raft(id, then_send);
                 }
                 Job::Origins { then, .. } => self.follow(id, then)?,
@@ -355,7 +379,7 @@ impl World {
                     process.noted = process.noted.max(era);
                 }
             }
-            Then::Replace(snapshot) => self.replace(id, &snapshot)?,
+            Then::SetAside => self.note_snapshot(id),
             Then::Copied(note) => self.copy_is_noted(id, note),
         }
         Ok(())
@@ -377,6 +401,7 @@ impl World {
             self.write_later(id, Job::Origins { ops, then: Then::Nothing });
         }
         self.later(self.options.flush, Event::Flush { node: id, incarnation });
+        self.input(id, Input::Shorten);
     }
 }
 

@@ -18,7 +18,7 @@ use rdb_core::apply::Committed;
 use rdb_core::command::Payload;
 use rdb_core::ids::{NamespaceId, NodeId, RegionId};
 use rdb_core::raft::Failure;
-use rdb_pd::{Catalog, Command, Holding, Mode, Stage, Standing, Step};
+use rdb_pd::{Catalog, Command, Holding, Mode, Settings, Stage, Standing, Step};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -425,7 +425,8 @@ impl World {
         let command = match self.gardener.garden.clone() {
             None => return self.garden_later(),
             Some(Garden::Create(name)) => {
-                Command::CreateNamespace { name, mode: Mode::Strong, members: self.ids(), token: 0 }
+                let (members, settings) = (self.ids(), Settings::default());
+                Command::CreateNamespace { name, mode: Mode::Strong, members, token: 0, settings }
             }
             Some(Garden::Delete(name)) => Command::DeleteNamespace { name, id: NamespaceId::META },
         };

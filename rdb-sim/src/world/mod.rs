@@ -35,6 +35,7 @@ use rdb_core::hlc::Clock;
 use rdb_core::ids::{NodeId, RegionId};
 use rdb_core::raft::{Boot, Fetch, Group, LogRead as _};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+pub(crate) use truncate::{droppable, truncation};
 
 /// The world.
 pub(crate) struct World {

@@ -4,10 +4,11 @@ use crate::support::{
     Event, Node, PATIENCE, REGION, Teller, copy, entries, entry, hard_state, message, open, private,
 };
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use rdb_core::ids::RegionId;
+use rdb_core::eventual::vector::Origin;
+use rdb_core::ids::{Era, Incarnation, NodeId, RegionId};
 use rdb_core::raft::disk::Terms;
 use rdb_core::raft::{LogWrite, Message};
-use rdb_storage::{AppendError, Error, LogSink, LogWriter, LogWriterOptions};
+use rdb_storage::{AppendError, Error, LogSink, LogWriter, LogWriterOptions, OriginWrite};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -201,6 +202,60 @@ fn a_failure_is_told_once_and_ends_the_writer() {
     assert!(matches!(refused, AppendError::Stopped(write) if write.number == 2));
     let refused = handle.truncate(REGION, 7, Vec::new()).err().unwrap();
     assert!(matches!(refused, Error::LogWriterStopped));
+}
+
+/// A write of an origin's log, and what says that it is done.
+fn run(seq: u64, done: &Sender<u64>) -> (OriginWrite, impl FnOnce() + Send + 'static) {
+    let runs = vec![(Origin { node: NodeId(1), incarnation: Incarnation(1) }, seq, vec![7])];
+    let done = done.clone();
+    let write = OriginWrite { era: Era(1), runs, sync: true, ..OriginWrite::default() };
+    let then = move || {
+        let _ = done.send(seq);
+    };
+    (write, then)
+}
+
+#[test]
+fn where_the_log_is_idle_a_write_is_synced_and_told_by_whoever_asks() {
+    let directory = private();
+    let node = Node::open(directory.path());
+    let (done, told) = unbounded();
+    let began = node.handle.synced_position();
+    for seq in 1..=3 {
+        let (write, then) = run(seq, &done);
+        node.handle.write_origins_here(REGION, write, then).unwrap();
+        assert_eq!(told.try_recv(), Ok(seq), "before the call returns");
+        assert_eq!(node.handle.metrics().sync().read().count, seq);
+    }
+    // The thread goes on from the same position.
+    node.handle.append(REGION, with_message(1)).unwrap();
+    node.writer.shutdown().unwrap();
+    assert_eq!(node.handle.synced_position() - began, node.handle.metrics().batches());
+    let (write, then) = run(4, &done);
+    let refused = node.handle.write_origins_here(REGION, write, then).unwrap_err();
+    assert!(matches!(refused, Error::LogWriterStopped));
+    assert!(told.is_empty());
+}
+
+#[test]
+fn where_the_log_is_busy_a_write_waits_behind_what_came_before() {
+    let directory = private();
+    let (_engine, writer, release, _events) = gated(directory.path());
+    let handle = writer.handle();
+    let (done, told) = unbounded();
+    for seq in 1..=4 {
+        let (write, then) = run(seq, &done);
+        if seq % 2 == 0 {
+            handle.write_origins_here(REGION, write, then).unwrap();
+        } else {
+            handle.write_origins(REGION, write, then).unwrap();
+        }
+    }
+    assert!(told.is_empty());
+    drop(release);
+    writer.shutdown().unwrap();
+    assert_eq!(told.try_iter().collect::<Vec<_>>(), [1, 2, 3, 4]);
+    assert_eq!(handle.metrics().batches(), 2);
 }
 
 #[test]

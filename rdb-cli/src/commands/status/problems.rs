@@ -12,6 +12,8 @@ const CATALOG_LAG_ENTRIES: u64 = 10;
 /// What to do about a node that is behind.
 const CATCHES_UP: &str =
     "it catches up by itself: ask again; if the number does not shrink, look at its log and disk";
+/// A node that is off from a majority may agree with some: how far it is off is told by the others.
+const CLOCK_DIFFERS_MS_MIN: u64 = 5_000;
 /// `./x demo` gives its cluster this name. Its nodes are started and mended in other ways.
 const DEMO_CLUSTER: &str = "demo";
 
@@ -26,6 +28,7 @@ pub(super) enum Kind {
     NodesApart,
     NodeUnseen,
     ReplicaAbsent,
+    ClockOff,
     DiskFull,
     ReplicaEmpty,
     CatalogLag,
@@ -64,6 +67,7 @@ pub(super) fn find(survey: &Survey) -> Vec<Problem> {
     for node in &survey.cluster.nodes {
         problems.extend(node_problem(survey, node, has_quorum));
         problems.extend(disk_problem(survey, node));
+        problems.extend(clock_problem(survey, node));
         problems.extend(replica_problems(survey, node));
         problems.extend(catalog_problem(survey, node));
         problems.extend(lag_problem(survey, node));
@@ -214,6 +218,29 @@ fn heal(survey: &Survey) -> &'static str {
     } else {
         ""
     }
+}
+
+/// By its own measure: who hears nobody has none, and goes on.
+fn clock_problem(survey: &Survey, node: &NodeStatus) -> Option<Problem> {
+    let own = survey.own(node.id).filter(|own| own.clock_untrusted)?;
+    let ahead = own.nodes.iter().filter_map(|other| other.clock_ahead_ms);
+    let off = ahead.filter(|ahead_ms| CLOCK_DIFFERS_MS_MIN <= ahead_ms.unsigned_abs());
+    let nearest = off.min_by_key(|ahead_ms| ahead_ms.unsigned_abs()).unwrap_or_default();
+    let side = if nearest < 0 { "ahead" } else { "behind" };
+    Some(Problem {
+        kind: Kind::ClockOff,
+        what: format!(
+            "the clock of {} is {} {side} of the others', and it takes no writes of eventual namespaces",
+            named(node),
+            duration(nearest.unsigned_abs())
+        ),
+        next: Some(
+            "set the clock of that machine, then start the node again: a running node does not follow its wall clock"
+                .into(),
+        ),
+        nodes: vec![node.id],
+        namespaces: Vec::new(),
+    })
 }
 
 fn disk_problem(survey: &Survey, node: &NodeStatus) -> Option<Problem> {

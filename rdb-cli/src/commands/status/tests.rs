@@ -25,6 +25,7 @@ fn answer(by: u64, hears: &[bool], leader: u64) -> ClusterStatus {
         reachable: *hears,
         silence_ms: if *hears { 10 } else { 12_345 },
         regions_led: 0,
+        clock_ahead_ms: None,
     };
     let catalog = RegionStatus { id: 1, commit_index: 40, applied_index: 40, ..region.clone() };
     ClusterStatus {
@@ -34,10 +35,13 @@ fn answer(by: u64, hears: &[bool], leader: u64) -> ClusterStatus {
         version: "0".into(),
         meta_leader: leader,
         disk_full: false,
+        clock_untrusted: false,
         disk_available_bytes: 1 << 30,
         nodes: (1..).zip(hears).map(node).collect(),
         namespaces: vec![NamespaceStatus {
             deleting: false,
+            keep_lost_seconds: 0,
+            durability: rdb_client::Durability::Sync,
             preferred_leader: 1,
             name: "fruit".into(),
             id: 1,
@@ -358,4 +362,18 @@ fn the_table_says_how_far_each_node_is_behind() {
     answers[2].namespaces[0].regions[0].absent = true;
     assert_eq!(behind(&answers, 3), Some((5000, Some("fruit".into()))), "it has all of it yet to come");
     assert_eq!(behind(&answers[..2], 3), None, "it did not answer");
+}
+
+#[test]
+fn a_clock_is_off() {
+    let hears = [true; 3];
+    let mut answers = vec![answer(1, &hears, 1), answer(2, &hears, 1), answer(3, &hears, 1)];
+    answers[2].clock_untrusted = true;
+    answers[2].nodes[0].clock_ahead_ms = Some(-3_600_100);
+    answers[2].nodes[1].clock_ahead_ms = Some(-3_599_900);
+    let text = words(answers);
+    let expected = "the clock of node 3 (host:3) is 59 min ahead of the others', and it takes no writes of eventual \
+                    namespaces";
+    assert!(text.starts_with("degraded: ") && text.contains(expected), "{text}");
+    assert!(text.contains("\nnext: set the clock of that machine, then start the node again: "), "{text}");
 }

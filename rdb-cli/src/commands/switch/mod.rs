@@ -240,6 +240,7 @@ mod tests {
             members: vec![member(1, Some(said(12, true))), member(2, None)],
             last: None,
             conflicts: 5,
+            clock_untrusted: false,
         }
     }
 

@@ -60,6 +60,8 @@ struct NodeJson {
     drained: bool,
     /// Writes that lost against a concurrent one, by what the node has applied. Null: it was not asked, or did not answer.
     conflicts: Option<u64>,
+    /// Whether it takes no eventual writes, since its clock is off from those of a majority. Null: the same.
+    clock_untrusted: Option<bool>,
 }
 
 #[derive(Serialize)]
@@ -74,26 +76,35 @@ pub(super) struct EndJson {
 pub(crate) async fn run(args: &Args, name: &str) -> Result<Answer, Failure> {
     let client = args.connect().await?;
     let status = look(&client, name).await?;
-    let conflicts = conflicts(&client, name).await;
+    let own = own_words(&client, name).await;
     let mut json = StatusJson::from(&status);
     for node in &mut json.nodes {
-        node.conflicts = conflicts.get(&node.node).copied();
+        node.conflicts = own.get(&node.node).map(|own| own.conflicts);
+        node.clock_untrusted = own.get(&node.node).map(|own| own.clock_untrusted);
     }
-    Ok(Answer::new(describe(&status, &conflicts, Paint::for_stdout()), &json))
+    Ok(Answer::new(describe(&status, &own, Paint::for_stdout()), &json))
 }
 
-/// What each node has counted by itself. Who does not answer is left out.
-async fn conflicts(client: &Client, name: &str) -> BTreeMap<u64, u64> {
+/// What a node alone can say of itself.
+struct Own {
+    conflicts: u64,
+    clock_untrusted: bool,
+}
+
+/// Asks each node. Who does not answer is left out.
+async fn own_words(client: &Client, name: &str) -> BTreeMap<u64, Own> {
     let mut asked = tokio::task::JoinSet::new();
     for address in client.nodes() {
         let (client, name) = (client.clone(), name.to_owned());
         asked.spawn(async move { client.switch_status_at(&address, &name).await });
     }
     let answers = asked.join_all().await.into_iter().flatten();
-    answers.map(|status| (status.answered_by, status.conflicts)).collect()
+    let own =
+        |status: &SwitchStatus| Own { conflicts: status.conflicts, clock_untrusted: status.clock_untrusted };
+    answers.map(|status| (status.answered_by, own(&status))).collect()
 }
 
-fn describe(status: &SwitchStatus, conflicts: &BTreeMap<u64, u64>, paint: Paint) -> String {
+fn describe(status: &SwitchStatus, own: &BTreeMap<u64, Own>, paint: Paint) -> String {
     let mut text = headline(status, paint);
     text += &format!("epoch {}, era {}", status.epoch, status.era);
     if status.mode == Mode::Eventual {
@@ -113,10 +124,14 @@ fn describe(status: &SwitchStatus, conflicts: &BTreeMap<u64, u64>, paint: Paint)
     for blocker in &status.blockers {
         text += &format!("  {} {blocker}\n", paint.yellow("waits:"));
     }
+    for (node, _) in own.iter().filter(|(_, own)| own.clock_untrusted) {
+        let off = paint.yellow("clock off:");
+        text += &format!("  {off} node {node} takes no eventual writes, see rdb status\n");
+    }
     if let Some(last) = &status.last {
         text += &format!("the last switch {}\n", ended(last));
     }
-    text + "\n" + &nodes(status, conflicts)
+    text + "\n" + &nodes(status, own)
 }
 
 fn headline(status: &SwitchStatus, paint: Paint) -> String {
@@ -146,7 +161,7 @@ pub(super) fn ended(end: &SwitchEnd) -> String {
     text
 }
 
-fn nodes(status: &SwitchStatus, conflicts: &BTreeMap<u64, u64>) -> String {
+fn nodes(status: &SwitchStatus, own: &BTreeMap<u64, Own>) -> String {
     let rows = status.members.iter().map(|member| {
         let said = member.said.as_ref();
         let or = |text: Option<String>| text.unwrap_or_else(|| "?".into());
@@ -164,7 +179,7 @@ fn nodes(status: &SwitchStatus, conflicts: &BTreeMap<u64, u64>) -> String {
                 false => said.behind_writes.to_string(),
             })),
             or(said.map(|said| applied(&said.applied))),
-            or(conflicts.get(&member.node).map(ToString::to_string)),
+            or(own.get(&member.node).map(|own| own.conflicts.to_string())),
             or(said.map(|said| said.quarantined.to_string())),
             told(member),
         ]
@@ -254,6 +269,7 @@ impl From<&MemberStanding> for NodeJson {
             sealed: member.sealed,
             drained: member.drained,
             conflicts: None,
+            clock_untrusted: None,
         }
     }
 }
@@ -278,13 +294,15 @@ mod tests {
 
     #[test]
     fn a_switch_under_way_is_described_with_what_it_waits_for() {
-        let text = describe(&status(), &[(1, 5)].into(), Paint::for_stream(false));
+        let own = [(1, Own { conflicts: 5, clock_untrusted: true })].into();
+        let text = describe(&status(), &own, Paint::for_stream(false));
         let expected = "\
 things  eventual, becomes strong: sealing for 1.2 s (switch 3)
 epoch 4, era 2; lag unknown, at least 12 ms
 writes are held back for 400 ms
 called off by itself in 9.0 s
   waits: node 2 has not sealed its gate yet
+  clock off: node 1 takes no eventual writes, see rdb status
 ";
         let (head, nodes) = text.split_once("\n\n").unwrap();
         assert_eq!(format!("{head}\n"), expected);

@@ -2,8 +2,9 @@
 
 use super::{Changes, Error, Notes, State, View};
 use crate::eventual::conflicts::{self, Lost};
+use crate::eventual::heads::{Head, Heads};
 use crate::ids::Era;
-use crate::record::Record;
+use crate::record::{self, Record};
 use crate::version::Hlc;
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -14,11 +15,26 @@ pub(super) struct Batch<'v, V> {
     view: &'v V,
     records: Written,
     notes: Written,
+    /// They are the machine's, which has them back at the end. If it comes to no end they are forgotten: they may be ahead of
+    /// what is stored.
+    heads: Heads,
 }
 
 impl<'v, V: View> Batch<'v, V> {
-    pub(super) fn new(view: &'v V) -> Self {
-        Self { view, records: Written::new(), notes: Written::new() }
+    pub(super) fn new(view: &'v V, heads: &mut Heads) -> Self {
+        let heads = heads.lend();
+        Self { view, records: Written::new(), notes: Written::new(), heads }
+    }
+
+    /// Which write lies under the key.
+    pub(super) fn head(&mut self, key: &[u8]) -> Result<Option<Head>, Error<V::Error>> {
+        if let Some(head) = self.heads.get(key) {
+            return Ok(head);
+        }
+        let stored = self.record(key)?;
+        let head = stored.as_deref().map(record::decode).transpose()?.map(|record| Head::of(&record));
+        self.heads.put(key, head);
+        Ok(head)
     }
 
     pub(super) fn record(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error<V::Error>> {
@@ -29,17 +45,22 @@ impl<'v, V: View> Batch<'v, V> {
     }
 
     pub(super) fn put_record(&mut self, key: &[u8], record: &Record<'_>) {
+        self.heads.put(key, Some(Head::of(record)));
         self.records.insert(key.to_vec(), Some(record.encode()));
     }
 
     pub(super) fn remove_record(&mut self, key: &[u8]) {
+        self.heads.put(key, None);
         self.records.insert(key.to_vec(), None);
     }
 
     /// Puts a note where there is none. How many were put.
     pub(super) fn put_note(&mut self, key: Vec<u8>, note: Vec<u8>) -> Result<u64, Error<V::Error>> {
-        if self.has_note(&key)? {
+        if self.note(&key)?.is_some() {
             return Ok(0);
+        }
+        if let Some(kept) = conflicts::kept_key(&key, &note)? {
+            self.set_note(kept, Some(conflicts::kept()));
         }
         self.set_note(key, Some(note));
         Ok(1)
@@ -47,10 +68,8 @@ impl<'v, V: View> Batch<'v, V> {
 
     /// Removes a note if there is one. How many were removed.
     pub(super) fn remove_note(&mut self, key: &[u8]) -> Result<u64, Error<V::Error>> {
-        if !self.has_note(key)? {
-            return Ok(0);
-        }
-        self.set_note(key.to_vec(), None);
+        let Some(note) = self.note(key)? else { return Ok(0) };
+        self.drop_note(key.to_vec(), &note)?;
         Ok(1)
     }
 
@@ -58,7 +77,9 @@ impl<'v, V: View> Batch<'v, V> {
     pub(super) fn remove_notes(&mut self, from: &[u8], to: &[u8]) -> Result<u64, Error<V::Error>> {
         let notes = self.notes(from, to)?;
         let count = notes.len() as u64;
-        notes.into_iter().for_each(|(key, _)| self.set_note(key, None));
+        for (key, note) in notes {
+            self.drop_note(key, &note)?;
+        }
         Ok(count)
     }
 
@@ -74,7 +95,7 @@ impl<'v, V: View> Batch<'v, V> {
         for (key, note) in self.notes(&from, &to)? {
             let lost = Lost::decode(&note)?;
             if lost.tombstone && !lost.settled && lost.hlc <= purged {
-                self.set_note(key, None);
+                self.drop_note(key, &note)?;
                 count += 1;
             }
         }
@@ -85,10 +106,19 @@ impl<'v, V: View> Batch<'v, V> {
         self.notes.insert(key, note);
     }
 
-    pub(super) fn has_note(&self, key: &[u8]) -> Result<bool, Error<V::Error>> {
+    /// Removes a note, and what it is found by if it is kept.
+    pub(super) fn drop_note(&mut self, key: Vec<u8>, note: &[u8]) -> Result<(), Error<V::Error>> {
+        if let Some(kept) = conflicts::kept_key(&key, note)? {
+            self.set_note(kept, None);
+        }
+        self.set_note(key, None);
+        Ok(())
+    }
+
+    pub(super) fn note(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error<V::Error>> {
         match self.notes.get(key) {
-            Some(note) => Ok(note.is_some()),
-            None => Ok(self.view.note(key).map_err(Error::View)?.is_some()),
+            Some(note) => Ok(note.clone()),
+            None => self.view.note(key).map_err(Error::View),
         }
     }
 
@@ -103,7 +133,13 @@ impl<'v, V: View> Batch<'v, V> {
         Ok(notes.into_iter().collect())
     }
 
-    pub(super) fn finish(self, state: &State) -> Changes {
+    /// The notes alone.
+    pub(super) fn into_notes(self) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+        self.notes.into_iter().collect()
+    }
+
+    pub(super) fn finish(self, state: &State, heads: &mut Heads) -> Changes {
+        *heads = self.heads;
         let list = |written: Written| written.into_iter().collect();
         Changes { records: list(self.records), notes: list(self.notes), state: state.encode() }
     }

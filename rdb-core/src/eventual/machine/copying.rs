@@ -38,7 +38,7 @@ impl Machine {
         // Whoever writes over what a page has brought must be above it.
         self.state.highest = self.state.highest.max(note.highest);
         self.written = self.written.max(note.highest);
-        let mut batch = Batch::new(view);
+        let mut batch = Batch::new(view, &mut self.heads);
         match page {
             Page::Awaited(ids) => {
                 for id in ids {
@@ -53,15 +53,18 @@ impl Machine {
             }
         }
         self.state.copied_pages += 1;
+        self.state.copied_to.clone_from(&note.vector);
         if note.pages <= self.state.copied_pages {
             self.end_copy(note, &mut batch)?;
         }
-        Ok(batch.finish(&self.state))
+        Ok(batch.finish(&self.state, &mut self.heads))
     }
 
     fn end_copy<V: View>(&mut self, note: &Note, batch: &mut Batch<'_, V>) -> Result<(), Error<V::Error>> {
         self.state.applied.merge(&note.vector);
         self.state.copied_pages = 0;
+        self.state.copied_to = Vector::default();
+        self.same_applied = false;
         if self.state.awaited == 0 {
             return Ok(());
         }
@@ -99,7 +102,8 @@ impl Machine {
             let is_known = self.state.applied.has(*id) || self.is_awaited(*id, batch)?;
             if !is_known {
                 let kept = note.kept.clone().filter(|_| self.keep_lost);
-                let note = Lost { settled: false, kept, ..note.clone() };
+                let listed = note.listed.filter(|_| self.keep_lost);
+                let note = Lost { settled: false, kept, listed, ..note.clone() };
                 self.state.lost +=
                     batch.put_note(conflicts::lost_key(era, &copied.key, *id), note.encode())?;
             }
@@ -123,7 +127,7 @@ impl Machine {
         if self.state.awaited == 0 {
             return Ok(false);
         }
-        batch.has_note(&conflicts::awaited_key(self.state.era, id))
+        Ok(batch.note(&conflicts::awaited_key(self.state.era, id))?.is_some())
     }
 
     /// What this node takes for lost is not, if the sender has it and knows better, or awaits it as replaced.
@@ -178,7 +182,7 @@ impl Machine {
             _ => !self.is_awaited(id, batch)?,
         };
         if is_lost {
-            let note = self.lost(&goes, by).encode();
+            let note = self.lost(&goes, by, merged.stays.version.hlc).encode();
             self.state.lost += batch.put_note(conflicts::lost_key(era, key, id), note)?;
         }
         Ok(())
@@ -195,7 +199,7 @@ impl Machine {
         view: &V,
     ) -> Result<(u64, Changes), Error<V::Error>> {
         let era = self.state.era;
-        let mut batch = Batch::new(view);
+        let mut batch = Batch::new(view, &mut self.heads);
         let mut taken = 0;
         for (key, stored) in records {
             let theirs = record::decode(stored)?;
@@ -217,7 +221,7 @@ impl Machine {
                 taken += 1;
             }
         }
-        Ok((taken, batch.finish(&self.state)))
+        Ok((taken, batch.finish(&self.state, &mut self.heads)))
     }
 }
 
@@ -403,7 +407,7 @@ mod tests {
         assert_eq!((one.machine.state().lost, two.machine.state().lost), (1, 1));
         assert_eq!(two.data.records, one.data.records);
         // Once it is certain everywhere, nobody needs the note any more.
-        let changes = one.machine.forget(&settled, &one.lost_notes(), &one.data).unwrap();
+        let changes = one.machine.forget_settled(&settled, &one.lost_notes(), &one.data).unwrap();
         one.data.write(changes);
         assert_eq!((one.lost_notes().len(), one.machine.state().lost), (0, 1));
     }

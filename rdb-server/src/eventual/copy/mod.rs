@@ -16,6 +16,7 @@ pub(crate) use serving::{CopiesService, REQUEST_BYTES_MAX};
 use bytes::Bytes;
 use rdb_core::eventual::buckets::Digest;
 use rdb_core::eventual::machine::State;
+use rdb_core::eventual::vector::Vector;
 use rdb_core::ids::NodeId;
 use tokio::sync::oneshot;
 
@@ -34,6 +35,8 @@ pub(crate) struct Piece {
 pub(crate) enum Arrived {
     /// A member is about to take a copy of this one. `answer` is whether it can.
     Opens { to: NodeId, answer: oneshot::Sender<bool> },
+    /// A member is about to get the last page of a copy that goes up to `vector`. `answer` is whether all of that is synced here.
+    Closes { vector: Vector, answer: oneshot::Sender<bool> },
     /// A page of the copy that this node takes, in its attempt of this number.
     Page { attempt: u64, piece: Piece },
     /// That attempt has failed.

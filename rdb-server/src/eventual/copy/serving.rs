@@ -31,6 +31,8 @@ const PAGE_BYTES: usize = 128 << 10;
 const KEYS_PER_PAGE_MAX: usize = 16 << 10;
 /// Awaited writes in a page.
 const AWAITED_PER_PAGE_MAX: usize = 4096;
+/// Between two looks whether a copy is synced.
+const SYNC_POLL: Duration = Duration::from_millis(20);
 /// After so long without a question a copy is closed. Its reader asks three times, for ten seconds each.
 const IDLE_MAX: Duration = Duration::from_secs(60);
 
@@ -99,6 +101,19 @@ impl CopiesService {
         }
     }
 
+    /// Where writes are acknowledged before their sync, they are in a copy before, too. Nothing may leave this node that a power cut
+    /// could take from it, so the last page waits.
+    async fn until_synced(&self, place: &Place, state: &[u8]) -> Result<(), Status> {
+        let state = State::decode(state).map_err(|error| Status::internal(error.to_string()))?;
+        loop {
+            let vector = state.applied.clone();
+            if self.ask(place, |answer| Arrived::Closes { vector, answer }).await? {
+                return Ok(());
+            }
+            tokio::time::sleep(SYNC_POLL).await;
+        }
+    }
+
     /// Asks the thread that owns the region.
     async fn ask<T>(
         &self,
@@ -141,6 +156,9 @@ impl copies_server::Copies for CopiesService {
         let (answer, answered) = oneshot::channel();
         asks.try_send(Ask { page, answer }).map_err(|_| gone())?;
         let response = answered.await.map_err(|_| gone())??;
+        if response.last && buckets.is_empty() {
+            self.until_synced(&place, &response.state).await?;
+        }
         // A region that has left takes its records with it, and another era begins with other ones.
         if !is_here(&self.shared, &place) {
             return Err(away());
@@ -189,7 +207,7 @@ fn serve(
         if page == next && given.as_ref().is_none_or(|given| !given.last) {
             match reader.page() {
                 Ok((page, last)) => {
-                    let state = if next == 0 { reader.state.encode() } else { Vec::new() };
+                    let state = if next == 0 || last { reader.state.encode() } else { Vec::new() };
                     let response = CopyResponse {
                         state: state.into(),
                         page: page.encode().into(),

@@ -21,6 +21,7 @@ impl Driver {
         };
         match arrived {
             Arrived::Opens { to, answer } => drop(answer.send(replica.opens_copy(to))),
+            Arrived::Closes { vector, answer } => drop(answer.send(replica.has_synced(&vector))),
             Arrived::Page { attempt, piece } => {
                 if let Some((write, go_on)) = replica.take_page(attempt, piece) {
                     post_then(&self.log, region, write, move || {

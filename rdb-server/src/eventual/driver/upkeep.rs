@@ -1,7 +1,8 @@
 //! What the thread does now and then, besides what is asked of it: a little in each tick, so that nobody waits for it.
 
-use super::{Driver, Gatekeeper, OriginWrite, millis, post, stamp};
-use crate::eventual::replica::{Moment, ReplicaError};
+use super::{Driver, Gatekeeper, Mode, OriginWrite, millis, post, post_then, stamp};
+use crate::eventual::keeping::forget_old;
+use crate::eventual::replica::{Moment, ReplicaError, SYNC_INTERVAL};
 use rdb_core::ids::RegionId;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,8 @@ impl Driver {
     fn moment(&self) -> Moment {
         let now_ms = millis(self.started.elapsed());
         let passed = self.clock.passed().min(self.mark_synced);
-        Moment { now_ms, physical_ms: self.clock.physical_ms(now_ms), passed }
+        let is_trusted = self.guard.refuses().is_none();
+        Moment { now_ms, physical_ms: self.clock.physical_ms(now_ms), is_trusted, passed }
     }
 
     /// Looks what there is to be done for each region.
@@ -31,6 +33,19 @@ impl Driver {
         }
         if let Some(region) = owes {
             self.move_clock(region, moment.now_ms);
+        }
+        self.forget_in_strong(&moment)
+    }
+
+    /// What was lost in a namespace that is strong by now goes when its time is over.
+    fn forget_in_strong(&self, moment: &Moment) -> Result<(), ReplicaError> {
+        let keeping = self.keeps.iter().filter(|(_, (_, seconds))| 0 < *seconds);
+        for (region, (namespace, seconds)) in keeping.filter(|_| moment.is_trusted) {
+            let is_strong = |gate: &Gatekeeper| gate.mode().mode() == Mode::Strong;
+            if self.gates.get(region).is_some_and(is_strong) {
+                let data = self.tools.data.region(*region, *namespace);
+                forget_old(&data, *seconds, moment.physical_ms)?;
+            }
         }
         Ok(())
     }
@@ -59,9 +74,41 @@ impl Driver {
                 break;
             }
             if let Some(replica) = self.replicas.get_mut(&region) {
-                replica.work(now_ms, &self.tools)?;
+                let more = replica.work(now_ms, &self.tools)?;
+                self.restless.extend(more.then_some(region));
             }
         }
         Ok(())
+    }
+
+    /// Whether all that is acknowledged and not synced is to be synced now, of all regions at once: then they are touched.
+    pub(super) fn sync_is_due(&mut self, now: Instant) -> bool {
+        let is_due = self.next_sync.take_if(|at| *at <= now).is_some();
+        if is_due {
+            self.touched.append(&mut self.unsynced);
+        }
+        is_due
+    }
+
+    /// Hands out a region whose writes are acknowledged before they are synced. What is to be synced now, if anything.
+    pub(super) fn hand_out_first(
+        &mut self,
+        region: RegionId,
+        now: Instant,
+        is_due: bool,
+    ) -> Result<Option<OriginWrite>, ReplicaError> {
+        let Some(replica) = self.replicas.get_mut(&region) else { return Ok(None) };
+        if let Some(write) = replica.acknowledge_first(&self.tools)? {
+            post_then(&self.log, region, write, || ());
+        }
+        // A gate is sealed when nothing is under way any more.
+        let is_open = self.gates.get(&region).is_some_and(Gatekeeper::is_open);
+        let syncs = is_due || !is_open || replica.hurries_sync();
+        let write = if syncs { replica.sync_out() } else { None };
+        if replica.waits_for_sync() {
+            self.unsynced.insert(region);
+            self.next_sync.get_or_insert(now + SYNC_INTERVAL);
+        }
+        Ok(write)
     }
 }

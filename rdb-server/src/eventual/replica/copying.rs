@@ -197,6 +197,11 @@ impl Replica {
         true
     }
 
+    /// Whether all of that is synced here. What is acknowledged before its sync is in the data before, and in a copy of it.
+    pub(in crate::eventual) fn has_synced(&self, vector: &Vector) -> bool {
+        self.logs.synced_vector().covers(vector)
+    }
+
     /// A page has come. What is to be written of it, and whom to tell then.
     pub(in crate::eventual) fn take_page(
         &mut self,

@@ -133,7 +133,7 @@ impl Replica {
         // The first key behind the last one.
         let next = last.map(|last| [&last[..], &[0]].concat());
         // What is settled in this very step is forgotten in a later walk.
-        let forgotten = forget.as_ref().map(|forget| self.machine.forget(forget, &notes, &self.data));
+        let forgotten = forget.as_ref().map(|forget| self.machine.forget_settled(forget, &notes, &self.data));
         let settles = self.machine.settle(&settled, notes, &self.data)?;
         for changes in [forgotten.transpose()?.unwrap_or_default(), settles] {
             if !changes.notes.is_empty() {

@@ -3,6 +3,7 @@
 use super::purging::Tombstones;
 use super::settling::Losses;
 use super::{Replica, ReplicaError, Tools};
+use crate::eventual::keeping::Keeping;
 use rdb_core::version::Hlc;
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ pub(in crate::eventual) struct Moment {
     pub(in crate::eventual) now_ms: u64,
     /// The physical part of the hybrid clock.
     pub(in crate::eventual) physical_ms: u64,
+    /// Whether that is not known to be off from those of a majority.
+    pub(in crate::eventual) is_trusted: bool,
     /// What the clock has passed for good.
     pub(in crate::eventual) passed: Hlc,
 }
@@ -33,6 +36,7 @@ pub(in crate::eventual) struct Moment {
 pub(super) struct Upkeep {
     pub(super) losses: Losses,
     pub(super) tombstones: Tombstones,
+    pub(in crate::eventual) keeping: Keeping,
     /// Whether the namespace's mode is being switched.
     pub(super) is_switching: bool,
 }
@@ -46,6 +50,7 @@ impl Replica {
         tools: &Tools,
     ) -> Result<(), ReplicaError> {
         self.upkeep.is_switching = is_switching;
+        self.upkeep.keeping.look(Some(moment.physical_ms).filter(|_| moment.is_trusted));
         self.look_at_losses(tools);
         self.look_at_tombstones(moment, tools)
     }
@@ -55,7 +60,8 @@ impl Replica {
         let merges = self.merge_some(tools)?;
         let settles = self.settle_some(tools)?;
         let purges = self.purge_some(now_ms, tools)?;
-        Ok(merges || settles || purges)
+        let forgets = self.upkeep.keeping.work(self.era(), &self.data)?;
+        Ok(merges || settles || purges || forgets)
     }
 
     /// Whether other members wait for a promise of this one that is newer than the last.
@@ -71,5 +77,6 @@ impl Replica {
     pub(super) fn show_upkeep(&self) {
         let certain = self.machine.state().lost_for_certain();
         self.shown.show_upkeep(certain, self.upkeep.tombstones.purged);
+        self.shown.show_kept(self.upkeep.keeping.shown());
     }
 }

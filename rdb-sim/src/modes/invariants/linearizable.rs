@@ -50,7 +50,7 @@ impl Truth {
     /// What an operation did to each of its keys, if that was in a strong era.
     fn actions(&self, recorded: &Recorded) -> Vec<(Era, Key, Action)> {
         let version = match (&recorded.kind, &recorded.outcome) {
-            (Kind::Read { key } | Kind::ReadSession { key }, Outcome::Found { found, era }) => {
+            (Kind::Read { key, .. } | Kind::ReadSession { key }, Outcome::Found { found, era }) => {
                 let found = found.map(|(version, value)| (value, seen(version)));
                 return vec![(*era, key.clone(), Action::Read { found })];
             }

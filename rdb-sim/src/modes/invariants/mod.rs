@@ -1,5 +1,6 @@
 //! What must hold in every world, one file each.
 
+mod done_where_asked;
 mod frontier_is_everywhere;
 mod lag_is_honest;
 mod left_behind_is_kept;

@@ -20,7 +20,8 @@ impl Truth {
         holds("never silently weaker", mode == Mode::Strong && era == reading.era, || {
             format!("node {} answers {reading:?} in era {era}", node.id)
         })?;
-        for op in &self.acknowledged[..reading.acknowledged] {
+        let acknowledged = self.acknowledged[..reading.acknowledged].iter();
+        for op in acknowledged.filter(|op| !self.undone.contains(op)) {
             let Some(written) = self.writes.get(op) else { continue };
             let is_seen = !written.writes.iter().any(|(key, _)| element_of(key).is_some())
                 || has_element(&node.data.current, *op)

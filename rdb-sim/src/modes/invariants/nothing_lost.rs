@@ -23,7 +23,7 @@ impl Truth {
 
     /// Looks at one node, whose region is in `era`.
     pub(in crate::modes) fn elements_are_there(&self, node: &Node, era: Era) -> Result<(), Violation> {
-        for op in &self.acknowledged {
+        for op in self.acknowledged.iter().filter(|op| !self.undone.contains(op)) {
             let Some(written) = self.writes.get(op).filter(|written| written.version.era < era) else {
                 continue;
             };

@@ -4,9 +4,41 @@
 use crate::invariants::{Violation, holds};
 use crate::modes::node::Node;
 use crate::modes::truth::{Truth, difference, found_at};
+use crate::modes::world::World;
 use rdb_core::eventual::vector::Vector;
 use rdb_core::ids::{Era, Index};
 use rdb_core::switch::{Marker, Mode};
+
+impl World {
+    /// Something strong is about to be answered in this era for the first time: all who take part must have synced all that its
+    /// base holds, whether they have come to the marker or not.
+    pub(in crate::modes) fn all_hold_the_base(&self, era: Era) -> Result<(), Violation> {
+        let Some((Marker { boundary, .. }, _)) = self.truth.markers.get(&era) else { return Ok(()) };
+        for node in self.nodes.iter().filter(|node| !boundary.excluded.contains(&node.id)) {
+            let (is_there, synced) = has_synced(node, self.options.start, era);
+            holds("all hold the base", is_there || synced.covers(&boundary.cut), || {
+                format!("era {era} is served, and node {} has synced {synced:?} of {boundary:?}", node.id)
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a crash would leave a node in `era` or behind it; and what it would leave of the era before.
+fn has_synced(node: &Node, start: Mode, era: Era) -> (bool, Vector) {
+    let before = Era(era.0 - 1);
+    let flushed = &node.data.flushed;
+    let is_there = flushed.region(start).is_ok_and(|region| era <= region.era());
+    let mut synced = flushed.eventual_of(before).map(|state| state.applied).unwrap_or_default();
+    for (held, _) in node.origins.synced().runs_of(before) {
+        synced.raise(held.origin, held.last);
+    }
+    // A copy that is complete will be merged, whatever happens.
+    if let Some(copied) = node.origins.synced().copied(before) {
+        synced.merge(&copied.vector);
+    }
+    (is_there, synced)
+}
 
 impl Truth {
     /// A replica comes to a marker that takes effect.

@@ -14,9 +14,10 @@ impl World {
     pub(in crate::modes) fn look_at_others(&mut self, id: NodeId) -> Result<(), Violation> {
         let mut compared = 0;
         let node = self.node(id);
-        let Some(process) = &node.process else { return Ok(()) };
+        let has_its_own = |process: &&Process| process.installing.is_none();
+        let Some(process) = node.process.as_ref().filter(has_its_own) else { return Ok(()) };
         for other in self.nodes.iter().filter(|other| other.id != id) {
-            let Some(theirs) = other.process.as_ref() else { continue };
+            let Some(theirs) = other.process.as_ref().filter(has_its_own) else { continue };
             if process.region.era() != theirs.region.era() {
                 continue;
             }

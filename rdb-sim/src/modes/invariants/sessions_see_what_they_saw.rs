@@ -16,7 +16,8 @@ impl Truth {
         era: Era,
         seen: &BTreeSet<u64>,
     ) -> Result<(), Violation> {
-        for op in seen {
+        // What is lost a client is told of, once.
+        for op in seen.difference(&self.undone) {
             let Some(written) = self.writes.get(op) else { continue };
             let is_shown = !written.writes.iter().any(|(key, _)| element_of(key).is_some())
                 || has_element(&node.data.current, *op)
