@@ -89,6 +89,9 @@ struct Gauges {
     eventual_lag_known: Family<RegionLabels, Gauge>,
     eventual_peers_behind: Family<RegionLabels, Gauge>,
     eventual_log_bytes: Family<RegionLabels, Gauge>,
+    eventual_peers_given_up: Family<RegionLabels, Gauge>,
+    eventual_divergent_buckets: Family<RegionLabels, Gauge>,
+    eventual_records_repaired: Family<RegionLabels, Gauge>,
     lww_conflicts: Family<RegionLabels, Gauge>,
     lww_conflicts_certain: Family<RegionLabels, Gauge>,
     tombstones_purged: Family<RegionLabels, Gauge>,
@@ -216,6 +219,21 @@ impl Metrics {
             gauges.eventual_log_bytes.clone(),
         );
         registry.register(
+            "eventual_peers_given_up",
+            "Peers for which the logs reached their cap: they take a copy of the data when they are back",
+            gauges.eventual_peers_given_up.clone(),
+        );
+        registry.register(
+            "eventual_divergent_buckets",
+            "Of 256 buckets of keys, those in which a peer with the same writes held other records when last compared: damage",
+            gauges.eventual_divergent_buckets.clone(),
+        );
+        registry.register(
+            "eventual_records_repaired",
+            "Records taken over from peers since the start, since replicas differed",
+            gauges.eventual_records_repaired.clone(),
+        );
+        registry.register(
             "lww_conflicts",
             "Eventual writes that lost against a concurrent one, by what is applied here; one may yet be found to be none",
             gauges.lww_conflicts.clone(),
@@ -336,6 +354,9 @@ impl Metrics {
             gauges.eventual_lag_known.get_or_create(&labels).set(i64::from(shown.lag_known()));
             gauges.eventual_peers_behind.get_or_create(&labels).set(signed(shown.behind()));
             gauges.eventual_log_bytes.get_or_create(&labels).set(signed(shown.log_bytes()));
+            gauges.eventual_peers_given_up.get_or_create(&labels).set(signed(shown.given_up()));
+            gauges.eventual_divergent_buckets.get_or_create(&labels).set(signed(shown.divergent()));
+            gauges.eventual_records_repaired.get_or_create(&labels).set(signed(shown.repaired()));
             gauges.lww_conflicts.get_or_create(&labels).set(signed(shown.lost()));
             gauges.lww_conflicts_certain.get_or_create(&labels).set(signed(shown.lost_for_certain()));
             gauges.tombstones_purged.get_or_create(&labels).set(signed(shown.purged()));

@@ -22,6 +22,7 @@ use crate::budget::Budget;
 use crate::clocks::{Clocks, WallClock};
 use crate::config::Config;
 use crate::disk::{self, Disk};
+use crate::eventual::copy::{self, CopiesService};
 use crate::eventual::records::{Finders, REQUEST_BYTES_MAX, RecordsService};
 use crate::eventual::{self, Eventual};
 use crate::faults::{Cuts, FaultService};
@@ -44,6 +45,7 @@ use rdb_core::apply::State;
 use rdb_core::ids::{NamespaceId, NodeId, RegionId};
 use rdb_core::raft::Message;
 use rdb_pd::Catalog;
+use rdb_proto::internal::v1::copies_server::CopiesServer;
 use rdb_proto::internal::v1::faults_server::FaultsServer;
 use rdb_proto::internal::v1::peer_server::PeerServer;
 use rdb_proto::internal::v1::records_server::RecordsServer;
@@ -245,6 +247,9 @@ impl Node {
                 standings: shared.standings.clone(),
                 clocks: shared.clocks.clone(),
                 tombstone_grace: Duration::from_secs(shared.config.tombstone_grace_seconds),
+                log_bytes_max: shared.config.eventual_log_bytes_max,
+                compare_interval: Duration::from_secs(shared.config.eventual_compare_seconds),
+                fetcher: copy::Fetcher::new(shared.clone(), peers.handle().clone()),
             },
             &engine,
         )?;
@@ -546,6 +551,8 @@ fn serve_peers(
         .max_encoding_message_size(FRAME_BYTES_MAX);
     let records = RecordsService { shared: shared.clone(), cuts: links.cuts.clone() };
     let records = RecordsServer::new(records).max_decoding_message_size(REQUEST_BYTES_MAX);
+    let copies = CopiesService::new(shared.clone(), links.cuts.clone());
+    let copies = CopiesServer::new(copies).max_decoding_message_size(copy::REQUEST_BYTES_MAX);
     let _entered = runtime.enter();
     unstarted.start(links);
     let incoming = TcpListenerStream::new(TcpListener::from_std(listener)?);
@@ -556,6 +563,7 @@ fn serve_peers(
             .initial_connection_window_size(2 * STREAM_WINDOW_BYTES)
             .add_service(service)
             .add_service(records)
+            .add_service(copies)
             .serve_with_incoming(NoDelay(incoming))
             .await;
         if let Err(error) = served {

@@ -57,6 +57,9 @@ mod chosen {
             Shortcut::ForgetsUnflushed,
             &["a switch ends", "eventual mode goes on", "nothing acknowledged is lost"],
         ),
+        (Shortcut::NotesCopyEarly, &["replicas are alike", "sessions see what they saw"]),
+        (Shortcut::CopyWipesOwn, &["replicas are alike", "sessions see what they saw"]),
+        (Shortcut::PurgesWithoutGivenUp, &["the frontier is everywhere"]),
     ];
 
     /// Wrong variants of the switch, which the model catches in every order of steps, and the simulator in its own way.

@@ -11,7 +11,8 @@
 //!                     region 8 | 3                    members; the region exists if this key does
 //!                     region 8 | 4                    note of a snapshot that is being taken in: snapshot.rs
 //!        origin_log   region 8 | era 4 | node 8 | incarnation 8 | seq 8
-//!                                                     the run of which this is the last write: rdb_core::eventual::run
+//!                                                     the run of which this is the last write: rdb_core::eventual::run;
+//!                                                     node 0: a page of a copy, or its note: rdb_core::eventual::copy
 //!        origin_state region 8 | 1                    gate: who may write, as this node knows it
 //!                     region 8 | 2                    base: what is no longer in the origins' logs
 //!                     region 8 | 3                    the entry by which this node has entered an era: index 8, term 8

@@ -36,6 +36,7 @@ mod log_store;
 mod log_writer;
 mod metrics;
 mod origin_logs;
+mod region_scan;
 mod rocks;
 mod scan;
 mod snapshot;
@@ -56,6 +57,7 @@ pub use log_writer::{
 };
 pub use metrics::{LATENCY_BOUNDS_MICROS, Latency, LatencyHistogram, LogMetrics};
 pub use origin_logs::{OriginLogs, StoredOrigins};
+pub use region_scan::FrozenRegion;
 pub use rocks::EngineOptions;
 pub use scan::{Frozen, Length, Walk};
 pub use snapshot::{Chunk, Incoming, Section, SnapshotInbox, SnapshotReader, StagedSnapshot};

@@ -1,11 +1,13 @@
 //! Reading the logs of eventual mode: of each region and era one log an origin, kept by every node for all origins.
 //!
 //! A log is a row of runs, each under the key of its last write; how writes were cut into runs differs from node to node.
-//! What is no longer in the logs, since all members have it, stands in the region's base.
+//! What is no longer in the logs, since all members have it, stands in the region's base. The pages of a copy are put aside among
+//! the logs of their era, under an origin that no node is: see [`rdb_core::eventual::copy`].
 
 use crate::error::{Error, Result};
 use crate::keys::{self, ORIGIN_LOG, ORIGIN_STATE, OriginState};
 use crate::rocks::Databases;
+use rdb_core::eventual::copy::ASIDE;
 use rdb_core::eventual::origin_log::Held;
 use rdb_core::eventual::run::Run;
 use rdb_core::eventual::vector::{Origin, Seq};
@@ -106,6 +108,11 @@ impl OriginLogs {
         let mut runs = self.iterate(keys::runs_of_era(region, era))?;
         runs.seek_to_first();
         while let Some((_, _, origin, last)) = key(&runs)? {
+            // Pages of a copy lie among the logs, and are none.
+            if origin == ASIDE {
+                runs.seek(keys::runs(region, era, ASIDE).end);
+                continue;
+            }
             let bytes = runs.value().unwrap_or_default();
             let run = Run::decode(bytes).map_err(Error::corrupt_region(region))?;
             if (run.era, run.origin, run.last()) != (era, origin, last) {

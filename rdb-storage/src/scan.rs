@@ -25,7 +25,7 @@ pub enum Length {
 }
 
 /// All data as it was when this was made. What is written meanwhile does not show.
-pub struct Frozen<'d>(SnapshotWithThreadMode<'d, DB>);
+pub struct Frozen<'d>(pub(crate) SnapshotWithThreadMode<'d, DB>);
 
 /// A way over the records of a range, one after the other.
 pub struct Walk<'m> {

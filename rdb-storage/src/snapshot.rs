@@ -26,6 +26,7 @@ use crate::keys::{self, RaftState};
 use crate::rocks;
 use rdb_core::apply::State;
 use rdb_core::codec::{Corrupt, Reader, put_bytes, put_varint};
+use rdb_core::eventual::machine as eventual;
 use rdb_core::ids::{NamespaceId, RegionId};
 use rdb_core::raft::disk::{self, Terms};
 use rdb_core::raft::{HardState, SnapshotPlace};
@@ -110,7 +111,8 @@ pub struct SnapshotReader<'d> {
 }
 
 impl Data {
-    /// Begins to read a region's data as it is now; `None` if nothing was ever applied to it.
+    /// Begins to read a region's data as it is now; `None` if nothing was ever applied to it, or a copy is being merged into it: its
+    /// records are then ahead of what it says that they reflect.
     ///
     /// # Errors
     /// The disk could not be read, or what is on it is damaged.
@@ -119,6 +121,12 @@ impl Data {
         let stored = moment.get(keys::region_state(region)).map_err(Error::rocks("read a region's state"))?;
         let Some(stored) = stored else { return Ok(None) };
         let state = State::decode(&stored).map_err(Error::corrupt_region(region))?;
+        let stored =
+            moment.get(keys::eventual_state(region)).map_err(Error::rocks("read a region's state"))?;
+        let eventual = stored.map(|bytes| eventual::State::decode(&bytes)).transpose();
+        if eventual.map_err(Error::corrupt_region(region))?.is_some_and(|state| state.copied_pages != 0) {
+            return Ok(None);
+        }
         let next = Some((Section::State, Vec::new()));
         Ok(Some(SnapshotReader { moment, region, namespace, state, next }))
     }

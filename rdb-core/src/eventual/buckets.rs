@@ -11,7 +11,7 @@
 //! They verify; replicas converge by their logs. They are rebuilt by a scan at a start.
 
 use super::vector::Vector;
-use crate::codec::put_bytes;
+use crate::codec::{Corrupt, Reader, put_bytes, put_varint};
 use crate::command::put_version;
 use crate::ids::Era;
 use crate::record::Record;
@@ -95,6 +95,42 @@ pub struct Digest {
     pub purged: Hlc,
     /// Its hashes there.
     pub buckets: Buckets,
+}
+
+const FORMAT: u8 = 1;
+
+impl Digest {
+    /// As it is sent: byte 0 format, now 1; varint era; vector; 8 bytes purged; 16 bytes of each bucket; 16 bytes of what is live.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = vec![FORMAT];
+        put_varint(&mut out, u64::from(self.era.0));
+        self.vector.put(&mut out);
+        out.extend_from_slice(&self.purged.0.to_be_bytes());
+        let sums = self.buckets.sums.iter().chain([&self.buckets.live]);
+        sums.for_each(|sum| out.extend_from_slice(&sum.to_be_bytes()));
+        out
+    }
+
+    /// Reads one.
+    ///
+    /// # Errors
+    /// The bytes are damaged, or a later FlareDB wrote them.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Corrupt> {
+        let mut reader = Reader::new("a replica's hashes", bytes);
+        if reader.u8()? != FORMAT {
+            return Err(reader.corrupt("their format is not known to this version of FlareDB"));
+        }
+        let (era, vector) = (Era(reader.varint32()?), Vector::read(&mut reader)?);
+        let purged = Hlc(reader.u64()?);
+        let mut sum = || Ok::<_, Corrupt>(u128::from(reader.u64()?) << 64 | u128::from(reader.u64()?));
+        let mut buckets = Buckets::default();
+        for bucket in buckets.sums.iter_mut() {
+            *bucket = sum()?;
+        }
+        buckets.live = sum()?;
+        reader.finish()?;
+        Ok(Self { era, vector, purged, buckets })
+    }
 }
 
 /// What two digests say.
@@ -211,6 +247,17 @@ mod tests {
         assert!(live != 0 && buckets.live() == live);
         buckets.change(b"a", Some(&value), Some(&tombstone));
         assert_eq!(buckets.live(), 0);
+    }
+
+    #[test]
+    fn digests_come_back() {
+        let vector = [(crate::eventual::vector::tests::origin(1, 1), 7)].into_iter().collect();
+        let mut buckets = Buckets::default();
+        buckets.change(b"a", None, Some(&record(Version { era: Era(1), hlc: Hlc(2), node: NodeId(3) })));
+        let digest = Digest { vector, purged: Hlc(9), ..digest(buckets) };
+        let bytes = digest.encode();
+        assert_eq!(Digest::decode(&bytes).unwrap(), digest);
+        assert!((0..bytes.len()).all(|len| Digest::decode(&bytes[..len]).is_err()));
     }
 
     #[test]

@@ -196,9 +196,39 @@ pub(super) fn lost_of_key(era: Era, key: &[u8]) -> Vec<u8> {
     out
 }
 
+/// Between which notes' keys those of a key's lost writes lie.
+pub(super) fn lost_of_key_range(era: Era, key: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let from = lost_of_key(era, key);
+    // Numbers follow in the keys, and not all of their bytes are ones.
+    let to = [&from[..], &[0xff; 24]].concat();
+    (from, to)
+}
+
+/// What the notes' keys of all of an era's awaited writes begin with.
+pub fn awaited_of_era(era: Era) -> Vec<u8> {
+    [&[AWAITED][..], &era.0.to_be_bytes()].concat()
+}
+
+/// Reads the key of an awaited write's note.
+///
+/// # Errors
+/// The bytes are damaged.
+pub(super) fn parse_awaited_key(note: &[u8]) -> Result<(Era, WriteId), Corrupt> {
+    let mut reader = Reader::new("the key of an awaited write's note", note);
+    if reader.u8()? != AWAITED {
+        return Err(reader.corrupt("it is another note's"));
+    }
+    let mut era = [0; 4];
+    era.copy_from_slice(reader.take(4)?);
+    let origin = Origin { node: NodeId(reader.u64()?), incarnation: Incarnation(reader.u64()?) };
+    let id = WriteId { origin, seq: reader.u64()? };
+    reader.finish()?;
+    Ok((Era(u32::from_be_bytes(era)), id))
+}
+
 /// The note's key of an awaited write.
 pub(super) fn awaited_key(era: Era, id: WriteId) -> Vec<u8> {
-    let mut out = [&[AWAITED][..], &era.0.to_be_bytes()].concat();
+    let mut out = awaited_of_era(era);
     put_fixed(&mut out, id);
     out
 }

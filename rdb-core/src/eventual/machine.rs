@@ -9,6 +9,7 @@
 //! records, and have lost the same writes: see [`super::merge`].
 
 mod batch;
+mod copying;
 mod keeping;
 mod periodic;
 
@@ -121,19 +122,41 @@ pub struct State {
     pub earlier: u64,
     /// How many writes are awaited: see [`super::conflicts`].
     pub awaited: u64,
+    /// How many pages of a copy are merged, while there are more: the records are then ahead of `applied`.
+    pub copied_pages: u64,
+    /// Up to where that copy goes; nothing, if there is none.
+    pub copied_to: Vector,
 }
 
 impl State {
     /// At the beginning of `era`, in a region whose highest stamp was `highest`.
     pub fn begin(era: Era, highest: Hlc) -> Self {
         let (applied, purged) = (Vector::default(), Hlc::default());
-        Self { era, applied, highest, purged, lost: 0, settled: 0, earlier: 0, awaited: 0 }
+        Self {
+            era,
+            applied,
+            highest,
+            purged,
+            lost: 0,
+            settled: 0,
+            earlier: 0,
+            awaited: 0,
+            copied_pages: 0,
+            copied_to: Vector::default(),
+        }
     }
 
     /// How many writes were lost for certain, in this era and before. It only grows, and comes to the same on every
     /// member.
     pub fn lost_for_certain(&self) -> u64 {
         self.earlier + self.settled
+    }
+
+    /// All that a reader may have found in the records. While a copy is merged they are ahead of what is applied.
+    pub fn found(&self) -> Vector {
+        let mut found = self.applied.clone();
+        found.merge(&self.copied_to);
+        found
     }
 
     /// As it goes to disk.
@@ -145,6 +168,10 @@ impl State {
         out.extend_from_slice(&self.purged.0.to_be_bytes());
         let counts = [self.lost, self.settled, self.earlier, self.awaited];
         counts.iter().for_each(|count| put_varint(&mut out, *count));
+        if self.copied_pages != 0 {
+            put_varint(&mut out, self.copied_pages);
+            self.copied_to.put(&mut out);
+        }
         out
     }
 
@@ -157,7 +184,7 @@ impl State {
         if reader.u8()? != FORMAT {
             return Err(reader.corrupt("its format is not known to this version of FlareDB"));
         }
-        let state = Self {
+        let mut state = Self {
             era: Era(reader.varint32()?),
             applied: Vector::read(&mut reader)?,
             highest: Hlc(reader.u64()?),
@@ -166,7 +193,12 @@ impl State {
             settled: reader.varint()?,
             earlier: reader.varint()?,
             awaited: reader.varint()?,
+            copied_pages: 0,
+            copied_to: Vector::default(),
         };
+        if !reader.is_empty() {
+            (state.copied_pages, state.copied_to) = (reader.varint()?, Vector::read(&mut reader)?);
+        }
         reader.finish()?;
         Ok(state)
     }
@@ -461,7 +493,7 @@ impl Machine {
     }
 
     /// Settles the losses that are certain at `settled`, which [`conflicts::Settling`] gave out, among `notes`, some or
-    /// all of the era's lost writes. Those that are not kept, or not any more, need no note.
+    /// all of the era's lost writes. Their notes stay until [`Machine::forget_settled`] takes them away.
     ///
     /// # Errors
     /// A note is damaged.
@@ -480,7 +512,30 @@ impl Machine {
             }
             self.state.settled += 1;
             lost.settled = true;
-            batch.set_note(key, lost.listed.is_some().then(|| lost.encode()));
+            batch.set_note(key, Some(lost.encode()));
+        }
+        Ok(batch.finish(&self.state, &mut self.heads))
+    }
+
+    /// Forgets losses that every member has settled, for good, among `notes`: `settled` is a vector that this node has settled up to,
+    /// and since then each member has said that what any of them had applied at that time is certain there. Until then the note
+    /// tells a member that takes a copy that the write was not replaced. Those that are kept stay until their time has come.
+    ///
+    /// # Errors
+    /// A note is damaged.
+    pub fn forget_settled<V: View>(
+        &mut self,
+        settled: &Vector,
+        notes: &Notes,
+        view: &V,
+    ) -> Result<Changes, Error<V::Error>> {
+        let mut batch = Batch::new(view, &mut self.heads);
+        for (key, note) in notes {
+            let (_, _, id) = conflicts::parse_lost_key(key)?;
+            let lost = Lost::decode(note)?;
+            if lost.settled && lost.listed.is_none() && lost.is_settled_at(id, settled) {
+                batch.set_note(key.clone(), None);
+            }
         }
         Ok(batch.finish(&self.state, &mut self.heads))
     }

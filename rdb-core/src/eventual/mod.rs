@@ -11,10 +11,13 @@
 //! reading. [`lag`] says how far replicas are behind, [`buckets`] whether they are equal, [`session`] whether one shows
 //! what a client has seen.
 //!
-//! What is not here: the gate, the seal and the marker of a switch of mode; and what a full sync sends.
+//! A member for which logs would grow without end is given up, and takes a [`copy`] when it is back.
+//!
+//! What is not here: the gate, the seal and the marker of a switch of mode.
 
 pub mod buckets;
 pub mod conflicts;
+pub mod copy;
 mod heads;
 pub mod hlc;
 pub mod lag;

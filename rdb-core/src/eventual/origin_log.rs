@@ -149,6 +149,12 @@ impl Log {
         }
     }
 
+    /// The writes up to `seq` have come otherwise: the log goes on behind them.
+    fn skip_to(&mut self, seq: Seq) {
+        (self.logged, self.synced) = (seq, seq);
+        self.drop_to(seq);
+    }
+
     /// The bytes of the runs behind `seq`: at least those, and less than a mark more.
     fn bytes_after(&self, seq: Seq) -> u64 {
         if self.logged <= seq {
@@ -188,17 +194,35 @@ impl OriginLogs {
         applied: &Vector,
         runs: impl IntoIterator<Item = Held>,
     ) -> Result<Self, Hole> {
+        Self::restore_behind(era, me, applied, &Vector::default(), runs)
+    }
+
+    /// The same at a node that has put a copy aside, complete, of all up to `copied`: what lies within it need not be in the
+    /// logs. It is to be merged before what is in the logs is applied.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn restore_behind(
+        era: Era,
+        me: Origin,
+        applied: &Vector,
+        copied: &Vector,
+        runs: impl IntoIterator<Item = Held>,
+    ) -> Result<Self, Hole> {
         let mut logs = Self::begin(era, me);
         let hole = |origin, have: Seq, to| Err(Hole { origin, from: have + 1, to });
         for held in runs {
             let (origin, after) = (held.origin, held.after);
             let first = Log { dropped: after, logged: after, ..Log::default() };
             let before = logs.logs.get(&origin).map(|log| log.logged);
-            let have = before.unwrap_or(applied.get(origin));
+            let have = before.unwrap_or(applied.get(origin)).max(copied.get(origin));
             if have < after {
                 return hole(origin, have, after);
             }
             let log = logs.logs.entry(origin).or_insert(first);
+            if log.logged < after {
+                log.skip_to(after);
+            }
             log.log(&held);
             log.synced = log.logged;
         }
@@ -206,11 +230,26 @@ impl OriginLogs {
             // Where there is no run, all of them were dropped.
             let dropped = Log { dropped: seq, logged: seq, synced: seq, ..Log::default() };
             let logged = logs.logs.entry(origin).or_insert(dropped).logged;
-            if logged < seq {
+            if logged < seq && copied.get(origin) < seq {
                 return hole(origin, logged, seq);
             }
         }
+        logs.copied(copied);
         Ok(logs)
+    }
+
+    /// A copy has brought all up to `vector`: the logs of those origins that were not so far go on behind it. Those origins, and
+    /// from where; runs that end there or before are to be dropped.
+    pub fn copied(&mut self, vector: &Vector) -> Vec<(Origin, Seq)> {
+        let mut skipped = Vec::new();
+        for (origin, seq) in vector.iter() {
+            let log = self.logs.entry(origin).or_default();
+            if log.logged < seq {
+                log.skip_to(seq);
+                skipped.push((origin, seq));
+            }
+        }
+        skipped
     }
 
     /// Which era's writes these are.
@@ -298,7 +337,7 @@ impl OriginLogs {
     }
 
     /// Up to where runs may be dropped now, of each origin of which there is something to drop: what all members have
-    /// synced, or a full sync will bring, and the data has flushed. The caller drops the runs that end there or before.
+    /// synced, or a copy will bring, and the data has flushed. The caller drops the runs that end there or before.
     pub fn truncate(&mut self, stable: &Vector, flushed: &Vector) -> Vec<(Origin, Seq)> {
         let mut dropped = Vec::new();
         for (origin, log) in &mut self.logs {
@@ -415,6 +454,26 @@ mod tests {
         assert_eq!(logs.truncate(&vector(4, 9), &vector(4, 9)), [(one, 4), (two, 9)]);
         assert_eq!(logs.bytes(), 0);
         assert_eq!((logs.dropped(one), logs.written()), (4, 4));
+    }
+
+    #[test]
+    fn a_log_goes_on_behind_a_copy_and_a_start_finds_no_hole_in_what_it_has_brought() {
+        let (one, two, three) = (origin(1, 1), origin(2, 1), origin(3, 1));
+        let mut logs = logs_with(two, 5);
+        let vector: Vector = [(two, 9), (three, 4)].into_iter().collect();
+        assert_eq!(logs.copied(&vector), [(two, 9), (three, 4)]);
+        assert_eq!(logs.copied(&vector), [], "it is there");
+        assert_eq!((logs.synced_vector(), logs.bytes()), (vector.clone(), 0));
+        assert_eq!(logs.dropped(two), 9, "nobody is served from before it");
+        assert_eq!(logs.receive(run(two, 7, 11)).unwrap(), Some(run(two, 9, 11)));
+        let held = |after, last| Held { origin: two, after, last, bytes: 10 };
+        let applied = [(two, 3)].into_iter().collect();
+        let runs = [held(2, 5), held(9, 11)];
+        let restore = |copied: &Vector| OriginLogs::restore_behind(ERA, one, &applied, copied, runs);
+        let logs = restore(&vector).unwrap();
+        assert_eq!(logs.synced_vector(), [(two, 11), (three, 4)].into_iter().collect());
+        assert_eq!((logs.dropped(two), logs.dropped(three)), (9, 4));
+        assert_eq!(restore(&Vector::default()).unwrap_err(), Hole { origin: two, from: 6, to: 9 });
     }
 
     #[test]

@@ -50,14 +50,24 @@ struct Peer {
     last: Option<Origin>,
     /// Whether it was given up, since too much was kept for it.
     given_up: bool,
-    /// Whether it lacks what this node's logs have dropped, by its last report: one that came late after a start may say
-    /// so, and the next one take it back.
-    lacks_dropped: bool,
+    /// Where the copy began that it takes, if it does: what is behind that is kept for it.
+    copies_from: Option<Vector>,
 }
 
 impl Peer {
-    fn needs_full_sync(&self) -> bool {
-        self.given_up || self.lacks_dropped
+    /// Whether it lacks what the logs have dropped, by what it last said: a report that came late after a start may say so,
+    /// and the next one take it back.
+    fn lacks_dropped(&self, logs: &OriginLogs) -> bool {
+        let synced = self.synced_in(logs.era());
+        synced.is_some_and(|has| has.behind(&logs.synced_vector()).any(|(of, has, _)| has < logs.dropped(of)))
+    }
+
+    /// Behind which vector writes are kept for it, if any are.
+    fn waits_from<'a>(&'a self, era: Era, nothing: &'a Vector) -> Option<&'a Vector> {
+        match self.given_up {
+            true => self.copies_from.as_ref(),
+            false => Some(self.synced_in(era).unwrap_or(nothing)),
+        }
     }
 
     /// What it has synced of this era, if it has said so.
@@ -135,7 +145,6 @@ impl Peers {
         peer.stays.retain(|origin, _| has.get(*origin) < synced.get(*origin));
         peer.forwarded.retain(|origin| has.get(*origin) < synced.get(*origin));
         let under_way: u64 = peer.under_way.iter().map(|(_, _, bytes)| bytes).sum();
-        peer.lacks_dropped = false;
         let mut wanted = Vec::new();
         for (origin, has, _) in has.behind(&synced) {
             let sent = peer.sent.get(origin);
@@ -154,7 +163,6 @@ impl Peers {
                 || peer.forwarded.contains(&origin);
             // What is missing in between cannot be sent; what others have written can.
             if has < logs.dropped(origin) {
-                peer.lacks_dropped = true;
                 continue;
             }
             let after = has.max(sent);
@@ -180,49 +188,81 @@ impl Peers {
 
     /// What all members have synced, this node and its `logs` included. Nothing before all of them have said so.
     pub fn stable(&self, logs: &OriginLogs) -> Vector {
-        self.common(logs, |_| true)
-    }
-
-    /// What all members have synced to which runs are sent. The others will get a full sync.
-    pub fn stable_for_truncation(&self, logs: &OriginLogs) -> Vector {
-        self.common(logs, |peer| !peer.given_up)
-    }
-
-    fn common(&self, logs: &OriginLogs, which: impl Fn(&Peer) -> bool) -> Vector {
         let (mine, nothing) = (logs.synced_vector(), Vector::default());
-        let peers = self.0.values().filter(|peer| which(peer));
-        Vector::common(
-            std::iter::once(&mine).chain(peers.map(|peer| peer.synced_in(logs.era()).unwrap_or(&nothing))),
-        )
+        let synced = self.0.values().map(|peer| peer.synced_in(logs.era()).unwrap_or(&nothing));
+        Vector::common(std::iter::once(&mine).chain(synced))
+    }
+
+    /// What all members have synced to which runs are sent, and what a copy has that is being taken; the others will take one. But no
+    /// more than a majority has: a switch may go on without this node, and what nobody else has brought into it is set aside out
+    /// of this node's logs.
+    pub fn stable_for_truncation(&self, logs: &OriginLogs) -> Vector {
+        let (majority, nothing) = (self.on_majority(logs), Vector::default());
+        let waits_from = self.0.values().filter_map(|peer| peer.waits_from(logs.era(), &nothing));
+        Vector::common(std::iter::once(&majority).chain(waits_from))
+    }
+
+    /// What a majority of the members has synced, and this node.
+    fn on_majority(&self, logs: &OriginLogs) -> Vector {
+        let (mine, nothing) = (logs.synced_vector(), Vector::default());
+        let others: Vec<_> =
+            self.0.values().map(|peer| peer.synced_in(logs.era()).unwrap_or(&nothing)).collect();
+        let on_majority = |(origin, seq): (Origin, Seq)| {
+            let mut places: Vec<Seq> = others.iter().map(|has| has.get(origin)).collect();
+            places.sort_unstable_by(|a, b| b.cmp(a));
+            // With this node it is one more.
+            let needed = others.len().div_ceil(2);
+            (origin, needed.checked_sub(1).map_or(seq, |last| places[last].min(seq)))
+        };
+        mine.iter().map(on_majority).collect()
     }
 
     /// Makes the logs fit into `cap` bytes again: while what is kept for peers takes more, the one that holds back most
-    /// is to get a full sync, and is no longer waited for. Which ones became so now.
+    /// is to take a copy, and is no longer waited for. Nobody is where that would not help, since no majority has more. Which ones
+    /// became so now.
     pub fn keep_below(&mut self, cap: u64, logs: &OriginLogs) -> Vec<NodeId> {
-        let nothing = Vector::default();
+        let (majority, nothing) = (self.on_majority(logs), Vector::default());
         let mut given_up = Vec::new();
         while cap < logs.bytes_after(&self.stable_for_truncation(logs)) {
-            let held_back = |peer: &Peer| logs.bytes_after(peer.synced_in(logs.era()).unwrap_or(&nothing));
-            let peers = self.0.iter_mut().filter(|(_, peer)| !peer.given_up);
+            let held_back = |peer: &Peer| {
+                let from = peer.waits_from(logs.era(), &nothing).filter(|from| !from.covers(&majority));
+                from.map(|from| logs.bytes_after(from))
+            };
+            let peers = self.0.iter_mut().filter(|(_, peer)| held_back(peer).is_some());
             let Some((node, peer)) = peers.max_by_key(|(_, peer)| held_back(peer)) else { break };
-            peer.given_up = true;
+            (peer.given_up, peer.copies_from) = (true, None);
             given_up.push(*node);
         }
         given_up
     }
 
-    /// Which peers need a full sync, ascending. While there are any, no tombstone is purged and no switch begins.
-    pub fn need_full_sync(&self) -> Vec<NodeId> {
-        self.0.iter().filter(|(_, peer)| peer.needs_full_sync()).map(|(node, _)| *node).collect()
+    /// A peer takes a copy that has at least all up to `vector`: what comes behind it is kept, as long as that fits the cap, so that
+    /// it can go on from there.
+    pub fn copies(&mut self, node: NodeId, vector: &Vector) {
+        if let Some(peer) = self.0.get_mut(&node) {
+            peer.copies_from = Some(vector.clone());
+        }
     }
 
-    /// A full sync has brought a peer to `vector`.
-    pub fn full_synced(&mut self, node: NodeId, vector: &Vector) {
-        let Some(peer) = self.0.get_mut(&node) else { return };
-        if let Some(report) = &mut peer.report {
-            report.synced.merge(vector);
-            (peer.given_up, peer.lacks_dropped) = (false, false);
+    /// Waits again for those that were given up and by now have what the logs have dropped, if what they lack takes no more
+    /// than half of `cap`: whoever is near it would be given up again at once. Which ones they are.
+    pub fn take_back(&mut self, cap: u64, logs: &OriginLogs) -> Vec<NodeId> {
+        let mut taken = Vec::new();
+        for (node, peer) in self.0.iter_mut().filter(|(_, peer)| peer.given_up) {
+            let Some(synced) = peer.synced_in(logs.era()) else { continue };
+            if !peer.lacks_dropped(logs) && logs.bytes_after(synced) <= cap / 2 {
+                (peer.given_up, peer.copies_from) = (false, None);
+                taken.push(*node);
+            }
         }
+        taken
+    }
+
+    /// Which peers need a copy, since they cannot be served from the logs; ascending. While there are any, no tombstone is purged
+    /// and no switch begins.
+    pub fn need_copy(&self, logs: &OriginLogs) -> Vec<NodeId> {
+        let needs = |peer: &Peer| peer.given_up || peer.lacks_dropped(logs);
+        self.0.iter().filter(|(_, peer)| needs(peer)).map(|(node, _)| *node).collect()
     }
 
     /// What each peer last said and when it was last heard, by node.
@@ -327,22 +367,60 @@ mod tests {
         assert_eq!(peers.stable(&logs), report(&[(one, 3), (three, 2)]).synced, "a tombstone waits for it");
         logs.truncate(&peers.stable_for_truncation(&logs), &logs.synced_vector());
         assert!(logs.bytes() <= 8 << 20);
-        assert_eq!((peers.next_push(TWO, &logs, 0, |_| true), peers.need_full_sync()), (None, vec![TWO]));
-        peers.full_synced(TWO, &report(&[(one, 9), (three, 4)]).synced);
+        assert_eq!((peers.next_push(TWO, &logs, 0, |_| true), peers.need_copy(&logs)), (None, vec![TWO]));
+        peers.heard(TWO, &report(&[(one, 7), (three, 4)]), 0);
+        assert_eq!(peers.take_back(8 << 20, &logs), [], "it lacks what is gone");
+        peers.heard(TWO, &report(&[(one, 9), (three, 4)]), 0);
+        assert_eq!(peers.take_back(1 << 20, &logs), [], "it would be given up again");
+        assert_eq!((peers.take_back(4 << 20, &logs), peers.need_copy(&logs)), (vec![TWO], vec![]));
         assert_eq!(peers.next_push(TWO, &logs, 0, |_| true), Some(Push { origin: one, after: 9 }));
-        assert_eq!(peers.need_full_sync(), []);
+    }
+
+    /// As a node that is cut off from all others: it might be left out by a switch, and must then still have what it wrote.
+    #[test]
+    fn what_no_majority_has_is_kept_whatever_it_takes() {
+        let one = origin(1, 1);
+        let logs = logs(&[(one, 10, 1 << 20)]);
+        let mut peers = Peers::new([2, 3, 4, 5].map(NodeId), 0);
+        peers.heard(TWO, &report(&[(one, 9)]), 0);
+        peers.heard(NodeId(3), &report(&[(one, 2)]), 0);
+        peers.heard(NodeId(4), &report(&[(one, 1)]), 0);
+        assert_eq!(peers.keep_below(1 << 20, &logs), [NodeId(5), NodeId(4)]);
+        assert_eq!(peers.stable_for_truncation(&logs), report(&[(one, 2)]).synced);
+        peers.heard(NodeId(3), &report(&[(one, 8)]), 0);
+        assert_eq!(peers.stable_for_truncation(&logs), report(&[(one, 8)]).synced);
+    }
+
+    #[test]
+    fn what_comes_behind_a_copy_is_kept_until_that_passes_the_cap_too() {
+        let one = origin(1, 1);
+        let mut logs = logs(&[(one, 10, 1 << 20)]);
+        let mut peers = Peers::new([TWO, NodeId(3)], 0);
+        peers.heard(TWO, &report(&[(one, 1)]), 0);
+        peers.heard(NodeId(3), &report(&[(one, 13)]), 0);
+        assert_eq!(peers.keep_below(4 << 20, &logs), [TWO]);
+        peers.copies(TWO, &report(&[(one, 7)]).synced);
+        assert_eq!(peers.keep_below(4 << 20, &logs), []);
+        assert_eq!(peers.stable_for_truncation(&logs), report(&[(one, 7)]).synced);
+        assert_eq!(peers.next_push(TWO, &logs, 0, |_| true), None);
+        for after in 10..13 {
+            logs.log(&Held { origin: one, after, last: after + 1, bytes: 1 << 20 });
+        }
+        logs.synced(one, 13);
+        assert_eq!(peers.keep_below(4 << 20, &logs), [TWO], "it is too slow");
+        assert_eq!(peers.stable_for_truncation(&logs), logs.synced_vector());
     }
 
     /// After a restart nobody remembers who was given up. The log does.
     #[test]
-    fn a_peer_that_needs_what_was_dropped_needs_a_full_sync() {
+    fn a_peer_that_needs_what_was_dropped_needs_a_copy() {
         let one = origin(1, 1);
         let mut logs = logs(&[(one, 9, 10)]);
         logs.truncate(&logs.synced_vector(), &[(one, 5)].into_iter().collect());
         let mut peers = Peers::new([TWO], 0);
         peers.heard(TWO, &report(&[(one, 4)]), 0);
         assert_eq!(peers.next_push(TWO, &logs, 0, |_| true), None);
-        assert_eq!(peers.need_full_sync(), [TWO]);
+        assert_eq!(peers.need_copy(&logs), [TWO]);
     }
 
     /// This node has started anew, and of its peers' reports an old one comes first.
@@ -353,11 +431,11 @@ mod tests {
         logs.truncate(&logs.synced_vector(), &[(one, 5)].into_iter().collect());
         let mut peers = Peers::new([TWO], 0);
         peers.heard(TWO, &report(&[(one, 4)]), 0);
-        assert_eq!((peers.next_push(TWO, &logs, 0, |_| true), peers.need_full_sync()), (None, vec![TWO]));
+        assert_eq!((peers.next_push(TWO, &logs, 0, |_| true), peers.need_copy(&logs)), (None, vec![TWO]));
         assert_eq!(peers.stable_for_truncation(&logs), report(&[(one, 4)]).synced, "it is waited for");
         peers.heard(TWO, &report(&[(one, 7)]), 0);
         assert_eq!(peers.next_push(TWO, &logs, 0, |_| true), Some(Push { origin: one, after: 7 }));
-        assert_eq!(peers.need_full_sync(), []);
+        assert_eq!(peers.need_copy(&logs), []);
     }
 
     #[test]

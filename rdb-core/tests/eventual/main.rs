@@ -41,6 +41,7 @@ fn three_nodes_come_to_the_truth() {
                 forgets: false,
                 crashes: true,
                 periodic: false,
+                cap: u64::MAX,
             },
         );
     }
@@ -58,6 +59,7 @@ fn five_nodes_that_keep_no_lost_values_come_to_the_truth() {
                 forgets: false,
                 crashes: true,
                 periodic: false,
+                cap: u64::MAX,
             },
         );
     }
@@ -75,6 +77,7 @@ fn lost_values_are_kept_for_their_time_and_counted_for_ever() {
                 forgets: true,
                 crashes: true,
                 periodic: seed % 2 == 0,
+                cap: u64::MAX,
             },
         );
     }
@@ -84,8 +87,15 @@ fn lost_values_are_kept_for_their_time_and_counted_for_ever() {
 #[test]
 fn nodes_that_acknowledge_first_come_to_the_truth() {
     for seed in 0..SEEDS {
-        let options =
-            Options { nodes: 3, steps: 700, keeps_lost: true, forgets: false, crashes: true, periodic: true };
+        let options = Options {
+            nodes: 3,
+            steps: 700,
+            keeps_lost: true,
+            forgets: false,
+            crashes: true,
+            periodic: true,
+            cap: u64::MAX,
+        };
         check(seed, &options);
     }
 }
@@ -100,6 +110,7 @@ fn without_crashes_every_write_is_there_that_was_accepted() {
             forgets: false,
             crashes: false,
             periodic: false,
+            cap: u64::MAX,
         };
         let mut world = World::new(seed, &options);
         world.run();
@@ -109,22 +120,38 @@ fn without_crashes_every_write_is_there_that_was_accepted() {
     }
 }
 
+/// Their logs hold a few runs, so that whoever is away for a moment is given up.
+#[test]
+fn nodes_that_were_given_up_take_copies_and_come_to_the_truth() {
+    for seed in 0..SEEDS {
+        let keeps_lost = seed % 2 == 0;
+        let nodes = if seed % 3 == 2 { 5 } else { 3 };
+        let cap = match seed % 9 / 3 {
+            0 => 300,
+            1 => 1000,
+            _ => 4000,
+        };
+        let (forgets, periodic) = (seed % 4 == 0, seed % 5 == 0);
+        check(seed, &Options { nodes, steps: 900, keeps_lost, forgets, crashes: true, periodic, cap });
+    }
+}
+
 /// A world in which nothing rare happens proves nothing.
 #[test]
 fn the_worlds_meet_what_they_are_for() {
     let mut met = world::Met::default();
     for seed in 0..20 {
-        let mut world = World::new(
-            seed,
-            &Options {
-                nodes: 3,
-                steps: 700,
-                keeps_lost: true,
-                forgets: true,
-                crashes: true,
-                periodic: seed % 2 == 0,
-            },
-        );
+        let cap = if seed % 4 < 2 { 1000 } else { u64::MAX };
+        let options = Options {
+            nodes: 3,
+            steps: 700,
+            keeps_lost: true,
+            forgets: true,
+            crashes: true,
+            periodic: seed % 2 == 0,
+            cap,
+        };
+        let mut world = World::new(seed, &options);
         world.run();
         world.mend();
         world.check_converged();

@@ -7,8 +7,9 @@ use rdb_core::apply;
 use rdb_core::command::Write;
 use rdb_core::eventual::buckets::{Buckets, counted};
 use rdb_core::eventual::conflicts::{
-    Kept, Listed, Lost, Settling, all_kept, all_lost, lost_of_era, parse_lost_key,
+    Kept, Listed, Lost, Settling, all_kept, all_lost, awaited_of_era, lost_of_era, parse_lost_key,
 };
+use rdb_core::eventual::copy::{self, Note, Page};
 use rdb_core::eventual::hlc::{DurableClock, NoStamp, Start};
 use rdb_core::eventual::lag::frontier;
 use rdb_core::eventual::machine::{Changes, Machine, Notes, State, View, forget};
@@ -26,6 +27,16 @@ use std::convert::Infallible;
 
 /// Runs up to so many bytes travel as one. Small, so that some must be split.
 const MESSAGE_BYTES_MAX: usize = 300;
+/// Few, so that copies are cut off in the middle.
+const RECORDS_PER_PAGE: usize = 3;
+
+/// A copy of a node's part, with where it stood.
+#[derive(Clone)]
+pub(crate) struct Copy {
+    pub(crate) from: NodeId,
+    pub(crate) state: State,
+    pub(crate) pages: Vec<Vec<u8>>,
+}
 
 /// The data: what one column family holds.
 #[derive(Clone, Default)]
@@ -87,6 +98,8 @@ struct Logged {
 #[derive(Default)]
 struct Disk {
     log: Vec<Logged>,
+    /// A copy that is complete, and not yet merged and flushed.
+    copy: Option<(Note, Vec<Vec<u8>>)>,
     flushed: Data,
     mark: Hlc,
 }
@@ -111,6 +124,11 @@ pub(crate) struct Live {
     settling: Settling,
     /// Up to where losses and deletions are certain.
     settled: Vector,
+    /// The same, flushed; and what the others have said of theirs.
+    pub(crate) certain: Vector,
+    others_certain: BTreeMap<NodeId, Vector>,
+    /// What is forgotten once all have settled all up to the second.
+    forgetting: Option<(Vector, Vector)>,
     to_apply: VecDeque<Run>,
     /// Of all that was applied, as a node would look it up in its log.
     stamps: Stamps,
@@ -131,7 +149,8 @@ impl Node {
         let begun = State::begin(era, Hlc(0));
         let state = data.state.as_deref().map_or(begun, |bytes| State::decode(bytes).unwrap());
         let held = self.disk.log.iter().map(|logged| logged.held);
-        let logs = OriginLogs::restore(state.era, me, &state.applied, held).unwrap();
+        let copied = self.disk.copy.as_ref().map(|(note, _)| note.vector.clone()).unwrap_or_default();
+        let logs = OriginLogs::restore_behind(state.era, me, &state.applied, &copied, held).unwrap();
         let to_apply: VecDeque<Run> =
             self.disk.log.iter().map(|logged| Run::decode(&logged.bytes).unwrap()).collect();
         let stamps = to_apply.iter().flat_map(|run| &run.entries).map(|entry| entry.hlc);
@@ -151,12 +170,74 @@ impl Node {
             clock: DurableClock::start(Start { wall_ms, monotonic_ms: now_ms, mark }),
             settling: Settling::default(),
             settled: Vector::default(),
+            certain: Vector::default(),
+            others_certain: BTreeMap::new(),
+            forgetting: None,
             to_apply,
             stamps: known,
             frontier: Hlc(0),
         };
+        if let Some((note, pages)) = &self.disk.copy {
+            live.clock.saw(note.highest, now_ms);
+            while live.copy_page(note, pages) {}
+        }
         live.apply(usize::MAX, now_ms);
         self.live = Some(live);
+    }
+
+    /// All that it has of the era, unless it is itself in between.
+    pub(crate) fn offer(&mut self, to: NodeId) -> Option<Copy> {
+        let live = self.live.as_mut().filter(|live| !live.machine.is_copying())?;
+        let state = live.machine.state().clone();
+        // What a power cut may take back must not be anywhere else.
+        if !live.logs.synced_vector().covers(&state.applied) {
+            return None;
+        }
+        live.peers.copies(to, &state.applied);
+        let (from, to) = (awaited_of_era(state.era), awaited_of_era(Era(state.era.0 + 1)));
+        let mut pages = vec![copy::awaited(&live.data.notes(&from, &to).unwrap()).unwrap().encode()];
+        let records = live.data.records.iter().filter_map(|(key, stored)| {
+            copy::copied(state.era, (key, stored), 0 < state.lost, &live.data).unwrap()
+        });
+        let records: Vec<_> = records.collect();
+        pages.extend(records.chunks(RECORDS_PER_PAGE).map(|chunk| Page::Records(chunk.to_vec()).encode()));
+        Some(Copy { from: self.id, state, pages })
+    }
+
+    /// Takes in a copy, if that is of use. What was logged before it is applied before it.
+    pub(crate) fn take_copy(&mut self, copy: Copy, now_ms: u64) -> bool {
+        let is_merging = self.is_merging();
+        let Some(live) = self.live.as_ref().filter(|_| !is_merging && self.disk.copy.is_none()) else {
+            return false;
+        };
+        let Copy { from, state, pages } = copy;
+        let is_of_use = copy::is_of_use(&state.applied, &live.logs.logged_vector(), live.logs.me());
+        if state.era != live.logs.era() || !is_of_use {
+            return false;
+        }
+        self.sync(usize::MAX);
+        let Some(live) = &mut self.live else { return false };
+        live.clock.saw(state.highest, now_ms);
+        let note = Note::of(from, &state, pages.len() as u64);
+        self.disk.copy = Some((Note::decode(&note.encode()).unwrap(), pages));
+        true
+    }
+
+    /// Whether a copy is to be merged. Meanwhile no runs are taken in.
+    pub(crate) fn is_merging(&self) -> bool {
+        let (Some(live), Some((note, _))) = (&self.live, &self.disk.copy) else { return false };
+        live.machine.is_copying() || !live.machine.state().applied.covers(&note.vector)
+    }
+
+    /// Merges the next page of the copy.
+    pub(crate) fn merge_page(&mut self) {
+        if let (Some(live), Some((note, pages))) = (&mut self.live, &self.disk.copy)
+            && !live.copy_page(note, pages)
+        {
+            for (origin, seq) in live.logs.copied(&note.vector) {
+                live.stamps.skip(origin, seq);
+            }
+        }
     }
 
     /// Loses what was not synced, but for as much of it as the disk happened to have written.
@@ -200,6 +281,9 @@ impl Node {
 
     /// Takes in a run; `false` if it was refused.
     pub(crate) fn receive(&mut self, bytes: &[u8]) -> bool {
+        if self.is_merging() {
+            return false;
+        }
         let Some(live) = &mut self.live else { return true };
         match live.logs.receive(Run::decode(bytes).unwrap()) {
             Ok(new) => {
@@ -264,27 +348,47 @@ impl Node {
     }
 
     pub(crate) fn flush(&mut self) {
-        if let Some(live) = &self.live {
-            self.disk.flushed = live.data.clone();
+        let is_merging = self.is_merging();
+        let Some(live) = &mut self.live else { return };
+        self.disk.flushed = live.data.clone();
+        live.certain = live.settled.clone();
+        // No start needs the copy again, nor runs that lie within it.
+        if let Some((note, _)) = self.disk.copy.take_if(|_| !is_merging) {
+            let is_behind_gap = |held: &Held| {
+                let copied = note.vector.get(held.origin);
+                held.last <= copied && copied <= live.logs.dropped(held.origin)
+            };
+            self.disk.log.retain(|logged| !is_behind_gap(&logged.held));
         }
     }
 
-    /// Drops what nobody needs. How many runs were dropped.
-    pub(crate) fn truncate(&mut self) -> usize {
-        let Some(live) = &mut self.live else { return 0 };
+    /// Drops what nobody needs, and what nobody is to wait for. How many runs were dropped, and how many nodes given up.
+    pub(crate) fn truncate(&mut self, cap: u64) -> (usize, usize) {
+        let Some(live) = &mut self.live else { return (0, 0) };
+        live.peers.take_back(cap, &live.logs);
+        let given_up = live.peers.keep_below(cap, &live.logs).len();
         let flushed = self.disk.flushed.state.as_deref().map(|bytes| State::decode(bytes).unwrap());
         let flushed = flushed.map_or(Vector::default(), |state| state.applied);
         let before = self.disk.log.len();
         for (origin, to) in live.logs.truncate(&live.peers.stable_for_truncation(&live.logs), &flushed) {
             self.disk.log.retain(|logged| logged.held.origin != origin || to < logged.held.last);
         }
-        before - self.disk.log.len()
+        (before - self.disk.log.len(), given_up)
+    }
+
+    /// Those whom it cannot serve from its logs.
+    pub(crate) fn need_copy(&self) -> Vec<NodeId> {
+        self.live.as_ref().map(|live| live.peers.need_copy(&live.logs)).unwrap_or_default()
     }
 
     /// What it can tell of the frontier.
     pub(crate) fn frontier(&mut self, now_ms: u64) -> Option<Hlc> {
         let mine = self.report(now_ms)?;
         let live = self.live.as_mut()?;
+        // Of writes that are in no log any more the stamps are not known.
+        if !live.peers.need_copy(&live.logs).is_empty() {
+            return None;
+        }
         let peers = live.peers.reports().map(|(_, report, _)| report);
         let told = frontier(mine.era, std::iter::once(Some(&mine)).chain(peers), &live.stamps);
         live.frontier = live.frontier.max(told.unwrap_or_default());
@@ -301,6 +405,8 @@ impl Node {
         live.clock.saw(highest, now_ms);
         live.settling = Settling::default();
         live.settled = Vector::default();
+        live.others_certain.clear();
+        live.forgetting = None;
         live.stamps = Stamps::default();
         live.data.state = Some(live.machine.state().encode());
         self.flush();
@@ -390,12 +496,50 @@ impl Live {
         let notes = self.data.notes(&lost_of_era(era), &lost_of_era(Era(era.0 + 1))).unwrap();
         let changes = self.machine.settle(&settled, notes, &self.data).unwrap();
         self.data.write(changes);
+        if self.forgetting.is_none() {
+            let mut all = applied;
+            reports.iter().for_each(|report| all.merge(&report.applied));
+            self.forgetting = Some((settled.clone(), all));
+        }
         self.settled = settled;
         true
     }
 
+    /// A member says up to where all is certain there.
+    pub(crate) fn hear_certain(&mut self, node: NodeId, certain: Vector) {
+        self.others_certain.insert(node, certain);
+    }
+
+    /// Forgets what is settled everywhere.
+    pub(crate) fn forget_settled(&mut self) {
+        let others = self.peers.reports().map(|(node, ..)| self.others_certain.get(&node));
+        let certain: Option<Vec<_>> = others.chain([Some(&self.certain)]).collect();
+        let Some(certain) = certain.map(Vector::common) else { return };
+        if let Some((settled, _)) = self.forgetting.take_if(|(_, all)| certain.covers(all)) {
+            let era = self.machine.state().era;
+            let notes = self.data.notes(&lost_of_era(era), &lost_of_era(Era(era.0 + 1))).unwrap();
+            let changes = self.machine.forget_settled(&settled, &notes, &self.data).unwrap();
+            self.data.write(changes);
+        }
+    }
+
+    /// Merges the next page of a copy, if there is one.
+    fn copy_page(&mut self, note: &Note, pages: &[Vec<u8>]) -> bool {
+        let State { applied, copied_pages, .. } = self.machine.state();
+        if *copied_pages == 0 && applied.covers(&note.vector) {
+            return false;
+        }
+        let page = Page::decode(&pages[usize::try_from(*copied_pages).unwrap()]).unwrap();
+        let changes = self.machine.copy_page(note, &page, &self.data).unwrap();
+        self.data.write(changes);
+        self.machine.is_copying()
+    }
+
     /// Purges the tombstones up to `to`, if it knows already that they are certain. Whether there were any.
     pub(crate) fn purge(&mut self, to: Hlc) -> bool {
+        if !self.peers.need_copy(&self.logs).is_empty() {
+            return false;
+        }
         let stamped = |stored: &[u8]| {
             let record = record::decode(stored).unwrap();
             record.value.is_none() && record.version.hlc <= to

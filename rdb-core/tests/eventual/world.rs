@@ -1,10 +1,11 @@
 //! Nodes, what travels between them, and what befalls them.
 
-use crate::node::{Live, Node};
+use crate::node::{Copy, Live, Node};
 use crate::truth::{Key, Truth, Value};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use rdb_core::eventual::buckets::Comparison;
+use rdb_core::eventual::copy::is_needed;
 use rdb_core::eventual::peers::Report;
 use rdb_core::eventual::run::Run;
 use rdb_core::eventual::session::{Seen, SessionToken};
@@ -27,14 +28,22 @@ pub(crate) struct Options {
     /// Whether the time of what is kept ends now and then.
     pub(crate) forgets: bool,
     pub(crate) crashes: bool,
+    /// Bytes that a node keeps for others.
+    pub(crate) cap: u64,
     /// Whether writes are applied and acknowledged before they are synced.
     pub(crate) periodic: bool,
 }
 
+#[derive(Clone)]
 enum Message {
     Run(Vec<u8>),
-    Report(Report),
+    /// With what is certain there.
+    Report(Report, Vector),
     Refused,
+    /// The receiver cannot be served from logs any more.
+    GivenUp(Vector),
+    WantsCopy,
+    Copy(Box<Copy>),
 }
 
 /// How often what is rare has happened.
@@ -43,7 +52,7 @@ pub(crate) struct Met(BTreeMap<&'static str, u64>);
 
 impl Met {
     /// What must happen for the worlds to prove anything.
-    pub(crate) const ALL: [&'static str; 14] = [
+    pub(crate) const ALL: [&'static str; 17] = [
         "a run was refused",
         "a write was lost",
         "a lost write was found again",
@@ -56,6 +65,9 @@ impl Met {
         "a token was satisfied",
         "a node crashed",
         "a write vanished in a crash",
+        "a node was given up",
+        "a node took a copy",
+        "a node crashed with half a copy merged",
         "the time of a kept write ended",
         "an acknowledged write vanished in a power cut",
     ];
@@ -131,7 +143,7 @@ impl World {
                 50..62 => self.send_report(at),
                 62..85 => self.deliver(),
                 85..88 => self.cut_or_mend(),
-                88..90 if self.options.crashes => self.crash(at),
+                88..90 if self.options.crashes => self.crash(self.half_copied().unwrap_or(at)),
                 90..92 => self.revive(),
                 92..94 => self.nodes[at].flush(),
                 94..96 => self.truncate(at),
@@ -141,6 +153,7 @@ impl World {
                     self.forget(at);
                 }
                 98 => self.send_again(at),
+                99 if self.nodes[at].is_merging() => self.nodes[at].merge_page(),
                 _ => self.now_ms += self.rng.random_range(1..400),
             }
             self.check_alike();
@@ -237,9 +250,18 @@ impl World {
 
     fn send_report(&mut self, at: usize) {
         let from = self.nodes[at].id;
-        let Some(report) = self.nodes[at].report(self.now_ms) else { return };
         let to = NodeId(self.rng.random_range(1..=self.options.nodes));
-        self.send(from, to, Message::Report(report));
+        self.tell(at, from, to);
+    }
+
+    /// What it has, and whether it cannot serve the other one.
+    fn tell(&mut self, at: usize, from: NodeId, to: NodeId) {
+        let Some(report) = self.nodes[at].report(self.now_ms) else { return };
+        let certain = self.nodes[at].live.as_ref().map(|live| live.certain.clone()).unwrap_or_default();
+        if self.nodes[at].need_copy().contains(&to) {
+            self.send(from, to, Message::GivenUp(report.synced.clone()));
+        }
+        self.send(from, to, Message::Report(report, certain));
     }
 
     /// Any message, not the first; some are lost, and some come twice.
@@ -253,12 +275,7 @@ impl World {
             return;
         }
         if self.rng.random_bool(0.1) {
-            let again = match &message {
-                Message::Run(bytes) => Message::Run(bytes.clone()),
-                Message::Report(report) => Message::Report(report.clone()),
-                Message::Refused => Message::Refused,
-            };
-            self.network.push((from, to, again));
+            self.network.push((from, to, message.clone()));
         }
         self.take(from, to, message);
     }
@@ -272,9 +289,32 @@ impl World {
                     self.send(to, from, Message::Refused);
                 }
             }
-            Message::Report(report) => {
+            Message::Report(report, certain) => {
                 if let Some(live) = &mut node.live {
                     live.peers.heard(from, &report, self.now_ms);
+                    if report.era == live.logs.era() {
+                        live.hear_certain(from, certain);
+                    }
+                }
+            }
+            Message::GivenUp(theirs) => {
+                let lacks = |live: &Live| is_needed(&theirs, &live.logs.synced_vector());
+                if node.live.as_ref().is_some_and(lacks) && !node.is_merging() {
+                    self.send(to, from, Message::WantsCopy);
+                }
+            }
+            Message::WantsCopy => {
+                if let Some(copy) = node.offer(from) {
+                    self.send(to, from, Message::Copy(Box::new(copy)));
+                }
+            }
+            Message::Copy(copy) => {
+                let taken = node.take_copy(*copy, self.now_ms);
+                self.met.count("a node took a copy", u64::from(taken));
+                if taken {
+                    // What was logged before it is applied before it.
+                    let at = self.nodes.iter().position(|node| node.id == to).unwrap();
+                    self.apply(at, usize::MAX);
                 }
             }
             Message::Refused => {
@@ -297,9 +337,17 @@ impl World {
         }
     }
 
+    /// A node that has merged half a copy: few moments are as good for a crash.
+    fn half_copied(&self) -> Option<usize> {
+        let is_copying = |node: &Node| node.live.as_ref().is_some_and(|live| live.machine.is_copying());
+        self.nodes.iter().position(is_copying)
+    }
+
     fn crash(&mut self, at: usize) {
         if self.nodes[at].live.is_some() {
             self.met.count("a node crashed", 1);
+            let is_copying = self.nodes[at].live.as_ref().is_some_and(|live| live.machine.is_copying());
+            self.met.count("a node crashed with half a copy merged", u64::from(is_copying));
             let origin = self.nodes[at].origin();
             self.nodes[at].crash(&mut self.rng);
             let undone = self.truth.undo(origin, self.nodes[at].durable(origin));
@@ -315,7 +363,9 @@ impl World {
     }
 
     fn truncate(&mut self, at: usize) {
-        self.met.count("a run was dropped from a log", self.nodes[at].truncate() as u64);
+        let (dropped, given_up) = self.nodes[at].truncate(self.options.cap);
+        self.met.count("a run was dropped from a log", dropped as u64);
+        self.met.count("a node was given up", given_up as u64);
     }
 
     /// Whoever looks says how far all may purge; and each node does so when it comes to it.
@@ -328,6 +378,7 @@ impl World {
     fn settle_and_purge(&mut self, at: usize) {
         let Some(live) = &mut self.nodes[at].live else { return };
         self.met.count("losses were settled", u64::from(live.settle()));
+        live.forget_settled();
         self.met.count("a tombstone was purged", u64::from(live.purge(self.purge_to)));
     }
 
@@ -374,13 +425,20 @@ impl World {
     fn round(&mut self, at: usize) {
         self.nodes[at].sync(usize::MAX);
         self.apply(at, usize::MAX);
+        while self.nodes[at].is_merging() {
+            self.nodes[at].merge_page();
+            // Most copies are taken now, and some of them are cut off.
+            if self.options.crashes && self.half_copied() == Some(at) && self.rng.random_bool(0.1) {
+                self.nodes[at].flush();
+                self.crash(at);
+                self.start(at);
+            }
+        }
         self.send_again(at);
         self.push(at);
         for to in (1..=self.options.nodes).map(NodeId) {
             let from = self.nodes[at].id;
-            if let Some(report) = self.nodes[at].report(self.now_ms) {
-                self.send(from, to, Message::Report(report));
-            }
+            self.tell(at, from, to);
         }
         if at == 0 {
             self.look_at_frontier(at);
@@ -398,7 +456,8 @@ impl World {
             let state = live.machine.state();
             let done =
                 state.applied == all && live.is_idle() && node.log_is_empty() && live.logs.bytes() == 0;
-            done && state.lost == state.settled && state.purged == self.purge_to
+            let forgot = live.lost().values().all(|lost| lost.listed.is_some());
+            done && forgot && state.lost == state.settled && state.purged == self.purge_to
         })
     }
 
@@ -431,7 +490,9 @@ impl World {
 
     /// Of nodes at one vector: whatever their way there, they hold the same and have lost the same.
     fn check_alike(&mut self) {
-        let lives: Vec<_> = self.nodes.iter().flat_map(|node| &node.live).collect();
+        // Half a copy is ahead of its node's vector.
+        let lives = self.nodes.iter().flat_map(|node| &node.live).filter(|live| !live.machine.is_copying());
+        let lives: Vec<_> = lives.collect();
         for (at, one) in lives.iter().enumerate() {
             for other in &lives[at + 1..] {
                 let (mine, theirs) = (one.machine.state(), other.machine.state());

@@ -81,6 +81,12 @@ pub struct Flags {
     /// How long deletions of eventual namespaces are remembered at least, in seconds
     #[arg(long, env = "FLAREDB_TOMBSTONE_GRACE_SECONDS")]
     pub tombstone_grace_seconds: Option<u64>,
+    /// Bytes of an eventual namespace's writes that are kept for members that lack them
+    #[arg(long, env = "FLAREDB_EVENTUAL_LOG_BYTES_MAX")]
+    pub eventual_log_bytes_max: Option<u64>,
+    /// Between two comparisons of an eventual namespace's replicas, in seconds
+    #[arg(long, env = "FLAREDB_EVENTUAL_COMPARE_SECONDS")]
+    pub eventual_compare_seconds: Option<u64>,
     /// Bytes of snapshots that this node sends, a second
     #[arg(long, env = "FLAREDB_SNAPSHOT_BYTES_PER_SECOND")]
     pub snapshot_bytes_per_second: Option<u64>,
@@ -100,6 +106,9 @@ pub struct Flags {
 
 /// A receiver of a snapshot waits some seconds for each of its parts, and no longer.
 const SNAPSHOT_BYTES_PER_SECOND_MIN: u64 = 1 << 20;
+
+/// Logs are measured to within 64 KiB for each start of a node.
+const EVENTUAL_LOG_BYTES_MIN: u64 = 256 << 10;
 
 /// The runtime has threads for twice as many.
 const SCANS_MAX: RangeInclusive<usize> = 1..=256;
@@ -174,6 +183,10 @@ pub struct Config {
     pub log_keep_seconds: u64,
     /// Seconds that deletions of eventual namespaces are remembered at least.
     pub tombstone_grace_seconds: u64,
+    /// Bytes of an eventual namespace's writes that are kept for members that lack them.
+    pub eventual_log_bytes_max: u64,
+    /// Seconds between two comparisons of an eventual namespace's replicas.
+    pub eventual_compare_seconds: u64,
     /// Bytes of snapshots sent a second.
     pub snapshot_bytes_per_second: u64,
     /// Free bytes on the disk below which writes are refused.
@@ -211,6 +224,8 @@ impl Default for Config {
             log_bytes_max: 256 << 20,
             log_keep_seconds: 3_600,
             tombstone_grace_seconds: 3_600,
+            eventual_log_bytes_max: 2 << 30,
+            eventual_compare_seconds: 60,
             snapshot_bytes_per_second: 64 << 20,
             disk_reserve_bytes: 1280 << 20,
             fault_calls: false,
@@ -310,6 +325,8 @@ impl Config {
         set(&mut self.log_bytes_max, flags.log_bytes_max);
         set(&mut self.log_keep_seconds, flags.log_keep_seconds);
         set(&mut self.tombstone_grace_seconds, flags.tombstone_grace_seconds);
+        set(&mut self.eventual_log_bytes_max, flags.eventual_log_bytes_max);
+        set(&mut self.eventual_compare_seconds, flags.eventual_compare_seconds);
         set(&mut self.snapshot_bytes_per_second, flags.snapshot_bytes_per_second);
         set(&mut self.disk_reserve_bytes, flags.disk_reserve_bytes);
         set(&mut self.fault_calls, flags.fault_calls);
@@ -371,6 +388,13 @@ impl Config {
                 "snapshot_bytes_per_second is {}, and at least {SNAPSHOT_BYTES_PER_SECOND_MIN}: slower, a snapshot would \
                  never arrive",
                 self.snapshot_bytes_per_second
+            ));
+        }
+        if self.eventual_log_bytes_max < EVENTUAL_LOG_BYTES_MIN {
+            return wrong(format!(
+                "eventual_log_bytes_max is {}, and at least {EVENTUAL_LOG_BYTES_MIN}: with less, every short delay would cost a \
+                 copy of the data",
+                self.eventual_log_bytes_max
             ));
         }
         self.check_fault_calls()

@@ -1,8 +1,10 @@
 //! The thread. A turn: wait for one event or the next tick, take what else has come, then hand the writes of every region that
 //! was touched to the log writer, and send what the others lack.
 
+mod copying;
 mod upkeep;
 
+use super::copy::Fetcher;
 use super::gatekeeper::Gatekeeper;
 use super::guard::Guard;
 use super::replica::{Limits, Replica, ReplicaError, Tools, WRITES_UNDER_WAY_MAX};
@@ -56,6 +58,11 @@ pub(crate) struct Parts {
     pub(crate) clocks: Clocks,
     /// How long deletions are remembered at least.
     pub(crate) tombstone_grace: Duration,
+    /// Bytes of a region's writes that are kept for members that lack them.
+    pub(crate) log_bytes_max: u64,
+    /// Between two comparisons with a member.
+    pub(crate) compare_interval: Duration,
+    pub(crate) fetcher: Fetcher,
 }
 
 /// The thread's state.
@@ -107,9 +114,14 @@ impl Driver {
     /// # Errors
     /// The log could not be read.
     pub(crate) fn new(parts: Parts, engine: &Engine) -> Result<Self, rdb_storage::Error> {
-        let Parts { node, eventual, transport, log, health, mailbox, regions, standings, .. } = parts;
-        let Parts { clocks, tombstone_grace, .. } = parts;
-        let limits = Limits { tombstone_grace_ms: millis(tombstone_grace) };
+        let Parts { node, eventual, transport, log, health, mailbox, regions, standings, fetcher, .. } =
+            parts;
+        let Parts { clocks, .. } = parts;
+        let limits = Limits {
+            tombstone_grace_ms: millis(parts.tombstone_grace),
+            log_bytes_max: parts.log_bytes_max,
+            compare_interval: parts.compare_interval,
+        };
         let (started, wall_ms) = clocks.started();
         let mark = engine.origins().stamps_below()?.unwrap_or_default();
         let clock = DurableClock::start(Start { wall_ms, monotonic_ms: 0, mark });
@@ -118,7 +130,7 @@ impl Driver {
         Ok(Self {
             node,
             eventual,
-            tools: Tools { data, logs, log: log.clone(), transport, me, limits },
+            tools: Tools { data, logs, log: log.clone(), transport, fetcher, me, limits },
             log,
             health,
             mailbox,
@@ -174,6 +186,7 @@ impl Driver {
                 next_tick = now + if self.replicas.is_empty() { IDLE_TICK } else { TICK };
                 self.tick();
                 self.work().unwrap_or_else(|error| fail(&error));
+                self.note_copies();
             }
             if self.next_upkeep <= now {
                 self.next_upkeep = now + UPKEEP_INTERVAL;
@@ -182,6 +195,7 @@ impl Driver {
                 self.restless.extend(self.replicas.keys());
                 self.guard.look_at_wall_clock(&self.clock, millis(self.started.elapsed()));
                 self.look_after().unwrap_or_else(|error| fail(&error));
+                self.look_after_copies();
                 self.forget_older();
                 self.gates.values_mut().for_each(|gate| gate.let_go_of_old(now));
             }
@@ -217,6 +231,7 @@ impl Driver {
                     self.moved.insert(region);
                 }
             }
+            Event::Copy { region, era, arrived } => self.arrived(region, era, arrived)?,
             Event::Close { region, done } => {
                 // Callers hear that the fate of their writes is not known.
                 self.gates.remove(&region);
@@ -415,7 +430,8 @@ impl Driver {
 
     fn truncate(&mut self) {
         for (region, replica) in &mut self.replicas {
-            if let Some(write) = replica.truncate(&self.tools) {
+            let is_open = self.gates.get(region).is_some_and(Gatekeeper::is_open);
+            if let Some(write) = replica.truncate(is_open, &self.tools) {
                 replica.hand_out_nothing();
                 post(&self.log, &self.eventual, *region, write, None);
             }

@@ -98,6 +98,18 @@ impl Gatekeeper {
         self.mode.mode() == Mode::Eventual && *self.peer.gate() == Gate::Open && self.leaving.is_none()
     }
 
+    /// Whether a copy of all up to `vector` may count here from now on. Where the gate is open, as with runs; and where this
+    /// node is sealed and lacks part of the cut, if all of it lies within.
+    pub(super) fn admits_copy(&self, vector: &Vector) -> bool {
+        let within = |seal: &switch::Seal, heard: &Arc<Descriptor>| {
+            self.leaving.is_none() && seal.cut(heard).is_some_and(|cut| cut.covers(vector))
+        };
+        match (self.peer.gate(), self.peer.heard()) {
+            (Gate::Sealed(seal), Some(heard)) => self.mode.mode() == Mode::Eventual && within(seal, heard),
+            _ => self.is_open(),
+        }
+    }
+
     /// Looks again at what has been heard. What is to be synced now, if anything: the record, and all of them encoded.
     pub(super) fn review(&mut self, answering: bool) -> Option<(Control, Vec<u8>)> {
         let control = self.peer.review(&self.mode, answering)?;

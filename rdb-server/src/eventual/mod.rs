@@ -10,11 +10,15 @@
 //! |---|---|
 //! | `driver.rs` | the thread: its mailbox, its turns, its clock |
 //! | `driver/upkeep.rs` | what the thread does now and then, in what time is left |
+//! | `driver/copying.rs` | the thread's part in copies and comparisons |
 //! | `replica.rs` | one region: what is under way, and what comes of it |
 //! | `replica/periodic.rs` | writes that are acknowledged before they are synced |
 //! | `ends.rs` | up to where nodes' earlier starts came |
 //! | `replica/settling.rs` | which losses are certain |
 //! | `replica/purging.rs` | tombstones that nobody needs any more |
+//! | `replica/copying.rs` | members that are given up, and the copy that such a one takes |
+//! | `replica/comparing.rs` | whether replicas are equal, and what is done if not |
+//! | `copy/` | how a copy, and what is compared, gets from one member to another |
 //! | `keeping.rs` | values of lost writes that are kept, and when they go |
 //! | `kept.rs` | those values, page by page, for who asks |
 //! | `guard.rs` | whether its clock lets a node take writes |
@@ -32,6 +36,7 @@
 //!
 //! What is decided is decided in `rdb_core::eventual`; here are the effects.
 
+pub(crate) mod copy;
 mod driver;
 mod ends;
 mod gatekeeper;
@@ -83,6 +88,8 @@ pub(crate) enum Event {
     Leave { region: RegionId, offered: switch::Region, left: Left },
     /// The hashes of what a region had stored when its era began here.
     Hashed { region: RegionId, era: Era, stored: Box<Buckets> },
+    /// Something of a copy, or of a comparison of replicas, of a region in this era.
+    Copy { region: RegionId, era: Era, arrived: copy::Arrived },
     /// A region goes. `done` is called once nothing of it is written any more.
     Close { region: RegionId, done: Box<dyn FnOnce() + Send> },
     /// Writes to accept: puts, deletes and batches of them.

@@ -31,7 +31,7 @@ pub(crate) const REQUEST_BYTES_MAX: usize = 4 << 20;
 /// Bytes of records that one question may find.
 const FOUND_BYTES_MAX: usize = 4 << 20;
 /// For a connection to another member.
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Records as they are stored, one for each key.
 pub(crate) type Stored = Vec<Option<Bytes>>;
@@ -59,6 +59,16 @@ impl Finders {
     pub(crate) fn new(others: impl Iterator<Item = (NodeId, String)>, cuts: Cuts) -> Self {
         let clients = others.map(|(node, address)| (node, (address, OnceLock::new()))).collect();
         Self(Arc::new(Inner { cuts, clients }))
+    }
+
+    /// Where a member is reached by other nodes.
+    pub(super) fn address(&self, node: NodeId) -> Option<&str> {
+        self.0.clients.get(&node).map(|(address, _)| address.as_str())
+    }
+
+    /// From whom this node is cut off.
+    pub(super) fn cuts(&self) -> &Cuts {
+        &self.0.cuts
     }
 
     fn client(&self, node: NodeId) -> Result<RecordsClient<Channel>, String> {
@@ -145,7 +155,7 @@ fn within(keys: &[Bytes], bytes_max: usize) -> Vec<Bytes> {
     fit.cloned().collect()
 }
 
-fn hello(shared: &Shared, to: NodeId) -> Hello {
+pub(super) fn hello(shared: &Shared, to: NodeId) -> Hello {
     Hello {
         protocol: PROTOCOL,
         cluster_id: shared.config.cluster_id.clone(),
@@ -163,19 +173,19 @@ pub(crate) struct RecordsService {
     pub(crate) cuts: Cuts,
 }
 
-impl RecordsService {
-    /// Who asks, if it is a member that speaks to this node.
-    fn check(&self, hello: &Hello) -> Result<NodeId, Status> {
-        let (from, config) = (NodeId(hello.from), &self.shared.config);
-        let fits = hello.protocol == PROTOCOL
-            && hello.cluster_id == config.cluster_id
-            && hello.to == config.node_id
-            && from != config.node()
-            && config.members().contains(&from);
-        let refused = || Status::failed_precondition("says that the two do not belong to one cluster");
-        fits.then_some(from).ok_or_else(refused)
-    }
+/// Who asks, if it is a member that speaks to this node.
+pub(super) fn asking_member(shared: &Shared, hello: &Hello) -> Result<NodeId, Status> {
+    let (from, config) = (NodeId(hello.from), &shared.config);
+    let fits = hello.protocol == PROTOCOL
+        && hello.cluster_id == config.cluster_id
+        && hello.to == config.node_id
+        && from != config.node()
+        && config.members().contains(&from);
+    let refused = || Status::failed_precondition("says that the two do not belong to one cluster");
+    fits.then_some(from).ok_or_else(refused)
+}
 
+impl RecordsService {
     async fn read(&self, place: Place, keys: Vec<Bytes>) -> Result<Vec<FoundRecord>, Status> {
         let away =
             || Status::unavailable("is in another era of the namespace, or has not read its part of it yet");
@@ -213,7 +223,7 @@ impl RecordsService {
 impl records_server::Records for RecordsService {
     async fn find(&self, request: Request<FindRequest>) -> Result<Response<FindResponse>, Status> {
         let FindRequest { hello, region, era, namespace, keys } = request.into_inner();
-        let from = self.check(&hello.unwrap_or_default())?;
+        let from = asking_member(&self.shared, &hello.unwrap_or_default())?;
         self.cuts.until_open_from(from).await;
         let place = Place { region: RegionId(region), namespace: NamespaceId(namespace), era: Era(era) };
         let records = self.read(place, keys).await?;

@@ -1,5 +1,7 @@
 //! One region in eventual mode: its logs, its records, what is on its way to the disk, and what the other members lack.
 
+mod comparing;
+mod copying;
 mod periodic;
 mod purging;
 mod settling;
@@ -9,23 +11,26 @@ pub(super) use periodic::SYNC_INTERVAL;
 pub(super) use upkeep::{Limits, Moment};
 
 use super::Eventual;
+use super::copy::Fetcher;
 use super::hashes::{self, HashError};
 use super::keeping::Keeping;
 use super::recent::Recent;
 use super::view::Shown;
 use super::waiting::{Acks, Prompt};
-use super::wire::{self, Said};
+use super::wire::{self, Besides, Said};
 use crate::budget::Share;
 use crate::transport::Transport;
 use crate::waiter::{Answers, WriteWaiter};
 use bytes::Bytes;
+use comparing::Comparing;
+use copying::Copying;
 use periodic::Unsynced;
 use purging::Tombstones;
 use rdb_core::apply::Answer;
 use rdb_core::codec::Corrupt;
 use rdb_core::command::{Commands, Encoded, Operation, Write};
 use rdb_core::eventual::buckets::Buckets;
-use rdb_core::eventual::lag::{self, Now};
+use rdb_core::eventual::lag::{self, Lag, Now};
 use rdb_core::eventual::machine::{Changes, Error as MachineError, Machine, State};
 use rdb_core::eventual::origin_log::{Fence, Held, OriginLogs, Refusal};
 use rdb_core::eventual::peers::{Peers, Push, Report};
@@ -79,6 +84,14 @@ pub(super) enum ReplicaError {
     /// Writes are missing.
     #[error(transparent)]
     Hole(#[from] rdb_core::eventual::origin_log::Hole),
+    /// A page of a copy that is complete is missing.
+    #[error(
+        "page {page} of the copy that was put aside is not there; do not start the node with this directory; the others have its data"
+    )]
+    NoPage {
+        /// Which one, from 0.
+        page: u64,
+    },
     /// A request reached this thread that the API had to refuse.
     #[error("a request reached an eventual region that it does not serve: {0}")]
     Misplaced(&'static str),
@@ -90,6 +103,7 @@ pub(super) struct Tools {
     pub(super) logs: StoredLogs,
     pub(super) log: LogWriterHandle,
     pub(super) transport: Transport,
+    pub(super) fetcher: Fetcher,
     pub(super) me: Origin,
     pub(super) limits: Limits,
 }
@@ -156,6 +170,8 @@ pub(super) struct Replica {
     /// Bytes of its own writes that were synced since something was last sent.
     unpushed_bytes: usize,
     upkeep: Upkeep,
+    copying: Copying,
+    comparing: Comparing,
     shown: Arc<Shown>,
 }
 
@@ -173,7 +189,10 @@ impl Replica {
         let data = tools.data.region(region, namespace);
         periodic::rescue((region, era), &state.applied, &data, tools)?;
         let stored = tools.logs.load(region, era)?;
-        let logs = OriginLogs::restore(era, tools.me, &state.applied, stored.runs.iter().copied())?;
+        let copying = Copying::open(region, &state, tools)?;
+        let copied = copying.vector();
+        let held = stored.runs.iter().copied();
+        let logs = OriginLogs::restore_behind(era, tools.me, &state.applied, &copied, held)?;
         let mut stamps = Stamps::of(&logs);
         for (held, hlc) in stored.runs.iter().zip(stored.stamps) {
             stamps.add_first(held.origin, held.last, hlc);
@@ -209,8 +228,11 @@ impl Replica {
             pushed: 0,
             unpushed_bytes: 0,
             upkeep,
+            copying,
+            comparing: Comparing::default(),
             shown: Arc::default(),
         };
+        replica.merge_all(tools)?;
         replica.replay(tools)?;
         replica.show_applied();
         replica.shown.ends().tell(tools.me.node, tools.me.incarnation, &replica.logs.synced_vector());
@@ -278,7 +300,8 @@ impl Replica {
     /// A hash of what a reader can see, at what is applied; `None` while it is yet to be read.
     pub(super) fn digest(&self) -> Option<u64> {
         let live = self.machine.buckets().live().to_be_bytes();
-        self.hashed.then(|| xxhash_rust::xxh3::xxh3_64(&live))
+        let is_whole = self.hashed && !self.machine.is_copying();
+        is_whole.then(|| xxhash_rust::xxh3::xxh3_64(&live))
     }
 
     /// Puts up fences before the writes of those that a switch goes on without, or moves them, or takes them down.
@@ -350,6 +373,10 @@ impl Replica {
 
     /// Takes in runs of other nodes. Those that do not fit are dropped: their sender goes on from what this node reports.
     pub(super) fn receive(&mut self, from: NodeId, runs: Vec<(Run, Bytes)>, awaited: bool, share: Share) {
+        // What they send is sent again.
+        if self.copying.takes_no_runs() {
+            return;
+        }
         let (mut taken, mut missing) = (false, false);
         for (run, bytes) in runs {
             let after = run.after;
@@ -505,23 +532,26 @@ impl Replica {
         if due.is_empty() {
             return Vec::new();
         }
-        let (report, purge) = (self.report(passed), (self.purges_to(), self.purge_ready()));
+        let (report, besides) = (self.report(passed), self.besides());
         let mut reports = Vec::with_capacity(due.len());
         for node in due {
             let Some(told) = self.told.get_mut(&node) else { continue };
             told.report = Some(report.clone());
-            reports.push((node, wire::report_to_wire(self.region, self.logs.me(), &report, false, purge)));
+            let (me, copy) = (self.logs.me(), self.copying.gives_up(node));
+            reports.push((node, wire::report_to_wire((self.region, me), &report, false, &besides, copy)));
         }
         reports
     }
 
     /// Takes note of what a peer says.
     pub(super) fn heard(&mut self, node: NodeId, said: &Said, now_ms: u64) {
-        let Said { report, ask, .. } = said;
+        let Said { report, ask, besides, copy, .. } = said;
         self.peers.heard(node, report, now_ms);
         if report.era == self.logs.era() {
             self.shown.ends().tell(node, said.incarnation, &report.synced);
-            self.hear_purge(node, said.purge_to, said.purge_ready);
+            self.hear_purge(node, besides.purge_to, besides.purge_ready);
+            self.hear_certain(node, &besides.certain);
+            self.copying.hear(node, *copy, &report.synced);
         }
         self.show_acked();
         let Some(told) = self.told.get_mut(&node) else { return };
@@ -622,7 +652,7 @@ impl Replica {
         hears: impl Fn(NodeId) -> bool,
     ) -> Vec<(NodeId, rdb_proto::internal::v1::OriginReport)> {
         let report = self.report(passed);
-        let purge = (self.purges_to(), self.purge_ready());
+        let besides = self.besides();
         let mut due = Vec::new();
         let mut stuck = Vec::new();
         let known: BTreeMap<NodeId, Option<Vector>> = self
@@ -644,7 +674,8 @@ impl Replica {
                 told.report = Some(report.clone());
                 // Who knows nothing of the peer can send it nothing; what it said may have been lost.
                 let ask = known.is_none() || told.asks;
-                due.push((*node, wire::report_to_wire(self.region, self.logs.me(), &report, ask, purge)));
+                let (me, copy) = (self.logs.me(), self.copying.gives_up(*node));
+                due.push((*node, wire::report_to_wire((self.region, me), &report, ask, &besides, copy)));
                 told.asks = false;
             }
             let lacks = known.is_none_or(|known| !known.covers(&report.synced));
@@ -681,6 +712,11 @@ impl Replica {
         }
     }
 
+    fn besides(&self) -> Besides {
+        let certain = self.upkeep.losses.certain.clone();
+        Besides { purge_to: self.purges_to(), purge_ready: self.purge_ready(), certain }
+    }
+
     fn show(&mut self, now_ms: u64, physical_ms: u64) {
         let synced = self.logs.synced_vector();
         let nothing = Vector::default();
@@ -690,6 +726,8 @@ impl Replica {
         self.stamps.forget(&everywhere);
         let now = Now { era: self.logs.era(), synced: &synced, monotonic_ms: now_ms, physical_ms };
         let lag = lag::lag(now, self.peers.reports(), &self.stamps);
+        // How old that is which is in no log any more is forgotten.
+        let lag = Lag { known: lag.known && !self.copying.gives_anybody_up(), ..lag };
         let covers = |report: Option<&Report>| report.is_some_and(|report| report.applied.covers(&synced));
         let behind = self.peers.reports().filter(|(_, report, _)| !covers(*report)).count() as u64;
         let lost = self.machine.state().lost + self.machine.state().earlier;
@@ -703,7 +741,11 @@ impl Replica {
     }
 
     /// Which runs can be dropped from the log: all members have them, and the data has flushed them.
-    pub(super) fn truncate(&mut self, tools: &Tools) -> Option<OriginWrite> {
+    /// Nobody is given up while a switch holds writes back: those who take part are to reach one cut.
+    pub(super) fn truncate(&mut self, is_open: bool, tools: &Tools) -> Option<OriginWrite> {
+        if is_open {
+            self.give_up(tools);
+        }
         let stable = self.peers.stable_for_truncation(&self.logs);
         let durable = tools.data.durable_vector(self.region, self.logs.era());
         let drop = self.logs.truncate(&stable, &durable);

@@ -125,7 +125,10 @@ impl Driver {
         let Some(gate) = self.gates.get_mut(&region) else { return };
         let replica = self.replicas.get_mut(&region);
         let excluded = gate.heard().map(|heard| heard.excluded.clone()).unwrap_or_default();
-        let busy = |replica: &Replica| replica.is_answering() || replica.takes_in_from(&excluded);
+        // A copy that is noted counts as synced once it is merged, and a seal comes behind the note.
+        let busy = |replica: &Replica| {
+            replica.is_answering() || replica.is_merging() || replica.takes_in_from(&excluded)
+        };
         let control = gate.review(replica.as_ref().is_some_and(|replica| busy(replica)));
         if let Some(view) = self.regions.get(region) {
             view.raise_epoch(gate.peer().epoch());
@@ -264,6 +267,8 @@ impl Driver {
         let view = self.regions.get(region);
         let progress = replica.map(Replica::progress).unwrap_or_default();
         let behind = view.as_ref().map_or(0, |view| view.commit().saturating_sub(view.applied()));
+        let nobody = BTreeSet::new();
+        let excluded = gate.heard().map_or(&nobody, |heard| &heard.excluded);
         Standing {
             region,
             era: gate.mode().era(),
@@ -280,7 +285,7 @@ impl Driver {
             lag_known: replica
                 .is_none_or(|replica| replica.shown().lag_known() && replica.digest().is_some()),
             behind_writes: replica.map_or(behind, |replica| replica.shown().behind()),
-            needs_full_copy: false,
+            needs_full_copy: replica.is_some_and(|replica| replica.needs_copy(excluded)),
             applied: replica.map(Replica::claimed).unwrap_or_default(),
             quarantined: gate.quarantine().writes(),
             reports: reports(gate, &progress, replica),

@@ -15,6 +15,9 @@ pub(crate) struct Shown {
     behind: AtomicU64,
     lost_for_certain: AtomicU64,
     purged: AtomicU64,
+    given_up: AtomicU64,
+    divergent: AtomicU64,
+    repaired: AtomicU64,
     kept_bytes: AtomicU64,
     crowded_out: AtomicU64,
     progress: Progress,
@@ -33,6 +36,15 @@ impl Shown {
     pub(super) fn show_upkeep(&self, lost_for_certain: u64, purged: u64) {
         self.lost_for_certain.store(lost_for_certain, Ordering::Relaxed);
         self.purged.store(purged, Ordering::Relaxed);
+    }
+
+    pub(super) fn show_given_up(&self, given_up: u64) {
+        self.given_up.store(given_up, Ordering::Relaxed);
+    }
+
+    pub(super) fn show_comparison(&self, divergent: u64, repaired: u64) {
+        self.divergent.store(divergent, Ordering::Relaxed);
+        self.repaired.store(repaired, Ordering::Relaxed);
     }
 
     pub(super) fn show_kept(&self, (bytes, crowded_out): (u64, u64)) {
@@ -73,6 +85,21 @@ impl Shown {
     /// Tombstones that were purged since the start.
     pub(crate) fn purged(&self) -> u64 {
         self.purged.load(Ordering::Relaxed)
+    }
+
+    /// Members that cannot be served from the logs any more, and have to take a copy.
+    pub(crate) fn given_up(&self) -> u64 {
+        self.given_up.load(Ordering::Relaxed)
+    }
+
+    /// Buckets in which another member that has the same writes held other records, when it was last looked at.
+    pub(crate) fn divergent(&self) -> u64 {
+        self.divergent.load(Ordering::Relaxed)
+    }
+
+    /// Records that were taken over from other members for that since the start.
+    pub(crate) fn repaired(&self) -> u64 {
+        self.repaired.load(Ordering::Relaxed)
     }
 
     /// Bytes of lost writes that are kept.

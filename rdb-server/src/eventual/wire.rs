@@ -9,11 +9,11 @@ use rdb_core::version::Hlc;
 use rdb_proto::internal::v1 as wire;
 
 pub(super) fn report_to_wire(
-    region: RegionId,
-    me: Origin,
+    (region, me): (RegionId, Origin),
     report: &Report,
     ask: bool,
-    (purge_to, purge_ready): (Hlc, Hlc),
+    besides: &Besides,
+    copy: bool,
 ) -> wire::OriginReport {
     wire::OriginReport {
         region: region.0,
@@ -23,10 +23,23 @@ pub(super) fn report_to_wire(
         shown: vector_to_wire(&report.shown),
         promise: report.promise.0,
         ask,
-        purge_to: purge_to.0,
-        purge_ready: purge_ready.0,
+        purge_to: besides.purge_to.0,
+        purge_ready: besides.purge_ready.0,
         incarnation: me.incarnation.0,
+        copy,
+        certain: vector_to_wire(&besides.certain),
     }
+}
+
+/// What a report says besides how far its node is.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Besides {
+    /// Up to which stamp all are to purge tombstones; 0 where it does not say.
+    pub(crate) purge_to: Hlc,
+    /// Up to which stamp that node is ready for it.
+    pub(crate) purge_ready: Hlc,
+    /// What became of each write that this has is certain there, and that is flushed.
+    pub(crate) certain: Vector,
 }
 
 /// What a node says of a region.
@@ -35,10 +48,10 @@ pub(crate) struct Said {
     pub(crate) report: Report,
     /// Whether it wants to be told the same of this node.
     pub(crate) ask: bool,
-    /// Up to which stamp all are to purge tombstones; 0 where it does not say.
-    pub(crate) purge_to: Hlc,
-    /// Up to which stamp that node is ready for it.
-    pub(crate) purge_ready: Hlc,
+    /// What else it says.
+    pub(crate) besides: Besides,
+    /// Whether that node cannot serve this one from its logs any more.
+    pub(crate) copy: bool,
     /// In which of its starts that node says so.
     pub(crate) incarnation: Incarnation,
 }
@@ -59,8 +72,12 @@ pub(crate) fn report_from_wire(report: &wire::OriginReport) -> Result<Said, Corr
         region: RegionId(report.region),
         report: report_of,
         ask: report.ask,
-        purge_to: Hlc(report.purge_to),
-        purge_ready: Hlc(report.purge_ready),
+        besides: Besides {
+            purge_to: Hlc(report.purge_to),
+            purge_ready: Hlc(report.purge_ready),
+            certain: vector_from_wire(&report.certain)?,
+        },
+        copy: report.copy,
         incarnation: Incarnation(report.incarnation),
     })
 }

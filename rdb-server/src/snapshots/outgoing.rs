@@ -148,7 +148,8 @@ async fn send(
     let Sending { region, namespace, snapshot, .. } = sending;
     let reader = data.snapshot(region, namespace).map_err(|error| error.to_string())?;
     let reader = reader.filter(|reader| snapshot.index <= reader.state().applied);
-    let reader = reader.ok_or("the region's data is gone, or behind its log")?;
+    let reader =
+        reader.ok_or("the region's data is gone, behind its log, or in between: a copy is merged into it")?;
     let place = SnapshotPlace { index: reader.state().applied, term: reader.state().applied_term };
     let message = snapshot_message(snapshot.message, place);
     tracing::info!(%region, peer = %snapshot.to, index = place.index, "sending a snapshot");

@@ -1,13 +1,14 @@
 //! What happens in a world. What belongs to one start of a node carries its incarnation: it dies with that start.
 
 use super::clients::{Reply, Request};
+use super::copies::Sent;
 use super::snapshots::Snapshot;
 use crate::event::{Fault, Happening, describe_message};
 use crate::snapshot::Sender;
 use rdb_core::eventual::peers;
 use rdb_core::ids::{Era, NodeId};
 use rdb_core::raft::{Fetch, Message, SendSnapshot};
-use rdb_core::switch::{Change, Report};
+use rdb_core::switch::{Change, Report, Vector};
 use std::rc::Rc;
 
 /// What travels between nodes.
@@ -27,6 +28,12 @@ pub(super) enum Parcel {
     Taken(Sender, bool),
     /// A replica's data.
     Snapshot(Rc<Snapshot>),
+    /// The sender, which has synced so much in this era, cannot serve the receiver from its logs.
+    GivenUp(Era, Box<Vector>),
+    /// A page of a copy of the receiver, by the copy's name and its number.
+    WantsPage(Era, u64, u64),
+    /// Such a page.
+    Page(Rc<Sent>),
 }
 
 #[derive(Debug)]
@@ -56,6 +63,11 @@ pub(super) enum Event {
     },
     /// Synced runs are merged.
     Merged {
+        node: NodeId,
+        incarnation: u64,
+    },
+    /// A page of a copy is merged.
+    PageMerged {
         node: NodeId,
         incarnation: u64,
     },
@@ -150,6 +162,7 @@ impl Event {
             | Event::Synced { node, .. }
             | Event::Applied { node, .. }
             | Event::Merged { node, .. }
+            | Event::PageMerged { node, .. }
             | Event::Fetched { node, .. }
             | Event::Flush { node, .. }
             | Event::Upkeep { node, .. }
@@ -205,6 +218,7 @@ impl Happening for Event {
             Event::SnapshotRead { node, number, .. } => [21, node.0, *number, 0],
             Event::SnapshotGivenUp { node, number, .. } => [22, node.0, *number, 0],
             Event::Replace { node, incarnation } => [23, node.0, *incarnation, 0],
+            Event::PageMerged { node, incarnation } => [24, node.0, *incarnation, 0],
         }
     }
 }
@@ -219,6 +233,9 @@ impl Parcel {
             Parcel::Switch(reports, era) => (4, u64::from(era.0) << 32 | reports.len() as u64),
             Parcel::Taken(sender, taken) => (5, sender.number << 1 | u64::from(*taken)),
             Parcel::Snapshot(snapshot) => (6, u64::from(snapshot.region.era().0)),
+            Parcel::GivenUp(era, _) => (7, u64::from(era.0)),
+            Parcel::WantsPage(_, name, page) => (8, name ^ page),
+            Parcel::Page(sent) => (9, sent.number()),
         }
     }
 }

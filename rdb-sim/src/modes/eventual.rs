@@ -1,6 +1,7 @@
 //! A node in eventual mode: it accepts writes, logs, syncs and merges them, and looks after its logs.
 
 use super::clients::Reply;
+use super::copies::Copying;
 use super::event::Event;
 use super::node::{Job, Merge, Node, Process, Then, Waiter};
 use super::origins::{Bytes, Op};
@@ -14,7 +15,7 @@ use rdb_core::command::Write;
 use rdb_core::eventual::conflicts::{Lost, Settling, lost_of_era};
 use rdb_core::eventual::hlc::NoStamp;
 use rdb_core::eventual::lag::{self, Now};
-use rdb_core::eventual::machine::{self, Machine, View as _};
+use rdb_core::eventual::machine::{Machine, State, View as _};
 use rdb_core::eventual::origin_log::{Held, OriginLogs};
 use rdb_core::eventual::peers::{Peers, Report};
 use rdb_core::eventual::run::Run;
@@ -44,7 +45,7 @@ pub(super) struct Eventual {
     merging: bool,
     /// The runs of its logs, synced or not.
     pub(super) kept: BTreeMap<(Origin, Seq), (Held, Bytes)>,
-    stamps: Stamps,
+    pub(super) stamps: Stamps,
     /// Its own writes that are not answered yet.
     pub(super) unanswered: usize,
     /// Those that are answered and not synced.
@@ -52,6 +53,7 @@ pub(super) struct Eventual {
     pub(super) told: Option<Report>,
     /// What each peer had synced when it last came forward, and since when it stays there.
     pub(super) stood: BTreeMap<NodeId, (Vector, u64)>,
+    pub(super) copying: Copying,
     /// The frontiers that it has told, each with what it had applied then.
     frontiers: Vec<(Hlc, Vector)>,
 }
@@ -90,13 +92,16 @@ impl World {
         node.rescue(era)?;
         let Some(process) = node.process.as_mut() else { return Ok(()) };
         let state = node.data.current.eventual_of(era);
-        let state = state.unwrap_or_else(|| machine::State::begin(era, Hlc(0)));
+        let state = state.unwrap_or_else(|| State::begin(era, Hlc(0)));
         let synced = node.origins.synced();
         let runs: Vec<(Held, Bytes)> = match wrong(Wrong::MarkerEmptiesLogs) && state.applied.is_empty() {
             true => Vec::new(),
             false => synced.runs_of(era).cloned().collect(),
         };
-        let logs = OriginLogs::restore(era, me, &state.applied, runs.iter().map(|(held, _)| *held));
+        let copied = synced.copied(era);
+        let vector = copied.as_ref().map(|note| note.vector.clone()).unwrap_or_default();
+        let held = runs.iter().map(|(held, _)| *held);
+        let logs = OriginLogs::restore_behind(era, me, &state.applied, &vector, held);
         let logs = logs.map_err(|hole| broken(id, hole))?;
         let mut eventual = Eventual {
             stamps: Stamps::of(&logs),
@@ -115,8 +120,15 @@ impl World {
             unsynced: 0,
             told: None,
             stood: BTreeMap::new(),
+            copying: Copying::None,
             frontiers: Vec::new(),
         };
+        if let Some(note) = copied {
+            let State { applied, copied_pages, .. } = eventual.machine.state();
+            let is_merged = *copied_pages == 0 && applied.covers(&note.vector);
+            process.durable.saw(note.highest, now_ms);
+            eventual.copying = if is_merged { Copying::Merged(note) } else { Copying::Merging(note) };
+        }
         for (held, bytes) in runs {
             let run = Run::decode(&bytes).map_err(|error| broken(id, error))?;
             eventual.keep(&run, held, &bytes);
@@ -125,6 +137,7 @@ impl World {
         process.durable.saw(process.strong.state().highest, now_ms);
         process.durable.saw(eventual.machine.state().highest, now_ms);
         process.eventual = Some(eventual);
+        self.merge_pages(id)?;
         self.merge_all(id)
     }
 
@@ -316,7 +329,9 @@ impl World {
         self.advance_clock(id);
         self.look_at_frontier(id)?;
         self.settle_and_purge(id)?;
+        self.give_up(id);
         self.truncate(id);
+        self.clean_up_copy(id);
         self.look_at_lag(id)?;
         self.look_at_others(id)?;
         self.later(self.options.upkeep, Event::Upkeep { node: id, incarnation });
@@ -338,7 +353,14 @@ impl World {
         let Some(mine) = self.report(id) else { return Ok(()) };
         let Some(process) = self.process_mut(id) else { return Ok(()) };
         let Some(eventual) = &mut process.eventual else { return Ok(()) };
-        let peers = eventual.peers.reports().map(|(_, report, _)| report);
+        // Of writes that are in no log any more the stamps are not known.
+        let need_copy = eventual.peers.need_copy(&eventual.logs);
+        let without_them = takes(Shortcut::PurgesWithoutGivenUp);
+        if !need_copy.is_empty() && !without_them {
+            return Ok(());
+        }
+        let peers = eventual.peers.reports().filter(|(node, ..)| !need_copy.contains(node));
+        let peers = peers.map(|(_, report, _)| report);
         let told = lag::frontier(mine.era, std::iter::once(Some(&mine)).chain(peers), &eventual.stamps);
         let told = told.unwrap_or_default();
         if told <= eventual.frontiers.last().map(|(told, _)| *told).unwrap_or_default() {
@@ -353,8 +375,14 @@ impl World {
         let Some(process) = self.process(id) else { return Hlc(0) };
         let is_switching = process.peer.heard().is_none_or(|heard| heard.is_switching());
         let era = process.region.era();
-        let agreed =
-            self.nodes.iter().map(|node| if node.purgeable.0 == era { node.purgeable.1 } else { Hlc(0) });
+        let need_copy = process.eventual.as_ref().map(|eventual| eventual.peers.need_copy(&eventual.logs));
+        let need_copy = need_copy.unwrap_or_default();
+        let without_them = takes(Shortcut::PurgesWithoutGivenUp);
+        if !need_copy.is_empty() && !without_them {
+            return Hlc(0);
+        }
+        let nodes = self.nodes.iter().filter(|node| !need_copy.contains(&node.id));
+        let agreed = nodes.map(|node| if node.purgeable.0 == era { node.purgeable.1 } else { Hlc(0) });
         agreed.min().filter(|_| !is_switching).unwrap_or_default()
     }
 
@@ -366,8 +394,10 @@ impl World {
         };
         let (era, applied) = (eventual.machine.state().era, eventual.claimed());
         let shown = eventual.machine.shown().clone();
-        let reports: Option<Vec<Report>> =
-            eventual.peers.reports().map(|(_, report, _)| report.cloned()).collect();
+        let mut need_copy = eventual.peers.need_copy(&eventual.logs);
+        need_copy.retain(|_| takes(Shortcut::PurgesWithoutGivenUp));
+        let members = eventual.peers.reports().filter(|(node, ..)| !need_copy.contains(node));
+        let reports: Option<Vec<Report>> = members.map(|(_, report, _)| report.cloned()).collect();
         let reports = reports.filter(|reports| reports.iter().all(|report| report.era == era));
         let settled = reports.and_then(|reports| {
             let others = reports.iter().map(|report| (&report.shown, &report.applied));
@@ -436,10 +466,14 @@ impl World {
             physical_ms: process.durable.physical_ms(now_ms),
         };
         let told = lag::lag(now, eventual.peers.reports(), &eventual.stamps);
+        let is_known = eventual.peers.need_copy(&eventual.logs).is_empty();
+        let told = lag::Lag { known: told.known && is_known, ..told };
         super::invariants::lag_is_honest(self, id, now, told)?;
         let others = self.nodes.iter().flat_map(|node| &node.process).flat_map(|process| &process.eventual);
         let others = others.filter(|other| other.logs.era() == eventual.logs.era());
         let has_dropped = |lacks: &(Origin, Seq, Seq)| lacks.1 < eventual.logs.dropped(lacks.0);
+        // Where there is a cap, some are given up, and who that was is forgotten at a crash.
+        let others = others.filter(|_| self.options.log_cap == u64::MAX);
         // Who came into the era by a snapshot has never had the runs: then another one must.
         let is_gone = |(origin, has, _): &(Origin, Seq, Seq)| {
             let keeps =

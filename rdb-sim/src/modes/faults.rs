@@ -76,9 +76,9 @@ impl World {
     pub(super) fn crash(&mut self, id: NodeId) {
         let place = self.ids().iter().position(|other| *other == id).unwrap_or_default();
         let node = &mut self.nodes[place];
-        if node.process.take().is_none() {
-            return;
-        }
+        let Some(process) = node.process.take() else { return };
+        let is_noted = process.eventual.is_some_and(|eventual| eventual.copying.is_noted());
+        self.totals.crashes_copying += u64::from(is_noted);
         node.stalled_until = 0;
         node.raft.crash(&mut self.rng);
         node.origins.crash(&mut self.rng);

@@ -10,7 +10,8 @@
 //!
 //! - `options` is what a seed draws, `event` what happens, `world` where it happens.
 //! - `node`, `origins` and `data` are a node and its disks; `region` its log and the markers in it, `eventual` the other mode,
-//!   `streams` what travels between nodes in that mode, `switching` its part in a switch.
+//!   `streams` what travels between nodes in that mode, `copies` what is taken where that is not enough, `switching` its part in a
+//!   switch.
 //! - `leases` is what a leader may answer without asking.
 //! - `truncate` shortens the region's log, and `snapshots` brings those back whom that or a switch has left behind.
 //! - `catalog` holds the catalog, the controllers and the operators; `clients` and `requests` those who ask.
@@ -19,6 +20,7 @@
 
 mod catalog;
 mod clients;
+mod copies;
 mod data;
 mod event;
 mod eventual;

@@ -115,6 +115,9 @@ impl World {
             Parcel::Switch(reports, era) => process.hear_reports(from, reports, era),
             Parcel::Taken(sender, taken) => self.snapshot_outcome(sender, taken),
             Parcel::Snapshot(snapshot) => self.snapshot_came(from, to, snapshot),
+            Parcel::GivenUp(era, theirs) => self.is_given_up(to, from, era, &theirs),
+            Parcel::WantsPage(era, name, page) => self.give_page(to, from, (era, name, page))?,
+            Parcel::Page(sent) => self.page_came(to, from, &sent),
         }
         Ok(())
     }

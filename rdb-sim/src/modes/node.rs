@@ -1,5 +1,6 @@
 //! One node: what survives a crash, and what does not.
 
+use super::copies::Open;
 use super::data::DataDisk;
 use super::event::Event;
 use super::eventual::Eventual;
@@ -12,6 +13,7 @@ use crate::options::Micros;
 use crate::world::Wall;
 use rdb_core::apply::{self, Committed};
 use rdb_core::command::Encoded;
+use rdb_core::eventual::copy::Note;
 use rdb_core::eventual::hlc::DurableClock;
 use rdb_core::eventual::run::Run;
 use rdb_core::hlc::Clock;
@@ -78,6 +80,8 @@ pub(super) struct Process {
     pub(super) arrived: Option<Rc<Snapshot>>,
     /// A snapshot that is being taken in. Meanwhile nothing else changes the region.
     pub(super) installing: Option<Installing>,
+    /// Copies that it gives, by who takes them.
+    pub(super) gives: BTreeMap<NodeId, Open>,
     /// Whether the region's next era began without this node, so that it waits for a snapshot.
     pub(super) replace: bool,
     /// How often it has handed the lead over since it started.
@@ -177,6 +181,8 @@ pub(super) enum Then {
     Note(Era),
     /// What the cluster went on without is set aside.
     SetAside,
+    /// A copy is complete.
+    Copied(Rc<Note>),
 }
 
 /// A run on its way to the records, and who waits for it.
@@ -285,9 +291,11 @@ impl Process {
         self.is_back() && self.region.era() <= self.noted
     }
 
-    /// Whether eventual writes are under way that are not answered yet.
+    /// Whether a seal has to wait: eventual writes are under way that are not answered yet, or a copy that counts is not merged.
     pub(super) fn is_answering(&self) -> bool {
-        self.eventual.as_ref().is_some_and(|eventual| 0 < eventual.unanswered + eventual.unsynced)
+        let waits =
+            |eventual: &Eventual| 0 < eventual.unanswered + eventual.unsynced || eventual.copying.is_noted();
+        self.eventual.as_ref().is_some_and(waits)
     }
 
     /// What it shows of the eventual era: which one, and up to which vector.

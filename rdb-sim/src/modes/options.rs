@@ -76,6 +76,8 @@ pub struct Options {
     pub writes_in_flight_max: usize,
     /// The options of the region's group.
     pub raft: raft::Options,
+    /// Bytes of runs that a node keeps for members that lack them.
+    pub log_cap: u64,
 }
 
 impl Options {
@@ -127,6 +129,8 @@ impl Options {
             periodic: *pick(rng, &[false, false, true]),
             writes_in_flight_max: *pick(rng, &[1, 4, 64]),
             raft,
+            // Runs have about 100 bytes.
+            log_cap: *pick(rng, &[u64::MAX, u64::MAX, 800, 4_000, 20_000]),
         }
     }
 }

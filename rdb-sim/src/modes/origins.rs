@@ -1,9 +1,11 @@
 //! A node's part of the log disk that belongs to eventual mode: runs, the records about its gate, the clock's mark, the note of
 //! the era that it has answered in, and what it has set aside. Written is what the process reads, synced what a crash leaves.
 
+use super::planted::{Shortcut, takes};
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
 use rdb_core::codec::Corrupt;
+use rdb_core::eventual::copy::Note;
 use rdb_core::eventual::origin_log::Held;
 use rdb_core::eventual::vector::{Origin, Seq};
 use rdb_core::ids::{Era, Index};
@@ -28,6 +30,12 @@ pub(super) enum Op {
     Note(Era, Index),
     /// Writes, by their numbers, that the cluster has gone on without.
     Quarantine(Vec<u64>),
+    /// A page of a copy. With the first one go those of an earlier copy.
+    Aside(Era, u64, Bytes),
+    /// All pages of a copy are there.
+    Copied(Rc<Note>),
+    /// The copy is merged and flushed.
+    CopyDone(Era),
     /// Runs and control records of earlier eras go.
     Forget(Era),
 }
@@ -39,6 +47,8 @@ pub(super) struct Files {
     pub(super) mark: Hlc,
     pub(super) note: (Era, Index),
     pub(super) quarantine: BTreeSet<u64>,
+    /// Of each era a copy: its pages, and the note that they are complete.
+    copies: BTreeMap<Era, (Vec<Bytes>, Option<Rc<Note>>)>,
 }
 
 #[derive(Debug, Default)]
@@ -95,11 +105,34 @@ impl Files {
                 Op::Mark(mark) => self.mark = self.mark.max(*mark),
                 Op::Note(era, index) => self.note = self.note.max((*era, *index)),
                 Op::Quarantine(elements) => self.quarantine.extend(elements),
+                Op::Aside(era, number, bytes) => {
+                    let (pages, _) = self.copies.entry(*era).or_default();
+                    pages.truncate(usize::try_from(*number).unwrap_or(usize::MAX));
+                    pages.push(Rc::clone(bytes));
+                }
+                Op::Copied(note) => self.copies.entry(note.era).or_default().1 = Some(Rc::clone(note)),
+                Op::CopyDone(era) => drop(self.copies.remove(era)),
                 Op::Forget(era) => {
+                    self.copies.retain(|of, _| era <= of);
                     self.runs.retain(|(of, ..), _| era <= of);
                     self.controls.retain(|bytes| Control::decode(bytes).is_ok_and(|c| *era <= c.era()));
                 }
             }
+        }
+    }
+
+    /// A page of a copy.
+    pub(super) fn aside(&self, era: Era, number: usize) -> Option<Bytes> {
+        self.copies.get(&era).and_then(|(pages, _)| pages.get(number)).cloned()
+    }
+
+    /// The copy of that era that is complete.
+    pub(super) fn copied(&self, era: Era) -> Option<Rc<Note>> {
+        let (pages, note) = self.copies.get(&era)?;
+        let note = note.clone()?;
+        match takes(Shortcut::NotesCopyEarly) {
+            true => Some(Rc::new(Note { pages: pages.len() as u64, ..Note::clone(&note) })),
+            false => Some(note),
         }
     }
 

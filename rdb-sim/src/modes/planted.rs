@@ -39,6 +39,12 @@ pub enum Shortcut {
     VotesAtOnce,
     /// The logs and control records of an era go when the next one begins, flushed or not.
     ForgetsUnflushed,
+    /// The note that a copy is complete is written with its first page, and a start takes what there is for all of it.
+    NotesCopyEarly,
+    /// A copy replaces what its receiver has of the era.
+    CopyWipesOwn,
+    /// What is certain, and what can be purged, is worked out without the members that were given up: they will take a copy.
+    PurgesWithoutGivenUp,
 }
 
 #[cfg(feature = "bug-modes")]

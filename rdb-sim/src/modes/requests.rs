@@ -250,7 +250,9 @@ impl Process {
         node: &super::node::Node,
         key: &[u8],
     ) -> Option<(Option<(rdb_core::version::Version, u64)>, SessionToken)> {
-        let (era, vector) = self.shown()?;
+        let (era, _) = self.shown()?;
+        // While a copy is merged the records are ahead of what is applied.
+        let vector = self.eventual.as_ref()?.machine.state().found();
         Some((node.data.current.read(key), SessionToken { namespace: NAMESPACE, era, vector }))
     }
 }

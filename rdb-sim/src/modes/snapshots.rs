@@ -76,6 +76,10 @@ impl World {
         if !process.outgoing.contains_key(&number) {
             return Ok(());
         }
+        // Half a copy is ahead of what the data says that it reflects.
+        if process.eventual.as_ref().is_some_and(|eventual| eventual.machine.is_copying()) {
+            return Ok(());
+        }
         let region = process.region.clone();
         let data = self.node(id).data.current.clone();
         let state = data.strong().map_err(|error| broken(id, error))?;

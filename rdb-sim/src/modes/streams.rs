@@ -88,6 +88,9 @@ impl Process {
         let Some(eventual) = self.eventual.as_ref().filter(|_| self.installing.is_none()) else {
             return Err(false);
         };
+        if eventual.copying.is_noted() {
+            return Err(false);
+        }
         let appended = eventual.logs.logged_vector();
         let run = match eventual.logs.receive(run.clone()) {
             Ok(None) => return Ok(None),

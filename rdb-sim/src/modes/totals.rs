@@ -94,6 +94,12 @@ totals! {
     truncations,
     /// Tombstones that were purged.
     tombstones_purged,
+    /// Times that a member was given up.
+    given_up,
+    /// Copies that were taken.
+    copies,
+    /// Nodes that lost power with a copy noted and not yet merged.
+    crashes_copying,
     /// Looks at the lag that knew it, and that did not.
     lags_known,
     /// Looks at the lag that told that it was not known.
@@ -179,6 +185,11 @@ impl fmt::Display for Totals {
             self.lags_known,
             self.lags_unknown,
             self.compared
+        )?;
+        writeln!(
+            f,
+            "{} members given up, {} copies taken, {} of them over a crash",
+            self.given_up, self.copies, self.crashes_copying
         )?;
         write!(
             f,

@@ -212,6 +212,7 @@ impl World {
             sending: BTreeMap::new(),
             arrived: None,
             installing: None,
+            gives: BTreeMap::new(),
             replace: false,
             hand_overs: 0,
             set_aside_late: Vec::new(),
@@ -245,6 +246,7 @@ impl World {
             Event::Synced { node, incarnation } => self.synced(node, incarnation)?,
             Event::Applied { node, incarnation } => self.applied(node, incarnation)?,
             Event::Merged { node, incarnation } => self.merged(node, incarnation)?,
+            Event::PageMerged { node, incarnation } => self.page_merged(node, incarnation)?,
             Event::Fetched { node, incarnation, fetch } => {
                 if self.node_mut(node).running(incarnation).is_some() {
                     let reader = self.node(node).raft.reader(LOG);
@@ -292,6 +294,7 @@ impl World {
             self.input(id, Input::Tick);
             self.push(id)?;
             self.tell(id);
+            self.look_after_copies(id);
             self.take_part(id)?;
         }
         let tick = self.options.tick;
@@ -378,6 +381,7 @@ impl World {
                 }
             }
             Then::SetAside => self.note_snapshot(id),
+            Then::Copied(note) => self.copy_is_noted(id, note),
         }
         Ok(())
     }

@@ -90,9 +90,7 @@ impl<'v, V: View> Batch<'v, V> {
         key: &[u8],
         purged: Hlc,
     ) -> Result<u64, Error<V::Error>> {
-        let from = conflicts::lost_of_key(era, key);
-        // Numbers follow in the keys, and not all of their bytes are ones.
-        let to = [&from[..], &[0xff; 24]].concat();
+        let (from, to) = conflicts::lost_of_key_range(era, key);
         let mut count = 0;
         for (key, note) in self.notes(&from, &to)? {
             let lost = Lost::decode(&note)?;
@@ -124,7 +122,7 @@ impl<'v, V: View> Batch<'v, V> {
         }
     }
 
-    fn notes(&self, from: &[u8], to: &[u8]) -> Result<Notes, Error<V::Error>> {
+    pub(super) fn notes(&self, from: &[u8], to: &[u8]) -> Result<Notes, Error<V::Error>> {
         let mut notes: BTreeMap<_, _> = self.view.notes(from, to).map_err(Error::View)?.into_iter().collect();
         for (key, note) in self.notes.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to))) {
             match note {

@@ -31,7 +31,8 @@ pub fn forget<V: View>(era: Option<Era>, kept: &[Vec<u8>], view: &V) -> Result<C
         let Some(note) = batch.note(key)? else { continue };
         let (noted_in, ..) = conflicts::parse_lost_key(key)?;
         let lost = Lost::decode(&note)?;
-        let counts_yet = era == Some(noted_in) && !lost.settled;
+        // The bare note of a loss that is settled goes when it is settled everywhere.
+        let counts_yet = era == Some(noted_in);
         let bare = Lost { kept: None, listed: None, ..lost };
         batch.set_note(key.to_vec(), counts_yet.then(|| bare.encode()));
     }

@@ -197,7 +197,7 @@ impl Reader {
         if self.shared.eventual.shown(self.target.region).is_some()
             && let Some(state) = data.load_eventual(self.target.region).map_err(disk_failed)?
         {
-            self.saw.era(self.target.namespace, state.era).all(state.era, &state.applied);
+            self.saw.era(self.target.namespace, state.era).all(state.era, &state.found());
         }
         while !self.done {
             self.walk(&frozen)?;

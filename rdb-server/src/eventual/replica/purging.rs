@@ -108,10 +108,10 @@ impl Tombstones {
 }
 
 impl Replica {
-    /// Whether anything may be purged now: the mode is not being switched, every member is there, and none is to get a full
-    /// sync.
+    /// Whether anything may be purged now: the mode is not being switched, every member is there, and none is to take a
+    /// copy, this one included.
     fn may_purge(&self, now_ms: u64) -> bool {
-        if self.upkeep.is_switching {
+        if self.upkeep.is_switching || self.copying.is_under_way() {
             return false;
         }
         let era = self.logs.era();
@@ -119,7 +119,7 @@ impl Replica {
             report.is_some_and(|report| report.era == era)
                 && now_ms.saturating_sub(heard_ms) <= SILENCE_MS_MAX
         };
-        self.peers.reports().all(is_there) && self.peers.need_full_sync().is_empty()
+        self.peers.reports().all(is_there) && self.peers.need_copy(&self.logs).is_empty()
     }
 
     /// Whether this member says how far all purge.

@@ -5,12 +5,17 @@ use super::settling::Losses;
 use super::{Replica, ReplicaError, Tools};
 use crate::eventual::keeping::Keeping;
 use rdb_core::version::Hlc;
+use std::time::Duration;
 
 /// How much a region keeps.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::eventual) struct Limits {
     /// For how long deletions are remembered at least.
     pub(in crate::eventual) tombstone_grace_ms: u64,
+    /// Bytes of writes that are kept for members that lack them.
+    pub(in crate::eventual) log_bytes_max: u64,
+    /// Between two comparisons with a member.
+    pub(in crate::eventual) compare_interval: Duration,
 }
 
 /// When something is looked at.
@@ -52,10 +57,11 @@ impl Replica {
 
     /// Does a little of it. Whether there is more.
     pub(in crate::eventual) fn work(&mut self, now_ms: u64, tools: &Tools) -> Result<bool, ReplicaError> {
+        let merges = self.merge_some(tools)?;
         let settles = self.settle_some(tools)?;
         let purges = self.purge_some(now_ms, tools)?;
         let forgets = self.upkeep.keeping.work(self.era(), &self.data)?;
-        Ok(settles || purges || forgets)
+        Ok(merges || settles || purges || forgets)
     }
 
     /// Whether other members wait for a promise of this one that is newer than the last.

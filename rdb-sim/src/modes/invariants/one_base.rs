@@ -33,6 +33,10 @@ fn has_synced(node: &Node, start: Mode, era: Era) -> (bool, Vector) {
     for (held, _) in node.origins.synced().runs_of(before) {
         synced.raise(held.origin, held.last);
     }
+    // A copy that is complete will be merged, whatever happens.
+    if let Some(copied) = node.origins.synced().copied(before) {
+        synced.merge(&copied.vector);
+    }
     (is_there, synced)
 }
 
