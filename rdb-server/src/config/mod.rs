@@ -520,7 +520,7 @@ mod tests {
             let explained = text.lines().any(|line| line.starts_with(option) || line.contains("[[nodes]]"));
             assert!(explained, "{option}");
         }
-        assert_eq!(table.len(), 26, "an option is missing from config/node.toml or from this count");
+        assert_eq!(table.len(), 28, "an option is missing from config/node.toml or from this count");
     }
 
     /// A leader that sleeps promises nothing, so its lease must have run out by then.
