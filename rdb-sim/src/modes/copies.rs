@@ -40,6 +40,8 @@ pub(super) enum Copying {
         name: u64,
         pages: u64,
         state: Option<State>,
+        /// When that was.
+        opened: Micros,
         at: Micros,
     },
     /// All are here, and the note of that is on its way to the disk.
@@ -63,6 +65,7 @@ pub(super) struct Open {
     era: Era,
     state: State,
     pages: Vec<Bytes>,
+    opened: Micros,
 }
 
 /// A page on its way.
@@ -74,6 +77,8 @@ pub(super) struct Sent {
     state: Option<State>,
     bytes: Bytes,
     last: bool,
+    /// When its sender opened the copy: one that starts again knows nothing of it, and pages of two moments are no copy.
+    opened: Micros,
 }
 
 impl Sent {
@@ -126,7 +131,7 @@ impl World {
         };
         let lacks = copy::is_needed(theirs, &eventual.logs.synced_vector());
         if lacks && admits && matches!(eventual.copying, Copying::None) {
-            eventual.copying = Copying::Fetching { from, name, pages: 0, state: None, at };
+            eventual.copying = Copying::Fetching { from, name, pages: 0, state: None, opened: 0, at };
             self.send(id, from, Parcel::WantsPage(era, name, 0));
         }
     }
@@ -138,29 +143,33 @@ impl World {
         to: NodeId,
         (era, name, number): (Era, u64, u64),
     ) -> Result<(), Violation> {
+        let now = self.now;
         let node = self.node_mut(id);
         let Some(process) = &mut node.process else { return Ok(()) };
         let is_of_era =
             |eventual: &&mut Eventual| eventual.logs.era() == era && !eventual.machine.is_copying();
         let Some(eventual) = process.eventual.as_mut().filter(is_of_era) else { return Ok(()) };
         let is_open = process.gives.get(&to).is_some_and(|open| (open.name, open.era) == (name, era));
+        if !is_open && number != 0 {
+            return Ok(());
+        }
         if !is_open {
             let state = eventual.machine.state().clone();
             eventual.peers.copies(to, &state.applied);
             let read = pages(&state, &node.data.current).map_err(|error| broken(id, error))?;
-            process.gives.insert(to, Open { name, era, state, pages: read });
+            process.gives.insert(to, Open { name, era, state, pages: read, opened: now });
         }
         let Some(open) = process.gives.get(&to) else { return Ok(()) };
-        let Open { state, pages, .. } = open;
+        let Open { state, pages, opened, .. } = open;
         let place = usize::try_from(number).unwrap_or(usize::MAX);
         let Some(bytes) = pages.get(place).cloned() else { return Ok(()) };
         let state = (number == 0).then(|| state.clone());
-        let last = place + 1 == pages.len();
+        let (last, opened) = (place + 1 == pages.len(), *opened);
         // What a power cut may take back must not be anywhere else: the last page waits until all is synced.
         if last && !eventual.logs.synced_vector().covers(&open.state.applied) {
             return Ok(());
         }
-        self.send(id, to, Parcel::Page(Rc::new(Sent { name, era, number, state, bytes, last })));
+        self.send(id, to, Parcel::Page(Rc::new(Sent { name, era, number, state, bytes, last, opened })));
         Ok(())
     }
 
@@ -173,12 +182,17 @@ impl World {
             return;
         };
         let (me, logged) = (eventual.logs.me(), eventual.logs.logged_vector());
-        let Copying::Fetching { from: of, name, pages, state, at } = &mut eventual.copying else { return };
+        let Copying::Fetching { from: of, name, pages, state, opened, at } = &mut eventual.copying else {
+            return;
+        };
         if (*of, *name, *pages) != (from, sent.name, sent.number) {
             return;
         }
         if sent.state.is_some() {
-            state.clone_from(&sent.state);
+            (*state, *opened) = (sent.state.clone(), sent.opened);
+        }
+        if *opened != sent.opened {
+            return;
         }
         (*pages, *at) = (*pages + 1, now);
         let (name, pages) = (*name, *pages);
