@@ -1,14 +1,10 @@
 //! The lost writes that a namespace keeps.
 
 use crate::client::Client;
-use crate::error::{Attempted, Error};
-use crate::quarantine::explain;
-use crate::status::Failed;
+use crate::error::Error;
 use crate::values::Version;
 use bytes::Bytes;
 use rdb_proto::v1;
-use rdb_proto::v1::namespaces_client::NamespacesClient;
-use tokio::time::{Instant, timeout};
 
 /// Some of the lost writes that a node has noted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,21 +61,10 @@ impl Client {
         after: Option<&Bytes>,
         limit: u32,
     ) -> Result<ConflictsPage, Error> {
-        let started = Instant::now();
-        let nodes = self.nodes_known();
-        let unknown = || Error::Options(format!("'{address}' is not an address like 127.0.0.1:7101"));
-        let node = nodes.learn(address).ok_or_else(unknown)?;
-        let channel = nodes.channel(&node).ok_or_else(unknown)?;
         let (prefix, token) = (prefix.clone(), after.cloned().unwrap_or_default());
         let request = v1::ListConflictsRequest { name: name.into(), prefix, token, limit };
-        let limit = self.deadline().saturating_duration_since(started);
-        let mut client = NamespacesClient::new(channel);
-        let failed = match timeout(limit, client.list_conflicts(request)).await {
-            Ok(Ok(answer)) => return Ok(answer.into_inner().into()),
-            Ok(Err(status)) => Failed::from_status(&node, &status),
-            Err(_) => Failed::Deadline { address: node, sent: true },
-        };
-        Err(explain(failed, Attempted { tries: 1, waited: started.elapsed() }))
+        let answer = self.ask_at(address, |mut node| async move { node.list_conflicts(request).await });
+        Ok(answer.await?.into())
     }
 }
 

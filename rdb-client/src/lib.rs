@@ -46,6 +46,7 @@ mod error;
 mod meta;
 mod namespace;
 mod nodes;
+mod one_node;
 mod options;
 mod pipe;
 mod quarantine;

@@ -1,14 +1,10 @@
 //! What a node has set aside, since the others went on to strong without it.
 
 use crate::client::Client;
-use crate::error::{Attempted, Error, Refusal};
-use crate::nodes::Address;
-use crate::status::Failed;
+use crate::error::Error;
 use crate::values::Version;
 use bytes::Bytes;
 use rdb_proto::v1;
-use rdb_proto::v1::namespaces_client::NamespacesClient;
-use tokio::time::{Instant, timeout};
 
 /// Some of what a node has set aside.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,37 +50,10 @@ impl Client {
         after: Option<&Bytes>,
         limit: u32,
     ) -> Result<QuarantinePage, Error> {
-        let started = Instant::now();
-        let nodes = self.nodes_known();
-        let unknown = || Error::Options(format!("'{address}' is not an address like 127.0.0.1:7101"));
-        let node = nodes.learn(address).ok_or_else(unknown)?;
-        let channel = nodes.channel(&node).ok_or_else(unknown)?;
         let token = after.cloned().unwrap_or_default();
         let request = v1::ListQuarantineRequest { name: name.into(), token, limit };
-        let limit = self.deadline().saturating_duration_since(started);
-        let mut client = NamespacesClient::new(channel);
-        let failed = match timeout(limit, client.list_quarantine(request)).await {
-            Ok(Ok(answer)) => return Ok(answer.into_inner().into()),
-            Ok(Err(status)) => Failed::from_status(&node, &status),
-            Err(_) => Failed::Deadline { address: node, sent: true },
-        };
-        Err(explain(failed, Attempted { tries: 1, waited: started.elapsed() }))
-    }
-}
-
-pub(crate) fn explain(failed: Failed, attempted: Attempted) -> Error {
-    let text = |address: Address| address.to_string();
-    match failed {
-        Failed::NotSent(address, reason) => Error::Unreachable { nodes: text(address), reason, attempted },
-        Failed::Lost(address, reason) => Error::Lost { node: text(address), reason, attempted },
-        Failed::Deadline { address, .. } => Error::TimedOut { node: text(address), before: None, attempted },
-        Failed::Answered(address, error) => Error::Refused(Box::new(Refusal {
-            code: error.code(),
-            message: error.message,
-            hint: error.hint,
-            node: text(address),
-            attempted,
-        })),
+        let answer = self.ask_at(address, |mut node| async move { node.list_quarantine(request).await });
+        Ok(answer.await?.into())
     }
 }
 

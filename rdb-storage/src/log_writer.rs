@@ -92,7 +92,8 @@ enum Command {
     Shutdown,
 }
 
-/// Hands changes to the log writer. Cheap to clone; none of its calls waits for the disk.
+/// Hands changes to the log writer. Cheap to clone; none of its calls waits for the disk, but for
+/// [`LogWriterHandle::write_origins_here`].
 #[derive(Clone)]
 pub struct LogWriterHandle {
     queue: Sender<Command>,

@@ -6,7 +6,8 @@
 //! same.
 
 use super::vector::WriteId;
-use crate::record::Record;
+use crate::codec::Corrupt;
+use crate::record::{self, Record};
 use crate::version::Version;
 use std::collections::HashMap;
 
@@ -60,8 +61,23 @@ impl Heads {
         self.lend();
     }
 
+    /// What is stored under the key: it is read if that is not known here.
+    pub(super) fn find<E: From<Corrupt>>(
+        &mut self,
+        key: &[u8],
+        read: impl FnOnce() -> Result<Option<Vec<u8>>, E>,
+    ) -> Result<Option<Head>, E> {
+        if let Some(head) = self.get(key) {
+            return Ok(head);
+        }
+        let stored = read()?;
+        let head = stored.as_deref().map(record::decode).transpose()?.map(|record| Head::of(&record));
+        self.put(key, head);
+        Ok(head)
+    }
+
     /// What is stored under the key; `None` if that is not known here.
-    pub(super) fn get(&mut self, key: &[u8]) -> Option<Option<Head>> {
+    fn get(&mut self, key: &[u8]) -> Option<Option<Head>> {
         if let Some(head) = self.young.get(key) {
             return Some(*head);
         }

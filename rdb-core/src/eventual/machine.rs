@@ -17,7 +17,7 @@ pub use keeping::forget;
 
 use super::buckets::{self, Buckets, Digest};
 use super::conflicts::{self, Listed, Lost};
-use super::heads::{Head, Heads};
+use super::heads::Heads;
 use super::merge::{merge, replaced};
 use super::run::{Entry, Replaced, Run};
 use super::vector::{Origin, Seq, Vector, WriteId};
@@ -327,14 +327,7 @@ impl Machine {
     /// What a writer has in front of him: what is stored, or this node's own last write on its way there, if that is
     /// greater.
     fn in_front<V: View>(&mut self, key: &[u8], view: &V) -> Result<Replaced, Error<V::Error>> {
-        let stored = if let Some(head) = self.heads.get(key) {
-            head
-        } else {
-            let stored = view.get(key).map_err(Error::View)?;
-            let head = stored.as_deref().map(record::decode).transpose()?.map(|record| Head::of(&record));
-            self.heads.put(key, head);
-            head
-        };
+        let stored = self.heads.find(key, || view.get(key).map_err(Error::View))?;
         let stored = stored.filter(|stored| stored.version.era == self.state.era);
         let stored = stored.and_then(|stored| stored.id.map(|id| (stored.version, id)));
         let greatest = stored.max(self.pending.get(key).copied());

@@ -160,10 +160,7 @@ impl Node {
         let mut known = Stamps::of(&logs);
         to_apply.iter().for_each(|run| known.add(run));
         let mut live = Live {
-            machine: match self.periodic {
-                true => Machine::new(state, buckets, self.keeps_lost).periodic(),
-                false => Machine::new(state, buckets, self.keeps_lost),
-            },
+            machine: Machine::new(state, buckets, self.keeps_lost).periodic(self.periodic),
             logs,
             peers: Peers::new(others, now_ms),
             data,

@@ -1,12 +1,10 @@
 //! The request for the lost writes that a node keeps. It answers for itself, without a majority, whatever mode the namespace is in.
 
 use super::namespaces::NamespaceService;
-use super::quarantine::{PAGE_BYTES_MAX, page_writes, unread};
+use super::pages::Read;
 use super::{held, request, status};
 use crate::eventual::kept::{self, LostWrite, Page};
-use crate::eventual::set_aside::PageMax;
 use rdb_core::ids::Era;
-use rdb_pd::Stage;
 use rdb_proto::v1;
 use tonic::Response;
 
@@ -19,29 +17,19 @@ impl NamespaceService {
         if let Some(token) = &after {
             kept::check_token(token).map_err(|error| status::invalid(error.to_string()))?;
         }
-        let shared = &self.0;
-        let catalog = shared.catalog.load();
-        let namespace = catalog.namespace(&asked.name).filter(|namespace| namespace.stage == Stage::Open);
-        let namespace = namespace.ok_or_else(|| status::namespace_not_found(&asked.name))?;
-        let budget = shared.budget_of(&asked.name);
-        // While it is read; the answer takes what it has.
-        let _reads = super::admit_read(&budget, PAGE_BYTES_MAX)?;
-        let region = namespace.region;
-        // Of a replica that is not here nothing is certain.
-        let era = shared.regions.get(region).map_or(Era(0), |view| view.mode().1);
-        let data = shared.data.region(region, namespace.id);
-        let max = PageMax { writes: page_writes(asked.limit), bytes: PAGE_BYTES_MAX };
-        let prefix = asked.prefix.clone();
-        let read =
-            tokio::task::spawn_blocking(move || kept::list(&data, (era, &prefix), after.as_deref(), max));
-        let page = read.await.map_err(|error| status::internal(error.to_string()))?;
-        let page = page.map_err(|error| unread(error, "the lost writes that this node keeps"))?;
-        // A namespace that has left in the meantime takes its notes with it, and this may be half of them.
-        let now = shared.catalog.load();
-        if now.namespace_of(namespace.id).is_none_or(|now| now.stage != Stage::Open) {
-            return Err(status::namespace_gone());
-        }
-        let header = shared.header(region, namespace.epoch());
+        let shared = self.0.clone();
+        let read = self.read_page(
+            (&asked.name, asked.limit),
+            "the lost writes that this node keeps",
+            |namespace, max| {
+                let region = namespace.region;
+                // Of a replica that is not here nothing is certain.
+                let era = shared.regions.get(region).map_or(Era(0), |view| view.mode().1);
+                let (data, prefix) = (shared.data.region(region, namespace.id), asked.prefix.clone());
+                move || kept::list(&data, (era, &prefix), after.as_deref(), max)
+            },
+        );
+        let Read { page, header, namespace, budget } = read.await?;
         held::read(&budget, to_wire(header, namespace.settings.keep_lost_seconds, page))
     }
 }

@@ -9,6 +9,7 @@ mod held;
 mod kv;
 mod limits;
 mod namespaces;
+mod pages;
 mod pipe;
 mod quarantine;
 mod reads;

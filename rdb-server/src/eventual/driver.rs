@@ -287,13 +287,14 @@ impl Driver {
         let now_ms = millis(self.started.elapsed());
         let others = members.into_iter().filter(|member| *member != self.node).collect();
         let tools = (&self.tools, &self.eventual);
-        let replica = Replica::open((region, namespace, settings), mode.era(), others, now_ms, tools)?;
+        let mut replica = Replica::open((region, namespace, settings), mode.era(), others, now_ms, tools)?;
         // Its own writes among them, of before this start.
         self.clock.saw(replica.highest(), now_ms);
         let shown = replica.shown();
+        // The others give up some of theirs with the next upkeep.
+        replica.set_heads_bytes_max(HEADS_BYTES / (self.replicas.len() + 1));
         self.replicas.insert(region, replica);
         self.restless.insert(region);
-        self.share_memory();
         self.eventual.show(|all| drop(all.insert(region, shown.clone())));
         if let Some(Entry { place, is_new: true }) = entered {
             self.note_entry(region, mode.era(), place);

@@ -202,16 +202,12 @@ impl Replica {
         let keeping = Keeping::new(settings.keep_lost_seconds);
         let keeps_lost = keeping.keeps();
         let upkeep = Upkeep { tombstones, keeping, ..Upkeep::default() };
+        let is_periodic = settings.durability == Durability::Periodic;
         let mut replica = Self {
             region,
             namespace,
             hashed: buckets.is_some(),
-            machine: match settings.durability {
-                Durability::Sync => Machine::new(state, buckets.unwrap_or_default(), keeps_lost),
-                Durability::Periodic => {
-                    Machine::new(state, buckets.unwrap_or_default(), keeps_lost).periodic()
-                }
-            },
+            machine: Machine::new(state, buckets.unwrap_or_default(), keeps_lost).periodic(is_periodic),
             logs,
             told: others.iter().map(|node| (*node, Told::default())).collect(),
             peers: Peers::new(others, now_ms),

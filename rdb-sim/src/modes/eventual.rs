@@ -106,10 +106,7 @@ impl World {
         let mut eventual = Eventual {
             stamps: Stamps::of(&logs),
             logs,
-            machine: match is_periodic {
-                true => Machine::new(state, node.data.current.buckets(era), false).periodic(),
-                false => Machine::new(state, node.data.current.buckets(era), false),
-            },
+            machine: Machine::new(state, node.data.current.buckets(era), false).periodic(is_periodic),
             peers: Peers::new(others, now_ms),
             settling: Settling::default(),
             settled: Vector::default(),

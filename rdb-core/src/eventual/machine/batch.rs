@@ -4,7 +4,7 @@ use super::{Changes, Error, Notes, State, View};
 use crate::eventual::conflicts::{self, Lost};
 use crate::eventual::heads::{Head, Heads};
 use crate::ids::Era;
-use crate::record::{self, Record};
+use crate::record::Record;
 use crate::version::Hlc;
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -28,20 +28,12 @@ impl<'v, V: View> Batch<'v, V> {
 
     /// Which write lies under the key.
     pub(super) fn head(&mut self, key: &[u8]) -> Result<Option<Head>, Error<V::Error>> {
-        if let Some(head) = self.heads.get(key) {
-            return Ok(head);
-        }
-        let stored = self.record(key)?;
-        let head = stored.as_deref().map(record::decode).transpose()?.map(|record| Head::of(&record));
-        self.heads.put(key, head);
-        Ok(head)
+        let (records, view) = (&self.records, self.view);
+        self.heads.find(key, || record(records, view, key))
     }
 
     pub(super) fn record(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error<V::Error>> {
-        match self.records.get(key) {
-            Some(record) => Ok(record.clone()),
-            None => self.view.get(key).map_err(Error::View),
-        }
+        record(&self.records, self.view, key)
     }
 
     pub(super) fn put_record(&mut self, key: &[u8], record: &Record<'_>) {
@@ -142,5 +134,13 @@ impl<'v, V: View> Batch<'v, V> {
         *heads = self.heads;
         let list = |written: Written| written.into_iter().collect();
         Changes { records: list(self.records), notes: list(self.notes), state: state.encode() }
+    }
+}
+
+/// What is under a key: as the batch has written it, or as it was before.
+fn record<V: View>(written: &Written, view: &V, key: &[u8]) -> Result<Option<Vec<u8>>, Error<V::Error>> {
+    match written.get(key) {
+        Some(record) => Ok(record.clone()),
+        None => view.get(key).map_err(Error::View),
     }
 }

@@ -8,10 +8,10 @@ use crate::eventual::unsynced;
 use crate::eventual::vector::Seq;
 
 impl Machine {
-    /// The same machine, for a namespace whose writes are applied before they are synced.
+    /// The same machine, for a namespace whose writes are applied before they are synced, if `is_periodic`.
     #[must_use]
-    pub fn periodic(mut self) -> Self {
-        self.is_periodic = true;
+    pub fn periodic(mut self, is_periodic: bool) -> Self {
+        self.is_periodic = is_periodic;
         self
     }
 
