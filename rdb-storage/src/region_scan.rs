@@ -41,13 +41,31 @@ impl<'f> FrozenRegion<'f, '_> {
     /// # Errors
     /// The disk could not be read.
     pub fn some_notes(&self, from: &[u8], to: &[u8], count_max: usize) -> Result<eventual::Notes> {
+        let mut count = 0;
+        self.read_notes(from, to, |_, _| {
+            count += 1;
+            count < count_max
+        })
+    }
+
+    /// Notes until `goes_on` says of one that it is the last.
+    fn read_notes(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        mut goes_on: impl FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<eventual::Notes> {
         let prefix = keys::note(self.region, &[]).len();
         let mut options = ReadOptions::default();
         options.set_iterate_range(keys::note(self.region, from)..keys::note(self.region, to));
         let mut notes = Vec::new();
-        for item in self.frozen.0.iterator_opt(IteratorMode::Start, options).take(count_max) {
+        for item in self.frozen.0.iterator_opt(IteratorMode::Start, options) {
             let (key, note) = item.map_err(Error::rocks("read notes"))?;
+            let is_last = !goes_on(&key[prefix..], &note);
             notes.push((key[prefix..].to_vec(), note.into_vec()));
+            if is_last {
+                break;
+            }
         }
         Ok(notes)
     }
@@ -74,5 +92,13 @@ impl eventual::View for FrozenRegion<'_, '_> {
 
     fn notes(&self, from: &[u8], to: &[u8]) -> Result<eventual::Notes> {
         self.some_notes(from, to, usize::MAX)
+    }
+
+    fn first_notes(&self, from: &[u8], to: &[u8], bytes_max: usize) -> Result<eventual::Notes> {
+        let mut bytes = 0;
+        self.read_notes(from, to, |key, note| {
+            bytes += key.len() + note.len();
+            bytes < bytes_max
+        })
     }
 }

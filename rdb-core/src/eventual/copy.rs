@@ -12,13 +12,19 @@
 //!
 //! While pages are merged, runs of other members are not taken in; this node's own writes go on.
 //!
+//! A key that is written everywhere while a member is away has any number of lost writes. They come in the order of their names, in as
+//! many *parts* as it takes, and each part says which names it tells of: so a part is merged by itself, between two writes of this node
+//! or behind a crash, and all of them together come to what one page would.
+//!
 //! ```text
 //! note     byte 0 format, now 1; varint era, from, pages; 8 bytes highest stamp; vector
-//! page     byte 0 format, now 1; byte kind; varint count; entries; 8 bytes checksum of all before
+//! page     byte 0 format, now 2; byte kind; varint count; entries; 8 bytes checksum of all before
 //!          kind 1  awaited writes: node, incarnation, seq
-//!          kind 2  keys, ascending: key; record; varint count of lost writes, then of each: node, incarnation, seq; the note
+//!          kind 2  parts of keys, ascending: byte flags: 1 more parts of the key follow | 2 it is not the first one; key;
+//!                  record, or flag 2: which write that is, and the last lost one of the part before: node, incarnation, seq;
+//!                  varint count of lost writes, then of each: node, incarnation, seq; the note
 //! ```
-//! Keys, records and notes carry their length in front.
+//! Keys, records and notes carry their length in front. Pages of format 1 had all of a key in one part; they are not read.
 
 use super::conflicts;
 use super::machine::{Error, State, View};
@@ -29,11 +35,15 @@ use crate::record;
 use crate::version::Hlc;
 use xxhash_rust::xxh3::xxh3_64;
 
-const FORMAT: u8 = 1;
+const NOTE_FORMAT: u8 = 1;
+const PAGE_FORMAT: u8 = 2;
 const CHECKSUM_BYTES: usize = 8;
 
 const AWAITED: u8 = 1;
 const RECORDS: u8 = 2;
+
+const MORE: u8 = 1;
+const REST: u8 = 2;
 
 /// Where pages are put aside: in the log of an origin that no node is, each at its number, from 1.
 pub const ASIDE: Origin = Origin { node: NodeId(0), incarnation: Incarnation(0) };
@@ -42,22 +52,63 @@ pub const ASIDE: Origin = Origin { node: NodeId(0), incarnation: Incarnation(0) 
 /// though another era has come since.
 pub const NOTE_PLACE: Seq = Seq::MAX - 1;
 
-/// A key of the sender's, its record, and what is noted of the lost writes of the key.
+/// A key of the sender's: its record, and what is noted of some of the lost writes of the key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Copied {
     /// Which key.
     pub key: Vec<u8>,
-    /// Its record, as it is stored.
-    pub record: Vec<u8>,
-    /// Lost writes, and their notes as they are stored.
+    /// Which part of it.
+    pub part: Part,
+    /// Lost writes, ascending, and their notes as they are stored.
     pub lost: Vec<(WriteId, Vec<u8>)>,
+    /// Whether more of them follow, in another part.
+    pub more: bool,
+}
+
+/// Which part of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// The first one, with the key's record as it is stored.
+    First(Vec<u8>),
+    /// Another one.
+    Rest {
+        /// Which write the record is.
+        record: WriteId,
+        /// The last lost write of the part before.
+        after: WriteId,
+    },
 }
 
 impl Copied {
+    /// A key and its record, where nothing is asked about lost writes.
+    pub fn record(key: &[u8], stored: &[u8]) -> Self {
+        Self { key: key.to_vec(), part: Part::First(stored.to_vec()), lost: Vec::new(), more: false }
+    }
+
     /// About as many bytes as it takes in a page.
     pub fn bytes(&self) -> usize {
         let lost: usize = self.lost.iter().map(|(_, note)| note.len() + 16).sum();
-        self.key.len() + self.record.len() + lost + 16
+        let record = match &self.part {
+            Part::First(record) => record.len(),
+            Part::Rest { .. } => 32,
+        };
+        self.key.len() + record + lost + 16
+    }
+
+    /// Behind which lost write the next part goes on, if there is one.
+    pub fn goes_on_after(&self) -> Option<WriteId> {
+        self.lost.last().filter(|_| self.more).map(|(last, _)| *last)
+    }
+
+    /// Between which notes' keys those lie that this part tells of: of the others the sender says nothing here.
+    pub(super) fn tells_of(&self, era: Era) -> (Vec<u8>, Vec<u8>) {
+        let behind = |id| [&conflicts::lost_key(era, &self.key, id)[..], &[0]].concat();
+        let (from, to) = conflicts::lost_of_key_range(era, &self.key);
+        let from = match self.part {
+            Part::First(_) => from,
+            Part::Rest { after, .. } => behind(after),
+        };
+        (from, self.goes_on_after().map_or(to, behind))
     }
 }
 
@@ -73,7 +124,7 @@ pub enum Page {
 impl Page {
     /// As it is sent and put aside.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = vec![FORMAT];
+        let mut out = vec![PAGE_FORMAT];
         match self {
             Page::Awaited(ids) => {
                 out.push(AWAITED);
@@ -83,15 +134,7 @@ impl Page {
             Page::Records(records) => {
                 out.push(RECORDS);
                 put_varint(&mut out, records.len() as u64);
-                for copied in records {
-                    put_bytes(&mut out, &copied.key);
-                    put_bytes(&mut out, &copied.record);
-                    put_varint(&mut out, copied.lost.len() as u64);
-                    for (id, note) in &copied.lost {
-                        put_write_id(&mut out, *id);
-                        put_bytes(&mut out, note);
-                    }
-                }
+                records.iter().for_each(|copied| put_copied(&mut out, copied));
             }
         }
         let checksum = xxh3_64(&out);
@@ -105,7 +148,7 @@ impl Page {
     /// The bytes are damaged, or a later FlareDB wrote them.
     pub fn decode(bytes: &[u8]) -> Result<Self, Corrupt> {
         let mut reader = Reader::new("a page of a copy", whole(bytes)?);
-        if reader.u8()? != FORMAT {
+        if reader.u8()? != PAGE_FORMAT {
             return Err(reader.corrupt("its format is not known to this version of FlareDB"));
         }
         let kind = reader.u8()?;
@@ -122,11 +165,41 @@ impl Page {
     }
 }
 
+fn put_copied(out: &mut Vec<u8>, copied: &Copied) {
+    let more = if copied.more { MORE } else { 0 };
+    match &copied.part {
+        Part::First(record) => {
+            out.push(more);
+            put_bytes(out, &copied.key);
+            put_bytes(out, record);
+        }
+        Part::Rest { record, after } => {
+            out.push(more | REST);
+            put_bytes(out, &copied.key);
+            put_write_id(out, *record);
+            put_write_id(out, *after);
+        }
+    }
+    put_varint(out, copied.lost.len() as u64);
+    for (id, note) in &copied.lost {
+        put_write_id(out, *id);
+        put_bytes(out, note);
+    }
+}
+
 fn read_copied(reader: &mut Reader<'_>) -> Result<Copied, Corrupt> {
-    let (key, record) = (reader.bytes()?.to_vec(), reader.bytes()?.to_vec());
+    let flags = reader.u8()?;
+    if flags & !(MORE | REST) != 0 {
+        return Err(reader.corrupt("it has flags not known to this version of FlareDB"));
+    }
+    let key = reader.bytes()?.to_vec();
+    let part = match flags & REST {
+        0 => Part::First(reader.bytes()?.to_vec()),
+        _ => Part::Rest { record: read_write_id(reader)?, after: read_write_id(reader)? },
+    };
     let count = reader.varint()?;
     let lost = (0..count).map(|_| Ok((read_write_id(reader)?, reader.bytes()?.to_vec())));
-    Ok(Copied { key, record, lost: lost.collect::<Result<_, Corrupt>>()? })
+    Ok(Copied { key, part, lost: lost.collect::<Result<_, Corrupt>>()?, more: flags & MORE != 0 })
 }
 
 /// What comes before the checksum, if that is right.
@@ -163,7 +236,7 @@ impl Note {
 
     /// As it is stored.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = vec![FORMAT];
+        let mut out = vec![NOTE_FORMAT];
         let numbers = [u64::from(self.era.0), self.from.0, self.pages];
         numbers.iter().for_each(|number| put_varint(&mut out, *number));
         out.extend_from_slice(&self.highest.0.to_be_bytes());
@@ -177,7 +250,7 @@ impl Note {
     /// The bytes are damaged, or a later FlareDB wrote them.
     pub fn decode(bytes: &[u8]) -> Result<Self, Corrupt> {
         let mut reader = Reader::new("the note of a copy", bytes);
-        if reader.u8()? != FORMAT {
+        if reader.u8()? != NOTE_FORMAT {
             return Err(reader.corrupt("its format is not known to this version of FlareDB"));
         }
         let note = Self {
@@ -203,29 +276,38 @@ pub fn is_needed(theirs: &Vector, mine: &Vector) -> bool {
     !mine.covers(theirs)
 }
 
-/// A key for a copy, as it is stored in `view`; `None` where its record is of an earlier era: all members began with those.
-/// `any_lost`: whether there are notes of lost writes at all.
+/// A part of a key for a copy, as it is stored in `view`: the first one, or the one that goes on behind the lost write `after`; `None`
+/// where its record is of an earlier era: all members began with those. It has as many notes of lost writes as it takes to come to
+/// `bytes_max`, so more by one at most. `any_lost`: whether there are such notes at all.
 ///
 /// # Errors
 /// The record or a note is damaged, or could not be read.
 pub fn copied<V: View>(
     era: Era,
     (key, stored): (&[u8], &[u8]),
-    any_lost: bool,
+    after: Option<WriteId>,
+    (any_lost, bytes_max): (bool, usize),
     view: &V,
 ) -> Result<Option<Copied>, Error<V::Error>> {
-    if record::decode(stored)?.version.era != era {
+    let record = record::decode(stored)?;
+    if record.version.era != era {
         return Ok(None);
     }
-    let mut lost = Vec::new();
+    let part = match (after, record.id) {
+        (Some(after), Some(record)) => Part::Rest { record, after },
+        _ => Part::First(stored.to_vec()),
+    };
+    let mut copied = Copied { key: key.to_vec(), part, lost: Vec::new(), more: false };
     if any_lost {
-        let (from, to) = conflicts::lost_of_key_range(era, key);
-        for (note_key, note) in view.notes(&from, &to).map_err(Error::View)? {
+        let (from, to) = copied.tells_of(era);
+        let notes = view.first_notes(&from, &to, bytes_max).map_err(Error::View)?;
+        copied.more = bytes_max <= notes.iter().map(|(key, note)| key.len() + note.len()).sum();
+        for (note_key, note) in notes {
             let (_, _, id) = conflicts::parse_lost_key(&note_key)?;
-            lost.push((id, note));
+            copied.lost.push((id, note));
         }
     }
-    Ok(Some(Copied { key: key.to_vec(), record: stored.to_vec(), lost }))
+    Ok(Some(copied))
 }
 
 /// The awaited writes of an era among these notes.
@@ -251,11 +333,12 @@ mod tests {
 
     fn pages() -> impl Strategy<Value = Page> {
         let lost = prop::collection::vec((ids(), any::<Vec<u8>>()), 0..3);
-        let copied = (any::<Vec<u8>>(), any::<Vec<u8>>(), lost).prop_map(|(key, record, lost)| Copied {
-            key,
-            record,
-            lost,
-        });
+        let part = prop_oneof![
+            any::<Vec<u8>>().prop_map(Part::First),
+            (ids(), ids()).prop_map(|(record, after)| Part::Rest { record, after }),
+        ];
+        let copied = (any::<Vec<u8>>(), part, lost, any::<bool>());
+        let copied = copied.prop_map(|(key, part, lost, more)| Copied { key, part, lost, more });
         prop_oneof![
             prop::collection::vec(ids(), 0..5).prop_map(Page::Awaited),
             prop::collection::vec(copied, 0..4).prop_map(Page::Records),
@@ -282,7 +365,7 @@ mod tests {
         #[test]
         fn any_bytes_are_read_or_refused(mut bytes: Vec<u8>) {
             let _ = (Page::decode(&bytes), Note::decode(&bytes));
-            bytes.insert(0, FORMAT);
+            bytes.insert(0, PAGE_FORMAT);
             let checksum = xxh3_64(&bytes);
             bytes.extend_from_slice(&checksum.to_be_bytes());
             if let Ok(page) = Page::decode(&bytes) {

@@ -50,6 +50,24 @@ pub trait View: apply::View {
     /// # Errors
     /// The disk could not be read.
     fn notes(&self, from: &[u8], to: &[u8]) -> Result<Notes, Self::Error>;
+
+    /// The first of these: as many as it takes to come to `bytes_max` bytes with their keys, or all of them. What lies on a disk is
+    /// read no further than that.
+    ///
+    /// # Errors
+    /// The disk could not be read.
+    fn first_notes(&self, from: &[u8], to: &[u8], bytes_max: usize) -> Result<Notes, Self::Error> {
+        let mut notes = self.notes(from, to)?;
+        let mut bytes = 0;
+        let fits = notes.iter().take_while(|(key, note)| {
+            let goes_on = bytes < bytes_max;
+            bytes += key.len() + note.len();
+            goes_on
+        });
+        let fits = fits.count();
+        notes.truncate(fits);
+        Ok(notes)
+    }
 }
 
 /// What is to be written, in one batch with nothing in between.

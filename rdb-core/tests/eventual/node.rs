@@ -29,6 +29,8 @@ use std::convert::Infallible;
 const MESSAGE_BYTES_MAX: usize = 300;
 /// Few, so that copies are cut off in the middle.
 const RECORDS_PER_PAGE: usize = 3;
+/// So few that a key's lost writes come in several parts.
+const NOTES_BYTES: usize = 100;
 
 /// A copy of a node's part, with where it stood.
 #[derive(Clone)]
@@ -193,10 +195,20 @@ impl Node {
         live.peers.copies(to, &state.applied);
         let (from, to) = (awaited_of_era(state.era), awaited_of_era(Era(state.era.0 + 1)));
         let mut pages = vec![copy::awaited(&live.data.notes(&from, &to).unwrap()).unwrap().encode()];
-        let records = live.data.records.iter().filter_map(|(key, stored)| {
-            copy::copied(state.era, (key, stored), 0 < state.lost, &live.data).unwrap()
-        });
-        let records: Vec<_> = records.collect();
+        let mut records = Vec::new();
+        for (key, stored) in &live.data.records {
+            let (any_lost, mut after) = (0 < state.lost, None);
+            let part = |after| {
+                copy::copied(state.era, (key, stored), after, (any_lost, NOTES_BYTES), &live.data).unwrap()
+            };
+            while let Some(copied) = part(after) {
+                after = copied.goes_on_after();
+                records.push(copied);
+                if after.is_none() {
+                    break;
+                }
+            }
+        }
         pages.extend(records.chunks(RECORDS_PER_PAGE).map(|chunk| Page::Records(chunk.to_vec()).encode()));
         Some(Copy { from: self.id, state, pages })
     }

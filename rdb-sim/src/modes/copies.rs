@@ -23,6 +23,8 @@ use std::rc::Rc;
 
 /// Few, so that copies have many pages.
 const RECORDS_PER_PAGE: usize = 8;
+/// So few that a key's lost writes come in several parts.
+const NOTES_BYTES: usize = 200;
 /// Ticks after which a member is told again that it is given up, and a page is asked for again.
 const REPEATS_TICKS: u64 = 3;
 /// Chance that a node loses power around the merging of a copy.
@@ -348,7 +350,14 @@ fn pages(
     let mut pages = vec![copy::awaited(&data.notes(&from, &to).unwrap_or_default())?];
     let mut records = Vec::new();
     for (key, stored) in &data.records {
-        records.extend(copy::copied(state.era, (key, stored), 0 < state.lost, data)?);
+        let (max, mut after) = ((0 < state.lost, NOTES_BYTES), None);
+        while let Some(part) = copy::copied(state.era, (key, stored), after, max, data)? {
+            after = part.goes_on_after();
+            records.push(part);
+            if after.is_none() {
+                break;
+            }
+        }
     }
     pages.extend(records.chunks(RECORDS_PER_PAGE).map(|chunk| Page::Records(chunk.to_vec())));
     Ok(pages.iter().map(|page| Rc::new(page.encode())).collect())

@@ -8,7 +8,7 @@
 use super::{Batch, Changes, Error, Machine, View};
 use crate::eventual::buckets;
 use crate::eventual::conflicts::{self, Lost};
-use crate::eventual::copy::{Copied, Note, Page};
+use crate::eventual::copy::{Copied, Note, Page, Part};
 use crate::eventual::merge::merge;
 use crate::eventual::vector::{Vector, WriteId};
 use crate::ids::Era;
@@ -79,41 +79,54 @@ impl Machine {
         Ok(())
     }
 
+    /// Merges a part of a key. Lost writes are looked at where the part tells of them; the record comes with the first one, and is
+    /// merged just once: this node may have written over it before the next one comes.
     fn copy_key<V: View>(
         &mut self,
         copied: &Copied,
         has: &Vector,
         batch: &mut Batch<'_, V>,
     ) -> Result<(), Error<V::Error>> {
-        let era = self.state.era;
-        let theirs = record::decode(&copied.record)?;
-        let stored = batch.record(&copied.key)?;
-        let mine = stored.as_deref().map(record::decode).transpose()?;
-        if mine.is_none() && self.has_purged(&theirs) {
-            return Ok(());
-        }
         let mut lost = BTreeMap::new();
         for (id, note) in &copied.lost {
             lost.insert(*id, Lost::decode(note)?);
         }
-        self.find_replaced_there(copied, (&theirs, &lost), has, batch)?;
-        for (id, note) in &lost {
+        match &copied.part {
+            Part::First(record) => {
+                let theirs = record::decode(record)?;
+                let stored = batch.record(&copied.key)?;
+                let mine = stored.as_deref().map(record::decode).transpose()?;
+                if mine.is_none() && self.has_purged(&theirs) {
+                    return Ok(());
+                }
+                self.copy_lost(copied, (theirs.id, &lost), has, batch)?;
+                self.copy_record(copied, mine, theirs, (&lost, has), batch)
+            }
+            // Where the tombstone of the first part was purged here, all of this is known here, too.
+            Part::Rest { record, .. } => self.copy_lost(copied, (Some(*record), &lost), has, batch),
+        }
+    }
+
+    fn copy_lost<V: View>(
+        &mut self,
+        copied: &Copied,
+        (record, lost): (Option<WriteId>, &BTreeMap<WriteId, Lost>),
+        has: &Vector,
+        batch: &mut Batch<'_, V>,
+    ) -> Result<(), Error<V::Error>> {
+        self.find_replaced_there(copied, (record, lost), has, batch)?;
+        for (id, note) in lost {
             // Of what this node has, it knows itself what became of it; or it has replaced it before it came.
             let is_known = self.state.applied.has(*id) || self.is_awaited(*id, batch)?;
             if !is_known {
                 let kept = note.kept.clone().filter(|_| self.keep_lost);
                 let listed = note.listed.filter(|_| self.keep_lost);
                 let note = Lost { settled: false, kept, listed, ..note.clone() };
-                self.state.lost +=
-                    batch.put_note(conflicts::lost_key(era, &copied.key, *id), note.encode())?;
+                let key = conflicts::lost_key(self.state.era, &copied.key, *id);
+                self.state.lost += batch.put_note(key, note.encode())?;
             }
         }
-        let Some(mine) = mine else {
-            self.buckets.change(&copied.key, None, buckets::counted(&theirs, era));
-            batch.put_record(&copied.key, &theirs);
-            return Ok(());
-        };
-        self.copy_record(&copied.key, mine, theirs, (&lost, has), batch)
+        Ok(())
     }
 
     /// Whether this node had that tombstone and purged it.
@@ -134,18 +147,18 @@ impl Machine {
     fn find_replaced_there<V: View>(
         &mut self,
         copied: &Copied,
-        (theirs, lost): (&Record<'_>, &BTreeMap<WriteId, Lost>),
+        (record, lost): (Option<WriteId>, &BTreeMap<WriteId, Lost>),
         has: &Vector,
         batch: &mut Batch<'_, V>,
     ) -> Result<(), Error<V::Error>> {
         if self.state.lost == 0 {
             return Ok(());
         }
-        let (from, to) = conflicts::lost_of_key_range(self.state.era, &copied.key);
+        let (from, to) = copied.tells_of(self.state.era);
         for (key, note) in batch.notes(&from, &to)? {
             let (_, _, id) = conflicts::parse_lost_key(&key)?;
             let is_replaced = if has.has(id) {
-                !lost.contains_key(&id) && theirs.id != Some(id)
+                !lost.contains_key(&id) && record != Some(id)
             } else {
                 self.is_awaited(id, batch)?
             };
@@ -158,13 +171,18 @@ impl Machine {
 
     fn copy_record<V: View>(
         &mut self,
-        key: &[u8],
-        mine: Record<'_>,
+        copied: &Copied,
+        mine: Option<Record<'_>>,
         theirs: Record<'_>,
         (lost, has): (&BTreeMap<WriteId, Lost>, &Vector),
         batch: &mut Batch<'_, V>,
     ) -> Result<(), Error<V::Error>> {
-        let era = self.state.era;
+        let (era, key) = (self.state.era, &copied.key[..]);
+        let Some(mine) = mine else {
+            self.buckets.change(key, None, buckets::counted(&theirs, era));
+            batch.put_record(key, &theirs);
+            return Ok(());
+        };
         let merged = merge(mine, theirs);
         let Some(goes) = merged.goes else { return Ok(()) };
         let id = goes.id.filter(|_| goes.version.era == era);
@@ -175,8 +193,11 @@ impl Machine {
         }
         let (Some(id), Some(by)) = (id, merged.stays.id) else { return Ok(()) };
         let is_lost = match mine_goes {
-            // The sender has it, and knows whether it was replaced.
-            true if has.has(id) => lost.contains_key(&id),
+            // The sender has it, and knows whether it was replaced. A later part may tell: until then it counts as lost, and is found
+            // again there.
+            true if has.has(id) => {
+                lost.contains_key(&id) || copied.goes_on_after().is_some_and(|last| last < id)
+            }
             // This node has it, and knew already what became of it.
             false if self.state.applied.has(id) => return Ok(()),
             _ => !self.is_awaited(id, batch)?,
@@ -231,6 +252,7 @@ mod tests {
     use crate::apply;
     use crate::command::Write;
     use crate::eventual::buckets::{Buckets, Comparison};
+    use crate::eventual::copy;
     use crate::eventual::machine::{Changes, Notes, State};
     use crate::eventual::run::Run;
     use crate::eventual::vector::tests::origin;
@@ -369,26 +391,89 @@ mod tests {
     }
 
     impl Replica {
-        /// Takes a copy of another one, in two pages.
-        fn copy(&mut self, other: &Replica) {
-            let state = other.machine.state();
+        /// The pages of a copy of it, a part of a key each.
+        fn pages(&self) -> Vec<Page> {
             let (from, to) = (conflicts::awaited_of_era(ERA), conflicts::awaited_of_era(Era(ERA.0 + 1)));
-            let awaited = crate::eventual::copy::awaited(&other.data.notes(&from, &to).unwrap()).unwrap();
-            let records = other.data.records.iter().filter_map(|(key, stored)| {
-                crate::eventual::copy::copied(ERA, (key, stored), 0 < state.lost, &other.data).unwrap()
-            });
-            let pages = [awaited, Page::Records(records.collect())];
-            let note = Note::of(crate::ids::NodeId(9), state, 2);
-            for page in pages {
-                let changes = self.machine.copy_page(&note, &page, &self.data).unwrap();
-                self.data.write(changes);
+            let mut pages = vec![copy::awaited(&self.data.notes(&from, &to).unwrap()).unwrap()];
+            for (key, stored) in &self.data.records {
+                let mut after = None;
+                // As small as they can be.
+                let max = (0 < self.machine.state().lost, 1);
+                while let Some(part) = copy::copied(ERA, (key, stored), after, max, &self.data).unwrap() {
+                    after = part.goes_on_after();
+                    pages.push(Page::Records(vec![part]));
+                    if after.is_none() {
+                        break;
+                    }
+                }
             }
-            assert!(!self.machine.is_copying() && self.machine.state().applied.covers(&note.vector));
+            pages
         }
 
+        /// Merges pages of a copy of another one.
+        fn merge(&mut self, other: &Replica, pages: &[Page], all: usize) {
+            let note = Note::of(crate::ids::NodeId(9), other.machine.state(), all as u64);
+            for page in pages {
+                let changes = self.machine.copy_page(&note, page, &self.data).unwrap();
+                self.data.write(changes);
+            }
+        }
+
+        fn copy(&mut self, other: &Replica) {
+            let pages = other.pages();
+            self.merge(other, &pages, pages.len());
+            assert!(!self.machine.is_copying());
+            assert!(self.machine.state().applied.covers(&other.machine.state().applied));
+        }
         fn lost_notes(&self) -> Notes {
             let to = conflicts::lost_of_era(Era(ERA.0 + 1));
             self.data.notes(&conflicts::lost_of_era(ERA), &to).unwrap()
+        }
+    }
+
+    /// Two nodes write the same key, each without having seen the other one's last word.
+    fn write_over_each_other(one: &mut Replica, two: &mut Replica, times: usize) -> Vec<(Run, Run)> {
+        let mut runs = Vec::new();
+        for _ in 0..times {
+            let (first, second) = (one.write(1, b"k", Some(b"1")), two.write(2, b"k", Some(b"2")));
+            one.apply(&second);
+            two.apply(&first);
+            runs.push((first, second));
+        }
+        runs
+    }
+
+    #[test]
+    fn the_lost_writes_of_a_key_come_in_parts_and_each_counts_once() {
+        let (mut one, mut two) = (replica(), replica());
+        write_over_each_other(&mut one, &mut two, 20);
+        let mut three = replica();
+        three.copy(&one);
+        assert_eq!((three.machine.state().lost, one.machine.state().lost), (20, 20));
+        assert_eq!((three.lost_notes(), &three.data.records), (one.lost_notes(), &one.data.records));
+        assert_eq!(one.pages().len(), 1 + 20 + 1, "the last part has nothing");
+    }
+
+    /// What it has under the key goes when the first part comes, and whether that was lost only a later one tells: what the first node
+    /// wrote was, and what the second one wrote was written over.
+    #[test]
+    fn a_later_part_tells_whether_a_write_was_lost_that_went_with_the_first_one() {
+        for (is_lost, writes_between) in [(true, false), (true, true), (false, false), (false, true)] {
+            let (mut one, mut two, mut three) = (replica(), replica(), replica());
+            for (first, second) in write_over_each_other(&mut one, &mut two, 3) {
+                three.apply(if is_lost { &first } else { &second });
+            }
+            one.write(1, b"k", Some(b"over all"));
+            let pages = one.pages();
+            for (at, page) in pages.iter().enumerate() {
+                three.merge(&one, std::slice::from_ref(page), pages.len());
+                if writes_between && at == 1 {
+                    let run = three.write(3, b"k", Some(b"own"));
+                    one.apply(&run);
+                }
+            }
+            assert_eq!(three.machine.state().lost, 3, "{is_lost} {writes_between}");
+            assert_eq!((three.lost_notes().len(), &three.data.records), (3, &one.data.records));
         }
     }
 

@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tonic::transport::{Channel, Endpoint};
 
-/// The longest page: one record of the largest size more than it is cut at, and what surrounds them.
+/// The longest page, many times over: a record and a lost value of the largest size more than it is cut at, and what surrounds them.
 const PAGE_BYTES_MAX: usize = 64 << 20;
 /// For one page, or for hashes.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);

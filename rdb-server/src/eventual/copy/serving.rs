@@ -10,6 +10,7 @@ use rdb_core::eventual::buckets::bucket_of;
 use rdb_core::eventual::conflicts::awaited_of_era;
 use rdb_core::eventual::copy::{Copied, Page, awaited, copied};
 use rdb_core::eventual::machine::{Error as MachineError, State};
+use rdb_core::eventual::vector::WriteId;
 use rdb_core::ids::{Era, NamespaceId, NodeId, RegionId};
 use rdb_proto::internal::v1::copies_server;
 use rdb_proto::internal::v1::{CopyRequest, CopyResponse, DigestRequest, DigestResponse};
@@ -243,6 +244,8 @@ struct Reader<'v> {
     next_awaited: Option<Vec<u8>>,
     /// The next key.
     next: Vec<u8>,
+    /// Behind which of its lost writes its next part begins; `None` at its first one.
+    after: Option<WriteId>,
 }
 
 impl<'v> Reader<'v> {
@@ -252,10 +255,10 @@ impl<'v> Reader<'v> {
         let is_whole = |state: &State| state.era == era && state.copied_pages == 0;
         let state = state.filter(is_whole).ok_or_else(away)?;
         let next_awaited = buckets.is_empty().then(|| awaited_of_era(era));
-        Ok(Self { view, state, buckets, next_awaited, next: Vec::new() })
+        Ok(Self { view, state, buckets, next_awaited, next: Vec::new(), after: None })
     }
 
-    /// The next page, and whether it is the last one.
+    /// The next page, and whether it is the last one. It ends between keys, or within one that has very many lost writes.
     fn page(&mut self) -> Result<(Page, bool), Failure> {
         let era = self.state.era;
         if let Some(from) = self.next_awaited.take() {
@@ -276,17 +279,92 @@ impl<'v> Reader<'v> {
             }
             keys += 1;
             let found = match self.buckets.is_empty() {
-                true => copied(era, (key, stored), 0 < self.state.lost, self.view)?,
-                false => self.buckets.contains(&bucket_of(key)).then(|| Copied {
-                    key: key.to_vec(),
-                    record: stored.to_vec(),
-                    lost: Vec::new(),
-                }),
+                true => copied(era, (key, stored), self.after, (0 < self.state.lost, PAGE_BYTES), self.view)?,
+                false => self.buckets.contains(&bucket_of(key)).then(|| Copied::record(key, stored)),
             };
             bytes += found.as_ref().map_or(0, Copied::bytes);
+            self.after = found.as_ref().and_then(Copied::goes_on_after);
             records.extend(found);
-            walk.step();
+            if self.after.is_none() {
+                walk.step();
+            }
         }
         Ok((Page::Records(records), true))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peer::tests::engine;
+    use rdb_core::eventual::conflicts::{Listed, Lost, lost_key};
+    use rdb_core::eventual::machine::Changes;
+    use rdb_core::eventual::vector::{Origin, Vector};
+    use rdb_core::ids::Incarnation;
+    use rdb_core::record::Record;
+    use rdb_core::version::{Hlc, Version};
+
+    const ERA: Era = Era(2);
+    const KEPT_BYTES: usize = 64 << 10;
+    const LOST: u64 = 40;
+
+    fn id(seq: u64) -> WriteId {
+        WriteId { origin: Origin { node: NodeId(1), incarnation: Incarnation(1) }, seq }
+    }
+
+    fn lost(key: &[u8], seq: u64) -> (Vec<u8>, Option<Vec<u8>>) {
+        let (noted, by_hlc) = (Hlc(seq), Hlc(seq));
+        let lost = Lost {
+            hlc: Hlc(seq),
+            tombstone: false,
+            kept: Some(vec![b'x'; KEPT_BYTES]),
+            by: id(seq),
+            settled: false,
+            listed: Some(Listed { noted, by_hlc }),
+        };
+        (lost_key(ERA, key, id(seq)), Some(lost.encode()))
+    }
+
+    /// All pages, with how long each is, and what they say of the lost writes of each key.
+    fn read(data: &Data, place: &Place) -> (Vec<usize>, BTreeMap<Vec<u8>, Vec<u64>>) {
+        let (frozen, buckets) = (data.freeze(), BTreeSet::new());
+        let view = frozen.region(place.region, place.namespace);
+        let mut reader = Reader::new(&view, ERA, &buckets).unwrap();
+        let (mut sizes, mut found) = (Vec::new(), BTreeMap::<_, Vec<u64>>::new());
+        loop {
+            let (page, last) = reader.page().unwrap();
+            sizes.push(page.encode().len());
+            if let Page::Records(records) = page {
+                for copied in records {
+                    found.entry(copied.key).or_default().extend(copied.lost.iter().map(|(id, _)| id.seq));
+                }
+            }
+            if last {
+                return (sizes, found);
+            }
+        }
+    }
+
+    /// A key that was written everywhere while a member was away: what is kept of its lost writes is many pages long.
+    #[test]
+    fn pages_stay_short_however_many_lost_writes_a_key_has() {
+        let (_directory, engine) = engine();
+        let place = Place { region: RegionId(7), namespace: NamespaceId(3), era: ERA };
+        let version = Version { era: ERA, hlc: Hlc(1000), node: NodeId(1) };
+        let record = Record { version, id: Some(id(LOST + 1)), value: Some(b"value") }.encode();
+        let keys = [&b"before"[..], b"hot", b"later"];
+        let records = keys.iter().map(|key| (key.to_vec(), Some(record.clone()))).collect();
+        let mut notes: Vec<_> = (1..=LOST).map(|seq| lost(b"hot", seq)).collect();
+        notes.push(lost(b"later", 1));
+        let applied: Vector = [(id(1).origin, LOST + 1)].into_iter().collect();
+        let state = State { applied, lost: LOST + 1, ..State::begin(ERA, Hlc(1000)) };
+        let changes = Changes { records, notes, state: state.encode() };
+        let data = engine.data();
+        data.apply_eventual(place.region, place.namespace, &changes, (ERA, &state.applied)).unwrap();
+        let (sizes, found) = read(&data, &place);
+        let longest = sizes.iter().max().unwrap();
+        assert!(*longest < PAGE_BYTES + 2 * KEPT_BYTES, "{sizes:?}");
+        assert_eq!(found[&b"hot"[..]], (1..=LOST).collect::<Vec<_>>());
+        assert_eq!((found[&b"before"[..]].len(), found[&b"later"[..]].len()), (0, 1));
     }
 }

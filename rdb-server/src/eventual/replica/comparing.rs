@@ -4,7 +4,7 @@
 
 use super::{Replica, ReplicaError, Tools};
 use rdb_core::eventual::buckets::{Comparison, Digest};
-use rdb_core::eventual::copy::Page;
+use rdb_core::eventual::copy::{Copied, Page, Part};
 use rdb_core::eventual::vector::Vector;
 use rdb_core::ids::NodeId;
 use rdb_core::version::Hlc;
@@ -114,7 +114,11 @@ impl Replica {
             }
         };
         let Page::Records(records) = page else { return Ok(()) };
-        let records: Vec<_> = records.into_iter().map(|copied| (copied.key, copied.record)).collect();
+        let record = |copied: Copied| match copied.part {
+            Part::First(record) => Some((copied.key, record)),
+            Part::Rest { .. } => None,
+        };
+        let records: Vec<_> = records.into_iter().filter_map(record).collect();
         let (taken, changes) = self.machine.repair(&records, &self.data)?;
         if taken != 0 {
             self.write(&changes, tools)?;

@@ -12,7 +12,7 @@ use super::{Replica, ReplicaError, Tools};
 use crate::eventual::copy::Piece;
 use crate::eventual::records::Place;
 use rdb_core::codec::Corrupt;
-use rdb_core::eventual::copy::{self, ASIDE, NOTE_PLACE, Note, Page};
+use rdb_core::eventual::copy::{self, ASIDE, NOTE_PLACE, Note, Page, Part};
 use rdb_core::eventual::machine::State;
 use rdb_core::eventual::vector::Vector;
 use rdb_core::ids::{NodeId, RegionId};
@@ -316,7 +316,8 @@ impl Replica {
     fn see_tombstones(&mut self, page: &Page) -> Result<(), Corrupt> {
         let Page::Records(records) = page else { return Ok(()) };
         for copied in records {
-            let record = record::decode(&copied.record)?;
+            let Part::First(record) = &copied.part else { continue };
+            let record = record::decode(record)?;
             if record.value.is_none() {
                 self.upkeep.tombstones.saw(record.version.hlc);
             }
