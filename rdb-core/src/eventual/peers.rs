@@ -124,6 +124,11 @@ impl Peers {
         peer.under_way.retain(|(origin, seq, _)| synced.get(*origin) < *seq);
     }
 
+    /// Whether a peer has said what it has of this era.
+    pub fn has_told(&self, node: NodeId, era: Era) -> bool {
+        self.0.get(&node).is_some_and(|peer| peer.synced_in(era).is_some())
+    }
+
     /// The stream to a peer broke, or it refused something: what was under way is sent again.
     pub fn send_again(&mut self, node: NodeId) {
         let Some(peer) = self.0.get_mut(&node) else { return };

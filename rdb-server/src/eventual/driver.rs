@@ -2,6 +2,8 @@
 //! was touched to the log writer, and send what the others lack.
 
 mod copying;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 
 use super::copy::Fetcher;

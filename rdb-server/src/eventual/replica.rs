@@ -542,7 +542,12 @@ impl Replica {
     /// Takes note of what a peer says.
     pub(super) fn heard(&mut self, node: NodeId, said: &Said, now_ms: u64) {
         let Said { report, ask, besides, copy, .. } = said;
+        let is_first = !self.peers.has_told(node, self.logs.era());
         self.peers.heard(node, report, now_ms);
+        if is_first {
+            // Until the next upkeep it would be told that the logs have all that it lacks.
+            self.look_who_needs_a_copy();
+        }
         if report.era == self.logs.era() {
             self.shown.ends().tell(node, said.incarnation, &report.synced);
             self.hear_purge(node, besides.purge_to, besides.purge_ready);
@@ -742,6 +747,7 @@ impl Replica {
         if is_open {
             self.give_up(tools);
         }
+        self.look_who_needs_a_copy();
         let stable = self.peers.stable_for_truncation(&self.logs);
         let durable = tools.data.durable_vector(self.region, self.logs.era());
         let drop = self.logs.truncate(&stable, &durable);

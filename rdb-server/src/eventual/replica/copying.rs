@@ -146,6 +146,12 @@ impl Replica {
             // Only what is flushed can be dropped.
             tools.data.want_flush(tools.data.next_flush());
         }
+    }
+
+    /// Looks which members cannot be served from the logs, and tells all of them if that has changed. Whatever the gate: this node
+    /// may have dropped what a member lacks, and have forgotten whom it gave up since it started sealed. Told of nothing, the
+    /// member would take no copy, and the switch that has sealed it would wait for what nobody sends.
+    pub(super) fn look_who_needs_a_copy(&mut self) {
         let now = self.peers.need_copy(&self.logs);
         if self.copying.gives_up != now {
             self.copying.gives_up = now;

@@ -1,0 +1,194 @@
+//! The thread without a thread: a node's disk, and events that are handed to the driver one by one.
+
+use super::*;
+use crate::api::Scans;
+use crate::budget::Budget;
+use crate::clocks::WallClock;
+use crate::config::Config;
+use crate::disk::Disk;
+use crate::eventual::records::Finders;
+use crate::eventual::wire::{Besides, Said};
+use crate::faults::Cuts;
+use crate::metrics::Metrics;
+use crate::peer::tests::engine;
+use crate::shared::{CatalogCell, Shared, Stopping};
+use crate::switch::{Alarm, History};
+use rdb_core::codec::put_bytes;
+use rdb_core::eventual::machine::{Changes, State};
+use rdb_core::eventual::peers::Report;
+use rdb_core::eventual::run::{Entry as Written, Replaced, Run};
+use rdb_core::eventual::vector::{Seq, Vector};
+use rdb_core::ids::{Epoch, Era};
+use rdb_core::raft::Message;
+use rdb_core::switch::{Region, Seal, SwitchId};
+use rdb_pd::Settings;
+use rdb_storage::{LogSink, LogWriter, LogWriterOptions, OriginState};
+use std::sync::Arc;
+use tokio::runtime::Runtime;
+
+const REGION: RegionId = RegionId::FIRST_USER;
+const NAMESPACE: NamespaceId = NamespaceId(7);
+const ERA: Era = Era(1);
+const ONE: NodeId = NodeId(1);
+const TWO: NodeId = NodeId(2);
+const THREE: NodeId = NodeId(3);
+
+struct NoSink;
+
+impl LogSink for NoSink {
+    fn persisted(&mut self, _: RegionId, _: u64) {}
+    fn send(&mut self, _: RegionId, _: Vec<Message>) {}
+    fn failed(&mut self, error: rdb_storage::Error) {
+        panic!("{error}");
+    }
+}
+
+/// Node 1 of three, with one eventual namespace.
+struct Thread {
+    driver: Driver,
+    _events: Receiver<Event>,
+    _engine: Engine,
+    _log: LogWriter,
+    _runtime: Runtime,
+    _directory: tempfile::TempDir,
+}
+
+/// What every part of a node shares, for one that has no sockets.
+fn shared(engine: &Engine, eventual: Eventual, mailbox: Mailbox) -> Shared {
+    let (alarm, _) = Alarm::new();
+    let budget = Budget::new(1 << 20);
+    Shared {
+        config: Arc::new(Config { node_id: ONE.0, ..Config::default() }),
+        identity: Arc::new(engine.identity().clone()),
+        catalog: CatalogCell::default(),
+        standings: Standings::new(alarm),
+        switches: History::default(),
+        regions: Regions::new(budget.clone(), 1 << 20),
+        data: engine.data(),
+        logs: engine.origins(),
+        budget,
+        scans: Scans::new(1),
+        disk: Disk::default(),
+        peers: Health::new([TWO, THREE].into_iter()),
+        clocks: Clocks::start(WallClock::default(), [TWO, THREE].into_iter()),
+        finders: Finders::new(std::iter::empty(), Cuts::new(false)),
+        stopping: Stopping::default(),
+        metrics: Arc::new(Metrics::new()),
+        mailbox,
+        eventual,
+    }
+}
+
+impl Thread {
+    /// With what `prepare` writes to the disk before.
+    fn start(prepare: impl FnOnce(&Engine, &LogWriterHandle)) -> Self {
+        let (directory, engine) = engine();
+        let log = LogWriter::spawn(&engine, &LogWriterOptions::default(), NoSink).unwrap();
+        prepare(&engine, &log.handle());
+        let (eventual, events) = Eventual::new();
+        let (mailbox, _) = Mailbox::new();
+        let shared = shared(&engine, eventual.clone(), mailbox.clone());
+        let others = [TWO, THREE].map(|node| (node, "127.0.0.1:1".to_owned()));
+        let (transport, _) = Transport::new(others.into_iter(), mailbox.clone(), shared.metrics.clone());
+        let runtime = Runtime::new().unwrap();
+        let parts = Parts {
+            node: ONE,
+            eventual,
+            transport,
+            log: log.handle(),
+            health: shared.peers.clone(),
+            mailbox,
+            regions: shared.regions.clone(),
+            standings: shared.standings.clone(),
+            clocks: shared.clocks.clone(),
+            tombstone_grace: Duration::from_secs(3600),
+            log_bytes_max: 1 << 30,
+            compare_interval: Duration::from_secs(3600),
+            fetcher: Fetcher::new(shared, runtime.handle().clone()),
+        };
+        let mut driver = Driver::new(parts, &engine).unwrap();
+        let (members, settings) = (vec![ONE, TWO, THREE], Settings::default());
+        let mode = Region::new(Mode::Eventual);
+        let opening = Opening { region: REGION, namespace: NAMESPACE, members, settings, mode };
+        driver.handle(Event::Open { opening, entered: None }).unwrap();
+        Self { driver, _events: events, _engine: engine, _log: log, _runtime: runtime, _directory: directory }
+    }
+
+    fn replica(&mut self) -> &mut Replica {
+        self.driver.replicas.get_mut(&REGION).unwrap()
+    }
+
+    fn hear(&mut self, node: NodeId, synced: &Vector, copy: bool) {
+        self.driver.health.heard(node);
+        let synced = synced.clone();
+        let report =
+            Report { era: ERA, applied: synced.clone(), shown: synced.clone(), synced, promise: Hlc(0) };
+        let (besides, incarnation) = (Besides::default(), Incarnation(1));
+        let said = Said { region: REGION, report, ask: false, besides, copy, incarnation };
+        self.driver.handle(Event::Reports { from: node, reports: vec![said] }).unwrap();
+    }
+
+    /// Whom it tells where it stands, and whether each needs a copy.
+    fn told(&mut self) -> BTreeMap<NodeId, bool> {
+        let reports = self.replica().tick(0, 0, Hlc(0), |_| true);
+        reports.into_iter().map(|(node, report)| (node, report.copy)).collect()
+    }
+}
+
+fn of(node: NodeId) -> Origin {
+    Origin { node, incarnation: Incarnation(1) }
+}
+
+fn vector(of_each: &[(Origin, Seq)]) -> Vector {
+    of_each.iter().copied().collect()
+}
+
+/// A run of the writes of `origin` behind `after`.
+fn run(origin: Origin, after: Seq, last: Seq) -> Run {
+    let entry = |seq| Written {
+        seq,
+        hlc: Hlc(seq),
+        key: format!("key {seq}").into_bytes(),
+        value: Some(b"value".to_vec()),
+        replaced: Replaced::Nothing(Hlc(0)),
+        since: seq,
+    };
+    Run { era: ERA, origin, after, entries: (after + 1..=last).map(entry).collect() }
+}
+
+fn write_log(log: &LogWriterHandle, write: OriginWrite) {
+    let (done, is_done) = crossbeam_channel::bounded(1);
+    log.write_origins(REGION, write, move || {
+        let _ = done.send(());
+    })
+    .unwrap();
+    is_done.recv().unwrap();
+}
+
+/// Node 1 has sealed its gate, and starts again. Of node 2's ten writes it has the last ones in its log: the others were dropped,
+/// since node 3 was away for too long.
+#[test]
+fn a_sealed_node_that_starts_again_tells_who_needs_a_copy() {
+    let mut thread = Thread::start(|engine, log| {
+        let applied = vector(&[(of(TWO), 10)]);
+        let state = State { applied: applied.clone(), ..State::begin(ERA, Hlc(10)) };
+        let changes = Changes { state: state.encode(), ..Changes::default() };
+        engine.data().apply_eventual(REGION, NAMESPACE, &changes, (ERA, &applied)).unwrap();
+        let (epoch, switch, excluded) = (Epoch(1), SwitchId(1), BTreeSet::new());
+        let mut gate = Vec::new();
+        put_bytes(&mut gate, &Control::Seal(Seal { era: ERA, epoch, switch, excluded }).encode());
+        let runs = vec![(of(TWO), 10, run(of(TWO), 5, 10).encode())];
+        let states = vec![(OriginState::Gate, gate)];
+        write_log(log, OriginWrite { era: ERA, runs, states, sync: true, ..OriginWrite::default() });
+    });
+    assert!(!thread.driver.gates[&REGION].is_open());
+    thread.hear(TWO, &vector(&[(of(TWO), 10)]), false);
+    thread.hear(THREE, &vector(&[(of(TWO), 2)]), false);
+    assert_eq!(thread.told(), [(TWO, false), (THREE, true)].into());
+    thread.driver.truncate();
+    assert_eq!(thread.told(), BTreeMap::new(), "nothing has changed");
+    // Its copy is merged.
+    thread.hear(THREE, &vector(&[(of(TWO), 10)]), false);
+    thread.driver.truncate();
+    assert_eq!(thread.told(), [(TWO, false), (THREE, false)].into());
+}
