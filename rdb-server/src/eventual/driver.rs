@@ -290,7 +290,7 @@ impl Driver {
         let others = members.into_iter().filter(|member| *member != self.node).collect();
         let tools = (&self.tools, &self.eventual);
         let mut replica = Replica::open((region, namespace, settings), mode.era(), others, now_ms, tools)?;
-        // Its own writes among them, of before this start.
+        // Its own writes among them, of before this start, and what a copy has brought that a start has merged.
         self.clock.saw(replica.highest(), now_ms);
         let shown = replica.shown();
         // The others give up some of theirs with the next upkeep.

@@ -30,7 +30,15 @@ impl Driver {
                 }
             }
             Arrived::Failed { attempt, reason } => replica.copy_failed(attempt, &reason),
-            Arrived::Noted => replica.copy_noted(),
+            Arrived::Noted => {
+                // What this node writes from now on is stamped above it: who shows that stamp here again must not be told that it
+                // is ahead of the clock.
+                if let Some(highest) = replica.copy_noted()
+                    && let Some(ahead_ms) = self.clock.saw(highest, millis(self.started.elapsed()))
+                {
+                    tracing::warn!(%region, ahead_ms, "a copy has writes that are stamped ahead of this node's clock");
+                }
+            }
             Arrived::Asked { answer } => drop(answer.send(replica.whole_digest())),
             Arrived::Digest { from, digest } => replica.compare_with(from, digest.as_ref(), &self.tools),
             Arrived::Records { piece } => {

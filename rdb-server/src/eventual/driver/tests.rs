@@ -6,6 +6,7 @@ use crate::budget::Budget;
 use crate::clocks::WallClock;
 use crate::config::Config;
 use crate::disk::Disk;
+use crate::eventual::copy::{Arrived, Piece};
 use crate::eventual::records::Finders;
 use crate::eventual::wire::{Besides, Said};
 use crate::faults::Cuts;
@@ -14,6 +15,7 @@ use crate::peer::tests::engine;
 use crate::shared::{CatalogCell, Shared, Stopping};
 use crate::switch::{Alarm, History};
 use rdb_core::codec::put_bytes;
+use rdb_core::eventual::copy::Page;
 use rdb_core::eventual::machine::{Changes, State};
 use rdb_core::eventual::peers::Report;
 use rdb_core::eventual::run::{Entry as Written, Replaced, Run};
@@ -25,6 +27,7 @@ use rdb_pd::Settings;
 use rdb_storage::{LogSink, LogWriter, LogWriterOptions, OriginState};
 use std::sync::Arc;
 use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
 
 const REGION: RegionId = RegionId::FIRST_USER;
 const NAMESPACE: NamespaceId = NamespaceId(7);
@@ -46,7 +49,7 @@ impl LogSink for NoSink {
 /// Node 1 of three, with one eventual namespace.
 struct Thread {
     driver: Driver,
-    _events: Receiver<Event>,
+    events: Receiver<Event>,
     _engine: Engine,
     _log: LogWriter,
     _runtime: Runtime,
@@ -111,7 +114,7 @@ impl Thread {
         let mode = Region::new(Mode::Eventual);
         let opening = Opening { region: REGION, namespace: NAMESPACE, members, settings, mode };
         driver.handle(Event::Open { opening, entered: None }).unwrap();
-        Self { driver, _events: events, _engine: engine, _log: log, _runtime: runtime, _directory: directory }
+        Self { driver, events, _engine: engine, _log: log, _runtime: runtime, _directory: directory }
     }
 
     fn replica(&mut self) -> &mut Replica {
@@ -132,6 +135,33 @@ impl Thread {
     fn told(&mut self) -> BTreeMap<NodeId, bool> {
         let reports = self.replica().tick(0, 0, Hlc(0), |_| true);
         reports.into_iter().map(|(node, report)| (node, report.copy)).collect()
+    }
+
+    /// Takes the next event that is what is waited for; the others are dropped.
+    fn take(&mut self, is_it: impl Fn(&Event) -> bool) {
+        let next = || self.events.recv_timeout(Duration::from_secs(10)).unwrap();
+        let event = std::iter::repeat_with(next).find(is_it).unwrap();
+        self.driver.handle(event).unwrap();
+    }
+
+    /// Takes a copy of node 2, which stands at `state`, until its note is on its way to the disk.
+    fn take_copy(&mut self, state: &State, pages: Vec<Page>) {
+        self.hear(TWO, &state.applied, true);
+        self.driver.look_after_copies();
+        let last = pages.len() - 1;
+        for (number, page) in pages.into_iter().enumerate() {
+            let (go_on, _) = oneshot::channel();
+            let state = (number == 0).then(|| state.clone());
+            let (page, last, number) = (page.encode().into(), number == last, number as u64);
+            let arrived = Arrived::Page { attempt: 1, piece: Piece { number, state, page, last, go_on } };
+            self.driver.handle(Event::Copy { region: REGION, era: ERA, arrived }).unwrap();
+        }
+        self.driver.note_copies();
+    }
+
+    /// The note is synced.
+    fn note_copy(&mut self) {
+        self.take(|event| matches!(event, Event::Copy { arrived: Arrived::Noted, .. }));
     }
 }
 
@@ -191,4 +221,17 @@ fn a_sealed_node_that_starts_again_tells_who_needs_a_copy() {
     thread.hear(THREE, &vector(&[(of(TWO), 10)]), false);
     thread.driver.truncate();
     assert_eq!(thread.told(), [(TWO, false), (THREE, false)].into());
+}
+
+/// What this node writes from then on is above what the copy has brought. Whoever shows it that is not ahead of its clock.
+#[test]
+fn the_clock_has_seen_what_a_copy_brings() {
+    let mut thread = Thread::start(|_, _| ());
+    let now_ms = millis(thread.driver.started.elapsed());
+    let ahead = Hlc::from_millis(thread.driver.clock.physical_ms(now_ms) + 5_000);
+    assert!(thread.driver.clock.shown(ahead, now_ms).is_err());
+    let state = State { applied: vector(&[(of(TWO), 3)]), ..State::begin(ERA, ahead) };
+    thread.take_copy(&state, vec![Page::Awaited(Vec::new())]);
+    thread.note_copy();
+    assert!(thread.driver.clock.shown(ahead, now_ms).is_ok());
 }

@@ -17,6 +17,7 @@ use rdb_core::eventual::machine::State;
 use rdb_core::eventual::vector::Vector;
 use rdb_core::ids::{NodeId, RegionId};
 use rdb_core::record;
+use rdb_core::version::Hlc;
 use rdb_storage::OriginWrite;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -277,11 +278,12 @@ impl Replica {
     }
 
     /// The note is synced: the copy is merged now, whatever happens. The highest stamp in it.
-    pub(in crate::eventual) fn copy_noted(&mut self) {
-        if let Stage::Noting(note) = &self.copying.stage {
-            tracing::info!(region = %self.region, from = %note.from, pages = note.pages, "the copy is complete, and is merged");
-            self.copying.stage = Stage::Merging(note.clone());
-        }
+    pub(in crate::eventual) fn copy_noted(&mut self) -> Option<Hlc> {
+        let Stage::Noting(note) = &self.copying.stage else { return None };
+        tracing::info!(region = %self.region, from = %note.from, pages = note.pages, "the copy is complete, and is merged");
+        let highest = note.highest;
+        self.copying.stage = Stage::Merging(note.clone());
+        Some(highest)
     }
 
     /// Merges the rest of a copy that was noted before this start.
