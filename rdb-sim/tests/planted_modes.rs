@@ -81,7 +81,10 @@ mod chosen {
         (Wrong::AnswersInEpochOfAppend, &[DURABLE, "epochs grow"]),
         (Wrong::MarkerOfAnyEra, &["one marker for each era", "one base", ENDS]),
         (Wrong::CutWithoutExcluded, &[ENDS, "one base", VANISHES, BEHIND]),
-        (Wrong::ExcludedDrops, &["what is left behind is kept"]),
+        (
+            Wrong::ExcludedDrops,
+            &["what is left behind is kept", "what is left behind is set aside where it has come to"],
+        ),
         (Wrong::ExcludedApplies, &["one base", BEHIND]),
         (Wrong::NoFence, &[ENDS, "one base", VANISHES, BEHIND]),
         (Wrong::FenceAfterSync, &[ENDS, "one base", VANISHES, BEHIND]),

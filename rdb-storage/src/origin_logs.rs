@@ -108,9 +108,9 @@ impl OriginLogs {
         let mut runs = self.iterate(keys::runs_of_era(region, era))?;
         runs.seek_to_first();
         while let Some((_, _, origin, last)) = key(&runs)? {
-            // Pages of a copy lie among the logs, and are none.
-            if origin == ASIDE {
-                runs.seek(keys::runs(region, era, ASIDE).end);
+            // Pages of a copy lie among the logs, and what was set aside from the records; they are none.
+            if origin.node == ASIDE.node {
+                runs.seek(keys::runs(region, era, origin).end);
                 continue;
             }
             let bytes = runs.value().unwrap_or_default();

@@ -2,7 +2,12 @@
 
 use super::planted::{Wrong, wrong};
 use super::{Mode, Origin, Region, Vector};
-use crate::ids::Era;
+use crate::eventual::vector::WriteId;
+use crate::ids::{Era, Incarnation, NodeId};
+
+/// Where writes lie that are set aside and are in no origin's log here: in the log of an origin that no node is, each at its number,
+/// from 1, as a run of its own.
+pub const FROM_RECORDS: Origin = Origin { node: NodeId(0), incarnation: Incarnation(1) };
 
 /// Writes of one origin: those after `after`, up to and with `last`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,10 +37,22 @@ pub fn tails(region: &Region, appended: &Vector, offered: &Region) -> Vec<Tail> 
     all.filter(|tail| tail.after < tail.last).collect()
 }
 
+/// What of these tails is not in the logs of a node that has `dropped` so much. What all members have is dropped, and lies within
+/// every cut; but a copy brings what it brings at once, and the logs go on behind it. Of that the node has the records alone.
+pub fn unlogged(tails: &[Tail], dropped: &Vector) -> Vec<Tail> {
+    let unlogged = |tail: &Tail| Tail { last: tail.last.min(dropped.get(tail.origin)), ..*tail };
+    tails.iter().map(unlogged).filter(|tail| tail.after < tail.last).collect()
+}
+
+/// Whether one of these tails has a write.
+pub fn are_in(tails: &[Tail], id: WriteId) -> bool {
+    tails.iter().any(|tail| tail.origin == id.origin && tail.after < id.seq && id.seq <= tail.last)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::{Epoch, Incarnation, NodeId};
+    use crate::ids::Epoch;
     use crate::switch::{Boundary, Marker, SwitchId};
 
     fn origin(node: u64) -> Origin {
@@ -47,6 +64,17 @@ mod tests {
         let boundary = Boundary { cut, excluded: [NodeId(3)].into() };
         let (switch, epoch, mode) = (SwitchId(1), Epoch(u64::from(era.0)), region.mode().other());
         region.enter(&Marker { switch, epoch, era, mode, boundary });
+    }
+
+    #[test]
+    fn what_a_copy_has_brought_is_in_no_log() {
+        let tails = [3, 4, 5].map(|node| Tail { origin: origin(node), after: 7, last: 9 });
+        let dropped = Vector::from_iter([(origin(3), 7), (origin(4), 8), (origin(5), 20)]);
+        let expected = [Tail { last: 8, ..tails[1] }, tails[2]];
+        assert_eq!(unlogged(&tails, &dropped), expected);
+        let has = |node, seq| are_in(&expected, WriteId { origin: origin(node), seq });
+        assert!(has(4, 8) && has(5, 8) && has(5, 9));
+        assert!(!has(3, 8) && !has(4, 7) && !has(4, 9) && !has(5, 10));
     }
 
     #[test]

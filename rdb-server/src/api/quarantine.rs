@@ -29,12 +29,12 @@ impl NamespaceService {
 }
 
 fn to_wire(header: v1::Header, page: Page) -> v1::ListQuarantineResponse {
-    let write = |SetAside { place, entry }| {
-        let version = Version { era: place.era, hlc: entry.hlc, node: place.origin.node };
+    let write = |SetAside { place, origin, entry }| {
+        let version = Version { era: place.era, hlc: entry.hlc, node: origin.node };
         v1::QuarantinedWrite {
             version: Some(request::to_wire(version)),
-            incarnation: place.origin.incarnation.0,
-            seq: place.seq,
+            incarnation: origin.incarnation.0,
+            seq: entry.seq,
             key: entry.key.into(),
             value: entry.value.map(Into::into),
         }

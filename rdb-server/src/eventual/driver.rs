@@ -244,7 +244,11 @@ impl Driver {
             }
             Event::Write { region, commands, waiter } => self.write(region, commands, waiter)?,
             Event::Runs { from, region, runs, awaited, share } => {
-                let Some(replica) = self.replicas.get_mut(&region) else { return Ok(()) };
+                // What is set aside is read by and by: what came now could displace it before.
+                let is_leaving = self.gates.get(&region).is_some_and(Gatekeeper::is_leaving);
+                let Some(replica) = self.replicas.get_mut(&region).filter(|_| !is_leaving) else {
+                    return Ok(());
+                };
                 replica.receive(from, runs, awaited, share);
                 if let Some(highest) = replica.received_highest()
                     && let Some(ahead_ms) = self.clock.saw(highest, millis(self.started.elapsed()))
@@ -513,7 +517,7 @@ pub(super) fn hears(health: &Health, node: NodeId) -> bool {
     health.silence(node).is_some_and(|silence| silence <= SILENCE_MAX)
 }
 
-fn fail(error: &ReplicaError) {
+pub(super) fn fail(error: &ReplicaError) {
     crate::node::die(&format!("a region in eventual mode cannot go on: {error}"));
 }
 

@@ -10,7 +10,7 @@ use rdb_core::command::Encoded;
 use rdb_core::eventual::vector::Vector;
 use rdb_core::ids::{Epoch, Era, Index, NodeId};
 use rdb_core::raft::Failure;
-use rdb_core::switch::quarantine::tails;
+use rdb_core::switch::quarantine::{Tail, tails};
 use rdb_core::switch::{self, Control, Descriptor, Gate, Marker, Mode, Peer, Verdict};
 use rdb_core::version::Hlc;
 use std::collections::VecDeque;
@@ -204,15 +204,19 @@ impl Gatekeeper {
         self.leaving.is_some()
     }
 
-    /// What this node has that the era of the snapshot does not hold is set aside. What is to be synced before it is replaced, if
-    /// there is anything; and whom to tell then.
-    pub(super) fn leave(&mut self, logged: &Vector) -> Option<(Option<Vec<u8>>, Left)> {
-        let (offered, left) = self.leaving.take()?;
-        let tails = tails(&self.mode, logged, &offered);
+    /// What this node has, which has logged so much, that the era of the snapshot does not hold.
+    pub(super) fn tails(&self, logged: &Vector) -> Vec<Tail> {
+        self.leaving.as_ref().map_or_else(Vec::new, |(offered, _)| tails(&self.mode, logged, offered))
+    }
+
+    /// That is set aside, `from_records` of it out of the records. What is to be synced before the replica is replaced, if there is
+    /// anything; and whom to tell then.
+    pub(super) fn leave(&mut self, tails: &[Tail], from_records: u64) -> Option<(Option<Vec<u8>>, Left)> {
+        let (_, left) = self.leaving.take()?;
         if tails.is_empty() {
             return Some((None, left));
         }
-        self.quarantine.add(self.mode.era(), &tails);
+        self.quarantine.add(self.mode.era(), tails, from_records);
         Some((Some(self.quarantine.encode()), left))
     }
 

@@ -17,6 +17,7 @@
 //! | `replica/settling.rs` | which losses are certain |
 //! | `replica/purging.rs` | tombstones that nobody needs any more |
 //! | `replica/copying.rs` | members that are given up, and the copy that such a one takes |
+//! | `replica/leaving.rs` | what a copy had brought, for a node that sets aside what it has: no log has it |
 //! | `replica/comparing.rs` | whether replicas are equal, and what is done if not |
 //! | `copy/` | how a copy, and what is compared, gets from one member to another |
 //! | `keeping.rs` | values of lost writes that are kept, and when they go |

@@ -1,5 +1,5 @@
 //! What a node has set aside: writes that it had accepted, or taken in, in an eventual era that the cluster ended without it. They
-//! stay in their origins' logs; this says which they are.
+//! stay in their origins' logs, or were put beside those; this says which they are.
 //!
 //! ```text
 //! how many, then for each: era, node, incarnation, the place before the first write, the place of the last
@@ -8,24 +8,29 @@
 use rdb_core::codec::{Corrupt, Reader, put_varint};
 use rdb_core::eventual::vector::{Origin, Seq};
 use rdb_core::ids::{Era, Incarnation, NodeId};
-use rdb_core::switch::quarantine::Tail;
+use rdb_core::switch::quarantine::{FROM_RECORDS, Tail};
 use std::collections::BTreeMap;
 
-/// Of each era and origin, the places that are set aside: behind the first and up to the second.
+/// Of each era and origin, the places that are set aside: behind the first and up to the second. Of [`FROM_RECORDS`] they are the
+/// numbers of those writes of the others that are in no other log.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Quarantine(BTreeMap<(Era, Origin), (Seq, Seq)>);
 
 impl Quarantine {
-    /// Sets aside what `tails` name of an era; once more changes nothing.
-    pub(super) fn add(&mut self, era: Era, tails: &[Tail]) {
+    /// Sets aside what `tails` name of an era, and of it so much out of the records; once more changes nothing.
+    pub(super) fn add(&mut self, era: Era, tails: &[Tail], from_records: u64) {
         for Tail { origin, after, last } in tails {
             self.0.insert((era, *origin), (*after, *last));
         }
+        if from_records != 0 {
+            self.0.insert((era, FROM_RECORDS), (0, from_records));
+        }
     }
 
-    /// How many writes.
+    /// How many writes. Those that were found among the records are some of the others.
     pub(crate) fn writes(&self) -> u64 {
-        self.0.values().map(|(after, last)| last - after).sum()
+        let others = self.0.iter().filter(|((_, origin), _)| *origin != FROM_RECORDS);
+        others.map(|(_, (after, last))| last - after).sum()
     }
 
     /// Of each era and origin, the place before the first write and that of the last one, in order.
@@ -84,10 +89,11 @@ mod tests {
         let tails =
             [Tail { origin: origin(2), after: 10, last: 15 }, Tail { origin: origin(1), after: 0, last: 1 }];
         for _ in 0..2 {
-            quarantine.add(Era(3), &tails);
+            quarantine.add(Era(3), &tails, 2);
         }
-        quarantine.add(Era(5), &tails[..1]);
+        quarantine.add(Era(5), &tails[..1], 0);
         assert_eq!((quarantine.writes(), quarantine.eras()), (11, vec![Era(3), Era(5)]));
+        assert_eq!(quarantine.ranges().next(), Some((Era(3), FROM_RECORDS, 0, 2)));
         let bytes = quarantine.encode();
         assert_eq!(Quarantine::decode(&bytes).unwrap(), quarantine);
         for length in 1..bytes.len() {

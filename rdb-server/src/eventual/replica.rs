@@ -2,6 +2,7 @@
 
 mod comparing;
 mod copying;
+mod leaving;
 mod periodic;
 mod purging;
 mod settling;
@@ -24,6 +25,7 @@ use crate::waiter::{Answers, WriteWaiter};
 use bytes::Bytes;
 use comparing::Comparing;
 use copying::Copying;
+use leaving::Leaving;
 use periodic::Unsynced;
 use purging::Tombstones;
 use rdb_core::apply::Answer;
@@ -172,6 +174,7 @@ pub(super) struct Replica {
     upkeep: Upkeep,
     copying: Copying,
     comparing: Comparing,
+    leaving: Leaving,
     shown: Arc<Shown>,
 }
 
@@ -226,6 +229,7 @@ impl Replica {
             upkeep,
             copying,
             comparing: Comparing::default(),
+            leaving: Leaving::default(),
             shown: Arc::default(),
         };
         replica.merge_all(tools)?;

@@ -8,6 +8,7 @@ use rdb_core::codec::{Corrupt, Reader, put_varint};
 use rdb_core::eventual::run::{Entry, Run};
 use rdb_core::eventual::vector::{Origin, Seq};
 use rdb_core::ids::{Era, Incarnation, NodeId, RegionId};
+use rdb_core::switch::quarantine::FROM_RECORDS;
 use rdb_storage::OriginLogs;
 
 /// Bytes of runs that are read at a time.
@@ -15,7 +16,7 @@ const RUNS_BYTES: usize = 1 << 20;
 /// What a write takes in an answer besides its key and value.
 const WRITE_OVERHEAD_BYTES: usize = 64;
 
-/// The place of a write among all that are set aside.
+/// The place of a write among all that are set aside: in its origin's log, or among those that were found in the records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
     pub(crate) era: Era,
@@ -27,6 +28,8 @@ pub(crate) struct Place {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SetAside {
     pub(crate) place: Place,
+    /// Who accepted it.
+    pub(crate) origin: Origin,
     pub(crate) entry: Entry,
 }
 
@@ -37,7 +40,7 @@ pub(crate) struct Page {
     /// Where to go on, if there are more.
     pub(crate) next: Option<Place>,
     /// How many writes are set aside. Those that a later one of the same run had replaced before it came here count, though no page
-    /// has them; and so do those that all members had, and the log has dropped.
+    /// has them; and so do those of a copy that had lost to others, or were replaced, where it was taken.
     pub(crate) total: u64,
 }
 
@@ -117,25 +120,38 @@ fn page(
             let read = runs(era, origin, known)?;
             let before = known;
             for run in read {
-                let run = Run::decode(&run)?.without(known);
-                known = known.max(run.last());
-                for entry in run.entries.into_iter().take_while(|entry| entry.seq <= last) {
-                    bytes += entry_bytes(&entry);
+                for write in writes((era, origin), &mut known, &run)? {
+                    if last < write.place.seq {
+                        break;
+                    }
+                    bytes += entry_bytes(&write.entry);
                     let is_full = max.writes <= page.writes.len() || max.bytes < bytes;
                     if is_full && !page.writes.is_empty() {
                         page.next = page.writes.last().map(|write| write.place);
                         return Ok(page);
                     }
-                    page.writes.push(SetAside { place: Place { era, origin, seq: entry.seq }, entry });
+                    page.writes.push(write);
                 }
             }
             if known == before {
-                // The rest of it all members had by then, so that it was dropped from the logs as for any write.
+                // The rest of it came by a copy: what is left of that is among those that were found in the records.
                 break;
             }
         }
     }
     Ok(page)
+}
+
+/// The writes of a stored run behind `known`, which is raised to the last of them. Those that were found in the records have a run each.
+fn writes((era, log): (Era, Origin), known: &mut Seq, run: &[u8]) -> Result<Vec<SetAside>, Corrupt> {
+    let run = Run::decode(run)?;
+    let origin = run.origin;
+    let run = if log == FROM_RECORDS { run } else { run.without(*known) };
+    let before = *known;
+    *known = if log == FROM_RECORDS { before + 1 } else { before.max(run.last()) };
+    let place = |entry: &Entry| if log == FROM_RECORDS { before + 1 } else { entry.seq };
+    let write = |entry| SetAside { place: Place { era, origin: log, seq: place(&entry) }, origin, entry };
+    Ok(run.entries.into_iter().map(write).collect())
 }
 
 fn entry_bytes(entry: &Entry) -> usize {
@@ -167,9 +183,12 @@ mod tests {
     }
 
     /// Of node 2, writes 3 to 6 of era 1 and 1 to 2 of era 3, and of node 3 write 8 of era 1. The runs begin before what is set aside
-    /// and go on behind it, the log of node 3 no longer has the write before, and of write 5 of node 2 a later one was left.
+    /// and go on behind it, the log of node 3 no longer has the writes before, two of which were found in the records, and of write 5
+    /// of node 2 a later one was left.
     fn stored(era: Era, of: Origin, known: Seq) -> Result<Vec<Vec<u8>>, ListError> {
         let all = [
+            (Era(1), FROM_RECORDS, 1, run(Era(1), origin(3), 6, &[7])),
+            (Era(1), FROM_RECORDS, 2, run(Era(1), origin(3), 5, &[6])),
             (Era(1), origin(2), 4, run(Era(1), origin(2), 0, &[1, 2, 3, 4])),
             (Era(1), origin(2), 7, run(Era(1), origin(2), 4, &[6, 7])),
             (Era(1), origin(3), 8, run(Era(1), origin(3), 7, &[8])),
@@ -182,25 +201,26 @@ mod tests {
     fn quarantine() -> Quarantine {
         let mut quarantine = Quarantine::default();
         let tail = |node, after, last| Tail { origin: origin(node), after, last };
-        quarantine.add(Era(1), &[tail(2, 2, 6), tail(3, 5, 8)]);
-        quarantine.add(Era(3), &[tail(2, 0, 2)]);
+        quarantine.add(Era(1), &[tail(2, 2, 6), tail(3, 5, 8)], 2);
+        quarantine.add(Era(3), &[tail(2, 0, 2)], 0);
         quarantine
     }
 
     fn places(page: &Page) -> Vec<(u32, u64, Seq)> {
-        let of = |write: &SetAside| (write.place.era.0, write.place.origin.node.0, write.place.seq);
+        let of = |write: &SetAside| (write.place.era.0, write.origin.node.0, write.entry.seq);
         page.writes.iter().map(of).collect()
     }
 
-    const ALL: [(u32, u64, Seq); 6] = [(1, 2, 3), (1, 2, 4), (1, 2, 6), (1, 3, 8), (3, 2, 1), (3, 2, 2)];
+    const ALL: [(u32, u64, Seq); 8] =
+        [(1, 3, 7), (1, 3, 6), (1, 2, 3), (1, 2, 4), (1, 2, 6), (1, 3, 8), (3, 2, 1), (3, 2, 2)];
 
     #[test]
     fn what_is_set_aside_is_listed_and_nothing_else() {
         let max = PageMax { writes: 100, bytes: 1 << 20 };
         let found = page(&quarantine(), None, max, stored).unwrap();
         assert_eq!((places(&found), found.next, found.total), (ALL.to_vec(), None, 9));
-        assert_eq!((&found.writes[0].entry.key[..], found.writes[0].entry.hlc), (&b"203"[..], Hlc(103)));
-        assert!(found.writes[0].entry.value.is_some() && found.writes[1].entry.value.is_none());
+        assert_eq!((&found.writes[2].entry.key[..], found.writes[2].entry.hlc), (&b"203"[..], Hlc(103)));
+        assert!(found.writes[2].entry.value.is_some() && found.writes[3].entry.value.is_none());
         let none = page(&Quarantine::default(), None, max, stored).unwrap();
         assert_eq!(none, Page { writes: Vec::new(), next: None, total: 0 });
     }

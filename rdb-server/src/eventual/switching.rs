@@ -3,7 +3,7 @@
 
 use super::Entry;
 use super::Opening;
-use super::driver::{Driver, hears, is_shown_strong, post, post_then};
+use super::driver::{Driver, fail, hears, is_shown_strong, post, post_then};
 use super::gatekeeper::Gatekeeper;
 use super::replica::{Replica, ReplicaError};
 use crate::mailbox;
@@ -116,7 +116,7 @@ impl Driver {
         while let Some(region) = self.moved.pop_first() {
             self.review(region);
             self.end_era(region);
-            self.leave(region);
+            self.leave(region).unwrap_or_else(|error| fail(&error));
             self.release(region);
         }
     }
@@ -174,24 +174,38 @@ impl Driver {
         }
     }
 
-    /// A snapshot of a later era is to replace the region's data: once nothing is on its way to this node's logs any more, what they
-    /// have that the era does not hold is set aside, synced; then the replica goes.
-    fn leave(&mut self, region: RegionId) {
-        let Some(gate) = self.gates.get_mut(&region).filter(|gate| gate.is_leaving()) else { return };
-        let replica = self.replicas.get(&region);
-        if replica.is_some_and(|replica| !replica.is_quiet()) {
-            return;
+    /// A snapshot of a later era is to replace the region's data: once nothing is on its way to this node's logs any more, what it
+    /// has that the era does not hold is set aside, synced; then the replica goes. What is in no log is looked for among the
+    /// records, some of them at a time.
+    fn leave(&mut self, region: RegionId) -> Result<(), ReplicaError> {
+        let Some(gate) = self.gates.get_mut(&region).filter(|gate| gate.is_leaving()) else { return Ok(()) };
+        let (mut tails, mut from_records) = (Vec::new(), 0);
+        if let Some(replica) = self.replicas.get_mut(&region) {
+            // A copy that is noted counts like what is logged, and what it brings shows once it is merged.
+            if !replica.is_quiet() || replica.is_merging() {
+                return Ok(());
+            }
+            tails = gate.tails(&replica.progress().appended);
+            if let Some(write) = replica.set_aside_some(&tails, &self.tools)? {
+                replica.hand_out_nothing();
+                post(&self.log, &self.eventual, region, write, None);
+                return Ok(());
+            }
+            from_records = replica.set_aside_from_records();
         }
-        let logged = replica.map(|replica| replica.progress().appended).unwrap_or_default();
-        let Some((set_aside, left)) = gate.leave(&logged) else { return };
+        let Some((set_aside, left)) = gate.leave(&tails, from_records) else { return Ok(()) };
         let era = gate.mode().era();
         self.replicas.remove(&region);
         self.eventual.show(|all| drop(all.remove(&region)));
-        let Some(set_aside) = set_aside else { return left() };
+        let Some(set_aside) = set_aside else {
+            left();
+            return Ok(());
+        };
         tracing::warn!(%region, era = era.0, writes = gate.quarantine().writes(), "writes that the cluster went on without are set aside");
         let states = vec![(OriginState::Quarantine, set_aside)];
         let write = OriginWrite { era, states, sync: true, ..OriginWrite::default() };
         post_then(&self.log, region, write, left);
+        Ok(())
     }
 
     /// Lets go what was held while the gate was not open: to this node's own log; or to ask again, in the era that has begun.

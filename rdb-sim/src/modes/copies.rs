@@ -273,6 +273,16 @@ impl World {
         Ok(())
     }
 
+    /// The replica is about to be replaced. A copy that is noted counts like what is logged; one whose note is on its way does not yet.
+    pub(super) fn end_copy(&mut self, id: NodeId) -> Result<(), Violation> {
+        let eventual = self.process(id).and_then(|process| process.eventual.as_ref());
+        if eventual.is_some_and(|eventual| matches!(eventual.copying, Copying::Merging(_))) {
+            self.merge_all(id)?;
+            self.merge_pages(id)?;
+        }
+        Ok(())
+    }
+
     /// Merges the next page, if there is one. Whether there are more.
     fn merge_page(&mut self, id: NodeId) -> Result<bool, Violation> {
         let node = self.node_mut(id);

@@ -7,7 +7,7 @@
 use super::clients::Reply;
 use super::data::Stored;
 use super::event::{Event, Parcel};
-use super::eventual::broken;
+use super::eventual::{Eventual, broken};
 use super::node::{After, Input, Job, Process, Then};
 use super::origins::Op;
 use super::planted::{Shortcut, takes};
@@ -20,6 +20,7 @@ use rdb_core::apply;
 use rdb_core::eventual::run::Run;
 use rdb_core::ids::{NodeId, Term};
 use rdb_core::raft::{LogWrite, Message, SendSnapshot, SnapshotPlace, snapshot_message};
+use rdb_core::record;
 use rdb_core::sessions::Sessions;
 use rdb_core::switch::{Region, quarantine};
 use std::rc::Rc;
@@ -140,7 +141,12 @@ impl World {
                 write.snapshot, snapshot.place
             )
         })?;
-        let tail = self.tail(id, &snapshot.region)?;
+        self.end_copy(id)?;
+        let mut tail = self.tail(id, &snapshot.region)?;
+        let from_copies = self.tail_of_copies(id, &snapshot.region)?;
+        self.totals.quarantined_from_copies += from_copies.len() as u64;
+        tail.extend(from_copies);
+        self.truth.all_is_set_aside(self.node(id), &snapshot.region, &tail)?;
         self.totals.quarantined += tail.len() as u64;
         self.leave(id);
         let number = write.number;
@@ -185,6 +191,23 @@ impl World {
                 let run = Run::decode(bytes).map_err(|error| broken(id, error))?;
                 let beyond = run.entries.iter().filter(|entry| tail.after < entry.seq);
                 elements.extend(beyond.filter_map(|entry| super::clients::element_of(&entry.key)));
+            }
+        }
+        Ok(elements)
+    }
+
+    /// Those of them that a copy has brought: they are in no log here, and each has an element among the records.
+    fn tail_of_copies(&self, id: NodeId, offered: &Region) -> Result<Vec<u64>, Violation> {
+        let Some(process) = self.process(id) else { return Ok(Vec::new()) };
+        let Some(Eventual { logs, .. }) = &process.eventual else { return Ok(Vec::new()) };
+        let tails = quarantine::tails(&process.region, &logs.logged_vector(), offered);
+        let unlogged = quarantine::unlogged(&tails, &logs.dropped_vector());
+        let mut elements = Vec::new();
+        for (key, stored) in &self.node(id).data.current.records {
+            let record = record::decode(stored).map_err(|error| broken(id, error))?;
+            let is_of_era = record.version.era == process.region.era();
+            if is_of_era && record.id.is_some_and(|id| quarantine::are_in(&unlogged, id)) {
+                elements.extend(super::clients::element_of(key));
             }
         }
         Ok(elements)

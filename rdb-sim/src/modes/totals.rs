@@ -84,6 +84,8 @@ totals! {
     logs_shortened,
     /// Writes that were set aside.
     quarantined,
+    /// Those of them that a copy had brought.
+    quarantined_from_copies,
     /// Runs that were sent on for another node.
     runs_forwarded,
     /// Runs that were refused.

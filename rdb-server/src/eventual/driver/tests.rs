@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::disk::Disk;
 use crate::eventual::copy::{Arrived, Piece};
 use crate::eventual::records::Finders;
+use crate::eventual::set_aside::{self, PageMax};
 use crate::eventual::wire::{Besides, Said};
 use crate::faults::Cuts;
 use crate::metrics::Metrics;
@@ -15,14 +16,17 @@ use crate::peer::tests::engine;
 use crate::shared::{CatalogCell, Shared, Stopping};
 use crate::switch::{Alarm, History};
 use rdb_core::codec::put_bytes;
-use rdb_core::eventual::copy::Page;
+use rdb_core::eventual::conflicts::Lost;
+use rdb_core::eventual::copy::{Copied, Page};
 use rdb_core::eventual::machine::{Changes, State};
 use rdb_core::eventual::peers::Report;
 use rdb_core::eventual::run::{Entry as Written, Replaced, Run};
-use rdb_core::eventual::vector::{Seq, Vector};
+use rdb_core::eventual::vector::{Seq, Vector, WriteId};
 use rdb_core::ids::{Epoch, Era};
 use rdb_core::raft::Message;
-use rdb_core::switch::{Region, Seal, SwitchId};
+use rdb_core::record::Record;
+use rdb_core::switch::{Boundary, Marker, Region, Seal, SwitchId};
+use rdb_core::version::Version;
 use rdb_pd::Settings;
 use rdb_storage::{LogSink, LogWriter, LogWriterOptions, OriginState};
 use std::sync::Arc;
@@ -50,7 +54,7 @@ impl LogSink for NoSink {
 struct Thread {
     driver: Driver,
     events: Receiver<Event>,
-    _engine: Engine,
+    engine: Engine,
     _log: LogWriter,
     _runtime: Runtime,
     _directory: tempfile::TempDir,
@@ -114,7 +118,7 @@ impl Thread {
         let mode = Region::new(Mode::Eventual);
         let opening = Opening { region: REGION, namespace: NAMESPACE, members, settings, mode };
         driver.handle(Event::Open { opening, entered: None }).unwrap();
-        Self { driver, events, _engine: engine, _log: log, _runtime: runtime, _directory: directory }
+        Self { driver, events, engine, _log: log, _runtime: runtime, _directory: directory }
     }
 
     fn replica(&mut self) -> &mut Replica {
@@ -234,4 +238,56 @@ fn the_clock_has_seen_what_a_copy_brings() {
     thread.take_copy(&state, vec![Page::Awaited(Vec::new())]);
     thread.note_copy();
     assert!(thread.driver.clock.shown(ahead, now_ms).is_ok());
+}
+
+/// A key of node 2's, which wrote what stays there as its write `seq`.
+fn copied(key: &str, seq: Seq, value: &str) -> Copied {
+    let version = Version { era: ERA, hlc: Hlc(seq), node: TWO };
+    let id = Some(WriteId { origin: of(TWO), seq });
+    Copied::record(key.as_bytes(), &Record { version, id, value: Some(value.as_bytes()) }.encode())
+}
+
+/// A switch goes on without nodes 1 and 2, and holds one of node 2's writes; node 1 has three more, by a copy, of which one had lost
+/// to another. The snapshot of the next era comes while the copy's note is on its way to the disk.
+#[test]
+fn what_a_copy_has_brought_is_set_aside_before_the_replica_is_replaced() {
+    let mut thread = Thread::start(|_, _| ());
+    let state = State { applied: vector(&[(of(TWO), 4)]), ..State::begin(ERA, Hlc(4)) };
+    let by = WriteId { origin: of(TWO), seq: 4 };
+    let lost = Lost { hlc: Hlc(3), tombstone: true, kept: None, by, settled: false, listed: None };
+    let third = Copied { lost: vec![(WriteId { seq: 3, ..by }, lost.encode())], ..copied("c", 4, "three") };
+    let records = vec![copied("a", 1, "one"), copied("b", 2, "two"), third];
+    thread.take_copy(&state, vec![Page::Awaited(Vec::new()), Page::Records(records)]);
+
+    let (epoch, era, mode) = (Epoch(2), Era(2), Mode::Strong);
+    let boundary = Boundary { cut: vector(&[(of(TWO), 1)]), excluded: [ONE, TWO].into() };
+    let mut offered = Region::new(Mode::Eventual);
+    offered.enter(&Marker { switch: SwitchId(1), epoch, era, mode, boundary });
+    let (has_left, leaves) = crossbeam_channel::bounded(1);
+    let left = Box::new(move || {
+        let _ = has_left.send(());
+    });
+    thread.driver.handle(Event::Leave { region: REGION, offered, left }).unwrap();
+    thread.driver.take_steps();
+    assert!(leaves.is_empty(), "the note may be synced, and then the copy counts");
+    thread.note_copy();
+    thread.driver.take_steps();
+    assert!(leaves.is_empty(), "nothing of it is merged");
+    thread.driver.work().unwrap();
+    thread.driver.take_steps();
+    while thread.driver.replicas.contains_key(&REGION) {
+        thread.take(|_| true);
+        thread.driver.hand_out(Instant::now()).unwrap();
+        thread.driver.take_steps();
+    }
+    leaves.recv_timeout(Duration::from_secs(10)).unwrap();
+
+    let logs = thread.engine.origins();
+    let found = set_aside::list(&logs, REGION, None, PageMax { writes: 10, bytes: 1 << 20 }).unwrap();
+    let listed =
+        found.writes.iter().map(|write| (write.entry.seq, &write.entry.key[..], write.entry.value.is_some()));
+    assert_eq!(listed.collect::<Vec<_>>(), [(2, &b"b"[..], true), (4, b"c", true), (3, b"c", false)]);
+    assert!(found.writes.iter().all(|write| write.origin == of(TWO)));
+    assert_eq!((found.total, found.next), (3, None));
+    assert_eq!(logs.load(REGION, ERA).unwrap().runs, [], "a start takes them for no runs");
 }

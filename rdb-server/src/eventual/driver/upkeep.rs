@@ -74,8 +74,11 @@ impl Driver {
                 break;
             }
             if let Some(replica) = self.replicas.get_mut(&region) {
+                let was_merging = replica.is_merging();
                 let more = replica.work(now_ms, &self.tools)?;
                 self.restless.extend(more.then_some(region));
+                // The gate waits for that to seal, and a snapshot to replace the region.
+                self.moved.extend((was_merging && !replica.is_merging()).then_some(region));
             }
         }
         Ok(())
