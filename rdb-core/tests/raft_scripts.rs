@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! cluster N             N nodes, none of which has started an election
+//! leases                of those that start from now on leaders may read by their clocks
 //! campaign NODE         stands for election
 //! propose NODE K=V...   one caller's puts
 //! read NODE NAME        a linearizable read, known as NAME
@@ -36,6 +37,7 @@ use std::error::Error;
 #[derive(Command)]
 pub(crate) enum Verb {
     Cluster(u64),
+    Leases,
     Campaign(u64),
     Elect(u64),
     Settle,
@@ -76,6 +78,7 @@ impl Runner for Cluster {
         self.lines.clear();
         match verb {
             Verb::Cluster(nodes) => self.found(*nodes),
+            Verb::Leases => self.leases = true,
             Verb::Campaign(node) => self.turn(*node, |group, _| group.campaign()),
             Verb::Elect(node) => self.elect(*node),
             Verb::Settle => self.settle(),

@@ -227,7 +227,7 @@ impl Applier {
         let rest = split_off(apply, 1);
         let Apply { entries, .. } = std::mem::replace(apply, rest);
         let (Machine::Keys(machine), [entry]) = (&mut open.machine, &entries[..]) else { return Ok(()) };
-        let before = self.data.load_eventual(region);
+        let before = self.data.eventual_state(region);
         let before = before.map_err(|error| ApplyError { region, message: error.to_string() })?;
         let changes = machine.enter(entry, marker, highest, before.as_ref());
         self.write(region, open.namespace, &changes)?;

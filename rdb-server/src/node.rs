@@ -474,12 +474,10 @@ fn start_sends(
         Arc::new(shared.config.nodes.iter().map(|member| (NodeId(member.id), member.peer.clone())).collect());
     let throttle = Arc::new(Throttle::new(shared.config.snapshot_bytes_per_second));
     for _ in 0..SNAPSHOTS_SENT_MAX {
-        let (sends, data, links, addresses) =
-            (sends.clone(), shared.data.clone(), links.clone(), addresses.clone());
-        let (throttle, stopping, mailbox) =
-            (throttle.clone(), shared.stopping.clone(), shared.mailbox.clone());
+        let (sends, shared, links, addresses, throttle) =
+            (sends.clone(), shared.clone(), links.clone(), addresses.clone(), throttle.clone());
         threads.push(spawn("snapshots", move || {
-            run_sends(&sends, &data, &links, &addresses, &throttle, &stopping, &mailbox);
+            run_sends(&sends, &shared, &links, &addresses, &throttle);
         })?);
     }
     Ok(outbound)

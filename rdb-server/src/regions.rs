@@ -6,7 +6,7 @@ use crate::waiter::Released;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use rdb_core::ids::{Epoch, Era, Index, NodeId, RegionId, Term};
-use rdb_core::raft::{Role, Status};
+use rdb_core::raft::{Lease, Role, Standing, Status};
 use rdb_core::switch::{Mode, Region};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -42,12 +42,7 @@ pub(crate) struct RegionView {
 struct ReadState {
     /// All that was committed by then is in this node's data.
     fresh_at: Option<Moment>,
-    /// Until then nobody else leads, if this node still leads in this term.
-    lease: Option<(Term, Moment)>,
-    /// In this term the leadership is being handed over, or the region closed: there is no lease any more.
-    barred: Term,
-    /// In this term a marker is under way: there is no lease before its era has begun here.
-    marked: Term,
+    lease: Lease<Moment>,
     /// When a round was last asked for without a read that waits for it.
     asked_at: Option<Moment>,
 }
@@ -86,8 +81,7 @@ impl RegionView {
         self.mode.store(u64::from(mode.era().0) << 1 | eventual, Ordering::Release);
         self.first_epoch.store(mode.epoch().0, Ordering::Release);
         if mode.mode() == Mode::Strong {
-            // All that others may have acknowledged before this replica was there is in its data by now.
-            self.reads.lock().marked = 0;
+            self.reads.lock().lease.is_strong();
         }
     }
 
@@ -156,39 +150,29 @@ impl RegionView {
     pub(crate) fn confirmed(&self, began: Moment, released: Released, lease: Option<Duration>) {
         let mut reads = self.reads.lock();
         reads.fresh_at = reads.fresh_at.max(Some(began));
-        if let (Some(term), Some(length)) = (released.led_in, lease)
-            && reads.barred != term
-            && reads.marked != term
-        {
-            let until = began + length;
-            let longer = reads.lease.is_none_or(|(of, before)| of != term || before < until);
-            if longer {
-                reads.lease = Some((term, until));
-            }
+        if let (Some(term), Some(length)) = (released.led_in, lease) {
+            reads.lease.confirmed(term, began + length);
         }
     }
 
-    /// The leadership of this term is about to be handed over: another node may lead at any moment.
+    /// The leadership of this term is about to be handed over, or the region to be closed in it.
     pub(crate) fn bar_lease(&self, term: Term) {
-        let mut reads = self.reads.lock();
-        reads.barred = term;
-        reads.lease = None;
+        self.reads.lock().lease.hands_over(term);
     }
 
-    /// In this term an entry is about to be proposed that ends the region's era: others may act on it before this node does.
+    /// In this term an entry is about to be proposed that ends the region's era.
     pub(crate) fn bar_lease_until_next_era(&self, term: Term) {
-        let mut reads = self.reads.lock();
-        reads.marked = term;
-        reads.lease = None;
+        self.reads.lock().lease.marks(term);
     }
 
-    /// How much longer this node surely leads, if its data has all that is committed. What it has not applied yet, a reader
-    /// at another node may have seen there: a read by lease must not go back behind that.
+    /// How much longer this node may serve linearizable reads by itself.
     pub(crate) fn lease(&self, now: Moment) -> Option<Duration> {
-        let (term, until) = self.reads.lock().lease?;
-        let leads = self.leads() && self.term() == term && !self.is_closed();
-        let has_all = self.commit.load(Ordering::Acquire) <= self.applied.load(Ordering::Acquire);
-        until.after(now).filter(|_| leads && has_all)
+        // Taken first: what is published after it can only make the lease void.
+        let lease = self.reads.lock().lease;
+        let leads_in = (self.leads() && !self.is_closed()).then(|| self.term());
+        let commit = self.commit.load(Ordering::Acquire);
+        let applied = self.applied.load(Ordering::Acquire);
+        lease.until(Standing { leads_in, commit, applied })?.after(now)
     }
 
     /// What this node's data may miss is no older than this; `None` if that is not known.
@@ -332,27 +316,6 @@ mod tests {
         assert!(!serves(), "committed and not applied");
         view.publish(&leading(6, 6), 1, false, false);
         assert!(serves());
-    }
-
-    /// The successor of a hand-over waits for no lease, whatever eras begin in the meantime.
-    #[test]
-    fn an_era_brings_the_lease_back_that_its_marker_took_and_no_other() {
-        let view = RegionView::new(Budget::new(1 << 20));
-        let now = Moment::now();
-        view.publish(&leading(5, 5), 1, false, false);
-        let leases = || {
-            view.confirmed(now, Released { led_in: Some(TERM) }, Some(Duration::from_secs(10)));
-            view.lease(now).is_some()
-        };
-        assert!(leases());
-        view.bar_lease_until_next_era(TERM);
-        assert!(!leases());
-        view.set_mode(&Region::new(Mode::Strong));
-        assert!(leases());
-        view.bar_lease_until_next_era(TERM);
-        view.bar_lease(TERM);
-        view.set_mode(&Region::new(Mode::Strong));
-        assert!(!leases());
     }
 
     /// An answer that comes after its era has ended is of the era that it was asked for in.

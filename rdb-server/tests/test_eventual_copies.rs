@@ -180,7 +180,7 @@ fn damage(cluster: &Cluster, node: u64, key: &str, (region, namespace): (RegionI
     let engine = Engine::open(cluster.data(node), &expected, &EngineOptions::default()).unwrap();
     let data = engine.data();
     assert!(data.get(namespace, key.as_bytes()).unwrap().is_some(), "the record was there");
-    let state = data.load_eventual(region).unwrap().unwrap();
+    let state = data.eventual_state(region).unwrap().unwrap();
     let records = vec![(key.as_bytes().to_vec(), None)];
     let changes = Changes { records, notes: Vec::new(), state: state.encode() };
     data.apply_eventual(region, namespace, &changes, (state.era, &state.applied)).unwrap();

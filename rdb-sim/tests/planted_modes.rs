@@ -31,28 +31,16 @@ mod chosen {
 
     /// Shortcuts of a node, each with the invariants by which it may be caught: which one shows it first is up to the seeds.
     const SHORTCUTS: &[(Shortcut, &[&str])] = &[
-        (Shortcut::AppliesBeforeSync, &["eventual mode goes on"]),
+        (Shortcut::AppliesBeforeSync, &["eventual mode goes on", "the frontier is everywhere"]),
         (Shortcut::PushesUnsynced, &["nothing leaves before its sync"]),
         (Shortcut::KeepsNoRun, &["eventual mode goes on", "logs keep what members need"]),
-        (
-            Shortcut::ClaimsUnsynced,
-            &["the frontier is everywhere", "replicas are alike", "logs keep what members need", "one base"],
-        ),
         (Shortcut::TruncatesUnstable, &["logs keep what members need"]),
         (Shortcut::KeepsNoMark, &["the frontier is everywhere", "stamps grow"]),
         (Shortcut::PurgesEarly, &["replicas are alike", "replicas hold what was written", "one base"]),
         (Shortcut::SkipsGaps, &["replicas are alike", "one base"]),
-        (Shortcut::LeaseOutlivesHandOver, STALE),
-        (Shortcut::StrongForgetsHandOver, STALE),
-        (Shortcut::LeaseBeforeApplied, STALE),
-        (Shortcut::VotesAtOnce, STALE),
         (Shortcut::WritesNoNote, &["reads never go back", "answers are of what is durable"]),
         (Shortcut::SetsAsideLate, &["what is left behind is kept"]),
         (Shortcut::WritesModeApart, &["epochs grow", "replicas apply alike", "one marker for each era"]),
-        (
-            Shortcut::TakesSnapshotEarly,
-            &["nothing acknowledged is lost", "eventual mode goes on", "replicas are alike"],
-        ),
         (
             Shortcut::ForgetsUnflushed,
             &["a switch ends", "eventual mode goes on", "nothing acknowledged is lost"],
@@ -66,13 +54,13 @@ mod chosen {
     const VARIANTS: &[(Wrong, &[&str])] = &[
         (Wrong::TimerOpensGate, &[LOST]),
         (Wrong::SealNotLoaded, &[LOST]),
-        (Wrong::OpenNotLoaded, &[DURABLE]),
-        (Wrong::ControlOfAnyEra, &[LOST]),
+        (Wrong::OpenNotLoaded, &[DURABLE, "epochs grow"]),
+        (Wrong::ControlOfAnyEra, &[LOST, ENDS]),
         (Wrong::OpenBeforeSync, &[DURABLE]),
         (Wrong::ReportOfAnySwitch, &[LOST]),
-        (Wrong::FlipBeforeDrained, &[ENDS]),
-        (Wrong::MarkerBeforeFlipping, &[ENDS]),
-        (Wrong::FinishBeforeMarker, &[ENDS]),
+        (Wrong::FlipBeforeDrained, &[ENDS, BASE]),
+        (Wrong::MarkerBeforeFlipping, &[ENDS, BASE]),
+        (Wrong::FinishBeforeMarker, &[ENDS, "a healed namespace switches"]),
         (Wrong::ChangeComparesPhaseOnly, &["a healed namespace switches", ENDS]),
         (Wrong::AbortPastReturn, &[LOST, ENDS]),
         (Wrong::AbortKeepsEpoch, &[ENDS]),
@@ -90,12 +78,14 @@ mod chosen {
         (Wrong::FenceAfterSync, &[ENDS, "one base", VANISHES, BEHIND]),
         (Wrong::SendsUnsynced, &["nothing leaves before its sync"]),
         (Wrong::ReadNotCheckedAgain, &["one mode for each era", "never silently weaker"]),
-        (Wrong::LeaseKept, STALE),
+        (Wrong::LeaseOutlivesHandOver, STALE),
+        (Wrong::LeaseBeforeApplied, STALE),
         (Wrong::QueueOutlivesEra, &["done in the era that was asked in"]),
         (Wrong::StrongServedEventually, &["never silently weaker"]),
     ];
 
     const STALE: &[&str] = &["never silently weaker", "strong eras are linearizable"];
+    const BASE: &str = "all hold the base";
     const LOST: &str = "nothing acknowledged is lost";
     const DURABLE: &str = "answers are of what is durable";
     const ENDS: &str = "a switch ends";

@@ -405,20 +405,30 @@ impl Data {
         self.flush()
     }
 
-    /// The state of a region's eventual mode as it is stored; `None` if nothing was ever applied to it in that mode. What is
-    /// found is durable if nothing was applied since the start.
+    /// The state of a region's eventual mode as it is now; `None` if nothing was ever applied to it in that mode.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn eventual_state(&self, region: RegionId) -> Result<Option<eventual::State>> {
+        let stored = self.databases.data.get(keys::eventual_state(region));
+        let stored = stored.map_err(Error::rocks("read a region's eventual state from the data"))?;
+        let decode = |bytes: Vec<u8>| eventual::State::decode(&bytes);
+        stored.map(decode).transpose().map_err(Error::corrupt_region(region))
+    }
+
+    /// The same, for whoever alone will apply to it and has not begun: what is found is durable, unless this process has put the
+    /// region into its era, and nothing else was applied since.
     ///
     /// # Errors
     /// It cannot be read. The region must not start.
     pub fn load_eventual(&self, region: RegionId) -> Result<Option<eventual::State>> {
-        let stored = self.databases.data.get(keys::eventual_state(region));
-        let stored = stored.map_err(Error::rocks("read a region's eventual state from the data"))?;
-        let Some(bytes) = stored else { return Ok(None) };
-        let state = eventual::State::decode(&bytes).map_err(Error::corrupt_region(region))?;
-        let (applied, durable) = (state.applied.clone(), state.applied.clone());
-        let durable = EventualPosition { era: state.era, applied, durable };
-        self.eventual_positions().entry(region).or_insert(durable);
-        Ok(Some(state))
+        let state = self.eventual_state(region)?;
+        if let Some(state) = &state {
+            let (applied, durable) = (state.applied.clone(), state.applied.clone());
+            let durable = EventualPosition { era: state.era, applied, durable };
+            self.eventual_positions().entry(region).or_insert(durable);
+        }
+        Ok(state)
     }
 
     /// Writes what applying writes to a region in eventual mode has changed: all of it or, after a crash, nothing. `applied` is

@@ -106,6 +106,7 @@ pub struct SnapshotReader<'d> {
     region: RegionId,
     namespace: NamespaceId,
     state: State,
+    eventual: Option<eventual::State>,
     /// The section that comes next or is under way, and the key of this node's database from which it goes on.
     next: Option<(Section, Vec<u8>)>,
 }
@@ -124,11 +125,12 @@ impl Data {
         let stored =
             moment.get(keys::eventual_state(region)).map_err(Error::rocks("read a region's state"))?;
         let eventual = stored.map(|bytes| eventual::State::decode(&bytes)).transpose();
-        if eventual.map_err(Error::corrupt_region(region))?.is_some_and(|state| state.copied_pages != 0) {
+        let eventual = eventual.map_err(Error::corrupt_region(region))?;
+        if eventual.as_ref().is_some_and(|state| state.copied_pages != 0) {
             return Ok(None);
         }
         let next = Some((Section::State, Vec::new()));
-        Ok(Some(SnapshotReader { moment, region, namespace, state, next }))
+        Ok(Some(SnapshotReader { moment, region, namespace, state, eventual, next }))
     }
 
     /// Replaces all of a region's data by a snapshot's: all of it or, after a crash, none. The note of it must be synced,
@@ -156,6 +158,12 @@ impl SnapshotReader<'_> {
     /// Where the region stands in this snapshot.
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    /// Where the region's last eventual era stood in it; `None` if nothing was ever applied in one. Where writes are acknowledged
+    /// before their sync, these are applied before it, too.
+    pub fn eventual(&self) -> Option<&eventual::State> {
+        self.eventual.as_ref()
     }
 
     /// The next part, of about `bytes_max` bytes; `None` at the end.

@@ -75,9 +75,9 @@ pub fn lag<'a>(
         let nothing = Vector::default();
         let applied = report.map_or(&nothing, |report| &report.applied);
         for (origin, has, _) in applied.behind(now.synced) {
-            // Else what it lacks first is older than what is known.
-            known &= writes.unknown_to(origin) <= has;
             let stamp = writes.stamp_after(origin, has);
+            // Else what it lacks first is older than what is known.
+            known &= writes.unknown_to(origin) <= has && stamp.is_some();
             let age_ms = stamp.map_or(0, |stamp| now.physical_ms.saturating_sub(stamp.millis()));
             look(node, Some(origin), age_ms);
         }

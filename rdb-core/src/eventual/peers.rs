@@ -198,6 +198,15 @@ impl Peers {
         Vector::common(std::iter::once(&mine).chain(synced))
     }
 
+    /// What all members have applied of `era`, of which this one has `own`. A report of an earlier era tells of writes of
+    /// that era: their origins and numbers may be the same.
+    pub fn applied_everywhere(&self, own: &Vector, era: Era) -> Vector {
+        let nothing = Vector::default();
+        let reports = self.0.values().map(|peer| peer.report.as_ref().filter(|report| report.era == era));
+        let applied = reports.map(|report| report.map_or(&nothing, |report| &report.applied));
+        Vector::common(std::iter::once(own).chain(applied))
+    }
+
     /// What all members have synced to which runs are sent, and what a copy has that is being taken; the others will take one. But no
     /// more than a majority has: a switch may go on without this node, and what nobody else has brought into it is set aside out
     /// of this node's logs.
@@ -320,6 +329,19 @@ mod tests {
         assert_eq!(next(&mut peers, true), Some(Push { origin: one, after: 2 }));
         peers.heard(TWO, &report(&[(one, 5), (three, 4)]), 0);
         assert_eq!(next(&mut peers, false), None);
+    }
+
+    #[test]
+    fn what_was_applied_in_an_earlier_era_is_not_applied_in_this_one() {
+        let one = origin(1, 1);
+        let own = Vector::from_iter([(one, 9)]);
+        let mut peers = Peers::new([TWO, NodeId(3)], 0);
+        peers.heard(TWO, &report(&[(one, 7)]), 0);
+        peers.heard(NodeId(3), &report(&[(one, 5)]), 0);
+        assert_eq!(peers.applied_everywhere(&own, ERA).get(one), 5);
+        assert_eq!(peers.applied_everywhere(&own, Era(ERA.0 + 2)), Vector::default());
+        peers.heard(NodeId(3), &Report { era: Era(ERA.0 + 2), ..report(&[(one, 2)]) }, 0);
+        assert_eq!(peers.applied_everywhere(&own, ERA), Vector::default(), "nothing is known of it any more");
     }
 
     /// As where nodes 2 and 3 do not hear each other, and both hear this one.

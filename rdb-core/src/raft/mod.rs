@@ -12,7 +12,8 @@
 //!    wait for it. The applier answers them and reports [`Group::applied`].
 //!
 //! A linearizable read asks [`Group::read`]; all reads that wait share one round of heartbeats (Raft's ReadIndex), and
-//! come back in [`Effects::reads`] when the state machine has applied what the round found committed.
+//! come back in [`Effects::reads`] when the state machine has applied what the round found committed. What such a round promises
+//! for a while longer is a [`Lease`].
 //!
 //! A follower that needs entries which the leader's log no longer has is named in [`Effects::snapshots`]. The outside
 //! sends it the data, and there the message that stands for it goes to [`Group::step_snapshot`]. If it is of use, the next
@@ -27,6 +28,7 @@
 pub mod disk;
 mod effects;
 mod group;
+mod lease;
 mod log;
 mod options;
 mod proposals;
@@ -39,6 +41,7 @@ pub use effects::{
     Apply, Effects, Failure, Fetch, LogWrite, SendSnapshot, Sleep, SnapshotPlace, snapshot_message,
 };
 pub use group::{Boot, BootError, Group, Status};
+pub use lease::{Lease, Standing};
 pub use log::LogRead;
 pub use options::Options;
 pub use raft_proto::eraftpb::{Entry, HardState, Message, MessageType};

@@ -167,6 +167,12 @@ impl Descriptor {
         self.phase != Phase::Settled
     }
 
+    /// Whom the switch that is under way goes on without. Nobody once it has ended or was called off, whomever it named.
+    pub fn goes_on_without(&self) -> &BTreeSet<NodeId> {
+        static NOBODY: BTreeSet<NodeId> = BTreeSet::new();
+        if self.is_switching() { &self.excluded } else { &NOBODY }
+    }
+
     /// When a write pause that begins at `now_ms` is to be given up; 0 is never.
     pub fn pause_deadline_ms(&self, now_ms: u64) -> u64 {
         if self.write_pause_ms_max == 0 { 0 } else { now_ms.saturating_add(self.write_pause_ms_max) }

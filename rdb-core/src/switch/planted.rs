@@ -79,6 +79,12 @@ pub enum Wrong {
     SnapshotWithinEra,
     /// A leader keeps its lease after it has proposed a marker.
     LeaseKept,
+    /// A leader that hands over keeps its lease.
+    LeaseOutlivesHandOver,
+    /// A region that is strong again forgets that its leader was about to hand over, as it forgets the marker.
+    StrongForgetsHandOver,
+    /// A read by lease is served while an entry is committed that is not applied here.
+    LeaseBeforeApplied,
     /// What waits to be proposed when its era ends is proposed in a later one.
     QueueOutlivesEra,
     /// A linearizable read is answered without a second look at the mode.

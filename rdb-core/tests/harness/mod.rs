@@ -27,6 +27,8 @@ pub(crate) struct Cluster {
     network: VecDeque<Message>,
     /// Snapshots that leaders were asked for, each with the leader.
     snapshots: VecDeque<(u64, SendSnapshot)>,
+    /// Whether those that start from now on stand for leases.
+    pub(crate) leases: bool,
     /// What the present command has to say.
     pub(crate) lines: Vec<String>,
 }
@@ -163,7 +165,8 @@ impl Cluster {
             boot.hard_state.term, boot.hard_state.commit, boot.last, boot.applied
         );
         let logger = slog::Logger::root(slog::Discard, slog::o!());
-        let options = Options { sleep_after_ticks: Some(6), ..Options::default() };
+        let leases = self.leases;
+        let options = Options { sleep_after_ticks: Some(6), leases, ..Options::default() };
         let group = Group::new(options, boot, Reader(Rc::clone(&node.log)), &logger);
         let machine = Machine::new(REGION, state, Sessions::default());
         let mut group = group.map_err(|error| error.to_string())?;

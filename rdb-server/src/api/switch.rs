@@ -446,7 +446,7 @@ fn members(
             age_ms: said.map_or(0, |(_, at)| millis(now.saturating_duration_since(*at))),
             sealed: sealed.contains(&node),
             drained: drained.contains_key(&node),
-            behind_writes: facts::behind_writes(heard, node),
+            behind_writes: facts::behind_writes(heard, node, &BTreeSet::new()),
             ..standing
         }
     };

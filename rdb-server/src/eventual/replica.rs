@@ -165,6 +165,8 @@ pub(super) struct Replica {
     shares: Vec<Share>,
     under_way: VecDeque<UnderWay>,
     unsynced: Unsynced,
+    /// Whether the first log write under way is the note that the region is in this era.
+    enters: bool,
     prompt: Prompt,
     pushed_at: Instant,
     /// The last of this node's own writes that was sent to anybody.
@@ -222,6 +224,7 @@ impl Replica {
             shares: Vec::new(),
             under_way: VecDeque::new(),
             unsynced: Unsynced::of(settings.durability),
+            enters: false,
             prompt: Prompt::default(),
             pushed_at: Instant::now(),
             pushed: 0,
@@ -450,8 +453,15 @@ impl Replica {
         self.under_way.push_back(UnderWay { runs, waiters, asking, _shares: Vec::new() });
     }
 
+    /// Takes note of the log write that holds the note of this era: it is the first, and the era's first answer comes behind it.
+    pub(super) fn enter(&mut self) {
+        self.enters = true;
+        self.hand_out_nothing();
+    }
+
     /// The oldest log write is synced: its runs are applied, and its callers answered.
     pub(super) fn synced(&mut self, tools: &Tools) -> Result<(), ReplicaError> {
+        self.enters = false;
         let Some(UnderWay { runs, waiters, asking, _shares }) = self.under_way.pop_front() else {
             return Ok(());
         };
@@ -724,16 +734,15 @@ impl Replica {
 
     fn show(&mut self, now_ms: u64, physical_ms: u64) {
         let synced = self.logs.synced_vector();
-        let nothing = Vector::default();
-        let applied =
-            self.peers.reports().map(|(_, report, _)| report.map_or(&nothing, |report| &report.applied));
-        let everywhere = Vector::common(applied.chain([&synced]));
-        self.stamps.forget(&everywhere);
-        let now = Now { era: self.logs.era(), synced: &synced, monotonic_ms: now_ms, physical_ms };
+        let era = self.logs.era();
+        self.stamps.forget(&self.peers.applied_everywhere(&synced, era));
+        let now = Now { era, synced: &synced, monotonic_ms: now_ms, physical_ms };
         let lag = lag::lag(now, self.peers.reports(), &self.stamps);
         // How old that is which is in no log any more is forgotten.
         let lag = Lag { known: lag.known && !self.copying.gives_anybody_up(), ..lag };
-        let covers = |report: Option<&Report>| report.is_some_and(|report| report.applied.covers(&synced));
+        let covers = |report: Option<&Report>| {
+            report.is_some_and(|report| report.era == era && report.applied.covers(&synced))
+        };
         let behind = self.peers.reports().filter(|(_, report, _)| !covers(*report)).count() as u64;
         let lost = self.machine.state().lost + self.machine.state().earlier;
         self.shown.show(lag, lost, self.logs.bytes(), behind);

@@ -88,8 +88,7 @@ impl Driver {
             ..OriginWrite::default()
         };
         if let Some(replica) = self.replicas.get_mut(&region) {
-            // The first answer of the era comes behind this in the log.
-            replica.hand_out_nothing();
+            replica.enter();
         }
         post(&self.log, &self.eventual, region, write, None);
     }
@@ -124,7 +123,7 @@ impl Driver {
     fn review(&mut self, region: RegionId) {
         let Some(gate) = self.gates.get_mut(&region) else { return };
         let replica = self.replicas.get_mut(&region);
-        let excluded = gate.heard().map(|heard| heard.excluded.clone()).unwrap_or_default();
+        let excluded = gate.heard().map(|heard| heard.goes_on_without().clone()).unwrap_or_default();
         // A copy that is noted counts as synced once it is merged, and a seal comes behind the note.
         let busy = |replica: &Replica| {
             replica.is_answering() || replica.is_merging() || replica.takes_in_from(&excluded)
@@ -282,7 +281,7 @@ impl Driver {
         let progress = replica.map(Replica::progress).unwrap_or_default();
         let behind = view.as_ref().map_or(0, |view| view.commit().saturating_sub(view.applied()));
         let nobody = BTreeSet::new();
-        let excluded = gate.heard().map_or(&nobody, |heard| &heard.excluded);
+        let excluded = gate.heard().map_or(&nobody, |heard| heard.goes_on_without());
         Standing {
             region,
             era: gate.mode().era(),

@@ -1,23 +1,26 @@
 //! Sends snapshots: the data is read as of one moment and leaves in chunks, each confirmed. What is not confirmed is
 //! kept, so that a connection that breaks is made anew and the snapshot goes on where it was.
 
+use crate::eventual::Eventual;
 use crate::faults::Cuts;
-use crate::mailbox::{Event, Mailbox};
+use crate::mailbox::Event;
 use crate::regions::RegionView;
-use crate::shared::Stopping;
+use crate::shared::Shared;
 use crate::transport::{Links, SILENCE_MAX, STREAM_WINDOW_BYTES};
 use crossbeam_channel::{Receiver, Sender};
 use parking_lot::Mutex;
 use raft_prost::Message as _;
+use rdb_core::eventual::machine::State;
 use rdb_core::ids::{NamespaceId, NodeId, RegionId, Term};
 use rdb_core::raft::{SendSnapshot, SnapshotPlace, snapshot_message};
+use rdb_core::switch::Mode;
 use rdb_proto::internal::v1::peer_client::PeerClient;
 use rdb_proto::internal::v1::snapshot_frame::Frame;
 use rdb_proto::internal::v1::snapshot_reply::Reply;
 use rdb_proto::internal::v1::{
     SnapshotBegin, SnapshotChunk, SnapshotDone, SnapshotEnd, SnapshotFrame, SnapshotReply,
 };
-use rdb_storage::{Data, SnapshotReader};
+use rdb_storage::SnapshotReader;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -94,12 +97,10 @@ impl Throttle {
 /// Sends snapshots, one after the other, until nobody wants any more. Several threads may share `sends`.
 pub(crate) fn run_sends(
     sends: &Receiver<Sending>,
-    data: &Data,
+    shared: &Shared,
     links: &Links,
     addresses: &BTreeMap<NodeId, String>,
     throttle: &Throttle,
-    stopping: &Stopping,
-    mailbox: &Mailbox,
 ) {
     // Its own: the one that serves other nodes ends before this thread does.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -112,9 +113,9 @@ pub(crate) fn run_sends(
         let sent = match addresses.get(&peer) {
             Some(address) => runtime.block_on(async {
                 let (view, term) = (sending.view.clone(), sending.term);
-                let wanted = || view.leads() && view.term() == term && !stopping.is_set();
+                let wanted = || view.leads() && view.term() == term && !shared.stopping.is_set();
                 tokio::select! {
-                    sent = send(sending, data, links, address, throttle) => sent,
+                    sent = send(sending, shared, links, address, throttle) => sent,
                     () = until_not(wanted) => Err("this node no longer leads the region".to_owned()),
                 }
             }),
@@ -127,7 +128,7 @@ pub(crate) fn run_sends(
             }
             Err(reason) => tracing::warn!(%region, %peer, reason, "a snapshot came to nothing"),
         }
-        mailbox.post(Event::SnapshotSent { region, peer, term, taken: sent.is_ok() });
+        shared.mailbox.post(Event::SnapshotSent { region, peer, term, taken: sent.is_ok() });
     }
 }
 
@@ -140,13 +141,13 @@ async fn until_not(wanted: impl Fn() -> bool) {
 /// Sends one snapshot. Returns its bytes once the receiver has taken it in.
 async fn send(
     sending: Sending,
-    data: &Data,
+    shared: &Shared,
     links: &Links,
     address: &str,
     throttle: &Throttle,
 ) -> Result<u64, String> {
-    let Sending { region, namespace, snapshot, .. } = sending;
-    let reader = data.snapshot(region, namespace).map_err(|error| error.to_string())?;
+    let Sending { region, namespace, snapshot, view, .. } = sending;
+    let reader = shared.data.snapshot(region, namespace).map_err(|error| error.to_string())?;
     let reader = reader.filter(|reader| snapshot.index <= reader.state().applied);
     let reader =
         reader.ok_or("the region's data is gone, behind its log, or in between: a copy is merged into it")?;
@@ -162,10 +163,11 @@ async fn send(
     };
     let mut source = Source::new(reader);
     let receiver = Addressee { node: snapshot.to, address, cuts: &links.cuts };
+    let synced = Synced { eventual: &shared.eventual, view: &view, region };
     let mut attempts = 0;
     loop {
         let before = source.confirmed;
-        let reason = match attempt(&mut source, &begin, &receiver, throttle).await {
+        let reason = match attempt(&mut source, &begin, &receiver, throttle, &synced).await {
             Ok(SnapshotDone { taken: true, .. }) => return Ok(source.bytes),
             Ok(SnapshotDone { reason, .. }) => return Err(reason),
             Err(Failed::ForGood(reason)) => return Err(reason),
@@ -255,12 +257,31 @@ struct Addressee<'a> {
     cuts: &'a Cuts,
 }
 
+/// Where a snapshot waits before its end: what is acknowledged before its sync is in the data before, and a power cut here must not
+/// leave it at the receiver alone.
+struct Synced<'a> {
+    eventual: &'a Eventual,
+    view: &'a RegionView,
+    region: RegionId,
+}
+
+impl Synced<'_> {
+    async fn wait_for(&self, state: Option<&State>) -> Result<(), Failed> {
+        // Of an era that has ended all is synced: no gate is sealed over anything else.
+        let is_now = |state: &&State| self.view.mode() == (Mode::Eventual, state.era);
+        let Some(state) = state.filter(is_now) else { return Ok(()) };
+        let waited = self.eventual.until_synced(self.region, state).await;
+        waited.map_err(|_| Failed::ForGood("the region has entered another era meanwhile".to_owned()))
+    }
+}
+
 /// One connection's life.
 async fn attempt(
     source: &mut Source<'_>,
     begin: &SnapshotBegin,
     receiver: &Addressee<'_>,
     throttle: &Throttle,
+    synced: &Synced<'_>,
 ) -> Result<SnapshotDone, Failed> {
     let mut connection = Connection::open(begin, receiver).await?;
     let have = connection.hear(SILENCE_MAX).await?;
@@ -288,6 +309,7 @@ async fn attempt(
     while source.confirmed < source.read {
         connection.confirm(source).await?;
     }
+    synced.wait_for(source.reader.eventual()).await?;
     let end = SnapshotEnd { chunks: source.read, checksum: source.checksums.digest() };
     connection.say(Frame::End(end)).await?;
     match connection.hear(INSTALL_TIMEOUT).await? {

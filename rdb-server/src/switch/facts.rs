@@ -203,22 +203,25 @@ pub(crate) fn lagging(descriptor: &Descriptor, heard: &Heard, node: NodeId) -> O
     // To eventual nothing is held back: who lags comes to the marker later, and is as strong as before until then.
     let must_know = descriptor.mode == Mode::Eventual;
     if !descriptor.excluded.is_empty() {
-        let writes = behind_writes(heard, node);
+        let writes = behind_writes(heard, node, &descriptor.excluded);
         return (READY_BEHIND_WRITES_MAX < writes).then_some(Blocker::Behind { node, writes });
     }
     let lags = known && READY_LAG_MS_MAX < lag_ms || !known && must_know;
     lags.then_some(Blocker::Lags { node, lag_ms, known })
 }
 
-/// Writes that a member lacks and another one has. In a strong region, entries, by its own word.
-pub(crate) fn behind_writes(heard: &Heard, node: NodeId) -> u64 {
+/// Writes that a member lacks and another one has, other than those of `without`: the last word of one that has died may tell of
+/// writes that nobody can bring. In a strong region, entries, by its own word.
+pub(crate) fn behind_writes(heard: &Heard, node: NodeId, without: &BTreeSet<NodeId>) -> u64 {
     let Some((own, _)) = heard.get(&node) else { return 0 };
     if own.mode == Mode::Strong {
         return own.behind_writes;
     }
     let mut anybody = Vector::default();
-    for (standing, _) in heard.values().filter(|(standing, _)| standing.era == own.era) {
-        anybody.merge(&standing.applied);
+    for (said, (standing, _)) in heard {
+        if standing.era == own.era && !without.contains(said) {
+            anybody.merge(&standing.applied);
+        }
     }
     own.applied.behind(&anybody).map(|(_, has, wanted)| wanted - has).sum()
 }
@@ -409,8 +412,14 @@ mod tests {
         assert_eq!(blockers(&preparing, &ahead(10_000), now), []);
         let behind = Blocker::Behind { node: NODES[1], writes: 10_001 };
         assert_eq!(blockers(&preparing, &ahead(10_001), now), [behind]);
+        let mut last_word = ahead(0);
+        last_word.insert(NODES[2], heard(Mode::Eventual, now)[&NODES[2]].clone());
+        let gone = Origin { node: NODES[2], incarnation: Incarnation(1) };
+        let last_word =
+            change(&last_word, NODES[2], |said| said.applied = Vector::from_iter([(gone, 1_000_000)]));
+        assert_eq!(blockers(&preparing, &last_word, now), [], "nobody can bring what it had");
         let next_era = change(&ahead(10_001), NODES[1], |said| said.era = Era(2));
-        assert_eq!(behind_writes(&next_era, NODES[1]), 0, "each era counts anew");
+        assert_eq!(behind_writes(&next_era, NODES[1], &BTreeSet::new()), 0, "each era counts anew");
         // One that is not to take part must not lead: it would have to propose a marker that it never applies.
         let mut led_by_it = heard(Mode::Eventual, now);
         led_by_it.values_mut().for_each(|(said, _)| said.leads = false);

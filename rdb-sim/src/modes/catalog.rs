@@ -2,6 +2,7 @@
 
 use super::event::Event;
 use super::world::World;
+use crate::options::{MS, SECOND, Span};
 use rand::RngExt as _;
 use rdb_core::ids::NodeId;
 use rdb_core::switch::controller::{self, Facts};
@@ -14,6 +15,9 @@ const CONTROLS: f64 = 0.3;
 const LOOKS: f64 = 0.1;
 /// How far off a deadline is, at most. Controllers go by their own clocks, which may be an hour apart.
 const DEADLINE_MS: u64 = 400;
+/// Chance that a node that a switch leaves out has just lost power, and how long it is away.
+const EXCLUDED_DIE: f64 = 0.3;
+const EXCLUDED_AWAY: Span = (100 * MS, 2 * SECOND);
 
 impl World {
     /// A step is on its way to the catalog. It may take long, or come twice.
@@ -33,7 +37,10 @@ impl World {
             return;
         };
         match change.step {
-            Step::Begin { .. } => self.totals.switches_begun += 1,
+            Step::Begin { .. } => {
+                self.totals.switches_begun += 1;
+                self.excluded_die(&next);
+            }
             Step::Abort => self.totals.aborted += 1,
             Step::Finish if next.mode == Mode::Strong => {
                 self.totals.to_strong += 1;
@@ -44,6 +51,16 @@ impl World {
         }
         self.catalog.push(Arc::new(next));
         self.ids().into_iter().for_each(|id| self.hear_later(id));
+    }
+
+    /// Who is left out has often just died, and is away for a while.
+    fn excluded_die(&mut self, begun: &Descriptor) {
+        for id in &begun.excluded {
+            if !self.calm && self.rng.random_bool(EXCLUDED_DIE) {
+                self.crash(*id);
+                self.later(EXCLUDED_AWAY, Event::Restart { node: *id });
+            }
+        }
     }
 
     /// A node will hear what the catalog says now, or what it said a little before.

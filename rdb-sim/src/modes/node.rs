@@ -4,7 +4,6 @@ use super::copies::Open;
 use super::data::DataDisk;
 use super::event::Event;
 use super::eventual::Eventual;
-use super::leases::Lease;
 use super::origins::{Op, OriginDisk};
 use super::snapshots::{Installed, Installing, Outgoing, Snapshot};
 use crate::clients::Caller;
@@ -18,7 +17,7 @@ use rdb_core::eventual::hlc::DurableClock;
 use rdb_core::eventual::run::Run;
 use rdb_core::hlc::Clock;
 use rdb_core::ids::{Epoch, Era, Index, NodeId, Term};
-use rdb_core::raft::{Entry, Failure, Fetch, Group, Message};
+use rdb_core::raft::{Entry, Failure, Fetch, Group, Lease, Message};
 use rdb_core::switch::{Control, Marker, Mode, Peer, Region, Report, Vector};
 use rdb_core::version::Hlc;
 use std::collections::{BTreeMap, VecDeque};
@@ -45,7 +44,8 @@ pub(super) struct Process {
     pub(super) group: Group<Reader, Asked, Reading>,
     /// The region's mode, as the raft loop has heard of it from the applier.
     pub(super) mode: Region,
-    pub(super) lease: Lease,
+    /// By the node's monotonic clock, in milliseconds.
+    pub(super) lease: Lease<u64>,
     /// The state machine of the region's log.
     pub(super) strong: apply::Machine,
     /// The region's mode, as the applier has it.

@@ -23,20 +23,8 @@ pub enum Shortcut {
     SetsAsideLate,
     /// A region's mode is written in another batch than the place of the marker that it came by.
     WritesModeApart,
-    /// A start that has not found its era again takes in a snapshot.
-    TakesSnapshotEarly,
     /// What is applied before it is synced is not kept beside the records.
     KeepsNoRun,
-    /// A node says that it has applied what it has not synced.
-    ClaimsUnsynced,
-    /// A leader that hands over keeps its lease.
-    LeaseOutlivesHandOver,
-    /// A region that is strong again forgets that its leader was about to hand over, as it forgets the marker.
-    StrongForgetsHandOver,
-    /// A read by lease is served while an entry is committed that is not applied here.
-    LeaseBeforeApplied,
-    /// A node that starts votes at once, whichever leader it has promised to follow before.
-    VotesAtOnce,
     /// The logs and control records of an era go when the next one begins, flushed or not.
     ForgetsUnflushed,
     /// The note that a copy is complete is written with its first page, and a start takes what there is for all of it.

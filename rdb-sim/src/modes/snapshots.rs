@@ -77,8 +77,12 @@ impl World {
         if !process.outgoing.contains_key(&number) {
             return Ok(());
         }
-        // Half a copy is ahead of what the data says that it reflects.
-        if process.eventual.as_ref().is_some_and(|eventual| eventual.machine.is_copying()) {
+        // Half a copy is ahead of what the data says that it reflects, and a power cut may take back what is not synced.
+        let is_unfit = |eventual: &Eventual| {
+            eventual.machine.is_copying()
+                || !eventual.logs.synced_vector().covers(&eventual.machine.state().applied)
+        };
+        if process.eventual.as_ref().is_some_and(is_unfit) {
             return Ok(());
         }
         let region = process.region.clone();
@@ -269,8 +273,7 @@ impl Process {
     pub(super) fn snapshot_arrived(&mut self, snapshot: Rc<Snapshot>) -> Option<Rc<Snapshot>> {
         // A node that starts with old data has the logs of a later era, with writes in them that it alone may have: first it
         // must find that era again.
-        let is_back = self.is_back() || takes(Shortcut::TakesSnapshotEarly);
-        if !is_back || !self.mode.takes(&snapshot.region) {
+        if !self.is_back() || !self.mode.takes(&snapshot.region) {
             return Some(snapshot);
         }
         match self.group.step_snapshot(snapshot.message.clone()) {

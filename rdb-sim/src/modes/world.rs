@@ -3,7 +3,6 @@
 use super::clients::Clients;
 use super::data::DataDisk;
 use super::event::Event;
-use super::leases::Lease;
 use super::network::Network;
 use super::node::{After, Input, Job, Node, Process, Then, Writer};
 use super::options::Options;
@@ -26,7 +25,7 @@ use rdb_core::eventual::hlc::{DurableClock, Start};
 use rdb_core::eventual::run::Run;
 use rdb_core::hlc::Clock;
 use rdb_core::ids::{Era, NodeId, RegionId};
-use rdb_core::raft::{self, Boot, Group, LogRead as _};
+use rdb_core::raft::{Boot, Group, Lease, LogRead as _};
 use rdb_core::sessions::Sessions;
 use rdb_core::switch::{Descriptor, Peer};
 use rdb_core::version::Hlc;
@@ -177,9 +176,7 @@ impl World {
             incarnation: node.incarnation,
             seed,
         };
-        let leases = self.options.raft.leases && !takes(Shortcut::VotesAtOnce);
-        let options = raft::Options { leases, ..self.options.raft.clone() };
-        let group = Group::new(options, boot, node.raft.reader(LOG), &self.logger);
+        let group = Group::new(self.options.raft.clone(), boot, node.raft.reader(LOG), &self.logger);
         let mut group = group.map_err(|error| error.to_string())?;
         group.enter(region.era());
         let wall_ms = node.wall.now_ms(now);

@@ -2,9 +2,12 @@
 
 use crate::support::{REGION, copy, open, private};
 use rdb_core::apply::{Changes, State, View as _};
-use rdb_core::ids::{NamespaceId, RegionId};
+use rdb_core::eventual::machine as eventual;
+use rdb_core::eventual::vector::{Origin, Vector};
+use rdb_core::ids::{Era, Incarnation, NamespaceId, NodeId, RegionId};
 use rdb_core::range::KeyRange;
 use rdb_core::sessions::Sessions;
+use rdb_core::version::Hlc;
 use rdb_storage::Data;
 
 const NAMESPACE: NamespaceId = NamespaceId(7);
@@ -204,4 +207,28 @@ fn a_destroyed_region_is_gone_for_good_and_its_neighbours_stay() {
     assert_eq!(data.get(NAMESPACE, b"last").unwrap(), None);
     assert!(data.load(neighbour.0).unwrap().is_some());
     assert!(data.get(neighbour.1, b"last").unwrap().is_some());
+}
+
+/// A reader may look at any moment, also between a write and the note of it.
+#[test]
+fn who_reads_an_eventual_state_does_not_make_it_durable() {
+    let parent = private();
+    let engine = open(&parent.path().join("node")).unwrap();
+    let data = engine.data();
+    let era = Era(1);
+    let origin = Origin { node: NodeId(1), incarnation: Incarnation(1) };
+    let applied = Vector::from_iter([(origin, 5)]);
+    let state = eventual::State { applied: applied.clone(), ..eventual::State::begin(era, Hlc(0)) };
+    let changes = eventual::Changes { state: state.encode(), ..eventual::Changes::default() };
+    data.apply_eventual(REGION, NAMESPACE, &changes, (era, &applied)).unwrap();
+    assert_eq!(data.eventual_state(REGION).unwrap(), Some(state.clone()));
+    assert_eq!(data.durable_vector(REGION, era), Vector::default());
+    data.flush().unwrap();
+    assert_eq!(data.durable_vector(REGION, era), applied);
+    drop((data, engine));
+    let data = open(&parent.path().join("node")).unwrap().data();
+    assert_eq!(data.eventual_state(REGION).unwrap(), Some(state.clone()));
+    assert_eq!(data.durable_vector(REGION, era), Vector::default(), "nobody has taken it up");
+    assert_eq!(data.load_eventual(REGION).unwrap(), Some(state));
+    assert_eq!(data.durable_vector(REGION, era), applied, "and nobody has applied anything since the start");
 }

@@ -193,9 +193,9 @@ impl Reader {
         let data = self.shared.data.clone();
         // The first look for the namespace comes after this: were it deleted before, its records could be missing.
         let frozen = data.freeze();
-        // After the moment, so that it misses nothing of what that holds.
+        let region = frozen.region(self.target.region, self.target.namespace);
         if self.shared.eventual.shown(self.target.region).is_some()
-            && let Some(state) = data.load_eventual(self.target.region).map_err(disk_failed)?
+            && let Some(state) = region.state().map_err(disk_failed)?
         {
             self.saw.era(self.target.namespace, state.era).all(state.era, &state.found());
         }

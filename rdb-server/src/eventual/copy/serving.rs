@@ -1,8 +1,7 @@
 //! Copies that are open here. Each is read by a thread of its own, which holds the data as it was when the copy began, and ends with
 //! the last page, when it is replaced, or when nobody asks for a while.
 
-use super::Arrived;
-use crate::eventual::Event;
+use super::{Arrived, Away};
 use crate::eventual::records::{Place, asking_member, is_here};
 use crate::faults::Cuts;
 use crate::shared::Shared;
@@ -32,8 +31,6 @@ const PAGE_BYTES: usize = 128 << 10;
 const KEYS_PER_PAGE_MAX: usize = 16 << 10;
 /// Awaited writes in a page.
 const AWAITED_PER_PAGE_MAX: usize = 4096;
-/// Between two looks whether a copy is synced.
-const SYNC_POLL: Duration = Duration::from_millis(20);
 /// After so long without a question a copy is closed. Its reader asks three times, for ten seconds each.
 const IDLE_MAX: Duration = Duration::from_secs(60);
 
@@ -102,17 +99,10 @@ impl CopiesService {
         }
     }
 
-    /// Where writes are acknowledged before their sync, they are in a copy before, too. Nothing may leave this node that a power cut
-    /// could take from it, so the last page waits.
+    /// The last page waits until a power cut could not take back what is in the copy.
     async fn until_synced(&self, place: &Place, state: &[u8]) -> Result<(), Status> {
         let state = State::decode(state).map_err(|error| Status::internal(error.to_string()))?;
-        loop {
-            let vector = state.applied.clone();
-            if self.ask(place, |answer| Arrived::Closes { vector, answer }).await? {
-                return Ok(());
-            }
-            tokio::time::sleep(SYNC_POLL).await;
-        }
+        self.shared.eventual.until_synced(place.region, &state).await.map_err(|Away| away())
     }
 
     /// Asks the thread that owns the region.
@@ -121,10 +111,7 @@ impl CopiesService {
         place: &Place,
         arrived: impl FnOnce(oneshot::Sender<T>) -> Arrived,
     ) -> Result<T, Status> {
-        let (answer, answered) = oneshot::channel();
-        let event = Event::Copy { region: place.region, era: place.era, arrived: arrived(answer) };
-        self.shared.eventual.post(event);
-        answered.await.map_err(|_| away())
+        self.shared.eventual.ask((place.region, place.era), arrived).await.map_err(|Away| away())
     }
 
     fn asks_of(&self, name: u64, from: NodeId) -> Option<SyncSender<Ask>> {

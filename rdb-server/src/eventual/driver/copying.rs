@@ -74,7 +74,7 @@ impl Driver {
                 post_then(&self.log, *region, write, || ());
             }
             let Some(gate) = self.gates.get(region) else { continue };
-            let excluded = gate.heard().map_or(&nobody, |heard| &heard.excluded);
+            let excluded = gate.heard().map_or(&nobody, |heard| heard.goes_on_without());
             // Some copy, if not any.
             if gate.admits_copy(&Vector::default()) {
                 replica.begin_copy(|node| hears(health, node) && !excluded.contains(&node), &self.tools);

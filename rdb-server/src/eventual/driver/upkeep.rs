@@ -101,14 +101,17 @@ impl Driver {
         is_due: bool,
     ) -> Result<Option<OriginWrite>, ReplicaError> {
         let Some(replica) = self.replicas.get_mut(&region) else { return Ok(None) };
-        if let Some(write) = replica.acknowledge_first(&self.tools)? {
+        if !replica.acknowledges_later()
+            && !self.log.is_crowded()
+            && let Some(write) = replica.acknowledge_first(&self.tools)?
+        {
             post_then(&self.log, region, write, || ());
         }
         // A gate is sealed when nothing is under way any more.
         let is_open = self.gates.get(&region).is_some_and(Gatekeeper::is_open);
         let syncs = is_due || !is_open || replica.hurries_sync();
         let write = if syncs { replica.sync_out() } else { None };
-        if replica.waits_for_sync() {
+        if replica.waits_for_sync() || replica.has_accepted() {
             self.unsynced.insert(region);
             self.next_sync.get_or_insert(now + SYNC_INTERVAL);
         }

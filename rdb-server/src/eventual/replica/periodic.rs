@@ -22,8 +22,8 @@ use std::time::Duration;
 /// Between two syncs: what a power cut may lose.
 pub(in crate::eventual) const SYNC_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Runs of a region that may be acknowledged and not synced, besides those of which a sync is under way. The log writer's queue has
-/// room for as many of all regions.
+/// Runs of a region that may be acknowledged and not synced, besides those of which a sync is under way. Each is a change in the log
+/// writer's queue; where those of all regions crowd that, nothing more is acknowledged before its sync.
 const UNSYNCED_RUNS_MAX: usize = 256;
 /// The same in bytes: where the disk hangs, writes wait as they do where all are synced.
 const UNSYNCED_BYTES_MAX: usize = 8 << 20;
@@ -72,14 +72,22 @@ impl Replica {
         self.unsynced.is_on && (!self.unsynced.waiters.is_empty() || self.has_own_unsynced())
     }
 
+    /// Whether what was accepted has to wait: there is no room for more that is not synced, or the note of the era is not. A node
+    /// that has answered in an era must find it again when it starts.
+    pub(in crate::eventual) fn acknowledges_later(&self) -> bool {
+        self.unsynced.is_full() || self.enters
+    }
+
+    /// Whether anything that was accepted waits.
+    pub(in crate::eventual) fn has_accepted(&self) -> bool {
+        !self.accepted.runs.is_empty()
+    }
+
     /// Applies what the turn has accepted, and answers whoever asks for nothing more. What is to be written to the log, unsynced.
     pub(in crate::eventual) fn acknowledge_first(
         &mut self,
         tools: &Tools,
     ) -> Result<Option<OriginWrite>, ReplicaError> {
-        if self.unsynced.is_full() {
-            return Ok(None);
-        }
         let Accepted { runs, waiters } = std::mem::take(&mut self.accepted);
         let mut write = None;
         if let Some(run) = join(runs) {

@@ -100,6 +100,11 @@ impl Tombstones {
         }
     }
 
+    /// Whether all tombstones up to `purged` are gone. Until a walk's end some are not, and which ones differs between members.
+    pub(super) fn are_gone_to(&self, purged: Hlc) -> bool {
+        purged == Hlc(0) || self.walk.is_none() && self.oldest.is_none_or(|oldest| purged < oldest)
+    }
+
     /// Up to where all of `others` and this member are ready.
     fn agreed(&self, others: impl Iterator<Item = NodeId>) -> Hlc {
         let ready = |node| self.others_ready.get(&node).copied().unwrap_or_default();
@@ -278,6 +283,18 @@ mod tests {
         tombstones.walk = Some(Walk { to: Hlc(7), next: None, oldest: None });
         tombstones.saw(Hlc(9));
         assert_eq!(tombstones.walk.unwrap().oldest, Some(Hlc(9)));
+    }
+
+    /// Two members that are at different places of their walks hold different tombstones, and neither is damaged.
+    #[test]
+    fn what_is_being_purged_is_not_gone_before_the_walks_end() {
+        let mut tombstones = Tombstones::unknown(Hlc(5), &applied(1));
+        assert!(!tombstones.are_gone_to(Hlc(5)), "it is not known yet what there is");
+        assert!(tombstones.are_gone_to(Hlc(0)), "nothing was purged anywhere");
+        tombstones.oldest = Some(Hlc(6));
+        assert!(tombstones.are_gone_to(Hlc(5)));
+        tombstones.walk = Some(Walk { to: Hlc(5), next: None, oldest: None });
+        assert!(!tombstones.are_gone_to(Hlc(5)));
     }
 
     #[test]
