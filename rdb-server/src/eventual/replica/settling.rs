@@ -38,8 +38,6 @@ struct Walk {
     forget: Option<Vector>,
     /// Where it goes on.
     next: Vec<u8>,
-    /// Whether it has met any note: else there is nothing to be forgotten later.
-    met_any: bool,
 }
 
 impl Losses {
@@ -101,7 +99,7 @@ impl Replica {
         }
         let forget = losses.forgettable(self.told.keys().copied());
         if state.settled < state.lost || forget.is_some() {
-            losses.walk = Some(Walk { settled, forget, next: lost_of_era(era), met_any: false });
+            losses.walk = Some(Walk { settled, forget, next: lost_of_era(era) });
         } else {
             losses.noted(settled, tools);
         }
@@ -128,12 +126,9 @@ impl Replica {
 
     /// Settles some of the losses that are certain. Whether there is more to be done.
     pub(super) fn settle_some(&mut self, tools: &Tools) -> Result<bool, ReplicaError> {
-        let Some(Walk { settled, forget, next, met_any }) = self.upkeep.losses.walk.take() else {
-            return Ok(false);
-        };
+        let Some(Walk { settled, forget, next }) = self.upkeep.losses.walk.take() else { return Ok(false) };
         let end = lost_of_era(Era(self.machine.state().era.0 + 1));
         let notes = self.data.some_notes(&next, &end, NOTES_PER_STEP_MAX)?;
-        let met_any = met_any || !notes.is_empty();
         let last = notes.last().filter(|_| notes.len() == NOTES_PER_STEP_MAX).map(|(key, _)| key);
         // The first key behind the last one.
         let next = last.map(|last| [&last[..], &[0]].concat());
@@ -146,11 +141,9 @@ impl Replica {
             }
         }
         match next {
-            Some(next) => self.upkeep.losses.walk = Some(Walk { settled, forget, next, met_any }),
+            Some(next) => self.upkeep.losses.walk = Some(Walk { settled, forget, next }),
             None => {
-                if met_any {
-                    self.forget_later(&settled);
-                }
+                self.forget_later(&settled);
                 self.upkeep.losses.noted(settled, tools);
             }
         }
