@@ -198,7 +198,7 @@ impl Peers {
         Vector::common(std::iter::once(&mine).chain(synced))
     }
 
-    /// What all members have applied of `era`, of which this one has `own`. A report of an earlier era tells of writes of
+    /// What all members have applied of `era`, of which this one says `own` itself: to more the stamps must not be forgotten. A report of an earlier era tells of writes of
     /// that era: their origins and numbers may be the same.
     pub fn applied_everywhere(&self, own: &Vector, era: Era) -> Vector {
         let nothing = Vector::default();

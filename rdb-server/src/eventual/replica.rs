@@ -735,7 +735,8 @@ impl Replica {
     fn show(&mut self, now_ms: u64, physical_ms: u64) {
         let synced = self.logs.synced_vector();
         let era = self.logs.era();
-        self.stamps.forget(&self.peers.applied_everywhere(&synced, era));
+        // What is synced here and not applied is in no report of this node's: the frontier is yet to be told from its stamp.
+        self.stamps.forget(&self.peers.applied_everywhere(&self.claimed(), era));
         let now = Now { era, synced: &synced, monotonic_ms: now_ms, physical_ms };
         let lag = lag::lag(now, self.peers.reports(), &self.stamps);
         // How old that is which is in no log any more is forgotten.

@@ -454,8 +454,8 @@ impl World {
     fn look_at_lag(&mut self, id: NodeId) -> Result<(), Violation> {
         let now_ms = self.node(id).monotonic_ms(self.now);
         if let Some(eventual) = self.process_mut(id).and_then(|process| process.eventual.as_mut()) {
-            let (synced, era) = (eventual.logs.synced_vector(), eventual.logs.era());
-            eventual.stamps.forget(&eventual.peers.applied_everywhere(&synced, era));
+            let (claimed, era) = (eventual.claimed(), eventual.logs.era());
+            eventual.stamps.forget(&eventual.peers.applied_everywhere(&claimed, era));
         }
         let Some(process) = self.process(id) else { return Ok(()) };
         let Some(eventual) = &process.eventual else { return Ok(()) };
