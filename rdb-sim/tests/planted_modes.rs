@@ -75,7 +75,6 @@ mod chosen {
         ),
         (Wrong::ExcludedApplies, &["one base", BEHIND]),
         (Wrong::NoFence, &[ENDS, "one base", VANISHES, BEHIND]),
-        (Wrong::FenceAfterSync, &[ENDS, "one base", VANISHES, BEHIND]),
         (Wrong::SendsUnsynced, &["nothing leaves before its sync"]),
         (Wrong::ReadNotCheckedAgain, &["one mode for each era", "never silently weaker"]),
         (Wrong::LeaseOutlivesHandOver, STALE),
