@@ -34,7 +34,7 @@ use crate::peer_manager::{Parts, PeerManager};
 use crate::raft_service::RaftService;
 use crate::regions::Regions;
 use crate::shared::{CatalogCell, Shared, Stopping};
-use crate::snapshots::{self, Inbound, Installer, Outbound, Throttle, run_installs, run_sends};
+use crate::snapshots::{Inbound, Installer, Outbound, Throttle, run_installs, run_sends};
 use crate::switch::{Alarm, Controller, History, Standings};
 use crate::transport::{
     FRAME_BYTES_MAX, Introduction, Links, Peers, SILENCE_MAX, STREAM_WINDOW_BYTES, Transport, Unstarted,
@@ -474,17 +474,10 @@ fn start_sends(
         Arc::new(shared.config.nodes.iter().map(|member| (NodeId(member.id), member.peer.clone())).collect());
     let throttle = Arc::new(Throttle::new(shared.config.snapshot_bytes_per_second));
     for _ in 0..SNAPSHOTS_SENT_MAX {
-        let (sends, links, addresses, throttle) =
-            (sends.clone(), links.clone(), addresses.clone(), throttle.clone());
-        // Not all that is shared: a thread that had that would keep the node from stopping, which waits for it.
-        let node = snapshots::Node {
-            data: shared.data.clone(),
-            eventual: shared.eventual.clone(),
-            mailbox: shared.mailbox.clone(),
-            stopping: shared.stopping.clone(),
-        };
+        let (sends, shared, links, addresses, throttle) =
+            (sends.clone(), shared.clone(), links.clone(), addresses.clone(), throttle.clone());
         threads.push(spawn("snapshots", move || {
-            run_sends(&sends, &node, &links, &addresses, &throttle);
+            run_sends(&sends, &shared, &links, &addresses, &throttle);
         })?);
     }
     Ok(outbound)

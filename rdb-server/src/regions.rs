@@ -318,6 +318,27 @@ mod tests {
         assert!(serves());
     }
 
+    /// The successor of a hand-over waits for no lease, whatever eras begin in the meantime.
+    #[test]
+    fn an_era_brings_the_lease_back_that_its_marker_took_and_no_other() {
+        let view = RegionView::new(Budget::new(1 << 20));
+        let now = Moment::now();
+        view.publish(&leading(5, 5), 1, false, false);
+        let leases = || {
+            view.confirmed(now, Released { led_in: Some(TERM) }, Some(Duration::from_secs(10)));
+            view.lease(now).is_some()
+        };
+        assert!(leases());
+        view.bar_lease_until_next_era(TERM);
+        assert!(!leases());
+        view.set_mode(&Region::new(Mode::Strong));
+        assert!(leases());
+        view.bar_lease_until_next_era(TERM);
+        view.bar_lease(TERM);
+        view.set_mode(&Region::new(Mode::Strong));
+        assert!(!leases());
+    }
+
     /// An answer that comes after its era has ended is of the era that it was asked for in.
     #[test]
     fn an_answer_carries_an_epoch_and_a_mode_of_one_era() {

@@ -310,6 +310,27 @@ pub fn copied<V: View>(
     Ok(Some(copied))
 }
 
+/// All parts of a key, as [`copied`] gives them one after the other.
+///
+/// # Errors
+/// The record or a note is damaged, or could not be read.
+pub fn parts<V: View>(
+    era: Era,
+    record: (&[u8], &[u8]),
+    max: (bool, usize),
+    view: &V,
+) -> Result<Vec<Copied>, Error<V::Error>> {
+    let (mut parts, mut after) = (Vec::new(), None);
+    while let Some(part) = copied(era, record, after, max, view)? {
+        after = part.goes_on_after();
+        parts.push(part);
+        if after.is_none() {
+            break;
+        }
+    }
+    Ok(parts)
+}
+
 /// The awaited writes of an era among these notes.
 ///
 /// # Errors

@@ -195,20 +195,11 @@ impl Node {
         live.peers.copies(to, &state.applied);
         let (from, to) = (awaited_of_era(state.era), awaited_of_era(Era(state.era.0 + 1)));
         let mut pages = vec![copy::awaited(&live.data.notes(&from, &to).unwrap()).unwrap().encode()];
-        let mut records = Vec::new();
-        for (key, stored) in &live.data.records {
-            let (any_lost, mut after) = (0 < state.lost, None);
-            let part = |after| {
-                copy::copied(state.era, (key, stored), after, (any_lost, NOTES_BYTES), &live.data).unwrap()
-            };
-            while let Some(copied) = part(after) {
-                after = copied.goes_on_after();
-                records.push(copied);
-                if after.is_none() {
-                    break;
-                }
-            }
-        }
+        let max = (0 < state.lost, NOTES_BYTES);
+        let parts = |(key, stored): (&Vec<u8>, &Vec<u8>)| {
+            copy::parts(state.era, (key, stored), max, &live.data).unwrap()
+        };
+        let records: Vec<_> = live.data.records.iter().flat_map(parts).collect();
         pages.extend(records.chunks(RECORDS_PER_PAGE).map(|chunk| Page::Records(chunk.to_vec()).encode()));
         Some(Copy { from: self.id, state, pages })
     }

@@ -13,7 +13,7 @@ use rdb_core::raft::Failure;
 use rdb_core::switch::quarantine::{Tail, tails};
 use rdb_core::switch::{self, Control, Descriptor, Gate, Marker, Mode, Peer, Verdict};
 use rdb_core::version::Hlc;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -86,6 +86,12 @@ impl Gatekeeper {
     /// The newest descriptor that this node has heard of.
     pub(super) fn heard(&self) -> Option<&Arc<Descriptor>> {
         self.peer.heard()
+    }
+
+    /// Whom the switch that is under way goes on without, as far as this node has heard.
+    pub(super) fn goes_on_without(&self) -> &BTreeSet<NodeId> {
+        static NOBODY: BTreeSet<NodeId> = BTreeSet::new();
+        self.heard().map_or(&NOBODY, |heard| heard.goes_on_without())
     }
 
     pub(super) fn hear(&mut self, descriptor: &Arc<Descriptor>) {

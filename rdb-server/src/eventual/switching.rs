@@ -123,7 +123,7 @@ impl Driver {
     fn review(&mut self, region: RegionId) {
         let Some(gate) = self.gates.get_mut(&region) else { return };
         let replica = self.replicas.get_mut(&region);
-        let excluded = gate.heard().map(|heard| heard.goes_on_without().clone()).unwrap_or_default();
+        let excluded = gate.goes_on_without().clone();
         // A copy that is noted counts as synced once it is merged, and a seal comes behind the note.
         let busy = |replica: &Replica| {
             replica.is_answering() || replica.is_merging() || replica.takes_in_from(&excluded)
@@ -280,8 +280,6 @@ impl Driver {
         let view = self.regions.get(region);
         let progress = replica.map(Replica::progress).unwrap_or_default();
         let behind = view.as_ref().map_or(0, |view| view.commit().saturating_sub(view.applied()));
-        let nobody = BTreeSet::new();
-        let excluded = gate.heard().map_or(&nobody, |heard| heard.goes_on_without());
         Standing {
             region,
             era: gate.mode().era(),
@@ -298,7 +296,7 @@ impl Driver {
             lag_known: replica
                 .is_none_or(|replica| replica.shown().lag_known() && replica.digest().is_some()),
             behind_writes: replica.map_or(behind, |replica| replica.shown().behind()),
-            needs_full_copy: replica.is_some_and(|replica| replica.needs_copy(excluded)),
+            needs_full_copy: replica.is_some_and(|replica| replica.needs_copy(gate.goes_on_without())),
             applied: replica.map(Replica::claimed).unwrap_or_default(),
             quarantined: gate.quarantine().writes(),
             reports: reports(gate, &progress, replica),

@@ -14,4 +14,4 @@ mod outgoing;
 
 pub(crate) use incoming::{Arrived, Inbound};
 pub(crate) use install::{Installer, Staged, run_installs};
-pub(crate) use outgoing::{Node, Outbound, Sending, Throttle, run_sends};
+pub(crate) use outgoing::{Outbound, Sending, Throttle, run_sends};

@@ -3,9 +3,9 @@
 
 use crate::eventual::Eventual;
 use crate::faults::Cuts;
-use crate::mailbox::{Event, Mailbox};
+use crate::mailbox::Event;
 use crate::regions::RegionView;
-use crate::shared::Stopping;
+use crate::shared::Shared;
 use crate::transport::{Links, SILENCE_MAX, STREAM_WINDOW_BYTES};
 use crossbeam_channel::{Receiver, Sender};
 use parking_lot::Mutex;
@@ -20,7 +20,7 @@ use rdb_proto::internal::v1::snapshot_reply::Reply;
 use rdb_proto::internal::v1::{
     SnapshotBegin, SnapshotChunk, SnapshotDone, SnapshotEnd, SnapshotFrame, SnapshotReply,
 };
-use rdb_storage::{Data, SnapshotReader};
+use rdb_storage::SnapshotReader;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -53,15 +53,6 @@ pub(crate) struct Sending {
     /// To see whether this node still leads the region in the term in which that was wanted.
     pub(crate) view: Arc<RegionView>,
     pub(crate) term: Term,
-}
-
-/// What the threads that send snapshots know of this node.
-#[derive(Clone)]
-pub(crate) struct Node {
-    pub(crate) data: Data,
-    pub(crate) eventual: Eventual,
-    pub(crate) mailbox: Mailbox,
-    pub(crate) stopping: Stopping,
 }
 
 /// Hands snapshots to the threads that send them. Cheap to clone.
@@ -106,7 +97,7 @@ impl Throttle {
 /// Sends snapshots, one after the other, until nobody wants any more. Several threads may share `sends`.
 pub(crate) fn run_sends(
     sends: &Receiver<Sending>,
-    node: &Node,
+    shared: &Shared,
     links: &Links,
     addresses: &BTreeMap<NodeId, String>,
     throttle: &Throttle,
@@ -122,9 +113,9 @@ pub(crate) fn run_sends(
         let sent = match addresses.get(&peer) {
             Some(address) => runtime.block_on(async {
                 let (view, term) = (sending.view.clone(), sending.term);
-                let wanted = || view.leads() && view.term() == term && !node.stopping.is_set();
+                let wanted = || view.leads() && view.term() == term && !shared.stopping.is_set();
                 tokio::select! {
-                    sent = send(sending, node, links, address, throttle) => sent,
+                    sent = send(sending, shared, links, address, throttle) => sent,
                     () = until_not(wanted) => Err("this node no longer leads the region".to_owned()),
                 }
             }),
@@ -137,7 +128,7 @@ pub(crate) fn run_sends(
             }
             Err(reason) => tracing::warn!(%region, %peer, reason, "a snapshot came to nothing"),
         }
-        node.mailbox.post(Event::SnapshotSent { region, peer, term, taken: sent.is_ok() });
+        shared.mailbox.post(Event::SnapshotSent { region, peer, term, taken: sent.is_ok() });
     }
 }
 
@@ -150,13 +141,13 @@ async fn until_not(wanted: impl Fn() -> bool) {
 /// Sends one snapshot. Returns its bytes once the receiver has taken it in.
 async fn send(
     sending: Sending,
-    node: &Node,
+    shared: &Shared,
     links: &Links,
     address: &str,
     throttle: &Throttle,
 ) -> Result<u64, String> {
     let Sending { region, namespace, snapshot, view, .. } = sending;
-    let reader = node.data.snapshot(region, namespace).map_err(|error| error.to_string())?;
+    let reader = shared.data.snapshot(region, namespace).map_err(|error| error.to_string())?;
     let reader = reader.filter(|reader| snapshot.index <= reader.state().applied);
     let reader =
         reader.ok_or("the region's data is gone, behind its log, or in between: a copy is merged into it")?;
@@ -172,7 +163,7 @@ async fn send(
     };
     let mut source = Source::new(reader);
     let receiver = Addressee { node: snapshot.to, address, cuts: &links.cuts };
-    let synced = Synced { eventual: &node.eventual, view: &view, region };
+    let synced = Synced { eventual: &shared.eventual, view: &view, region };
     let mut attempts = 0;
     loop {
         let before = source.confirmed;

@@ -360,14 +360,7 @@ fn pages(
     let mut pages = vec![copy::awaited(&data.notes(&from, &to).unwrap_or_default())?];
     let mut records = Vec::new();
     for (key, stored) in &data.records {
-        let (max, mut after) = ((0 < state.lost, NOTES_BYTES), None);
-        while let Some(part) = copy::copied(state.era, (key, stored), after, max, data)? {
-            after = part.goes_on_after();
-            records.push(part);
-            if after.is_none() {
-                break;
-            }
-        }
+        records.extend(copy::parts(state.era, (key, stored), (0 < state.lost, NOTES_BYTES), data)?);
     }
     pages.extend(records.chunks(RECORDS_PER_PAGE).map(|chunk| Page::Records(chunk.to_vec())));
     Ok(pages.iter().map(|page| Rc::new(page.encode())).collect())

@@ -65,7 +65,7 @@ impl World {
     }
 
     /// A round of reads for nobody but the lease.
-    pub(super) fn ask_for_round(&mut self, id: NodeId, era: Era) {
+    fn ask_for_round(&mut self, id: NodeId, era: Era) {
         let caller = Caller { client: NOBODY, attempt: 0 };
         let began_ms = self.node(id).monotonic_ms(self.now);
         self.input(id, Input::Read(Reading { caller, key: Vec::new(), era, acknowledged: 0, began_ms }));

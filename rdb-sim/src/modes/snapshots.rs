@@ -22,7 +22,8 @@ use rdb_core::ids::{NodeId, Term};
 use rdb_core::raft::{LogWrite, Message, SendSnapshot, SnapshotPlace, snapshot_message};
 use rdb_core::record;
 use rdb_core::sessions::Sessions;
-use rdb_core::switch::{Region, quarantine};
+use rdb_core::switch::Region;
+use rdb_core::switch::quarantine::{self, Tail};
 use std::rc::Rc;
 
 /// A replica's data of one moment.
@@ -146,8 +147,9 @@ impl World {
             )
         })?;
         self.end_copy(id)?;
-        let mut tail = self.tail(id, &snapshot.region)?;
-        let from_copies = self.tail_of_copies(id, &snapshot.region)?;
+        let tails = self.tails(id, &snapshot.region);
+        let mut tail = self.tail_of_logs(id, &tails)?;
+        let from_copies = self.tail_of_copies(id, &tails)?;
         self.totals.quarantined_from_copies += from_copies.len() as u64;
         tail.extend(from_copies);
         self.truth.all_is_set_aside(self.node(id), &snapshot.region, &tail)?;
@@ -183,12 +185,19 @@ impl World {
         callers.into_iter().for_each(|caller| self.reply(caller, Reply::InDoubt));
     }
 
-    /// The writes, by their numbers, that the cluster has gone on without and this node has, synced or not.
-    fn tail(&self, id: NodeId, offered: &Region) -> Result<Vec<u64>, Violation> {
+    /// What the cluster has gone on without and this node has, synced or not.
+    fn tails(&self, id: NodeId, offered: &Region) -> Vec<Tail> {
+        let Some(process) = self.process(id) else { return Vec::new() };
+        let Some(eventual) = &process.eventual else { return Vec::new() };
+        quarantine::tails(&process.region, &eventual.logs.logged_vector(), offered)
+    }
+
+    /// The writes, by their numbers, that are in its logs.
+    fn tail_of_logs(&self, id: NodeId, tails: &[Tail]) -> Result<Vec<u64>, Violation> {
         let Some(process) = self.process(id) else { return Ok(Vec::new()) };
         let Some(eventual) = &process.eventual else { return Ok(Vec::new()) };
         let mut elements = Vec::new();
-        for tail in quarantine::tails(&process.region, &eventual.logs.logged_vector(), offered) {
+        for tail in tails {
             for (_, bytes) in
                 eventual.kept.range((tail.origin, 0)..=(tail.origin, u64::MAX)).map(|(_, run)| run)
             {
@@ -201,11 +210,10 @@ impl World {
     }
 
     /// Those of them that a copy has brought: they are in no log here, and each has an element among the records.
-    fn tail_of_copies(&self, id: NodeId, offered: &Region) -> Result<Vec<u64>, Violation> {
+    fn tail_of_copies(&self, id: NodeId, tails: &[Tail]) -> Result<Vec<u64>, Violation> {
         let Some(process) = self.process(id) else { return Ok(Vec::new()) };
         let Some(Eventual { logs, .. }) = &process.eventual else { return Ok(Vec::new()) };
-        let tails = quarantine::tails(&process.region, &logs.logged_vector(), offered);
-        let unlogged = quarantine::unlogged(&tails, &logs.dropped_vector());
+        let unlogged = quarantine::unlogged(tails, &logs.dropped_vector());
         let mut elements = Vec::new();
         for (key, stored) in &self.node(id).data.current.records {
             let record = record::decode(stored).map_err(|error| broken(id, error))?;

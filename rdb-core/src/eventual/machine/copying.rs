@@ -396,16 +396,10 @@ mod tests {
             let (from, to) = (conflicts::awaited_of_era(ERA), conflicts::awaited_of_era(Era(ERA.0 + 1)));
             let mut pages = vec![copy::awaited(&self.data.notes(&from, &to).unwrap()).unwrap()];
             for (key, stored) in &self.data.records {
-                let mut after = None;
                 // As small as they can be.
                 let max = (0 < self.machine.state().lost, 1);
-                while let Some(part) = copy::copied(ERA, (key, stored), after, max, &self.data).unwrap() {
-                    after = part.goes_on_after();
-                    pages.push(Page::Records(vec![part]));
-                    if after.is_none() {
-                        break;
-                    }
-                }
+                let parts = copy::parts(ERA, (key, stored), max, &self.data).unwrap();
+                pages.extend(parts.into_iter().map(|part| Page::Records(vec![part])));
             }
             pages
         }

@@ -6,7 +6,6 @@ use crate::eventual::copy::Arrived;
 use crate::eventual::replica::ReplicaError;
 use rdb_core::eventual::vector::Vector;
 use rdb_core::ids::{Era, RegionId};
-use std::collections::BTreeSet;
 
 impl Driver {
     /// Something has come for a region in an era. What is of another one is dropped, and who waits for an answer hears so.
@@ -68,13 +67,13 @@ impl Driver {
     /// Begins copies and comparisons that are due, and removes what is left of those that are done. Called once a second.
     pub(super) fn look_after_copies(&mut self) {
         let now_ms = millis(self.started.elapsed());
-        let (health, nobody) = (&self.health, BTreeSet::new());
+        let health = &self.health;
         for (region, replica) in &mut self.replicas {
             if let Some(write) = replica.clean_up_copy(&self.tools) {
                 post_then(&self.log, *region, write, || ());
             }
             let Some(gate) = self.gates.get(region) else { continue };
-            let excluded = gate.heard().map_or(&nobody, |heard| heard.goes_on_without());
+            let excluded = gate.goes_on_without();
             // Some copy, if not any.
             if gate.admits_copy(&Vector::default()) {
                 replica.begin_copy(|node| hears(health, node) && !excluded.contains(&node), &self.tools);

@@ -44,11 +44,10 @@ impl Replica {
     /// Compares with some member, if it is time to. It costs a look at what is known where nothing has changed.
     pub(in crate::eventual) fn compare(&mut self, now_ms: u64, tools: &Tools) {
         let now = Instant::now();
-        let state = self.machine.state();
-        let is_purged = self.upkeep.tombstones.are_gone_to(state.purged);
-        if self.comparing.with.is_some() || !self.hashed || self.copying.is_under_way() || !is_purged {
+        if self.comparing.with.is_some() || self.copying.is_under_way() || !self.has_whole_digest() {
             return;
         }
+        let state = self.machine.state();
         let is_new = |node: &NodeId| {
             let compared = self.comparing.equal_at.get(node);
             compared.is_none_or(|(at, purged)| (at, *purged) != (&state.applied, state.purged))
@@ -73,8 +72,12 @@ impl Replica {
 
     /// The hashes of the records, for a member that asks; `None` while they are not those of the vector and of what is purged.
     pub(in crate::eventual) fn whole_digest(&self) -> Option<Digest> {
+        self.has_whole_digest().then(|| self.machine.digest())
+    }
+
+    fn has_whole_digest(&self) -> bool {
         let is_purged = self.upkeep.tombstones.are_gone_to(self.machine.state().purged);
-        (self.hashed && !self.machine.is_copying() && is_purged).then(|| self.machine.digest())
+        self.hashed && !self.machine.is_copying() && is_purged
     }
 
     /// A member's hashes have come.
