@@ -67,6 +67,12 @@ async fn fill(namespace: &Namespace, name: &str) {
     }
 }
 
+/// Brings node 3 back to the others, and nothing that was under way to it when it was cut off: with that, it might need no copy.
+fn bring_back(cluster: &Cluster) {
+    cluster.isolate(3, Wire::Closed);
+    cluster.isolate(3, Wire::Whole);
+}
+
 /// All that a node shows.
 async fn everything(cluster: &Cluster, node: u64) -> Option<BTreeMap<Vec<u8>, Vec<u8>>> {
     let mut scan = at(cluster, node).await.scan(ScanOptions::default());
@@ -119,7 +125,7 @@ async fn who_is_away_too_long_takes_a_copy_and_keeps_what_it_wrote() {
             "it would come back with node 3"
         );
     }
-    cluster.isolate(3, Wire::Whole);
+    bring_back(&cluster);
     let keys = usize::try_from(VALUES).unwrap() + 20;
     let found = all_show_the_same(&cluster, region, keys).await;
     for number in 0..10 {
@@ -156,7 +162,7 @@ async fn a_minority_keeps_what_nobody_else_has_and_takes_a_copy_of_the_rest() {
     }
     shows(&cluster, 3, region, LOG_BYTES, |bytes| 2 * CAP_BYTES < bytes).await;
     assert_eq!(cluster.node(3).metric(GIVEN_UP, region).await, Some(0));
-    cluster.isolate(3, Wire::Whole);
+    bring_back(&cluster);
     until("node 3 takes a copy", async || cluster.node(3).said().contains("takes a copy").then_some(()))
         .await;
     cluster.kill(3);

@@ -405,12 +405,7 @@ impl Driver {
         }
         for region in std::mem::take(&mut self.restless) {
             let Some(replica) = self.replicas.get_mut(&region) else { continue };
-            for node in replica.others() {
-                // As of when it was heard, not of now: its silence counts from there.
-                if let Some(silence) = health.silence(node) {
-                    replica.alive(node, now_ms.saturating_sub(millis(silence)));
-                }
-            }
+            note_alive(health, replica, now_ms);
             for (node, report) in replica.tick(now_ms, physical_ms, passed, |node| hears(health, node)) {
                 due.entry(node).or_default().push(report);
             }
@@ -515,6 +510,16 @@ pub(super) fn is_shown_strong(regions: &Regions, region: RegionId) -> bool {
 
 pub(super) fn hears(health: &Health, node: NodeId) -> bool {
     health.silence(node).is_some_and(|silence| silence <= SILENCE_MAX)
+}
+
+/// Members that are heard have nothing to say of a region in which nothing happens: what they said last holds.
+pub(super) fn note_alive(health: &Health, replica: &mut Replica, now_ms: u64) {
+    for node in replica.others() {
+        // As of when it was heard, not of now: its silence counts from there.
+        if let Some(silence) = health.silence(node) {
+            replica.alive(node, now_ms.saturating_sub(millis(silence)));
+        }
+    }
 }
 
 pub(super) fn fail(error: &ReplicaError) {

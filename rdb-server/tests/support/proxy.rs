@@ -20,10 +20,23 @@ pub enum Wire {
     Closed,
 }
 
+/// How it is, and how often it was closed: a connection does not outlive that, however soon the wire is whole again.
+#[derive(Debug, Clone, Copy)]
+struct State {
+    wire: Wire,
+    closed: u64,
+}
+
+impl State {
+    fn is_whole(&self) -> bool {
+        self.wire == Wire::Whole
+    }
+}
+
 /// One proxy, until dropped.
 pub struct Proxy {
     address: SocketAddr,
-    wire: watch::Sender<Wire>,
+    state: watch::Sender<State>,
 }
 
 impl Proxy {
@@ -31,9 +44,9 @@ impl Proxy {
     pub async fn start(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (wire, state) = watch::channel(Wire::Whole);
+        let (sender, state) = watch::channel(State { wire: Wire::Whole, closed: 0 });
         tokio::spawn(accept(listener, port, state));
-        Self { address, wire }
+        Self { address, state: sender }
     }
 
     /// Where it listens.
@@ -43,12 +56,15 @@ impl Proxy {
 
     /// Cuts or mends it.
     pub fn set(&self, wire: Wire) {
-        self.wire.send_replace(wire);
+        self.state.send_modify(|state| {
+            state.wire = wire;
+            state.closed += u64::from(wire == Wire::Closed);
+        });
     }
 }
 
-async fn accept(listener: TcpListener, port: u16, wire: watch::Receiver<Wire>) {
-    let mut dropped = wire.clone();
+async fn accept(listener: TcpListener, port: u16, state: watch::Receiver<State>) {
+    let mut dropped = state.clone();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -56,38 +72,41 @@ async fn accept(listener: TcpListener, port: u16, wire: watch::Receiver<Wire>) {
             _ = dropped.wait_for(|_| false) => return,
         };
         let Ok((near, _)) = accepted else { continue };
-        if *wire.borrow() != Wire::Closed {
-            tokio::spawn(connect(near, port, wire.clone()));
+        if state.borrow().wire != Wire::Closed {
+            tokio::spawn(connect(near, port, state.clone()));
         }
     }
 }
 
-async fn connect(near: TcpStream, port: u16, mut wire: watch::Receiver<Wire>) {
-    let mut ended = wire.clone();
+async fn connect(near: TcpStream, port: u16, mut state: watch::Receiver<State>) {
+    let mut ended = state.clone();
+    let closed_before = ended.borrow().closed;
     let pass = async {
         // A new connection is not even answered while the wire is silent.
-        wire.wait_for(|wire| *wire == Wire::Whole).await.ok()?;
+        state.wait_for(State::is_whole).await.ok()?;
         let far = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
         near.set_nodelay(true).ok()?;
         far.set_nodelay(true).ok()?;
         let (near_in, near_out) = near.into_split();
         let (far_in, far_out) = far.into_split();
         tokio::select! {
-            _ = copy(near_in, far_out, wire.clone()) => {}
-            _ = copy(far_in, near_out, wire.clone()) => {}
+            _ = copy(near_in, far_out, state.clone()) => {}
+            _ = copy(far_in, near_out, state.clone()) => {}
         }
         Some(())
     };
     tokio::select! {
+        // First: what was held back must not slip through.
+        biased;
+        _ = ended.wait_for(|state| state.closed != closed_before) => {}
         _ = pass => {}
-        _ = ended.wait_for(|wire| *wire == Wire::Closed) => {}
     }
 }
 
 async fn copy(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    mut wire: watch::Receiver<Wire>,
+    mut state: watch::Receiver<State>,
 ) -> std::io::Result<()> {
     let mut buffer = vec![0; 64 << 10];
     loop {
@@ -97,7 +116,7 @@ async fn copy(
             tokio::time::sleep(Duration::from_millis(20)).await;
             return Ok(());
         }
-        if wire.wait_for(|wire| *wire == Wire::Whole).await.is_err() {
+        if state.wait_for(State::is_whole).await.is_err() {
             return Ok(());
         }
         to.write_all(&buffer[..read]).await?;

@@ -291,3 +291,22 @@ fn what_a_copy_has_brought_is_set_aside_before_the_replica_is_replaced() {
     assert_eq!((found.total, found.next), (3, None));
     assert_eq!(logs.load(REGION, ERA).unwrap().runs, [], "a start takes them for no runs");
 }
+
+/// While nothing happens, members say nothing of the region; that they are there is heard all the same, and then there is time to
+/// compare and to purge.
+#[test]
+fn members_that_have_nothing_to_say_are_compared_with() {
+    let mut thread = Thread::start(|_, _| ());
+    for node in [TWO, THREE] {
+        thread.hear(node, &Vector::default(), false);
+    }
+    thread.driver.tick();
+    // A while goes by, in which there is no reason to look at the region.
+    thread.driver.started -= Duration::from_secs(60);
+    for node in [TWO, THREE] {
+        thread.driver.health.heard(node);
+    }
+    thread.driver.look_after().unwrap();
+    thread.driver.look_after_copies();
+    thread.take(|event| matches!(event, Event::Copy { arrived: Arrived::Digest { .. }, .. }));
+}

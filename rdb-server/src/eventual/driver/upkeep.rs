@@ -1,6 +1,6 @@
 //! What the thread does now and then, besides what is asked of it: a little in each tick, so that nobody waits for it.
 
-use super::{Driver, Gatekeeper, Mode, OriginWrite, millis, post, post_then, stamp};
+use super::{Driver, Gatekeeper, Mode, OriginWrite, millis, note_alive, post, post_then, stamp};
 use crate::eventual::keeping::forget_old;
 use crate::eventual::replica::{Moment, ReplicaError, SYNC_INTERVAL};
 use rdb_core::ids::RegionId;
@@ -25,6 +25,8 @@ impl Driver {
             let is_settled =
                 |gate: &Gatekeeper| gate.is_open() && gate.heard().is_none_or(|heard| !heard.is_switching());
             let is_switching = !self.gates.get(region).is_some_and(is_settled);
+            // The last tick that did so may be as long ago as a member may be silent.
+            note_alive(&self.health, replica, moment.now_ms);
             replica.look_after(&moment, is_switching, &self.tools)?;
             if replica.owes_promise(&moment, &self.tools) {
                 replica.tell_again();
