@@ -16,7 +16,7 @@ use crate::peer::tests::engine;
 use crate::shared::{CatalogCell, Shared, Stopping};
 use crate::switch::{Alarm, History};
 use rdb_core::codec::put_bytes;
-use rdb_core::eventual::conflicts::Lost;
+use rdb_core::eventual::conflicts::{self, Lost};
 use rdb_core::eventual::copy::{Copied, Page};
 use rdb_core::eventual::machine::{Changes, State};
 use rdb_core::eventual::peers::Report;
@@ -126,11 +126,15 @@ impl Thread {
     }
 
     fn hear(&mut self, node: NodeId, synced: &Vector, copy: bool) {
+        self.hear_besides(node, synced, (copy, Besides::default()));
+    }
+
+    fn hear_besides(&mut self, node: NodeId, synced: &Vector, (copy, besides): (bool, Besides)) {
         self.driver.health.heard(node);
         let synced = synced.clone();
         let report =
             Report { era: ERA, applied: synced.clone(), shown: synced.clone(), synced, promise: Hlc(0) };
-        let (besides, incarnation) = (Besides::default(), Incarnation(1));
+        let incarnation = Incarnation(1);
         let said = Said { region: REGION, report, ask: false, besides, copy, incarnation };
         self.driver.handle(Event::Reports { from: node, reports: vec![said] }).unwrap();
     }
@@ -309,4 +313,33 @@ fn members_that_have_nothing_to_say_are_compared_with() {
     thread.driver.look_after().unwrap();
     thread.driver.look_after_copies();
     thread.take(|event| matches!(event, Event::Copy { arrived: Arrived::Digest { .. }, .. }));
+}
+
+/// Though nothing is lost any more that would have them looked for.
+#[test]
+fn what_a_start_finds_settled_is_forgotten() {
+    let applied = vector(&[(of(TWO), 4)]);
+    let mut thread = Thread::start(|engine, _| {
+        let state = State { applied: applied.clone(), lost: 1, settled: 1, ..State::begin(ERA, Hlc(4)) };
+        let by = WriteId { origin: of(TWO), seq: 4 };
+        let lost = Lost { hlc: Hlc(3), tombstone: false, kept: None, by, settled: true, listed: None };
+        let note = (conflicts::lost_key(ERA, b"key", WriteId { seq: 3, ..by }), Some(lost.encode()));
+        let changes = Changes { state: state.encode(), notes: vec![note], ..Changes::default() };
+        engine.data().apply_eventual(REGION, NAMESPACE, &changes, (ERA, &applied)).unwrap();
+        engine.data().flush().unwrap();
+    });
+    for node in [TWO, THREE] {
+        let besides = Besides { certain: applied.clone(), ..Besides::default() };
+        thread.hear_besides(node, &applied, (false, besides));
+    }
+    let data = thread.engine.data().region(REGION, NAMESPACE);
+    let (from, to) = conflicts::all_lost();
+    assert_eq!(data.some_notes(&from, &to, 10).unwrap().len(), 1);
+    // Two rounds, what the second one finds settled flushed, and a walk.
+    for _ in 0..5 {
+        thread.driver.look_after().unwrap();
+        thread.driver.work().unwrap();
+        thread.engine.data().flush().unwrap();
+    }
+    assert_eq!(data.some_notes(&from, &to, 10).unwrap(), []);
 }

@@ -343,6 +343,7 @@ impl Replica {
         tools.data.want_flush(flush);
         self.copying.end(Stage::Unflushed(note, flush));
         self.comparing.want_soon();
+        self.upkeep.losses.look_for_settled();
         self.show_applied();
         self.show_acked();
         // What came meanwhile was not taken in, and is to be sent again.

@@ -27,6 +27,8 @@ pub(super) struct Losses {
     /// A vector that was settled here, and all that anybody had applied then: once that is certain everywhere, the notes of losses
     /// within the first are of no use to anybody any more.
     forgetting: Option<(Vector, Vector)>,
+    /// Whether no note was settled, or came settled, since `forgetting` was last set. A start does not know.
+    nothing_new: bool,
 }
 
 /// A walk over the notes of lost writes.
@@ -67,6 +69,11 @@ impl Losses {
         self.forgetting.take_if(|_| everywhere).map(|(settled, _)| settled)
     }
 
+    /// There may be notes that are settled and that no walk has seen so.
+    pub(super) fn look_for_settled(&mut self) {
+        self.nothing_new = false;
+    }
+
     /// Has flushed soon what is settled and is not certain for want of that.
     pub(super) fn want_flush(&self, tools: &Tools) {
         if let Some((_, number)) = &self.unflushed {
@@ -98,7 +105,8 @@ impl Replica {
             return;
         }
         let forget = losses.forgettable(self.told.keys().copied());
-        if state.settled < state.lost || forget.is_some() {
+        let looks_for_settled = !losses.nothing_new && losses.forgetting.is_none();
+        if state.settled < state.lost || forget.is_some() || looks_for_settled {
             losses.walk = Some(Walk { settled, forget, next: lost_of_era(era) });
         } else {
             losses.noted(settled, tools);
@@ -114,9 +122,11 @@ impl Replica {
 
     /// All losses within `settled` are noted as settled: they are forgotten when they are so everywhere.
     fn forget_later(&mut self, settled: &Vector) {
-        if self.upkeep.losses.forgetting.is_some() {
+        let losses = &mut self.upkeep.losses;
+        if losses.nothing_new || losses.forgetting.is_some() {
             return;
         }
+        losses.nothing_new = true;
         let mut all = self.machine.state().applied.clone();
         let era = self.logs.era();
         let reports = self.peers.reports().filter_map(|(_, report, _)| report);
@@ -135,6 +145,9 @@ impl Replica {
         // What is settled in this very step is forgotten in a later walk.
         let forgotten = forget.as_ref().map(|forget| self.machine.forget_settled(forget, &notes, &self.data));
         let settles = self.machine.settle(&settled, notes, &self.data)?;
+        if !settles.notes.is_empty() {
+            self.upkeep.losses.look_for_settled();
+        }
         for changes in [forgotten.transpose()?.unwrap_or_default(), settles] {
             if !changes.notes.is_empty() {
                 self.write(&changes, tools)?;

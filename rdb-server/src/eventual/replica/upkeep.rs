@@ -61,6 +61,10 @@ impl Replica {
         let settles = self.settle_some(tools)?;
         let purges = self.purge_some(now_ms, tools)?;
         let forgets = self.upkeep.keeping.work(self.era(), &self.data)?;
+        if forgets {
+            // What is not listed any more has no other use once it is settled everywhere.
+            self.upkeep.losses.look_for_settled();
+        }
         Ok(merges || settles || purges || forgets)
     }
 
