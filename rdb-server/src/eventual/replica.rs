@@ -717,7 +717,7 @@ impl Replica {
     }
 
     /// Whether nothing goes on: all that this node has is everywhere, and who is heard has been told so. Only the silence of those
-    /// who are not heard grows, and it is told as the least that it is.
+    /// who are not heard grows, and [`Shown::lag_ms`] grows with it.
     pub(super) fn rests(&self, hears: impl Fn(NodeId) -> bool) -> bool {
         let is_told = |(node, told): (&NodeId, &Told)| told.report.is_some() || !hears(*node);
         self.is_quiet() && self.stamps.is_empty() && self.told.iter().all(is_told)

@@ -1,15 +1,20 @@
 //! What the thread shows of a region: numbers that are read without asking it.
 
+use super::driver::millis;
 use super::ends::Ends;
 use super::waiting::Progress;
 use rdb_core::eventual::lag::Lag;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
 /// One region as it was when the thread last looked at it. The numbers are each right, not all of one moment.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Shown {
+    began: Instant,
     lag_ms: AtomicU64,
     lag_known: AtomicBool,
+    /// When the lag was that, since `began`.
+    lag_at_ms: AtomicU64,
     lost: AtomicU64,
     log_bytes: AtomicU64,
     behind: AtomicU64,
@@ -24,8 +29,32 @@ pub(crate) struct Shown {
     ends: Ends,
 }
 
+impl Default for Shown {
+    fn default() -> Self {
+        Self {
+            began: Instant::now(),
+            lag_ms: AtomicU64::default(),
+            lag_known: AtomicBool::default(),
+            lag_at_ms: AtomicU64::default(),
+            lost: AtomicU64::default(),
+            log_bytes: AtomicU64::default(),
+            behind: AtomicU64::default(),
+            lost_for_certain: AtomicU64::default(),
+            purged: AtomicU64::default(),
+            given_up: AtomicU64::default(),
+            divergent: AtomicU64::default(),
+            repaired: AtomicU64::default(),
+            kept_bytes: AtomicU64::default(),
+            crowded_out: AtomicU64::default(),
+            progress: Progress::default(),
+            ends: Ends::default(),
+        }
+    }
+}
+
 impl Shown {
     pub(super) fn show(&self, lag: Lag, lost: u64, log_bytes: u64, behind: u64) {
+        self.lag_at_ms.store(millis(self.began.elapsed()), Ordering::Relaxed);
         self.lag_ms.store(lag.at_least_ms, Ordering::Relaxed);
         self.lag_known.store(lag.known, Ordering::Relaxed);
         self.lost.store(lost, Ordering::Relaxed);
@@ -64,7 +93,14 @@ impl Shown {
 
     /// The age of the oldest write of this node's that a peer has not applied; at least so much, if it is not known.
     pub(crate) fn lag_ms(&self) -> u64 {
-        self.lag_ms.load(Ordering::Relaxed)
+        let lag_ms = self.lag_ms.load(Ordering::Relaxed);
+        if self.lag_known() {
+            return lag_ms;
+        }
+        // A region at rest is looked at once a second, and the silence of a peer has grown since: had it said anything, the region
+        // would not be at rest.
+        let since_ms = millis(self.began.elapsed()).saturating_sub(self.lag_at_ms.load(Ordering::Relaxed));
+        lag_ms.saturating_add(since_ms)
     }
 
     /// Whether all peers were heard of late, so that the lag is known.
@@ -120,5 +156,23 @@ impl Shown {
     /// Peers that lack a write which this node has.
     pub(crate) fn behind(&self) -> u64 {
         self.behind.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_lag_that_is_not_known_grows_while_nobody_looks() {
+        let shown = Shown::default();
+        let lag = |known| Lag { at_least_ms: 1000, known, furthest: None };
+        shown.show(lag(false), 0, 0, 0);
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(1019 <= shown.lag_ms());
+        shown.show(lag(true), 0, 0, 0);
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!(shown.lag_ms(), 1000);
     }
 }
