@@ -132,7 +132,8 @@ impl Clocks {
     }
 }
 
-fn millis(length: Duration) -> u64 {
+/// In whole milliseconds.
+pub(crate) fn millis(length: Duration) -> u64 {
     u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
 }
 

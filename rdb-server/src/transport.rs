@@ -5,7 +5,7 @@
 //! jitter: TCP alone would take minutes to notice a peer that vanished.
 
 use crate::budget::{Budget, Share};
-use crate::clocks::Clocks;
+use crate::clocks::{Clocks, millis};
 use crate::disk::{Disk, Room};
 use crate::eventual::{self, Eventual};
 use crate::faults::Cuts;
@@ -332,10 +332,6 @@ impl Peers {
             seen.log_position = seen.log_position.max(log_position);
         }
     }
-}
-
-fn millis(length: Duration) -> u64 {
-    u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn replaced(node: NodeId, found: u64, joined_with: u64) -> String {

@@ -64,7 +64,7 @@ const NOWHERE: Target = Target {
     era: Era(0),
 };
 /// How long a pipe stays awake for an answer that was told to come soon.
-const SOON_MAX: Duration = Duration::from_micros(50);
+const AWAKE_MAX: Duration = Duration::from_micros(50);
 /// Between looks for what has taken too long.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -105,7 +105,7 @@ impl Stream for Outgoing {
     }
 }
 
-/// What comes back for a ticket.
+/// What comes back: for a ticket, all but the first.
 enum Part {
     /// The answer to some write is only moments away.
     Soon,
@@ -378,15 +378,18 @@ impl Pipe {
         let (parts, budget) = (self.parts.clone(), budget.clone());
         // The share goes with the write, wherever it is, and not with this pipe: a client that does not read its answers
         // must not keep what they no longer need.
-        let soon = self.parts.clone();
-        let waiter = WriteWaiter::new(move |mut answer| {
+        let mut waiter = WriteWaiter::new(move |mut answer| {
             drop(share);
             let held = answers::hold(&mut answer, &budget);
             // A pipe that has ended needs no answers.
             drop(parts.send(Part::Written(ticket, answer, held)));
         });
-        let waiter = waiter.with_soon(move || drop(soon.send(Part::Soon))).with_terms(terms);
-        self.shared.post_write(target.region, commands, waiter);
+        // In strong mode nothing slow comes right before the answer.
+        if target.mode == Mode::Eventual {
+            let parts = self.parts.clone();
+            waiter = waiter.with_soon(move || drop(parts.send(Part::Soon)));
+        }
+        self.shared.post_write(target.region, commands, waiter.with_terms(terms));
         Ok(())
     }
 
@@ -442,6 +445,7 @@ impl Pipe {
         | Part::Ready(ticket, _)
         | Part::Acked(ticket, _)) = &part
         else {
+            // It was of use when it came.
             return Ok(());
         };
         let Some(UnderWay { target, work, began, deadline, .. }) = self.end(*ticket) else { return Ok(()) };
@@ -616,7 +620,7 @@ impl Pipe {
 /// Stays awake for what is only moments away: to sleep and be woken again would take longer.
 fn await_soon(arrived: &mpsc::UnboundedReceiver<Part>) {
     let began = Instant::now();
-    while arrived.is_empty() && began.elapsed() < SOON_MAX {
+    while arrived.is_empty() && began.elapsed() < AWAKE_MAX {
         // Where there is only one processor, whoever is to bring it goes first.
         std::thread::yield_now();
     }

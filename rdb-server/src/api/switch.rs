@@ -3,6 +3,7 @@
 
 use super::namespaces::NamespaceService;
 use super::status;
+use crate::clocks::millis;
 use crate::shared::Shared;
 use crate::switch::facts::{self, When};
 use crate::switch::{GateState, Standing, tell, wall_ms};
@@ -477,10 +478,6 @@ fn standing_to_wire(standing: &Standing) -> v1::MemberStanding {
         quarantined: standing.quarantined,
         ..v1::MemberStanding::default()
     }
-}
-
-fn millis(length: Duration) -> u64 {
-    u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::replica::{Limits, Replica, ReplicaError, Tools, WRITES_UNDER_WAY_MAX}
 use super::switching::Telling;
 use super::waiting::Unmet;
 use super::{Entry, Event, Eventual, Opening};
-use crate::clocks::Clocks;
+use crate::clocks::{Clocks, millis};
 use crate::mailbox::Mailbox;
 use crate::regions::Regions;
 use crate::switch::Standings;
@@ -524,8 +524,4 @@ pub(super) fn note_alive(health: &Health, replica: &mut Replica, now_ms: u64) {
 
 pub(super) fn fail(error: &ReplicaError) {
     crate::node::die(&format!("a region in eventual mode cannot go on: {error}"));
-}
-
-pub(super) fn millis(length: Duration) -> u64 {
-    u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
 }

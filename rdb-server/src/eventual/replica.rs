@@ -64,7 +64,7 @@ const REPLAY_BYTES: usize = 4 << 20;
 /// and so are the runs that come of them, for every member.
 pub(super) const WRITES_UNDER_WAY_MAX: usize = 2;
 /// Answers in a log write that are told to come soon: with more of them it takes too long until they do.
-const SOON_MAX: usize = 4;
+const ANSWERS_SOON_MAX: usize = 4;
 /// Between two times that a peer is asked to send again.
 const ASK_INTERVAL: Duration = Duration::from_millis(200);
 /// After so long without progress, what was sent to a peer that is heard counts as lost.
@@ -467,7 +467,7 @@ impl Replica {
         let Some(UnderWay { runs, mut waiters, asking, _shares }) = self.under_way.pop_front() else {
             return Ok(());
         };
-        if waiters.iter().map(|(_, answers, _)| answers.len()).sum::<usize>() <= SOON_MAX {
+        if waiters.iter().map(|(_, answers, _)| answers.len()).sum::<usize>() <= ANSWERS_SOON_MAX {
             // Who sends the answer may be asleep. It wakes while the writes are applied, which takes about as long.
             waiters.iter_mut().for_each(|(waiter, ..)| waiter.soon());
         }

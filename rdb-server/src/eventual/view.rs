@@ -1,20 +1,18 @@
 //! What the thread shows of a region: numbers that are read without asking it.
 
-use super::driver::millis;
 use super::ends::Ends;
 use super::waiting::Progress;
+use crate::clocks::millis;
+use parking_lot::Mutex;
 use rdb_core::eventual::lag::Lag;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 /// One region as it was when the thread last looked at it. The numbers are each right, not all of one moment.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Shown {
-    began: Instant,
-    lag_ms: AtomicU64,
-    lag_known: AtomicBool,
-    /// When the lag was that, since `began`.
-    lag_at_ms: AtomicU64,
+    /// And when it was that.
+    lag: Mutex<Option<(Lag, Instant)>>,
     lost: AtomicU64,
     log_bytes: AtomicU64,
     behind: AtomicU64,
@@ -29,34 +27,9 @@ pub(crate) struct Shown {
     ends: Ends,
 }
 
-impl Default for Shown {
-    fn default() -> Self {
-        Self {
-            began: Instant::now(),
-            lag_ms: AtomicU64::default(),
-            lag_known: AtomicBool::default(),
-            lag_at_ms: AtomicU64::default(),
-            lost: AtomicU64::default(),
-            log_bytes: AtomicU64::default(),
-            behind: AtomicU64::default(),
-            lost_for_certain: AtomicU64::default(),
-            purged: AtomicU64::default(),
-            given_up: AtomicU64::default(),
-            divergent: AtomicU64::default(),
-            repaired: AtomicU64::default(),
-            kept_bytes: AtomicU64::default(),
-            crowded_out: AtomicU64::default(),
-            progress: Progress::default(),
-            ends: Ends::default(),
-        }
-    }
-}
-
 impl Shown {
     pub(super) fn show(&self, lag: Lag, lost: u64, log_bytes: u64, behind: u64) {
-        self.lag_at_ms.store(millis(self.began.elapsed()), Ordering::Relaxed);
-        self.lag_ms.store(lag.at_least_ms, Ordering::Relaxed);
-        self.lag_known.store(lag.known, Ordering::Relaxed);
+        *self.lag.lock() = Some((lag, Instant::now()));
         self.lost.store(lost, Ordering::Relaxed);
         self.log_bytes.store(log_bytes, Ordering::Relaxed);
         self.behind.store(behind, Ordering::Relaxed);
@@ -93,19 +66,18 @@ impl Shown {
 
     /// The age of the oldest write of this node's that a peer has not applied; at least so much, if it is not known.
     pub(crate) fn lag_ms(&self) -> u64 {
-        let lag_ms = self.lag_ms.load(Ordering::Relaxed);
-        if self.lag_known() {
-            return lag_ms;
+        match *self.lag.lock() {
+            Some((lag, _)) if lag.known => lag.at_least_ms,
+            // A region at rest is looked at once a second, and the silence of a peer has grown since: had it said anything, the
+            // region would not be at rest.
+            Some((lag, at)) => lag.at_least_ms.saturating_add(millis(at.elapsed())),
+            None => 0,
         }
-        // A region at rest is looked at once a second, and the silence of a peer has grown since: had it said anything, the region
-        // would not be at rest.
-        let since_ms = millis(self.began.elapsed()).saturating_sub(self.lag_at_ms.load(Ordering::Relaxed));
-        lag_ms.saturating_add(since_ms)
     }
 
     /// Whether all peers were heard of late, so that the lag is known.
     pub(crate) fn lag_known(&self) -> bool {
-        self.lag_known.load(Ordering::Relaxed)
+        self.lag.lock().is_some_and(|(lag, _)| lag.known)
     }
 
     /// Writes that lost against a concurrent one, by what this node has applied.
@@ -167,12 +139,15 @@ mod tests {
     #[test]
     fn a_lag_that_is_not_known_grows_while_nobody_looks() {
         let shown = Shown::default();
-        let lag = |known| Lag { at_least_ms: 1000, known, furthest: None };
-        shown.show(lag(false), 0, 0, 0);
-        std::thread::sleep(Duration::from_millis(20));
-        assert!(1019 <= shown.lag_ms());
-        shown.show(lag(true), 0, 0, 0);
-        std::thread::sleep(Duration::from_millis(20));
+        let look = |known| {
+            shown.show(Lag { at_least_ms: 1000, known, furthest: None }, 0, 0, 0);
+            // A while goes by.
+            let mut lag = shown.lag.lock();
+            lag.iter_mut().for_each(|(_, at)| *at -= Duration::from_millis(20));
+        };
+        look(false);
+        assert!(1020 <= shown.lag_ms());
+        look(true);
         assert_eq!(shown.lag_ms(), 1000);
     }
 }

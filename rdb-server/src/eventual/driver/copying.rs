@@ -1,7 +1,8 @@
 //! What the thread does for copies and comparisons: it hands on what has come to the region, and what the region wants written to
 //! the log.
 
-use super::{Driver, Event, hears, millis, post_then};
+use super::{Driver, Event, hears, post_then};
+use crate::clocks::millis;
 use crate::eventual::copy::Arrived;
 use crate::eventual::replica::ReplicaError;
 use rdb_core::eventual::vector::Vector;

@@ -126,10 +126,10 @@ impl Thread {
     }
 
     fn hear(&mut self, node: NodeId, synced: &Vector, copy: bool) {
-        self.hear_besides(node, synced, (copy, Besides::default()));
+        self.hear_besides(node, synced, copy, Besides::default());
     }
 
-    fn hear_besides(&mut self, node: NodeId, synced: &Vector, (copy, besides): (bool, Besides)) {
+    fn hear_besides(&mut self, node: NodeId, synced: &Vector, copy: bool, besides: Besides) {
         self.driver.health.heard(node);
         let synced = synced.clone();
         let report =
@@ -330,7 +330,7 @@ fn what_a_start_finds_settled_is_forgotten() {
     });
     for node in [TWO, THREE] {
         let besides = Besides { certain: applied.clone(), ..Besides::default() };
-        thread.hear_besides(node, &applied, (false, besides));
+        thread.hear_besides(node, &applied, false, besides);
     }
     let data = thread.engine.data().region(REGION, NAMESPACE);
     let (from, to) = conflicts::all_lost();

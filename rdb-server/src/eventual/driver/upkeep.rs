@@ -1,6 +1,7 @@
 //! What the thread does now and then, besides what is asked of it: a little in each tick, so that nobody waits for it.
 
-use super::{Driver, Gatekeeper, Mode, OriginWrite, millis, note_alive, post, post_then, stamp};
+use super::{Driver, Gatekeeper, Mode, OriginWrite, note_alive, post, post_then, stamp};
+use crate::clocks::millis;
 use crate::eventual::keeping::forget_old;
 use crate::eventual::replica::{Moment, ReplicaError, SYNC_INTERVAL};
 use rdb_core::ids::RegionId;
