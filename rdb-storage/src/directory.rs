@@ -124,6 +124,17 @@ pub(crate) fn names(path: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
+/// The write-ahead logs of a database, the oldest first.
+pub(crate) fn logs(database: &Path) -> Result<Vec<PathBuf>> {
+    let names = names(database)?;
+    let mut logs: Vec<(u64, PathBuf)> = names
+        .iter()
+        .filter_map(|name| Some((name.strip_suffix(".log")?.parse().ok()?, database.join(name))))
+        .collect();
+    logs.sort();
+    Ok(logs.into_iter().map(|(_, path)| path).collect())
+}
+
 /// How full the file system under a data directory is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DiskSpace {

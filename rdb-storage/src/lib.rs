@@ -12,6 +12,7 @@
 //! <data_dir>/LOCK         held by the process that uses it                               directory.rs
 //! <data_dir>/WATERMARK    how far the log was synced when anyone was last promised that  watermark.rs
 //! <data_dir>/log/         RocksDB with a write-ahead log: the truth                      log_writer.rs, log_store.rs
+//! <data_dir>/log/N.log    its write-ahead log, longer than what is in it                 log_ahead.rs, wal.rs
 //! <data_dir>/log/archive  write-ahead logs that are no longer needed                     dropped_logs.rs
 //! <data_dir>/data/        RocksDB without one: derived from the log                      data.rs
 //! <data_dir>/incoming/    snapshots of other nodes while they come; emptied at a start   snapshot.rs
@@ -31,6 +32,7 @@ mod error;
 mod identity;
 mod initialise;
 mod keys;
+mod log_ahead;
 mod log_batch;
 mod log_store;
 mod log_writer;

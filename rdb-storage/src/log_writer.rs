@@ -20,6 +20,7 @@
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::keys::{self, Position};
+use crate::log_ahead::LogAhead;
 use crate::log_batch::{Batch, Change, Done, OriginWrite, Report};
 use crate::metrics::LogMetrics;
 use crate::rocks::Databases;
@@ -50,6 +51,9 @@ pub struct LogWriterOptions {
     pub batch_changes_max: usize,
     /// Bytes in one batch after which no more are taken in.
     pub batch_bytes_max: usize,
+    /// By how many bytes the newest write-ahead log is kept longer than what is in it, so that a sync need not lengthen it. With 0
+    /// it is as long as what is in it.
+    pub ahead_bytes: u64,
 }
 
 impl Default for LogWriterOptions {
@@ -59,6 +63,7 @@ impl Default for LogWriterOptions {
             queue_changes_max: 1024 * WRITES_PER_REGION_MAX,
             batch_changes_max: 4096,
             batch_bytes_max: 4 << 20,
+            ahead_bytes: 16 << 20,
         }
     }
 }
@@ -273,6 +278,7 @@ impl LogWriter {
             databases: engine.databases(),
             sink,
             keeper,
+            ahead: LogAhead::spawn(engine.databases().log.path(), options.ahead_bytes)?,
             metrics: metrics.clone(),
             position: engine.position(),
             unsynced: false,
@@ -385,6 +391,7 @@ struct Committer<S> {
     databases: Arc<Databases>,
     sink: S,
     keeper: Keeper,
+    ahead: LogAhead,
     metrics: Arc<LogMetrics>,
     /// Of the last batch written.
     position: u64,
@@ -460,7 +467,9 @@ impl<S: LogSink> Committer<S> {
             let synced = self.metrics.synced_position.load(Ordering::Relaxed);
             writes.put(keys::LOG_POSITION, Position { at: self.position, synced }.encode());
             self.metrics.batches.fetch_add(1, Ordering::Relaxed);
-            self.metrics.bytes.fetch_add(writes.size_in_bytes() as u64, Ordering::Relaxed);
+            let bytes = writes.size_in_bytes() as u64;
+            self.metrics.bytes.fetch_add(bytes, Ordering::Relaxed);
+            self.ahead.wrote(bytes);
             let mut options = WriteOptions::default();
             options.set_sync(sync);
             self.databases.log.write_opt(writes, &options).map_err(Error::rocks("write to the log"))?;

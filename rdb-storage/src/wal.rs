@@ -33,6 +33,13 @@ const HEADER_BYTES: usize = 7;
 /// What RocksDB adds to a checksum, so that a checksum of bytes that hold checksums is not degenerate.
 const MASK_DELTA: u32 = 0xa282_ead8;
 
+/// By how many bytes a batch of `bytes` bytes is longer in a log, at most: it has a header in every block that it reaches into, and
+/// the first may have been left to zeroes.
+pub(crate) fn overhead_bytes_max(bytes: u64) -> u64 {
+    let room = (BLOCK_BYTES - HEADER_BYTES) as u64;
+    (bytes / room + 2) * HEADER_BYTES as u64 + HEADER_BYTES as u64
+}
+
 /// One physical record.
 struct Record<'a> {
     kind: u8,
@@ -64,7 +71,7 @@ struct Intact {
 /// # Errors
 /// What was synced is damaged, or a file cannot be read or written.
 pub(crate) fn repair(database: &Path, watermark: u64, saved: &Path) -> Result<()> {
-    let paths = logs(database)?;
+    let paths = directory::logs(database)?;
     let mut files = Vec::with_capacity(paths.len());
     for path in &paths {
         files.push(std::fs::read(path).map_err(Error::io("read", path))?);
@@ -95,17 +102,6 @@ pub(crate) fn repair(database: &Path, watermark: u64, saved: &Path) -> Result<()
         "the log's unsynced end is damaged, as after a power cut; it is cut off"
     );
     cut(&paths[file..], offset, saved)
-}
-
-/// The write-ahead logs, the oldest first.
-fn logs(database: &Path) -> Result<Vec<PathBuf>> {
-    let names = directory::names(database)?;
-    let mut logs: Vec<(u64, PathBuf)> = names
-        .iter()
-        .filter_map(|name| Some((name.strip_suffix(".log")?.parse().ok()?, database.join(name))))
-        .collect();
-    logs.sort();
-    Ok(logs.into_iter().map(|(_, path)| path).collect())
 }
 
 /// Walks from batch to batch until one does not follow the one before.
@@ -261,6 +257,8 @@ mod tests {
             assert_eq!(intact(&[file]), Intact { last: Some(9), damage: None });
         }
         assert_eq!(intact(&[log(5..=6), log(7..=9), vec![]]), Intact { last: Some(9), damage: None });
+        let ahead = [log(5..=6), vec![0; 100_000]].concat();
+        assert_eq!(intact(&[ahead, log(7..=9)]), Intact { last: Some(9), damage: None });
     }
 
     #[test]

@@ -1,10 +1,21 @@
 //! A log that lost bytes. The rule: a start either finds all that was promised, or is refused. It may find less only
 //! where nobody was promised more: past the watermark.
+//!
+//! A log is longer than what is in it while a node runs. Here it is as long as what is in it at first, so that a test finds its
+//! end, and then both are tried: as it is, and with zeroes behind.
 
-use crate::support::{Node, REGION, copy, entries, hard_state, open, private, refused, wal};
+use crate::support::{Node, PATIENCE, REGION, copy, entries, hard_state, open, private, refused, wal};
 use rdb_core::raft::LogWrite;
-use rdb_storage::Error;
+use rdb_storage::{Error, LogWriterOptions};
 use std::path::{Path, PathBuf};
+
+/// What may be behind the end of a log: nothing, less than a record's header, more than a block.
+const ZEROES: [u64; 3] = [0, 5, 40_000];
+
+/// The log ends where what is in it ends.
+fn open_tight(path: &Path) -> Node {
+    Node::open_with(path, &LogWriterOptions { ahead_bytes: 0, ..LogWriterOptions::default() })
+}
 
 /// A killed node with entries 1 to 5, of which the watermark of a moment before knows 1 to 4.
 struct Killed {
@@ -19,7 +30,8 @@ impl Killed {
     fn new() -> Self {
         let parent = private();
         let path = parent.path().join("node");
-        let node = Node::with_region(&path);
+        let node = open_tight(&path);
+        node.create(REGION);
         (1..=4).for_each(|index| node.write(entries(index, index..=index, 1)));
         // A vote: the watermark is on disk when it is reported.
         let vote = LogWrite {
@@ -65,8 +77,9 @@ fn last_entry(path: &Path) -> Result<u64, Error> {
     Ok(last)
 }
 
-fn cut(path: &Path, len: u64) {
-    std::fs::OpenOptions::new().write(true).open(wal(path)).unwrap().set_len(len).unwrap();
+fn cut(path: &Path, len: u64, zeroes: u64) {
+    let file = std::fs::OpenOptions::new().write(true).open(wal(path)).unwrap();
+    file.set_len(len).and_then(|()| file.set_len(len + zeroes)).unwrap();
 }
 
 #[test]
@@ -80,28 +93,76 @@ fn a_killed_node_finds_all_that_was_synced() {
 #[test]
 fn a_torn_last_write_is_dropped_if_nothing_was_promised() {
     let killed = Killed::new();
-    for len in killed.last_write.clone() {
+    let cuts = ZEROES.into_iter().flat_map(|zeroes| killed.last_write.clone().map(move |len| (len, zeroes)));
+    for (len, zeroes) in cuts {
         let path = killed.again(&killed.old_watermark);
-        cut(&path, len);
-        assert_eq!(last_entry(&path).unwrap(), 4, "cut at byte {len} of {:?}", killed.last_write);
+        let last = std::fs::read(wal(&path)).unwrap();
+        cut(&path, len, zeroes);
+        let place = || format!("cut at byte {len} of {:?}, {zeroes} zeroes behind", killed.last_write);
+        // What was cut off may be zeroes itself: then nothing was.
+        let end = usize::try_from(len).unwrap();
+        let is_whole = last.len() as u64 <= len + zeroes && last[end..].iter().all(|byte| *byte == 0);
+        assert_eq!(last_entry(&path).unwrap(), if is_whole { 5 } else { 4 }, "{}", place());
     }
 }
 
 #[test]
 fn a_torn_last_write_is_refused_if_it_was_promised() {
     let killed = Killed::new();
-    for len in killed.last_write.clone().step_by(4) {
+    for zeroes in ZEROES {
+        for len in killed.last_write.clone().step_by(4) {
+            let path = killed.again(&killed.new_watermark);
+            cut(&path, len, zeroes);
+            let error = refused(&path);
+            let seen = matches!(error, Error::LogBehind { .. } | Error::Damaged { .. });
+            assert!(seen, "cut at byte {len}, {zeroes} zeroes behind: {error}");
+        }
         let path = killed.again(&killed.new_watermark);
-        cut(&path, len);
+        cut(&path, killed.last_write.start, zeroes);
+        refused(&path);
         let error = refused(&path);
-        let seen = matches!(error, Error::LogBehind { .. } | Error::Damaged { .. });
-        assert!(seen, "cut at byte {len}: {error}");
+        let seen = matches!(error, Error::LogBehind { .. });
+        assert!(seen, "a second start is refused as the first was, {zeroes} zeroes behind: {error}");
     }
-    let path = killed.again(&killed.new_watermark);
-    cut(&path, killed.last_write.start);
-    refused(&path);
-    let error = refused(&path);
-    assert!(matches!(error, Error::LogBehind { .. }), "a second start is refused as the first was: {error}");
+}
+
+/// As a node leaves it that is killed just after it began a new log: the one before may have zeroes behind, too.
+#[test]
+fn zeroes_behind_the_log_before_the_last_hide_nothing() {
+    let killed = Killed::new();
+    for zeroes in ZEROES {
+        let path = killed.again(&killed.new_watermark);
+        let older = wal(&path);
+        let (begin, bytes) =
+            (usize::try_from(killed.last_write.start).unwrap(), std::fs::read(&older).unwrap());
+        cut(&path, killed.last_write.start, zeroes);
+        let number: u64 = older.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+        std::fs::write(older.with_file_name(format!("{:06}.log", number + 100)), &bytes[begin..]).unwrap();
+        assert_ne!(wal(&path), older);
+        assert_eq!(last_entry(&path).unwrap(), 5, "{zeroes} zeroes behind");
+        assert_eq!(last_entry(&path).unwrap(), 5, "and again at the next start");
+    }
+}
+
+/// While a node runs, its log is longer than what is in it; when it has stopped, it is not.
+#[test]
+fn a_log_is_longer_than_what_is_in_it_only_while_its_node_runs() {
+    let parent = private();
+    let (path, killed) = (parent.path().join("node"), parent.path().join("killed"));
+    let ahead = LogWriterOptions::default().ahead_bytes;
+    let node = Node::with_region(&path);
+    node.write(entries(1, 1..=5, 1));
+    let length = || wal(&path).metadata().unwrap().len();
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while length() < ahead && std::time::Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+    assert!(ahead <= length());
+    copy(&path, &killed);
+    node.close();
+    assert!(length() < ahead, "RocksDB has cut it to what is in it");
+    assert_eq!(last_entry(&path).unwrap(), 5);
+    assert_eq!(last_entry(&killed).unwrap(), 5);
 }
 
 /// One bit of some bytes of the write-ahead log, in turn; of every byte around the last write's begin. Bit 2 of a record's
@@ -142,7 +203,8 @@ fn an_unsynced_last_write_with_holes_is_dropped() {
 fn a_synced_write_that_the_watermark_does_not_know_is_not_given_up() {
     let parent = private();
     let path = parent.path().join("node");
-    let node = Node::with_region(&path);
+    let node = open_tight(&path);
+    node.create(REGION);
     let before = std::fs::read(path.join("WATERMARK")).unwrap();
     (1..=4).for_each(|index| node.write(entries(index, index..=index, 1)));
     let begin = wal(&path).metadata().unwrap().len();

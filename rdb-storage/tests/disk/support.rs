@@ -73,9 +73,13 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn open(path: &Path) -> Self {
+        Self::open_with(path, &LogWriterOptions::default())
+    }
+
+    pub(crate) fn open_with(path: &Path, options: &LogWriterOptions) -> Self {
         let engine = open(path).unwrap();
         let (teller, events) = unbounded();
-        let writer = LogWriter::spawn(&engine, &LogWriterOptions::default(), Teller(teller)).unwrap();
+        let writer = LogWriter::spawn(&engine, options, Teller(teller)).unwrap();
         Self { engine, handle: writer.handle(), writer, events }
     }
 
