@@ -350,8 +350,9 @@ impl Metrics {
         }
         for (region, shown) in shared.eventual.all().iter() {
             let labels = RegionLabels { region: region.0 };
-            gauges.eventual_lag_ms.get_or_create(&labels).set(signed(shown.lag_ms()));
-            gauges.eventual_lag_known.get_or_create(&labels).set(i64::from(shown.lag_known()));
+            let lag = shown.lag();
+            gauges.eventual_lag_ms.get_or_create(&labels).set(signed(lag.at_least_ms));
+            gauges.eventual_lag_known.get_or_create(&labels).set(i64::from(lag.known));
             gauges.eventual_peers_behind.get_or_create(&labels).set(signed(shown.behind()));
             gauges.eventual_log_bytes.get_or_create(&labels).set(signed(shown.log_bytes()));
             gauges.eventual_peers_given_up.get_or_create(&labels).set(signed(shown.given_up()));

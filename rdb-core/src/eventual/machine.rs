@@ -299,6 +299,11 @@ impl Machine {
         self.unapplied.front().map_or(clock, |(_, hlc, _)| Hlc(hlc.0.saturating_sub(1)).min(clock))
     }
 
+    /// The stamp of the oldest of this node's writes that is not applied yet, or, where they are applied first, not synced.
+    pub fn oldest_unapplied(&self) -> Option<Hlc> {
+        self.unapplied.front().map(|(_, hlc, _)| *hlc)
+    }
+
     /// The hashes of the records, and what they are the hashes of.
     pub fn digest(&self) -> Digest {
         let State { era, applied, purged, .. } = &self.state;

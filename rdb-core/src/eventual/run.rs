@@ -22,6 +22,9 @@ use xxhash_rust::xxh3::xxh3_64;
 const FORMAT: u8 = 1;
 const CHECKSUM_BYTES: usize = 8;
 
+/// What an entry takes besides its key and its value, at most: flags, places, a stamp or two, the name of a write, two lengths.
+const ENTRY_BYTES_MAX: usize = 1 + 3 * 10 + 2 * 8 + 3 * 10 + 2 * 5;
+
 const TOMBSTONE: u8 = 1;
 const REPLACED_WRITE: u8 = 2;
 const LEFT_OUT: u8 = 4;
@@ -85,6 +88,17 @@ impl Run {
         self.entries.last().map_or(self.after, |entry| entry.seq)
     }
 
+    /// How long it is encoded, at most.
+    fn bytes_max(&self) -> usize {
+        let values = self.entries.iter().map(|entry| entry.value.as_ref().map_or(0, Vec::len));
+        let keys = self.entries.iter().map(|entry| entry.key.len());
+        keys.chain(values).sum::<usize>() + self.entries.len() * ENTRY_BYTES_MAX
+    }
+
+    fn is_followed_by(&self, next: &Self) -> bool {
+        (self.era, self.origin, self.last()) == (next.era, next.origin, next.after)
+    }
+
     /// As it is logged and sent.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![FORMAT];
@@ -143,13 +157,32 @@ pub fn join(runs: Vec<Run>) -> Option<Run> {
     let mut runs = runs.into_iter();
     let mut joined = runs.next()?;
     for run in runs {
-        if (run.era, run.origin, run.after) != (joined.era, joined.origin, joined.last()) {
+        if !joined.is_followed_by(&run) {
             return None;
         }
         joined.entries.extend(run.entries);
     }
     leave_out_superseded(&mut joined);
     Some(joined)
+}
+
+/// The same, but of runs that come to `bytes_max` bytes, or are longer by themselves: what is logged, sent and applied as one must not
+/// be as much as happens to wait. Those that do not follow each other stay apart.
+pub fn join_up_to(runs: Vec<Run>, bytes_max: usize) -> Vec<Run> {
+    let mut joined: Vec<(Run, usize)> = Vec::new();
+    for run in runs {
+        let bytes = run.bytes_max();
+        match joined.last_mut() {
+            Some((last, taken)) if *taken + bytes <= bytes_max && last.is_followed_by(&run) => {
+                last.entries.extend(run.entries);
+                *taken += bytes;
+            }
+            _ => joined.push((run, bytes)),
+        }
+    }
+    let mut joined: Vec<Run> = joined.into_iter().map(|(run, _)| run).collect();
+    joined.iter_mut().for_each(leave_out_superseded);
+    joined
 }
 
 fn leave_out_superseded(run: &mut Run) {
@@ -313,5 +346,22 @@ pub(super) mod tests {
         assert_eq!(joined.clone().without(7).entries.len(), 1);
         assert_eq!(join(vec![runs[0].clone(), runs[2].clone()]), None, "between them is one that is missing");
         assert_eq!(join(vec![]), None);
+    }
+    #[test]
+    fn runs_are_joined_up_to_a_length_and_one_that_is_longer_stays_whole() {
+        let one = |seq, bytes: usize| {
+            let entries = vec![put(seq, &vec![7; bytes], Replaced::Nothing(Hlc(0)))];
+            Run { era: Era(1), origin: origin(1, 1), after: seq - 1, entries }
+        };
+        let runs: Vec<_> =
+            [100, 100, 100, 900, 100, 100].into_iter().zip(4..).map(|(bytes, seq)| one(seq, bytes)).collect();
+        let places = |joined: &[Run]| joined.iter().map(|run| (run.after, run.last())).collect::<Vec<_>>();
+        let each = runs[0].bytes_max();
+        let joined = join_up_to(runs.clone(), 2 * each);
+        assert_eq!(places(&joined), [(3, 5), (5, 6), (6, 7), (7, 9)]);
+        assert!(joined.iter().all(|run| run.encode().len() <= run.bytes_max() + 64));
+        assert_eq!(join(joined), join(runs.clone()), "nothing is left out or put elsewhere");
+        assert_eq!(join_up_to(runs.clone(), usize::MAX), [join(runs.clone()).unwrap()]);
+        assert_eq!(places(&join_up_to(vec![runs[0].clone(), runs[2].clone()], usize::MAX)), [(3, 4), (5, 6)]);
     }
 }

@@ -40,8 +40,6 @@ const CALLERS_HERE_MAX: usize = 4;
 const TICK: Duration = Duration::from_millis(10);
 /// The same where no region is eventual.
 const IDLE_TICK: Duration = Duration::from_millis(200);
-/// What a node's regions may take together to remember which write lies under which key.
-const HEADS_BYTES: usize = 64 << 20;
 /// Between looks at what can be dropped from the logs.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Reports in one frame.
@@ -298,7 +296,7 @@ impl Driver {
         self.clock.saw(replica.highest(), now_ms);
         let shown = replica.shown();
         // The others give up some of theirs with the next upkeep.
-        replica.set_heads_bytes_max(HEADS_BYTES / (self.replicas.len() + 1));
+        replica.share_memory(self.replicas.len() + 1);
         self.replicas.insert(region, replica);
         self.restless.insert(region);
         self.eventual.show(|all| drop(all.insert(region, shown.clone())));
@@ -359,6 +357,7 @@ impl Driver {
                 None => continue,
             };
             let Some(replica) = self.replicas.get_mut(&region) else { continue };
+            replica.moves();
             if let Some(write) = write {
                 // Whatever was stamped below the mark comes with it or behind it, and is seen by nobody before it is synced.
                 let write = OriginWrite { stamps_below: self.mark.take(), ..write };
@@ -426,8 +425,8 @@ impl Driver {
 
     /// What one region has is what there is for all, by their number.
     fn share_memory(&mut self) {
-        let share = HEADS_BYTES / self.replicas.len().max(1);
-        self.replicas.values_mut().for_each(|replica| replica.set_heads_bytes_max(share));
+        let regions = self.replicas.len().max(1);
+        self.replicas.values_mut().for_each(|replica| replica.share_memory(regions));
     }
 
     fn truncate(&mut self) {

@@ -4,9 +4,6 @@ use bytes::Bytes;
 use rdb_core::eventual::vector::{Origin, Seq};
 use std::collections::{BTreeMap, VecDeque};
 
-/// Bytes kept for a region. A node that lags further is sent what is read.
-const BYTES_MAX: usize = 4 << 20;
-
 #[derive(Debug)]
 struct Kept {
     after: Seq,
@@ -20,14 +17,25 @@ pub(super) struct Recent {
     /// In the order in which they came.
     order: VecDeque<(Origin, Seq)>,
     bytes: usize,
+    bytes_max: usize,
 }
 
 impl Recent {
+    /// Keeps so many bytes from now on.
+    pub(super) fn set_bytes_max(&mut self, bytes_max: usize) {
+        self.bytes_max = bytes_max;
+        self.make_room();
+    }
+
     pub(super) fn add(&mut self, origin: Origin, after: Seq, last: Seq, bytes: Bytes) {
         self.bytes += bytes.len();
         self.by_last.insert((origin, last), Kept { after, bytes });
         self.order.push_back((origin, last));
-        while BYTES_MAX < self.bytes
+        self.make_room();
+    }
+
+    fn make_room(&mut self) {
+        while self.bytes_max < self.bytes
             && let Some(oldest) = self.order.pop_front()
         {
             self.bytes -= self.by_last.remove(&oldest).map_or(0, |kept| kept.bytes.len());
@@ -54,7 +62,7 @@ impl Recent {
 
     /// Forgets all: everybody has it.
     pub(super) fn clear(&mut self) {
-        *self = Self::default();
+        *self = Self { bytes_max: self.bytes_max, ..Self::default() };
     }
 }
 
@@ -67,13 +75,17 @@ mod tests {
         Origin { node: NodeId(node), incarnation: Incarnation(1) }
     }
 
+    fn recent(bytes_max: usize) -> Recent {
+        Recent { bytes_max, ..Recent::default() }
+    }
+
     fn found(recent: &Recent, after: Seq, bytes_max: usize) -> Option<Vec<Seq>> {
         recent.runs(origin(1), after, bytes_max).map(|runs| runs.into_iter().map(|(last, _)| last).collect())
     }
 
     #[test]
     fn runs_are_found_from_the_one_that_has_what_is_lacking() {
-        let mut recent = Recent::default();
+        let mut recent = recent(10_000);
         let mut before = 10;
         for last in [14, 15, 20] {
             recent.add(origin(1), before, last, Bytes::from_static(&[0; 100]));
@@ -90,12 +102,17 @@ mod tests {
 
     #[test]
     fn the_oldest_go_first() {
-        let mut recent = Recent::default();
-        let quarter = Bytes::from(vec![0; BYTES_MAX / 4]);
+        let mut recent = recent(400);
+        let quarter = Bytes::from(vec![0; 100]);
         (0..6).for_each(|after| recent.add(origin(1), after, after + 1, quarter.clone()));
         assert_eq!(found(&recent, 1, usize::MAX), None);
         assert_eq!(found(&recent, 2, usize::MAX), Some(vec![3, 4, 5, 6]));
+        recent.set_bytes_max(200);
+        assert_eq!(found(&recent, 3, usize::MAX), None);
+        assert_eq!(found(&recent, 4, usize::MAX), Some(vec![5, 6]));
         recent.clear();
-        assert_eq!((found(&recent, 2, usize::MAX), recent.bytes), (None, 0));
+        assert_eq!((found(&recent, 4, usize::MAX), recent.bytes), (None, 0));
+        recent.add(origin(1), 6, 7, quarter);
+        assert_eq!(found(&recent, 6, usize::MAX), Some(vec![7]));
     }
 }

@@ -36,7 +36,7 @@ use rdb_core::eventual::lag::{self, Lag, Now};
 use rdb_core::eventual::machine::{Changes, Error as MachineError, Machine, State};
 use rdb_core::eventual::origin_log::{Fence, Held, OriginLogs, Refusal};
 use rdb_core::eventual::peers::{Peers, Push, Report};
-use rdb_core::eventual::run::{Run, join};
+use rdb_core::eventual::run::{Run, join_up_to};
 use rdb_core::eventual::stamps::Stamps;
 use rdb_core::eventual::vector::{Origin, Seq, Vector, WriteId};
 use rdb_core::ids::{Era, NamespaceId, NodeId, RegionId};
@@ -55,15 +55,24 @@ const PUSH_BYTES: usize = 256 << 10;
 /// one. What comes after a while of nothing leaves at once.
 const PUSH_INTERVAL: Duration = Duration::from_millis(10);
 /// So much is not held back for that long: receivers apply in one go what comes in one push, and all else has to wait.
-const PUSH_AT_BYTES: usize = 64 << 10;
+const PUSH_AT_BYTES: usize = 256 << 10;
 /// Writes that are applied at a time.
-const WRITES_PER_STEP: usize = 32;
+const WRITES_PER_STEP: usize = 128;
+/// Bytes of writes that become one run, unless a single request has more. While the disk stalls, all that the callers of a namespace
+/// may have on its way gathers, and a run that is longer than a message reaches nobody.
+const RUN_BYTES_MAX: usize = 1 << 20;
+/// What a node's regions may take together to remember which write lies under which key.
+const HEADS_BYTES: usize = 64 << 20;
+/// The same to keep runs that were synced lately, for nodes that follow closely. One that lags further is sent what is read.
+const RECENT_BYTES: usize = 64 << 20;
+/// And one region alone.
+const RECENT_BYTES_OF_REGION: usize = 4 << 20;
 /// Bytes of runs that a start applies at a time.
 const REPLAY_BYTES: usize = 4 << 20;
 /// Log writes of a region that may be under way: one is synced while the next gathers what comes. With more of them each is short,
 /// and so are the runs that come of them, for every member.
 pub(super) const WRITES_UNDER_WAY_MAX: usize = 2;
-/// Answers in a log write that are told to come soon: with more of them it takes too long until they do.
+/// Answers in a log write, and writes, of whomever, that are told to come soon: with more of them it takes too long until they do.
 const ANSWERS_SOON_MAX: usize = 4;
 /// Between two times that a peer is asked to send again.
 const ASK_INTERVAL: Duration = Duration::from_millis(200);
@@ -429,7 +438,7 @@ impl Replica {
         let mut runs = std::mem::take(&mut self.received);
         let Accepted { runs: own, waiters } = std::mem::take(&mut self.accepted);
         // Those that follow each other: a hot key's last write alone stays.
-        if let Some(run) = join(own) {
+        for run in join_up_to(own, RUN_BYTES_MAX) {
             let bytes = Bytes::from(run.encode());
             self.logs.log(&Held::of(&run, bytes.len()));
             runs.push((run, bytes));
@@ -442,6 +451,11 @@ impl Replica {
         let asking = std::mem::take(&mut self.prompt.asking);
         self.under_way.push_back(UnderWay { runs, waiters, asking, _shares: shares });
         Some(OriginWrite { era: self.logs.era(), runs: stored, sync: true, ..OriginWrite::default() })
+    }
+
+    #[cfg(test)]
+    pub(super) fn logs_bytes(&self) -> u64 {
+        self.logs.bytes()
     }
 
     /// How many callers wait for what is on its way to the disk.
@@ -467,7 +481,9 @@ impl Replica {
         let Some(UnderWay { runs, mut waiters, asking, _shares }) = self.under_way.pop_front() else {
             return Ok(());
         };
-        if waiters.iter().map(|(_, answers, _)| answers.len()).sum::<usize>() <= ANSWERS_SOON_MAX {
+        let answers: usize = waiters.iter().map(|(_, answers, _)| answers.len()).sum();
+        let writes: usize = runs.iter().map(|(run, _)| run.entries.len()).sum();
+        if answers.max(writes) <= ANSWERS_SOON_MAX {
             // Who sends the answer may be asleep. It wakes while the writes are applied, which takes about as long.
             waiters.iter_mut().for_each(|(waiter, ..)| waiter.soon());
         }
@@ -630,9 +646,10 @@ impl Replica {
         if fills { self.pushed_at } else { self.pushed_at + PUSH_INTERVAL }
     }
 
-    /// How much memory it may take to remember which write lies under which key.
-    pub(super) fn set_heads_bytes_max(&mut self, bytes_max: usize) {
-        self.machine.set_heads_bytes_max(bytes_max);
+    /// Its part of what all regions may take, so many of them: to remember which write lies under which key, and what was synced lately.
+    pub(super) fn share_memory(&mut self, regions: usize) {
+        self.machine.set_heads_bytes_max(HEADS_BYTES / regions);
+        self.recent.set_bytes_max((RECENT_BYTES / regions).min(RECENT_BYTES_OF_REGION));
     }
 
     /// Whether a caller waits for other members to have a write that was not sent yet.
@@ -717,10 +734,17 @@ impl Replica {
     }
 
     /// Whether nothing goes on: all that this node has is everywhere, and who is heard has been told so. Only the silence of those
-    /// who are not heard grows, and [`Shown::lag_ms`] grows with it.
+    /// who are not heard grows, and [`Shown::lag`] grows with it.
     pub(super) fn rests(&self, hears: impl Fn(NodeId) -> bool) -> bool {
         let is_told = |(node, told): (&NodeId, &Told)| told.report.is_some() || !hears(*node);
-        self.is_quiet() && self.stamps.is_empty() && self.told.iter().all(is_told)
+        let rests = self.is_quiet() && self.stamps.is_empty() && self.told.iter().all(is_told);
+        self.shown.show_rest(rests);
+        rests
+    }
+
+    /// Something goes on: what is shown of it is old before long.
+    pub(super) fn moves(&self) {
+        self.shown.show_rest(false);
     }
 
     fn report(&self, passed: Hlc) -> Report {
@@ -747,8 +771,12 @@ impl Replica {
         let lag = lag::lag(now, self.peers.reports(), &self.stamps);
         // How old that is which is in no log any more is forgotten.
         let lag = Lag { known: lag.known && !self.copying.gives_anybody_up(), ..lag };
+        // What is acknowledged and not synced is on no other node.
+        let unsynced_ms = self.oldest_unsynced().map_or(0, |hlc| physical_ms.saturating_sub(hlc.millis()));
+        let lag = Lag { at_least_ms: lag.at_least_ms.max(unsynced_ms), ..lag };
         let covers = |report: Option<&Report>| {
-            report.is_some_and(|report| report.era == era && report.applied.covers(&synced))
+            let has_synced = report.is_some_and(|report| report.era == era && report.applied.covers(&synced));
+            has_synced && !self.has_own_unsynced()
         };
         let behind = self.peers.reports().filter(|(_, report, _)| !covers(*report)).count() as u64;
         let lost = self.machine.state().lost + self.machine.state().earlier;

@@ -279,6 +279,7 @@ impl Driver {
         let replica = self.replicas.get(&region);
         let view = self.regions.get(region);
         let progress = replica.map(Replica::progress).unwrap_or_default();
+        let lag = replica.map(|replica| replica.shown().lag());
         let behind = view.as_ref().map_or(0, |view| view.commit().saturating_sub(view.applied()));
         Standing {
             region,
@@ -292,9 +293,9 @@ impl Driver {
             },
             leads: view.is_some_and(|view| view.leads()),
             answering: replica.is_some_and(Replica::is_answering),
-            lag_ms: replica.map_or(0, |replica| replica.shown().lag_ms()),
-            lag_known: replica
-                .is_none_or(|replica| replica.shown().lag_known() && replica.digest().is_some()),
+            lag_ms: lag.map_or(0, |lag| lag.at_least_ms),
+            lag_known: lag.is_none_or(|lag| lag.known)
+                && replica.is_none_or(|replica| replica.digest().is_some()),
             behind_writes: replica.map_or(behind, |replica| replica.shown().behind()),
             needs_full_copy: replica.is_some_and(|replica| replica.needs_copy(gate.goes_on_without())),
             applied: replica.map(Replica::claimed).unwrap_or_default(),

@@ -5,14 +5,21 @@ use super::waiting::Progress;
 use crate::clocks::millis;
 use parking_lot::Mutex;
 use rdb_core::eventual::lag::Lag;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// The thread looks at a region again within so long, also on a busy machine, or it waits for the disk.
+const LOOKS_WITHIN: Duration = Duration::from_millis(250);
+/// The same where nothing goes on.
+const LOOKS_WITHIN_AT_REST: Duration = Duration::from_millis(2500);
 
 /// One region as it was when the thread last looked at it. The numbers are each right, not all of one moment.
 #[derive(Debug, Default)]
 pub(crate) struct Shown {
     /// And when it was that.
     lag: Mutex<Option<(Lag, Instant)>>,
+    /// Whether nothing has gone on since.
+    rests: AtomicBool,
     lost: AtomicU64,
     log_bytes: AtomicU64,
     behind: AtomicU64,
@@ -33,6 +40,10 @@ impl Shown {
         self.lost.store(lost, Ordering::Relaxed);
         self.log_bytes.store(log_bytes, Ordering::Relaxed);
         self.behind.store(behind, Ordering::Relaxed);
+    }
+
+    pub(super) fn show_rest(&self, rests: bool) {
+        self.rests.store(rests, Ordering::Relaxed);
     }
 
     pub(super) fn show_upkeep(&self, lost_for_certain: u64, purged: u64) {
@@ -64,20 +75,20 @@ impl Shown {
         &self.progress
     }
 
-    /// The age of the oldest write of this node's that a peer has not applied; at least so much, if it is not known.
-    pub(crate) fn lag_ms(&self) -> u64 {
-        match *self.lag.lock() {
-            Some((lag, _)) if lag.known => lag.at_least_ms,
-            // A region at rest is looked at once a second, and the silence of a peer has grown since: had it said anything, the
-            // region would not be at rest.
-            Some((lag, at)) => lag.at_least_ms.saturating_add(millis(at.elapsed())),
-            None => 0,
+    /// The age of the oldest write of this node's that a peer has not applied; at least so much, if that is not known.
+    ///
+    /// It is not known, and grows, from when the thread has not looked for longer than it should take: it waits for the disk, and what
+    /// was acknowledged just before may be on no other node. A region at rest is looked at once a second; had a silent peer said
+    /// anything since, it would not be at rest.
+    pub(crate) fn lag(&self) -> Lag {
+        let Some((lag, at)) = *self.lag.lock() else { return Lag::default() };
+        let age = at.elapsed();
+        let at_rest = self.rests.load(Ordering::Relaxed);
+        let within = if at_rest { LOOKS_WITHIN_AT_REST } else { LOOKS_WITHIN };
+        if lag.known && age <= within {
+            return lag;
         }
-    }
-
-    /// Whether all peers were heard of late, so that the lag is known.
-    pub(crate) fn lag_known(&self) -> bool {
-        self.lag.lock().is_some_and(|(lag, _)| lag.known)
+        Lag { at_least_ms: lag.at_least_ms.saturating_add(millis(age)), known: false, ..lag }
     }
 
     /// Writes that lost against a concurrent one, by what this node has applied.
@@ -136,18 +147,32 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
+    /// The lag that is told a while after one was found.
+    fn told(known: bool, rests: bool, after_ms: u64) -> (u64, bool) {
+        let shown = Shown::default();
+        shown.show(Lag { at_least_ms: 1000, known, furthest: None }, 0, 0, 0);
+        shown.show_rest(rests);
+        shown.lag.lock().iter_mut().for_each(|(_, at)| *at -= Duration::from_millis(after_ms));
+        let lag = shown.lag();
+        (lag.at_least_ms, lag.known)
+    }
+
     #[test]
     fn a_lag_that_is_not_known_grows_while_nobody_looks() {
-        let shown = Shown::default();
-        let look = |known| {
-            shown.show(Lag { at_least_ms: 1000, known, furthest: None }, 0, 0, 0);
-            // A while goes by.
-            let mut lag = shown.lag.lock();
-            lag.iter_mut().for_each(|(_, at)| *at -= Duration::from_millis(20));
-        };
-        look(false);
-        assert!(1020 <= shown.lag_ms());
-        look(true);
-        assert_eq!(shown.lag_ms(), 1000);
+        for rests in [false, true] {
+            let (lag_ms, known) = told(false, rests, 20);
+            assert!(1020 <= lag_ms && !known);
+        }
+        assert_eq!(Shown::default().lag(), Lag::default(), "nobody has looked yet");
+    }
+
+    #[test]
+    fn a_lag_is_not_known_any_more_where_it_should_have_been_looked_at_since() {
+        assert_eq!(told(true, false, 20), (1000, true));
+        assert_eq!(told(true, true, 1500), (1000, true));
+        for (rests, after_ms) in [(false, 400), (true, 3000)] {
+            let (lag_ms, known) = told(true, rests, after_ms);
+            assert!(1000 + after_ms <= lag_ms && !known, "{rests} {after_ms}");
+        }
     }
 }

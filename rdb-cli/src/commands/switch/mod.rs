@@ -174,10 +174,11 @@ impl Lag {
     fn of(member: &rdb_client::MemberStanding) -> Option<Self> {
         let said = member.said.as_ref()?;
         let is_fresh = said.age <= TOLD_MAX;
+        let known = said.lag_known && is_fresh;
         // What was not everywhere then is so much older now, as far as anybody knows.
-        let lag = if is_fresh { said.lag } else { said.lag + said.age };
+        let lag = if known { said.lag } else { said.lag + said.age };
         let lag_ms = u64::try_from(lag.as_millis()).unwrap_or(u64::MAX);
-        Some(Self { lag_ms, known: said.lag_known && is_fresh })
+        Some(Self { lag_ms, known })
     }
 
     /// The largest of all who take part: the namespace's. A node that has told nothing leaves it unknown.
@@ -315,7 +316,7 @@ mod tests {
         let lag = |said| Lag::of(&member(1, Some(said))).unwrap().to_string();
         assert_eq!(lag(said(40, true)), "40 ms");
         assert_eq!(lag(said(1250, true)), "1.2 s");
-        assert_eq!(lag(said(0, false)), "unknown, at least 0 ms");
+        assert_eq!(lag(said(0, false)), "unknown, at least 100 ms");
         // It was small when it was told, and who knows since.
         let old = Said { age: Duration::from_secs(70), ..said(40, true) };
         assert_eq!(lag(old), "unknown, at least 70 s");

@@ -16,6 +16,7 @@ use crate::peer::tests::engine;
 use crate::shared::{CatalogCell, Shared, Stopping};
 use crate::switch::{Alarm, History};
 use rdb_core::codec::put_bytes;
+use rdb_core::command::{Command, Operation, Write};
 use rdb_core::eventual::conflicts::{self, Lost};
 use rdb_core::eventual::copy::{Copied, Page};
 use rdb_core::eventual::machine::{Changes, State};
@@ -27,7 +28,7 @@ use rdb_core::raft::Message;
 use rdb_core::record::Record;
 use rdb_core::switch::{Boundary, Marker, Region, Seal, SwitchId};
 use rdb_core::version::Version;
-use rdb_pd::Settings;
+use rdb_pd::{Durability, Settings};
 use rdb_storage::{LogSink, LogWriter, LogWriterOptions, OriginState};
 use std::sync::Arc;
 use tokio::runtime::Runtime;
@@ -89,6 +90,10 @@ fn shared(engine: &Engine, eventual: Eventual, mailbox: Mailbox) -> Shared {
 impl Thread {
     /// With what `prepare` writes to the disk before.
     fn start(prepare: impl FnOnce(&Engine, &LogWriterHandle)) -> Self {
+        Self::start_with(Settings::default(), prepare)
+    }
+
+    fn start_with(settings: Settings, prepare: impl FnOnce(&Engine, &LogWriterHandle)) -> Self {
         let (directory, engine) = engine();
         let log = LogWriter::spawn(&engine, &LogWriterOptions::default(), NoSink).unwrap();
         prepare(&engine, &log.handle());
@@ -114,7 +119,7 @@ impl Thread {
             fetcher: Fetcher::new(shared, runtime.handle().clone()),
         };
         let mut driver = Driver::new(parts, &engine).unwrap();
-        let (members, settings) = (vec![ONE, TWO, THREE], Settings::default());
+        let members = vec![ONE, TWO, THREE];
         let mode = Region::new(Mode::Eventual);
         let opening = Opening { region: REGION, namespace: NAMESPACE, members, settings, mode };
         driver.handle(Event::Open { opening, entered: None }).unwrap();
@@ -123,6 +128,15 @@ impl Thread {
 
     fn replica(&mut self) -> &mut Replica {
         self.driver.replicas.get_mut(&REGION).unwrap()
+    }
+
+    /// A caller writes a key.
+    fn put(&mut self, key: &[u8], value: &[u8]) {
+        let mut commands = Encoded::default();
+        let operation = Operation::Write(Write { key, value: Some(value) });
+        commands.push(&Command { request: None, operation });
+        let waiter = WriteWaiter::new(|answer| assert!(answer.is_ok()));
+        self.driver.handle(Event::Write { region: REGION, commands, waiter }).unwrap();
     }
 
     fn hear(&mut self, node: NodeId, synced: &Vector, copy: bool) {
@@ -342,4 +356,46 @@ fn what_a_start_finds_settled_is_forgotten() {
         thread.engine.data().flush().unwrap();
     }
     assert_eq!(data.some_notes(&from, &to, 10).unwrap(), []);
+}
+
+/// The disk stalls, and callers go on until there may be no more on its way.
+#[test]
+fn what_gathers_while_the_disk_stalls_becomes_runs_that_fit_a_message() {
+    const WRITES: u64 = 40;
+    const VALUE_BYTES: usize = 300 << 10;
+    let mut thread = Thread::start(|_, _| ());
+    (0..WRITES_UNDER_WAY_MAX).for_each(|_| thread.replica().hand_out_nothing());
+    for number in 0..WRITES {
+        thread.put(format!("key {number}").as_bytes(), &[7; VALUE_BYTES]);
+    }
+    thread.driver.hand_out(Instant::now()).unwrap();
+    assert_eq!(thread.replica().logs_bytes(), 0, "nothing is on its way");
+    for _ in 0..WRITES_UNDER_WAY_MAX {
+        let synced = Event::Synced { region: REGION, era: ERA, mark: None, control: None };
+        thread.driver.handle(synced).unwrap();
+    }
+    thread.driver.hand_out(Instant::now()).unwrap();
+    thread.take(|event| matches!(event, Event::Synced { .. }));
+    let runs = thread.engine.origins().load(REGION, ERA).unwrap().runs;
+    assert_eq!(runs.iter().map(|run| run.last).max(), Some(WRITES));
+    let longest = runs.iter().map(|run| run.bytes).max().unwrap();
+    assert!(longest <= 2 << 20, "{} runs of at most {longest} bytes", runs.len());
+}
+
+/// The disk hangs: no other node has what was acknowledged since.
+#[test]
+fn what_is_acknowledged_and_not_synced_lags() {
+    let settings = Settings { durability: Durability::Periodic, ..Settings::default() };
+    let mut thread = Thread::start_with(settings, |_, _| ());
+    thread.put(b"key", b"value");
+    thread.driver.hand_out(Instant::now()).unwrap();
+    assert_eq!(thread.replica().progress().synced, Vector::default());
+    thread.driver.started -= Duration::from_secs(5);
+    for node in [TWO, THREE] {
+        thread.hear(node, &Vector::default(), false);
+    }
+    thread.driver.tick();
+    let shown = thread.replica().shown();
+    assert!(5000 <= shown.lag().at_least_ms, "{:?}", shown.lag());
+    assert_eq!(shown.behind(), 2);
 }

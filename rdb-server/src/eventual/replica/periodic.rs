@@ -4,16 +4,17 @@
 //!
 //! What other nodes send is logged, synced and applied as ever, but for that it waits for the same sync, unless somebody waits for it.
 
-use super::{Accepted, Replica, ReplicaError, Tools, UnderWay, Waiting};
+use super::{Accepted, RUN_BYTES_MAX, Replica, ReplicaError, Tools, UnderWay, Waiting};
 use crate::eventual::driver::post_then;
 use crate::eventual::waiting::Acks;
 use crate::waiter::Answers;
 use bytes::Bytes;
 use rdb_core::eventual::origin_log::Held;
-use rdb_core::eventual::run::{Run, join};
+use rdb_core::eventual::run::{Run, join_up_to};
 use rdb_core::eventual::unsynced;
 use rdb_core::eventual::vector::{Origin, Seq, Vector};
 use rdb_core::ids::{Era, RegionId};
+use rdb_core::version::Hlc;
 use rdb_pd::Durability;
 use rdb_storage::{OriginWrite, RegionData};
 use std::collections::BTreeMap;
@@ -89,16 +90,15 @@ impl Replica {
         tools: &Tools,
     ) -> Result<Option<OriginWrite>, ReplicaError> {
         let Accepted { runs, waiters } = std::mem::take(&mut self.accepted);
-        let mut write = None;
-        if let Some(run) = join(runs) {
+        let mut stored = Vec::new();
+        for run in join_up_to(runs, RUN_BYTES_MAX) {
             let bytes = Bytes::from(run.encode());
             self.logs.log(&Held::of(&run, bytes.len()));
             let changes = self.machine.apply_first(&run, &bytes, &self.data)?;
             self.upkeep.tombstones.saw_runs(std::slice::from_ref(&run));
             self.write(&changes, tools)?;
             self.show_applied();
-            let stored = vec![(run.origin, run.last(), bytes.to_vec())];
-            write = Some(OriginWrite { era: run.era, runs: stored, ..OriginWrite::default() });
+            stored.push((run.origin, run.last(), bytes.to_vec()));
             self.unsynced.runs.push((run, bytes));
         }
         for (waiter, answers, last) in waiters {
@@ -108,7 +108,8 @@ impl Replica {
                 self.unsynced.waiters.push((waiter, answers, last));
             }
         }
-        Ok(write)
+        let write = OriginWrite { era: self.logs.era(), runs: stored, ..OriginWrite::default() };
+        Ok((!write.runs.is_empty()).then_some(write))
     }
 
     /// Everything that waits for a sync: what is written already, and what has come from other nodes.
@@ -163,7 +164,12 @@ impl Replica {
         if self.unsynced.is_on { applied.min(self.logs.synced_vector().get(me)) } else { applied }
     }
 
-    fn has_own_unsynced(&self) -> bool {
+    /// The stamp of the oldest write that is acknowledged and not synced, if there is one.
+    pub(super) fn oldest_unsynced(&self) -> Option<Hlc> {
+        (self.unsynced.is_on && self.has_own_unsynced()).then(|| self.machine.oldest_unapplied()).flatten()
+    }
+
+    pub(super) fn has_own_unsynced(&self) -> bool {
         let me = self.logs.me();
         self.logs.synced_vector().get(me) < self.machine.state().applied.get(me)
     }
