@@ -121,6 +121,11 @@ impl Vector {
             .filter(|(_, have, want)| have < want)
     }
 
+    /// How many writes it lacks that `other` has. A peer may claim to have any number of them: so it says no more than it can.
+    pub fn lacks(&self, other: &Vector) -> u64 {
+        self.behind(other).map(|(_, have, want)| want - have).fold(0, u64::saturating_add)
+    }
+
     /// All origins that do not stand at 0, ascending.
     pub fn iter(&self) -> impl Iterator<Item = (Origin, Seq)> + '_ {
         self.0.iter().map(|(origin, seq)| (*origin, *seq))
@@ -245,8 +250,7 @@ pub(super) mod tests {
             merged.merge(&b);
             prop_assert_eq!(writes(&merged), &in_a | &in_b);
             prop_assert_eq!(writes(&Vector::common([&a, &b, &c])), &(&in_a & &in_b) & &in_c);
-            let missing: u64 = a.behind(&b).map(|(_, have, want)| want - have).sum();
-            prop_assert_eq!(missing, (&in_b - &in_a).len() as u64);
+            prop_assert_eq!(a.lacks(&b), (&in_b - &in_a).len() as u64);
             prop_assert!(in_a.iter().all(|write| a.has(*write)));
             prop_assert!((&in_b - &in_a).iter().all(|write| !a.has(*write)));
         }

@@ -223,7 +223,7 @@ pub(crate) fn behind_writes(heard: &Heard, node: NodeId, without: &BTreeSet<Node
             anybody.merge(&standing.applied);
         }
     }
-    own.applied.behind(&anybody).map(|(_, has, wanted)| wanted - has).sum()
+    own.applied.lacks(&anybody)
 }
 
 fn leaderless(descriptor: &Descriptor, heard: &Heard, now: Instant) -> Option<Blocker> {
@@ -260,9 +260,7 @@ fn undrained(descriptor: &Descriptor, heard: &Heard, now: Instant) -> Vec<Blocke
     let mut blockers: Vec<_> = missing
         .map(|node| {
             let said = heard.get(&node);
-            let lacks = |(standing, _): &(Standing, Instant)| {
-                standing.applied.behind(&descriptor.cut).map(|(_, has, wanted)| wanted - has).sum()
-            };
+            let lacks = |(standing, _): &(Standing, Instant)| standing.applied.lacks(&descriptor.cut);
             let writes = said.map_or(0, lacks);
             silent(said, node, now).unwrap_or(Blocker::Undrained { node, writes })
         })
@@ -395,6 +393,20 @@ mod tests {
         assert_eq!(step(&preparing, &lags, now, 500), None);
         let silent: Heard = fine.into_iter().filter(|(node, _)| *node != NODES[1]).collect();
         assert_eq!(step(&preparing, &silent, now, 500), None);
+    }
+
+    /// A member may say anything of what it has.
+    #[test]
+    fn counts_of_what_is_missing_go_no_higher_than_numbers_do() {
+        let now = Instant::now();
+        let origins = [1, 2].map(|start| Origin { node: NODES[0], incarnation: Incarnation(start) });
+        let huge: Vector = origins.map(|origin| (origin, u64::MAX)).into_iter().collect();
+        let heard = change(&heard(Mode::Eventual, now), NODES[0], |said| said.applied = huge.clone());
+        assert_eq!(behind_writes(&heard, NODES[1], &BTreeSet::new()), u64::MAX);
+        let mut draining = to_strong(3);
+        draining.cut = huge;
+        let undrained = Blocker::Undrained { node: NODES[1], writes: u64::MAX };
+        assert!(blockers(&draining, &heard, now).contains(&undrained));
     }
 
     /// Its lag is measured against the one that is missing, and so says nothing.

@@ -213,7 +213,7 @@ fn serve(
             }
         }
         let response = match &given {
-            Some(given) if page + 1 == next => Ok(given.clone()),
+            Some(given) if next.checked_sub(1) == Some(page) => Ok(given.clone()),
             _ => Err(Status::invalid_argument("was asked for a page that does not follow")),
         };
         drop(answer.send(response));
@@ -329,6 +329,28 @@ mod tests {
             if last {
                 return (sizes, found);
             }
+        }
+    }
+
+    /// Whatever number a peer asks for.
+    #[test]
+    fn only_the_next_page_is_given_and_the_last_one_again() {
+        let (_directory, engine) = engine();
+        let place = Place { region: RegionId(7), namespace: NamespaceId(3), era: ERA };
+        let changes = Changes { state: State::begin(ERA, Hlc(1)).encode(), ..Changes::default() };
+        let data = engine.data();
+        data.apply_eventual(place.region, place.namespace, &changes, (ERA, &Vector::default())).unwrap();
+        let (asks, asked) = sync_channel(1);
+        std::thread::spawn(move || serve(&data, &place, &BTreeSet::new(), &asked, |response| response));
+        let is_given = |page| {
+            let (answer, answered) = oneshot::channel();
+            asks.send(Ask { page, answer }).unwrap();
+            answered.blocking_recv().unwrap().is_ok()
+        };
+        let (given, refused) = ([0, 0, 1, 1], [u64::MAX, 7, 0, 2]);
+        for (page, other) in given.into_iter().zip(refused) {
+            assert!(is_given(page), "page {page}");
+            assert!(!is_given(other), "page {other} after page {page}");
         }
     }
 

@@ -265,6 +265,16 @@ fn copied(key: &str, seq: Seq, value: &str) -> Copied {
     Copied::record(key.as_bytes(), &Record { version, id, value: Some(value.as_bytes()) }.encode())
 }
 
+/// Whatever it says that it has.
+#[test]
+fn a_copy_is_asked_for_of_whoever_has_most() {
+    let mut thread = Thread::start(|_, _| ());
+    let again = Origin { incarnation: Incarnation(2), ..of(TWO) };
+    thread.hear(TWO, &vector(&[(of(TWO), Seq::MAX), (again, Seq::MAX)]), true);
+    thread.driver.look_after_copies();
+    thread.take(|event| matches!(event, Event::Copy { arrived: Arrived::Failed { .. }, .. }));
+}
+
 /// A switch goes on without nodes 1 and 2, and holds one of node 2's writes; node 1 has three more, by a copy, of which one had lost
 /// to another. The snapshot of the next era comes while the copy's note is on its way to the disk.
 #[test]

@@ -181,9 +181,8 @@ impl Replica {
             return;
         }
         let synced = self.logs.synced_vector();
-        let lacking = |theirs: &Vector| synced.behind(theirs).map(|(_, has, wants)| wants - has).sum::<u64>();
         let offers = self.copying.given_up_by.iter().filter(|(node, _)| hears(**node));
-        let best = offers.map(|(node, theirs)| (lacking(theirs), *node)).max();
+        let best = offers.map(|(node, theirs)| (synced.lacks(theirs), *node)).max();
         let Some((writes, from)) = best.filter(|(writes, _)| *writes != 0) else { return };
         tracing::info!(region = %self.region, %from, writes, "this node takes a copy: what it lacks is in no log any more");
         self.copying.attempt += 1;
