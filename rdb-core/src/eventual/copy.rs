@@ -26,7 +26,7 @@
 //! ```
 //! Keys, records and notes carry their length in front. Pages of format 1 had all of a key in one part; they are not read.
 
-use super::conflicts;
+use super::conflicts::{self, Lost};
 use super::machine::{Error, State, View};
 use super::vector::{Origin, Seq, Vector, WriteId, put_write_id, read_write_id};
 use crate::codec::{Corrupt, Reader, put_bytes, put_varint};
@@ -142,7 +142,7 @@ impl Page {
         out
     }
 
-    /// Reads a page.
+    /// Reads a page. One whose records or notes cannot be read is none: once a copy is noted, nothing of it can be left out.
     ///
     /// # Errors
     /// The bytes are damaged, or a later FlareDB wrote them.
@@ -194,12 +194,22 @@ fn read_copied(reader: &mut Reader<'_>) -> Result<Copied, Corrupt> {
     }
     let key = reader.bytes()?.to_vec();
     let part = match flags & REST {
-        0 => Part::First(reader.bytes()?.to_vec()),
+        0 => Part::First(read_record(reader)?.to_vec()),
         _ => Part::Rest { record: read_write_id(reader)?, after: read_write_id(reader)? },
     };
     let count = reader.varint()?;
-    let lost = (0..count).map(|_| Ok((read_write_id(reader)?, reader.bytes()?.to_vec())));
+    let lost = (0..count).map(|_| Ok((read_write_id(reader)?, read_lost(reader)?.to_vec())));
     Ok(Copied { key, part, lost: lost.collect::<Result<_, Corrupt>>()?, more: flags & MORE != 0 })
+}
+
+fn read_record<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], Corrupt> {
+    let bytes = reader.bytes()?;
+    record::decode(bytes).map(|_| bytes)
+}
+
+fn read_lost<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], Corrupt> {
+    let bytes = reader.bytes()?;
+    Lost::decode(bytes).map(|_| bytes)
 }
 
 /// What comes before the checksum, if that is right.
@@ -344,6 +354,8 @@ pub fn awaited(notes: &[(Vec<u8>, Vec<u8>)]) -> Result<Page, Corrupt> {
 mod tests {
     use super::*;
     use crate::eventual::vector::tests::{origin, vectors};
+    use crate::record::Record;
+    use crate::version::Version;
     use proptest::prelude::*;
 
     prop_compose! {
@@ -352,10 +364,23 @@ mod tests {
         }
     }
 
+    prop_compose! {
+        fn records()(id in ids(), hlc: u64, value: Option<Vec<u8>>) -> Vec<u8> {
+            let version = Version { era: Era(2), hlc: Hlc(hlc), node: id.origin.node };
+            Record { version, id: Some(id), value: value.as_deref() }.encode()
+        }
+    }
+
+    prop_compose! {
+        fn lost()(hlc: u64, by in ids(), tombstone: bool, kept: Option<Vec<u8>>) -> Vec<u8> {
+            Lost { hlc: Hlc(hlc), tombstone, kept, by, settled: false, listed: None }.encode()
+        }
+    }
+
     fn pages() -> impl Strategy<Value = Page> {
-        let lost = prop::collection::vec((ids(), any::<Vec<u8>>()), 0..3);
+        let lost = prop::collection::vec((ids(), lost()), 0..3);
         let part = prop_oneof![
-            any::<Vec<u8>>().prop_map(Part::First),
+            records().prop_map(Part::First),
             (ids(), ids()).prop_map(|(record, after)| Part::Rest { record, after }),
         ];
         let copied = (any::<Vec<u8>>(), part, lost, any::<bool>());
@@ -393,6 +418,21 @@ mod tests {
                 prop_assert_eq!(Page::decode(&page.encode()).unwrap(), page);
             }
         }
+    }
+
+    #[test]
+    fn a_page_whose_records_or_notes_cannot_be_read_is_none() {
+        let id = WriteId { origin: origin(1, 1), seq: 3 };
+        let version = Version { era: Era(2), hlc: Hlc(7), node: NodeId(1) };
+        let record = Record { version, id: Some(id), value: None }.encode();
+        let lost = Lost { hlc: Hlc(3), tombstone: true, kept: None, by: id, settled: false, listed: None };
+        let is_read = |record: &[u8], note: &[u8]| {
+            let copied = Copied { lost: vec![(id, note.to_vec())], ..Copied::record(b"key", record) };
+            Page::decode(&Page::Records(vec![copied]).encode()).is_ok()
+        };
+        assert!(is_read(&record, &lost.encode()));
+        assert!(!is_read(b"no record", &lost.encode()));
+        assert!(!is_read(&record, b"no note"));
     }
 
     #[test]

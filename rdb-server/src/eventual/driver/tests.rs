@@ -181,6 +181,14 @@ impl Thread {
         self.driver.note_copies();
     }
 
+    /// Takes over records of another member's.
+    fn repair(&mut self, records: Vec<Copied>) {
+        let (go_on, _) = oneshot::channel();
+        let page = Page::Records(records).encode().into();
+        let arrived = Arrived::Records { piece: Piece { number: 0, state: None, page, last: false, go_on } };
+        self.driver.handle(Event::Copy { region: REGION, era: ERA, arrived }).unwrap();
+    }
+
     /// The note is synced.
     fn note_copy(&mut self) {
         self.take(|event| matches!(event, Event::Copy { arrived: Arrived::Noted, .. }));
@@ -265,6 +273,12 @@ fn copied(key: &str, seq: Seq, value: &str) -> Copied {
     Copied::record(key.as_bytes(), &Record { version, id, value: Some(value.as_bytes()) }.encode())
 }
 
+/// As a start finds it, with `state` and nothing else.
+fn stand_at(engine: &Engine, state: &State) {
+    let changes = Changes { state: state.encode(), ..Changes::default() };
+    engine.data().apply_eventual(REGION, NAMESPACE, &changes, (ERA, &state.applied)).unwrap();
+}
+
 /// Whatever it says that it has.
 #[test]
 fn a_copy_is_asked_for_of_whoever_has_most() {
@@ -273,6 +287,33 @@ fn a_copy_is_asked_for_of_whoever_has_most() {
     thread.hear(TWO, &vector(&[(of(TWO), Seq::MAX), (again, Seq::MAX)]), true);
     thread.driver.look_after_copies();
     thread.take(|event| matches!(event, Event::Copy { arrived: Arrived::Failed { .. }, .. }));
+}
+
+/// What is noted has to be merged, by this start or the next one, and what cannot be read stops every one of them.
+#[test]
+fn a_copy_that_cannot_be_read_is_dropped_before_it_is_noted() {
+    let state = State { applied: vector(&[(of(TWO), 4)]), ..State::begin(ERA, Hlc(4)) };
+    let whole = copied("key", 4, "value");
+    let no_record = Copied::record(b"key", b"no record");
+    let lost = vec![(WriteId { origin: of(TWO), seq: 3 }, b"no note".to_vec())];
+    let no_note = Copied { lost, ..whole.clone() };
+    for (copied, is_noted) in [(whole, true), (no_record, false), (no_note, false)] {
+        let mut thread = Thread::start(|_, _| ());
+        thread.take_copy(&state, vec![Page::Awaited(Vec::new()), Page::Records(vec![copied])]);
+        assert_eq!(thread.replica().is_merging(), is_noted);
+    }
+}
+
+/// It is the other node that is damaged, and not this one.
+#[test]
+fn records_that_cannot_be_read_are_not_taken_over() {
+    let state = State { applied: vector(&[(of(TWO), 4)]), ..State::begin(ERA, Hlc(4)) };
+    let mut thread = Thread::start(|engine, _| stand_at(engine, &state));
+    thread.repair(vec![copied("a", 1, "one"), Copied::record(b"b", b"no record")]);
+    thread.repair(vec![copied("c", 3, "three")]);
+    let data = thread.engine.data();
+    let has = |key: &[u8]| data.get(NAMESPACE, key).unwrap().is_some();
+    assert_eq!((has(b"b"), has(b"c")), (false, true));
 }
 
 /// A switch goes on without nodes 1 and 2, and holds one of node 2's writes; node 1 has three more, by a copy, of which one had lost
