@@ -17,6 +17,7 @@ use crate::shared::{CatalogCell, Shared, Stopping};
 use crate::switch::{Alarm, History};
 use rdb_core::codec::put_bytes;
 use rdb_core::command::{Command, Operation, Write};
+use rdb_core::eventual::buckets::{Buckets, Comparison, Digest};
 use rdb_core::eventual::conflicts::{self, Lost};
 use rdb_core::eventual::copy::{Copied, Page};
 use rdb_core::eventual::machine::{Changes, State};
@@ -189,6 +190,20 @@ impl Thread {
         self.driver.handle(Event::Copy { region: REGION, era: ERA, arrived }).unwrap();
     }
 
+    /// All members have `applied`, are certain of all of it, and purge up to `to`.
+    fn purge(&mut self, applied: &Vector, to: Hlc) {
+        let besides = Besides { purge_to: to, purge_ready: to, certain: applied.clone() };
+        // Two rounds, what the second one finds settled flushed, and a walk.
+        for _ in 0..6 {
+            for node in [TWO, THREE] {
+                self.hear_besides(node, applied, false, besides.clone());
+            }
+            self.driver.look_after().unwrap();
+            self.driver.work().unwrap();
+            self.engine.data().flush().unwrap();
+        }
+    }
+
     /// The note is synced.
     fn note_copy(&mut self) {
         self.take(|event| matches!(event, Event::Copy { arrived: Arrived::Noted, .. }));
@@ -314,6 +329,24 @@ fn records_that_cannot_be_read_are_not_taken_over() {
     let data = thread.engine.data();
     let has = |key: &[u8]| data.get(NAMESPACE, key).unwrap().is_some();
     assert_eq!((has(b"b"), has(b"c")), (false, true));
+}
+
+/// This node had lost it. The others remove it, and this one must not keep it: they stand at one place then, and differ.
+#[test]
+fn a_tombstone_that_was_taken_over_is_purged_like_any_other() {
+    let applied = vector(&[(of(TWO), 4)]);
+    let state = State { applied: applied.clone(), ..State::begin(ERA, Hlc(4)) };
+    let mut thread = Thread::start(|engine, _| stand_at(engine, &state));
+    // A start looks once which tombstones there are.
+    thread.purge(&applied, Hlc(1));
+    let version = Version { era: ERA, hlc: Hlc(3), node: TWO };
+    let id = Some(WriteId { origin: of(TWO), seq: 3 });
+    thread.repair(vec![Copied::record(b"key", &Record { version, id, value: None }.encode())]);
+    let data = thread.engine.data();
+    assert!(data.get(NAMESPACE, b"key").unwrap().is_some());
+    thread.purge(&applied, Hlc(4));
+    let theirs = Digest { era: ERA, vector: applied, purged: Hlc(4), buckets: Buckets::default() };
+    assert_eq!(thread.replica().whole_digest().unwrap().compare(&theirs), Comparison::Equal);
 }
 
 /// A switch goes on without nodes 1 and 2, and holds one of node 2's writes; node 1 has three more, by a copy, of which one had lost

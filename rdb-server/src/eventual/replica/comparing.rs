@@ -126,6 +126,9 @@ impl Replica {
         let records: Vec<_> = records.into_iter().filter_map(record).collect();
         let (taken, changes) = self.machine.repair(&records, &self.data)?;
         if taken != 0 {
+            for record in changes.records.iter().filter_map(|(_, record)| record.as_ref()) {
+                self.see_tombstone(record)?;
+            }
             self.write(&changes, tools)?;
             self.comparing.repaired += taken;
             self.comparing.equal_at.clear();

@@ -323,11 +323,18 @@ impl Replica {
     fn see_tombstones(&mut self, page: &Page) -> Result<(), Corrupt> {
         let Page::Records(records) = page else { return Ok(()) };
         for copied in records {
-            let Part::First(record) = &copied.part else { continue };
-            let record = record::decode(record)?;
-            if record.value.is_none() {
-                self.upkeep.tombstones.saw(record.version.hlc);
+            if let Part::First(record) = &copied.part {
+                self.see_tombstone(record)?;
             }
+        }
+        Ok(())
+    }
+
+    /// A record that comes by another way than a run: if it is a tombstone, it has to be purged in its time.
+    pub(super) fn see_tombstone(&mut self, record: &[u8]) -> Result<(), Corrupt> {
+        let record = record::decode(record)?;
+        if record.value.is_none() {
+            self.upkeep.tombstones.saw(record.version.hlc);
         }
         Ok(())
     }
