@@ -232,7 +232,7 @@ impl Incoming {
     ) -> Result<(), Status> {
         let mut answered = Instant::now();
         let mut pinged = None;
-        let (mut joining, mut run_parts, mut seen) = (Joining::default(), Vec::new(), 0);
+        let (mut joining, mut joining_runs, mut seen) = (Joining::default(), Joining::default(), 0);
         while let Some(frame) = self.next(frames).await? {
             self.peers.recheck(self.from, &self.catalog, &mut seen).map_err(Status::failed_precondition)?;
             self.peers.heard(self.from);
@@ -241,7 +241,7 @@ impl Incoming {
                 Frame::Part(part) => self.join(&part, &mut joining)?,
                 Frame::Sleep(sleep) => self.sleep(&sleep),
                 Frame::Runs(OriginRuns { region, runs, awaited }) => self.runs(region, &runs, awaited)?,
-                Frame::RunPart(part) => self.join_run(&part, &mut run_parts)?,
+                Frame::RunPart(part) => self.join_run(&part, &mut joining_runs)?,
                 Frame::Reports(reports) => self.reports(&reports)?,
                 Frame::Standings(standings) => self.standings(&standings)?,
                 Frame::Ping(ping) => {
@@ -279,7 +279,7 @@ impl Incoming {
 
     /// Puts a long message together from its parts, which follow each other.
     fn join(&self, part: &RaftPart, joining: &mut Joining) -> Result<(), Status> {
-        match joining.add(part, &self.budget)? {
+        match joining.add(&part.bytes, part.last, &self.budget)? {
             Joined::NotYet => Ok(()),
             Joined::Whole(message) => {
                 let message = RaftMessage { region: part.region, message: message.into() };
@@ -306,12 +306,16 @@ impl Incoming {
     }
 
     /// Puts a long run together from its parts, which follow each other.
-    fn join_run(&self, part: &OriginPart, parts: &mut Vec<u8>) -> Result<(), Status> {
-        if MESSAGE_BYTES_MAX < parts.len() + part.bytes.len() {
-            return Err(Status::resource_exhausted("a run is too long"));
+    fn join_run(&self, part: &OriginPart, joining: &mut Joining) -> Result<(), Status> {
+        match joining.add(&part.bytes, part.last, &self.budget)? {
+            Joined::NotYet => Ok(()),
+            Joined::Whole(run) => self.runs(part.region, &[run.into()], part.awaited),
+            // It is sent again: its sender hears what is here.
+            Joined::Dropped => {
+                self.metrics.messages_dropped(1);
+                Ok(())
+            }
         }
-        parts.extend_from_slice(&part.bytes);
-        if part.last { self.runs(part.region, &[std::mem::take(parts).into()], part.awaited) } else { Ok(()) }
     }
 
     fn reports(&self, reports: &OriginReports) -> Result<(), Status> {
@@ -352,8 +356,8 @@ impl Incoming {
 /// What a part takes besides its bytes.
 const PART_OVERHEAD_BYTES: usize = 64;
 
-/// A long message of which not all parts have come. They take of their sender's budget as those messages do that wait for
-/// the raft loop, over all connections: a sender that never comes to an end must not fill this node's memory.
+/// A long message or run of which not all parts have come. They take of their sender's budget as those do that wait for the raft
+/// loop, or to be logged, over all connections: a sender that never comes to an end must not fill this node's memory.
 #[derive(Default)]
 struct Joining {
     bytes: Vec<u8>,
@@ -372,20 +376,20 @@ enum Joined {
 }
 
 impl Joining {
-    fn add(&mut self, part: &RaftPart, budget: &Budget) -> Result<Joined, Status> {
-        if MESSAGE_BYTES_MAX < self.bytes.len() + part.bytes.len() {
-            return Err(Status::resource_exhausted("a Raft message is too long"));
+    fn add(&mut self, part: &[u8], last: bool, budget: &Budget) -> Result<Joined, Status> {
+        if MESSAGE_BYTES_MAX < self.bytes.len() + part.len() {
+            return Err(Status::resource_exhausted("a message is too long"));
         }
         if !self.dropped {
-            match budget.take(part.bytes.len() + PART_OVERHEAD_BYTES) {
+            match budget.take(part.len() + PART_OVERHEAD_BYTES) {
                 Ok(share) => {
                     self.shares.push(share);
-                    self.bytes.extend_from_slice(&part.bytes);
+                    self.bytes.extend_from_slice(part);
                 }
                 Err(_) => *self = Self { dropped: true, ..Self::default() },
             }
         }
-        if !part.last {
+        if !last {
             return Ok(Joined::NotYet);
         }
         // The shares are given back here: as a message it takes another one.
@@ -397,19 +401,61 @@ impl Joining {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clocks::WallClock;
 
-    fn part(length: usize, last: bool) -> RaftPart {
-        RaftPart { region: 16, bytes: vec![7; length].into(), last }
+    fn add(joining: &mut Joining, length: usize, last: bool, budget: &Budget) -> Joined {
+        joining.add(&vec![7; length], last, budget).unwrap()
+    }
+
+    /// A connection from a node.
+    fn incoming(from: NodeId, budget: Budget) -> Incoming {
+        let (mailbox, _) = Mailbox::new();
+        let (eventual, _) = Eventual::new();
+        let (alarm, _) = switch::Alarm::new();
+        let (metrics, disk) = (Arc::new(Metrics::new()), Disk::default());
+        let runs =
+            Inbox { eventual: eventual.clone(), disk, budget: budget.clone(), metrics: metrics.clone() };
+        Incoming {
+            from,
+            peers: Peers::new([from].into_iter()),
+            catalog: CatalogCell::default(),
+            mailbox,
+            eventual,
+            standings: Standings::new(alarm),
+            cuts: Cuts::new(false),
+            clocks: Clocks::start(WallClock::default(), [from].into_iter()),
+            metrics,
+            budget,
+            runs,
+        }
+    }
+
+    #[test]
+    fn parts_of_runs_count_like_those_of_messages() {
+        let budget = Budget::new(1000);
+        let incoming = incoming(NodeId(2), budget.clone());
+        let part = |length, last| {
+            let bytes = vec![7; length].into();
+            OriginPart { region: 16, bytes, last, awaited: false }
+        };
+        let (mut one, mut other) = (Joining::default(), Joining::default());
+        incoming.join_run(&part(600, false), &mut one).unwrap();
+        assert_eq!(budget.used(), 600 + PART_OVERHEAD_BYTES);
+        incoming.join_run(&part(600, false), &mut other).unwrap();
+        assert_eq!(budget.used(), 600 + PART_OVERHEAD_BYTES, "there is no room for the other one");
+        incoming.join_run(&part(10, true), &mut other).unwrap();
+        assert!(incoming.join_run(&part(10, true), &mut one).is_err(), "it is whole, and no run");
+        assert_eq!(budget.used(), 0);
     }
 
     #[test]
     fn parts_count_until_the_message_is_whole_or_its_connection_ends() {
         let budget = Budget::new(1000);
         let (mut one, mut other) = (Joining::default(), Joining::default());
-        assert_eq!(one.add(&part(300, false), &budget).unwrap(), Joined::NotYet);
-        assert_eq!(other.add(&part(100, false), &budget).unwrap(), Joined::NotYet);
+        assert_eq!(add(&mut one, 300, false, &budget), Joined::NotYet);
+        assert_eq!(add(&mut other, 100, false, &budget), Joined::NotYet);
         assert_eq!(budget.used(), 400 + 2 * PART_OVERHEAD_BYTES);
-        assert_eq!(one.add(&part(200, true), &budget).unwrap(), Joined::Whole(vec![7; 500]));
+        assert_eq!(add(&mut one, 200, true, &budget), Joined::Whole(vec![7; 500]));
         assert_eq!(budget.used(), 100 + PART_OVERHEAD_BYTES);
         drop(other);
         assert_eq!(budget.used(), 0);
@@ -423,7 +469,7 @@ mod tests {
         for length in [0, 400] {
             for joining in &mut connections {
                 for _ in 0..10 {
-                    assert_eq!(joining.add(&part(length, false), &budget).unwrap(), Joined::NotYet);
+                    assert_eq!(add(joining, length, false, &budget), Joined::NotYet);
                 }
             }
             let held: usize =
@@ -432,10 +478,10 @@ mod tests {
         }
         // Of each the rest is passed over, and nothing of it is taken for the beginning of the next one.
         for joining in &mut connections {
-            let ended = joining.add(&part(1, true), &budget).unwrap();
+            let ended = add(joining, 1, true, &budget);
             assert!(matches!(ended, Joined::Dropped | Joined::Whole(_)));
         }
         assert_eq!(budget.used(), 0);
-        assert_eq!(connections[99].add(&part(3, true), &budget).unwrap(), Joined::Whole(vec![7; 3]));
+        assert_eq!(add(&mut connections[99], 3, true, &budget), Joined::Whole(vec![7; 3]));
     }
 }
