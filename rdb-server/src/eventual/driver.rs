@@ -31,6 +31,7 @@ use rdb_proto::internal::v1::OriginReport;
 use rdb_storage::{Data, Engine, LogWriterHandle, OriginWrite};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
+use upkeep::Bygone;
 
 /// Events taken in one turn: enough to batch, few enough that none waits long.
 const EVENTS_PER_TURN_MAX: usize = 4096;
@@ -89,6 +90,8 @@ pub(crate) struct Driver {
     pub(super) telling: Telling,
     /// Of each region that is here, for how many seconds its lost writes are kept.
     pub(super) keeps: BTreeMap<RegionId, (NamespaceId, u64)>,
+    /// Regions that may have notes of eras that are over.
+    bygone: BTreeMap<RegionId, Bygone>,
     clock: DurableClock,
     guard: Guard,
     started: Instant,
@@ -144,6 +147,7 @@ impl Driver {
             moved: BTreeSet::new(),
             telling: Telling::default(),
             keeps: BTreeMap::new(),
+            bygone: BTreeMap::new(),
             clock,
             guard: Guard::new(clocks),
             started,
@@ -237,6 +241,7 @@ impl Driver {
                 self.gates.remove(&region);
                 self.replicas.remove(&region);
                 self.keeps.remove(&region);
+                self.bygone.remove(&region);
                 self.eventual.show(|all| drop(all.remove(&region)));
                 done();
             }

@@ -5,7 +5,7 @@
 
 use super::replica::ReplicaError;
 use rdb_core::codec::Corrupt;
-use rdb_core::eventual::conflicts::{Kept, all_kept};
+use rdb_core::eventual::conflicts::{Kept, Lost, all_kept, lost_of_era};
 use rdb_core::eventual::machine::forget;
 use rdb_core::ids::Era;
 use rdb_core::version::Hlc;
@@ -138,6 +138,24 @@ pub(super) fn forget_old(
         data.change_notes(&forget(None, &oldest[..count], data)?)?;
     }
     Ok(count)
+}
+
+/// Removes some of what is noted of losses in eras before `era`, from `from` on: they are certain and counted for good, and nobody
+/// asks for them any more, but for those that are kept. Where to go on, if there may be more.
+pub(super) fn forget_bare(data: &RegionData, era: Era, from: &[u8]) -> Result<Option<Vec<u8>>, ReplicaError> {
+    let found = data.some_notes(from, &lost_of_era(era), NOTES_PER_STEP_MAX)?;
+    let mut bare = Vec::new();
+    for (key, note) in &found {
+        if Lost::decode(note)?.listed.is_none() {
+            bare.push((key.clone(), None));
+        }
+    }
+    if !bare.is_empty() {
+        data.change_notes(&bare)?;
+    }
+    let last = found.last().filter(|_| found.len() == NOTES_PER_STEP_MAX);
+    // The first key behind the last one.
+    Ok(last.map(|(key, _)| [&key[..], &[0]].concat()))
 }
 
 fn too_old(physical_ms: u64, keep_ms: u64) -> Hlc {

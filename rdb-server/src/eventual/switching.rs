@@ -36,6 +36,7 @@ impl Driver {
     pub(super) fn open(&mut self, opening: Opening, entered: Option<Entry>) -> Result<(), ReplicaError> {
         let (region, mode) = (opening.region, opening.mode.clone());
         self.keeps.insert(region, (opening.namespace, opening.settings.keep_lost_seconds));
+        self.forget_before(mode.era(), region, opening.namespace);
         let index = entered.map_or(0, |Entry { place: (index, _), .. }| index);
         match self.gates.get_mut(&region) {
             // This thread has ended the era itself; what it has held may go on now.

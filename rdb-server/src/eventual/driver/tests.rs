@@ -18,7 +18,7 @@ use crate::switch::{Alarm, History};
 use rdb_core::codec::put_bytes;
 use rdb_core::command::{Command, Operation, Write};
 use rdb_core::eventual::buckets::{Buckets, Comparison, Digest};
-use rdb_core::eventual::conflicts::{self, Lost};
+use rdb_core::eventual::conflicts::{self, Listed, Lost};
 use rdb_core::eventual::copy::{Copied, Page};
 use rdb_core::eventual::machine::{Changes, State};
 use rdb_core::eventual::peers::Report;
@@ -482,4 +482,41 @@ fn what_is_acknowledged_and_not_synced_lags() {
     let shown = thread.replica().shown();
     assert!(5000 <= shown.lag().at_least_ms, "{:?}", shown.lag());
     assert_eq!(shown.behind(), 2);
+}
+
+/// What there was of them is counted, and carried on; and a switch begins with one base on all members.
+#[test]
+fn losses_of_an_era_that_is_over_leave_no_notes_but_those_that_are_kept() {
+    let by = WriteId { origin: of(TWO), seq: 4 };
+    let bare = Lost { hlc: Hlc(3), tombstone: false, kept: None, by, settled: false, listed: None };
+    let kept = Lost { listed: Some(Listed { noted: Hlc(5), by_hlc: Hlc(4) }), ..bare.clone() };
+    let key = |era, seq| conflicts::lost_key(Era(era), b"key", WriteId { seq, ..by });
+    let mut thread = Thread::start(|engine, _| {
+        // More than are looked at in one step.
+        let mut notes: Vec<_> = (1..=600).map(|seq| (key(1, seq), Some(bare.encode()))).collect();
+        notes.extend([(key(1, 2), Some(kept.encode())), (key(2, 1), Some(bare.encode()))]);
+        let state = State::begin(ERA, Hlc(4));
+        let changes = Changes { state: state.encode(), notes, ..Changes::default() };
+        engine.data().apply_eventual(REGION, NAMESPACE, &changes, (ERA, &state.applied)).unwrap();
+    });
+    let data = thread.engine.data().region(REGION, NAMESPACE);
+    let (from, to) = conflicts::all_lost();
+    let noted = || {
+        let notes = data.some_notes(&from, &to, 1000).unwrap();
+        let parsed = notes.iter().map(|(key, _)| conflicts::parse_lost_key(key).unwrap());
+        parsed.map(|(era, _, id)| (era.0, id.seq)).collect::<Vec<_>>()
+    };
+    thread.driver.work().unwrap();
+    assert_eq!(noted().len(), 601, "its era goes on");
+    let mut mode = Region::new(Mode::Eventual);
+    let (epoch, boundary) = (Epoch(2), Boundary::default());
+    mode.enter(&Marker { switch: SwitchId(1), epoch, era: Era(2), mode: Mode::Strong, boundary });
+    let (members, settings) = (vec![ONE, TWO, THREE], Settings::default());
+    let opening = Opening { region: REGION, namespace: NAMESPACE, members, settings, mode };
+    thread.driver.handle(Event::Open { opening, entered: None }).unwrap();
+    for _ in 0..3 {
+        thread.driver.work().unwrap();
+    }
+    assert_eq!(noted(), [(1, 2), (2, 1)]);
+    assert!(thread.driver.bygone.is_empty());
 }

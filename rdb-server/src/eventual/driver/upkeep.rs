@@ -2,13 +2,23 @@
 
 use super::{Driver, Gatekeeper, Mode, OriginWrite, note_alive, post, post_then, stamp};
 use crate::clocks::millis;
-use crate::eventual::keeping::forget_old;
+use crate::eventual::keeping::{forget_bare, forget_old};
 use crate::eventual::replica::{Moment, ReplicaError, SYNC_INTERVAL};
-use rdb_core::ids::RegionId;
+use rdb_core::eventual::conflicts::all_lost;
+use rdb_core::ids::{Era, NamespaceId, RegionId};
 use std::time::{Duration, Instant};
 
 /// In each tick, at most: less than half of one.
 const WORK_PER_TICK_MAX: Duration = Duration::from_millis(4);
+
+/// What is noted of losses in a region's eras before the one that its data is in: it is gone through once.
+#[derive(Debug)]
+pub(super) struct Bygone {
+    namespace: NamespaceId,
+    era: Era,
+    /// Where to go on.
+    next: Vec<u8>,
+}
 
 impl Driver {
     fn moment(&self) -> Moment {
@@ -83,6 +93,28 @@ impl Driver {
                 // The gate waits for that to seal, and a snapshot to replace the region.
                 self.moved.extend((was_merging && !replica.is_merging()).then_some(region));
             }
+        }
+        if began.elapsed() < WORK_PER_TICK_MAX {
+            self.forget_bygone()?;
+        }
+        Ok(())
+    }
+
+    /// A region's data is in `era`: what was noted before goes, by and by. A crash that takes the data back brings that back, too.
+    pub(in crate::eventual) fn forget_before(&mut self, era: Era, region: RegionId, namespace: NamespaceId) {
+        if Era(1) < era {
+            self.bygone.insert(region, Bygone { namespace, era, next: all_lost().0 });
+        }
+    }
+
+    /// Removes some of that, of one region.
+    fn forget_bygone(&mut self) -> Result<(), ReplicaError> {
+        let Some(mut first) = self.bygone.first_entry() else { return Ok(()) };
+        let Bygone { namespace, era, next } = first.get();
+        let data = self.tools.data.region(*first.key(), *namespace);
+        match forget_bare(&data, *era, next)? {
+            Some(next) => first.get_mut().next = next,
+            None => drop(first.remove()),
         }
         Ok(())
     }
