@@ -30,7 +30,7 @@ impl Quarantine {
     /// How many writes. Those that were found among the records are some of the others.
     pub(crate) fn writes(&self) -> u64 {
         let others = self.0.iter().filter(|((_, origin), _)| *origin != FROM_RECORDS);
-        others.map(|(_, (after, last))| last - after).sum()
+        others.map(|(_, (after, last))| last - after).fold(0, u64::saturating_add)
     }
 
     /// Of each era and origin, the place before the first write and that of the last one, in order.
@@ -99,5 +99,9 @@ mod tests {
         for length in 1..bytes.len() {
             assert!(Quarantine::decode(&bytes[..length]).is_err());
         }
+        // A copy may have brought anything.
+        let huge = [1, 2].map(|node| Tail { origin: origin(node), after: 0, last: Seq::MAX });
+        quarantine.add(Era(6), &huge, 0);
+        assert_eq!(quarantine.writes(), u64::MAX);
     }
 }
