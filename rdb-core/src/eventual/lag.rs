@@ -2,8 +2,9 @@
 //!
 //! The lag is the largest, over each peer and each origin, age of the oldest write that the peer has not applied. A
 //! node tells it for the writes that it has itself; the largest of what all nodes tell is the lag of the namespace. It
-//! is honest rather than small: reports are a little old, and a peer may have come further since; and a peer that is
-//! silent counts as *unknown, at least its silence*, never as 0.
+//! is honest rather than small: reports are a little old, and a peer may have come further since; the stamps of what it lacks may be
+//! remembered as a little older than they are ([`super::stamps`]); and a peer that is silent counts as *unknown, at least its
+//! silence*, never as 0.
 //!
 //! The frontier is a stamp: every write stamped up to it is on every node.
 
