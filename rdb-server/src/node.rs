@@ -173,6 +173,12 @@ impl Listeners {
     }
 }
 
+/// Half of the processors serve clients: the other threads need some, too, and where one thread is enough, the tasks of a connection
+/// need not wake each other across threads.
+fn client_workers() -> usize {
+    std::thread::available_parallelism().map_or(1, |processors| (processors.get() / 2).max(1))
+}
+
 impl Node {
     /// Starts a node. When this returns it serves; whether it is ready, `/readyz` says.
     ///
@@ -189,13 +195,12 @@ impl Node {
     pub fn start_by(config: Config, wall: WallClock) -> Result<Self, StartError> {
         let listeners = Listeners::bind(&config)?;
         let engine = Arc::new(open(&config)?);
-        let runtime = |name: &str, workers: Option<usize>| {
+        let runtime = |name: &str, workers: usize| {
             let mut builder = tokio::runtime::Builder::new_multi_thread();
-            workers.map(|workers| builder.worker_threads(workers));
-            builder.thread_name(name).enable_all().build()
+            builder.worker_threads(workers).thread_name(name).enable_all().build()
         };
-        let peers = runtime("peers", Some(1))?;
-        let clients = runtime("clients", None)?;
+        let peers = runtime("peers", 1)?;
+        let clients = runtime("clients", client_workers())?;
         let (mailbox, events) = Mailbox::new();
         let metrics = Arc::new(Metrics::new());
         let others: Vec<(NodeId, String)> = config
