@@ -140,7 +140,11 @@ async fn a_node_that_hears_nobody_goes_on_and_what_it_acknowledged_stays() {
     is_untrusted(&cluster, GUEST, 1).await;
     cluster.isolate(GUEST, Wire::Silent);
     is_untrusted(&cluster, GUEST, 0).await;
-    let version = at(&cluster, GUEST).await.put("key", "alone").await.unwrap().version;
+    // Where the machine stood still for seconds, what came before the cut is heard once more.
+    let version = until("it takes a write", async || {
+        Some(at(&cluster, GUEST).await.put("key", "alone").await.ok()?.version)
+    })
+    .await;
     cluster.isolate(GUEST, Wire::Whole);
     for node in [1, 2] {
         assert_eq!(has(&cluster, node, "key", "alone").await.version, version);
