@@ -469,10 +469,10 @@ impl<S: LogSink> Committer<S> {
             self.metrics.batches.fetch_add(1, Ordering::Relaxed);
             let bytes = writes.size_in_bytes() as u64;
             self.metrics.bytes.fetch_add(bytes, Ordering::Relaxed);
-            self.ahead.wrote(bytes);
             let mut options = WriteOptions::default();
             options.set_sync(sync);
             self.databases.log.write_opt(writes, &options).map_err(Error::rocks("write to the log"))?;
+            self.ahead.wrote(bytes);
             self.unsynced = true;
         } else if sync && self.unsynced {
             // Nothing new, but what was written before is to be synced by the time this is reported.

@@ -296,7 +296,7 @@ impl Machine {
     /// All writes of this node that are not applied yet, or yet to come, are stamped above this; `clock` is the highest
     /// reading that the node's clock has passed.
     pub fn promise(&self, clock: Hlc) -> Hlc {
-        self.unapplied.front().map_or(clock, |(_, hlc, _)| Hlc(hlc.0.saturating_sub(1)).min(clock))
+        self.oldest_unapplied().map_or(clock, |hlc| Hlc(hlc.0.saturating_sub(1)).min(clock))
     }
 
     /// The stamp of the oldest of this node's writes that is not applied yet, or, where they are applied first, not synced.

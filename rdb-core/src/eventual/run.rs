@@ -154,16 +154,8 @@ impl Run {
 /// Joins runs that follow each other, and leaves out each write that a later one of them replaced, whose reader would
 /// never show it: they are applied as one. `None` if there are none, or they do not follow each other.
 pub fn join(runs: Vec<Run>) -> Option<Run> {
-    let mut runs = runs.into_iter();
-    let mut joined = runs.next()?;
-    for run in runs {
-        if !joined.is_followed_by(&run) {
-            return None;
-        }
-        joined.entries.extend(run.entries);
-    }
-    leave_out_superseded(&mut joined);
-    Some(joined)
+    let mut joined = join_up_to(runs, usize::MAX);
+    joined.pop().filter(|_| joined.is_empty())
 }
 
 /// The same, but of runs that come to `bytes_max` bytes, or are longer by themselves: what is logged, sent and applied as one must not
@@ -347,6 +339,7 @@ pub(super) mod tests {
         assert_eq!(join(vec![runs[0].clone(), runs[2].clone()]), None, "between them is one that is missing");
         assert_eq!(join(vec![]), None);
     }
+
     #[test]
     fn runs_are_joined_up_to_a_length_and_one_that_is_longer_stays_whole() {
         let one = |seq, bytes: usize| {
