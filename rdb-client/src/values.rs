@@ -129,7 +129,7 @@ pub enum Consistency {
     Quorum,
 }
 
-/// How many members of an eventual namespace must have a write, synced and applied, before it counts as done.
+/// How many members of an eventual namespace must have a write, synced and shown to whoever reads there, before it counts as done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Acks {
     /// The namespace's default, which is one.

@@ -13,7 +13,8 @@
 //!           removals     upkeep          a clock
 //!           disk         disk            a clock ──▶ what requests and pings read
 //! runtimes  peers        transport and raft_service: a flood of clients cannot stop heartbeats
-//!           clients      api and http; each scan blocks a thread of it
+//!           clients      api; each scan blocks a thread of it
+//!           http         health and metrics, which answer whatever clients do
 //! ```
 
 use crate::api::{ClusterService, Holding, KvService, MESSAGE_BYTES_MAX, NamespaceService, Scans};
@@ -120,6 +121,7 @@ pub struct Node {
     stop_serving: watch::Sender<bool>,
     peers: Runtime,
     clients: Runtime,
+    http: Runtime,
     addresses: Addresses,
     _engine: Arc<Engine>,
 }
@@ -201,6 +203,7 @@ impl Node {
         };
         let peers = runtime("peers", 1)?;
         let clients = runtime("clients", client_workers())?;
+        let http = runtime("http", 1)?;
         let (mailbox, events) = Mailbox::new();
         let metrics = Arc::new(Metrics::new());
         let others: Vec<(NodeId, String)> = config
@@ -292,7 +295,7 @@ impl Node {
             Addresses { client: listeners.client.local_addr()?, http: listeners.http.local_addr()? };
         serve_peers(&peers, &shared, &links, inbound, unstarted, listeners.peer)?;
         serve_clients(&clients, &shared, &links.cuts, listeners.client, stopped.clone())?;
-        serve_http(&clients, &shared, &log.handle(), listeners.http, stopped)?;
+        serve_http(&http, &shared, &log.handle(), listeners.http, stopped)?;
         clients.spawn(register_nodes(shared.clone()));
         tracing::info!(
             node = shared.config.node_id,
@@ -310,6 +313,7 @@ impl Node {
             stop_serving,
             peers,
             clients,
+            http,
             addresses,
             _engine: engine,
         })
@@ -337,6 +341,7 @@ impl Node {
         }
         let _ = self.stop_serving.send(true);
         self.clients.shutdown_timeout(Duration::from_millis(500));
+        self.http.shutdown_timeout(Duration::from_millis(500));
         self.stop_upkeep.store(true, Ordering::Relaxed);
         self.shared.mailbox.post(Event::Stop);
         self.shared.eventual.post(eventual::Event::Stop);

@@ -47,21 +47,13 @@ impl<T> WhenDropped for Result<T, Failure> {
 /// request is not known: silence would leave the caller to its deadline.
 pub(crate) struct Waiter<T: WhenDropped> {
     call: Option<Box<dyn FnOnce(T) + Send>>,
-    /// Called when the answer is only moments away.
-    soon: Option<Box<dyn FnOnce() + Send>>,
     /// Of a write: what it asks for besides being done. It goes with the write, whichever way that takes as the mode changes.
     terms: Terms,
 }
 
 impl<T: WhenDropped> Waiter<T> {
     pub(crate) fn new(call: impl FnOnce(T) + Send + 'static) -> Self {
-        Self { call: Some(Box::new(call)), soon: None, terms: Terms::default() }
-    }
-
-    /// With something to call a few dozen microseconds before the answer, or never: a thread that sleeps takes as long to wake.
-    pub(crate) fn with_soon(mut self, soon: impl FnOnce() + Send + 'static) -> Self {
-        self.soon = Some(Box::new(soon));
-        self
+        Self { call: Some(Box::new(call)), terms: Terms::default() }
     }
 
     pub(crate) fn with_terms(mut self, terms: Terms) -> Self {
@@ -83,13 +75,6 @@ impl<T: WhenDropped> Waiter<T> {
         (Self::new(move |answer| drop(sender.send(answer))), receiver)
     }
 
-    /// The answer comes next, and nothing slow before it. It says nothing of what the answer will be.
-    pub(crate) fn soon(&mut self) {
-        if let Some(call) = self.soon.take() {
-            call();
-        }
-    }
-
     pub(crate) fn answer(mut self, answer: T) {
         if let Some(call) = self.call.take() {
             call(answer);
@@ -108,18 +93,6 @@ impl<T: WhenDropped> Drop for Waiter<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_is_told_to_come_soon_is_told_once_and_is_no_answer() {
-        let (sender, told) = std::sync::mpsc::channel();
-        let (waiter, mut receiver) = WriteWaiter::channel();
-        let mut waiter = waiter.with_soon(move || sender.send(()).unwrap());
-        waiter.soon();
-        waiter.soon();
-        assert_eq!((told.try_iter().count(), receiver.try_recv().is_err()), (1, true));
-        drop(waiter);
-        assert!(matches!(receiver.try_recv(), Ok(Err(Failure::LeaderLost))));
-    }
 
     #[test]
     fn a_dropped_waiter_says_that_it_does_not_know() {

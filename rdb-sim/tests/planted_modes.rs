@@ -47,6 +47,7 @@ mod chosen {
         ),
         (Shortcut::NotesCopyEarly, &["replicas are alike", "sessions see what they saw"]),
         (Shortcut::CopyWipesOwn, &["replicas are alike", "sessions see what they saw"]),
+        (Shortcut::ReadsTooSoon, &["a node shows what it has answered", "sessions see what they saw"]),
         (Shortcut::PurgesWithoutGivenUp, &["the frontier is everywhere"]),
     ];
 

@@ -8,8 +8,9 @@
 //! comes before the damage and drop the rest without a word: synced votes and entries, too. What is left to guard
 //! against is a log that lost synced records from its very end, or as a whole: a cut looks the same wherever it is, and
 //! so does a damaged length. That is what the watermark is for (see `watermark.rs`). An earlier write-ahead log that is
-//! missing or shorter than when it was closed is noticed by its size in the manifest
-//! (`track_and_verify_wals_in_manifest`). Recycled log files would put old records behind the end, so there are none.
+//! missing, or shorter than when it was closed, is noticed by its size in the manifest
+//! (`track_and_verify_wals_in_manifest`), unless a crash left zeroes behind its end (see `log_ahead.rs`): then by the gap
+//! in the positions of what follows. Recycled log files would put old records behind the end, so there are none.
 //! Two kinds of damage RocksDB overlooks: `wal.rs` looks for them first.
 //!
 //! # When the data is opened after a crash

@@ -199,7 +199,13 @@ fn read_copied(reader: &mut Reader<'_>) -> Result<Copied, Corrupt> {
     };
     let count = reader.varint()?;
     let lost = (0..count).map(|_| Ok((read_write_id(reader)?, read_lost(reader)?.to_vec())));
-    Ok(Copied { key, part, lost: lost.collect::<Result<_, Corrupt>>()?, more: flags & MORE != 0 })
+    let lost: Vec<(WriteId, Vec<u8>)> = lost.collect::<Result<_, Corrupt>>()?;
+    let after = if let Part::Rest { after, .. } = part { Some(after) } else { None };
+    let told: Vec<WriteId> = after.into_iter().chain(lost.iter().map(|(id, _)| *id)).collect();
+    if !told.is_sorted_by(|one, next| one < next) {
+        return Err(reader.corrupt("its lost writes are not in order"));
+    }
+    Ok(Copied { key, part, lost, more: flags & MORE != 0 })
 }
 
 fn read_record<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], Corrupt> {
@@ -378,13 +384,16 @@ mod tests {
     }
 
     fn pages() -> impl Strategy<Value = Page> {
-        let lost = prop::collection::vec((ids(), lost()), 0..3);
+        let lost = prop::collection::btree_map(ids(), lost(), 0..3);
         let part = prop_oneof![
             records().prop_map(Part::First),
-            (ids(), ids()).prop_map(|(record, after)| Part::Rest { record, after }),
+            ids().prop_map(|record| Part::Rest { record, after: WriteId { origin: origin(0, 0), seq: 0 } }),
         ];
         let copied = (any::<Vec<u8>>(), part, lost, any::<bool>());
-        let copied = copied.prop_map(|(key, part, lost, more)| Copied { key, part, lost, more });
+        let copied = copied.prop_map(|(key, part, lost, more)| {
+            let lost = lost.into_iter().collect();
+            Copied { key, part, lost, more }
+        });
         prop_oneof![
             prop::collection::vec(ids(), 0..5).prop_map(Page::Awaited),
             prop::collection::vec(copied, 0..4).prop_map(Page::Records),
@@ -433,6 +442,20 @@ mod tests {
         assert!(is_read(&record, &lost.encode()));
         assert!(!is_read(b"no record", &lost.encode()));
         assert!(!is_read(&record, b"no note"));
+    }
+
+    #[test]
+    fn a_page_whose_lost_writes_are_not_in_order_is_none() {
+        let id = |seq| WriteId { origin: origin(1, 1), seq };
+        let lost = Lost { hlc: Hlc(3), tombstone: true, kept: None, by: id(9), settled: false, listed: None };
+        let is_read = |after: u64, seqs: &[u64]| {
+            let part = Part::Rest { record: id(9), after: id(after) };
+            let lost = seqs.iter().map(|seq| (id(*seq), lost.encode())).collect();
+            let copied = Copied { key: b"key".to_vec(), part, lost, more: true };
+            Page::decode(&Page::Records(vec![copied]).encode()).is_ok()
+        };
+        assert!(is_read(2, &[3, 4]) && is_read(2, &[]));
+        assert!(!is_read(3, &[3, 4]) && !is_read(2, &[4, 3]) && !is_read(2, &[3, 3]));
     }
 
     #[test]

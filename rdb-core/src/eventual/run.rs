@@ -154,18 +154,34 @@ impl Run {
 /// Joins runs that follow each other, and leaves out each write that a later one of them replaced, whose reader would
 /// never show it: they are applied as one. `None` if there are none, or they do not follow each other.
 pub fn join(runs: Vec<Run>) -> Option<Run> {
-    let mut joined = join_up_to(runs, usize::MAX);
+    let mut joined = join_up_to(runs, RunMax::NONE);
     joined.pop().filter(|_| joined.is_empty())
 }
 
-/// The same, but of runs that come to `bytes_max` bytes, or are longer by themselves: what is logged, sent and applied as one must not
+/// What runs may be joined to.
+#[derive(Debug, Clone, Copy)]
+pub struct RunMax {
+    /// Bytes, as they are encoded at most.
+    pub bytes: usize,
+    /// Writes, those that are left out among them.
+    pub writes: usize,
+}
+
+impl RunMax {
+    const NONE: RunMax = RunMax { bytes: usize::MAX, writes: usize::MAX };
+}
+
+/// The same, but of runs that come to so much, or are longer by themselves: what is logged, sent and applied as one must not
 /// be as much as happens to wait. Those that do not follow each other stay apart.
-pub fn join_up_to(runs: Vec<Run>, bytes_max: usize) -> Vec<Run> {
+pub fn join_up_to(runs: Vec<Run>, most: RunMax) -> Vec<Run> {
     let mut joined: Vec<(Run, usize)> = Vec::new();
     for run in runs {
         let bytes = run.bytes_max();
+        let fits = |last: &Run, taken: usize| {
+            taken + bytes <= most.bytes && last.entries.len() + run.entries.len() <= most.writes
+        };
         match joined.last_mut() {
-            Some((last, taken)) if *taken + bytes <= bytes_max && last.is_followed_by(&run) => {
+            Some((last, taken)) if fits(last, *taken) && last.is_followed_by(&run) => {
                 last.entries.extend(run.entries);
                 *taken += bytes;
             }
@@ -350,11 +366,17 @@ pub(super) mod tests {
             [100, 100, 100, 900, 100, 100].into_iter().zip(4..).map(|(bytes, seq)| one(seq, bytes)).collect();
         let places = |joined: &[Run]| joined.iter().map(|run| (run.after, run.last())).collect::<Vec<_>>();
         let each = runs[0].bytes_max();
-        let joined = join_up_to(runs.clone(), 2 * each);
+        let of_bytes = |bytes| RunMax { bytes, ..RunMax::NONE };
+        let joined = join_up_to(runs.clone(), of_bytes(2 * each));
         assert_eq!(places(&joined), [(3, 5), (5, 6), (6, 7), (7, 9)]);
         assert!(joined.iter().all(|run| run.encode().len() <= run.bytes_max() + 64));
         assert_eq!(join(joined), join(runs.clone()), "nothing is left out or put elsewhere");
-        assert_eq!(join_up_to(runs.clone(), usize::MAX), [join(runs.clone()).unwrap()]);
-        assert_eq!(places(&join_up_to(vec![runs[0].clone(), runs[2].clone()], usize::MAX)), [(3, 4), (5, 6)]);
+        let of_writes = |writes| RunMax { writes, ..RunMax::NONE };
+        let joined = join_up_to(runs.clone(), of_writes(4));
+        assert_eq!(places(&joined), [(3, 7), (7, 9)]);
+        assert_eq!(join(joined), join(runs.clone()));
+        assert_eq!(join_up_to(runs.clone(), RunMax::NONE), [join(runs.clone()).unwrap()]);
+        let apart = vec![runs[0].clone(), runs[2].clone()];
+        assert_eq!(places(&join_up_to(apart, RunMax::NONE)), [(3, 4), (5, 6)]);
     }
 }

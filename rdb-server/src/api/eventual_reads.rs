@@ -7,12 +7,14 @@ use super::reads::{Served, Wanted};
 use super::session::Saw;
 use super::{Target, admit_read, limits, session, status};
 use crate::budget::Share;
+use crate::eventual::Shown;
 use crate::eventual::records::{self, Place, Stored, Unsaid};
 use crate::shared::Shared;
 use crate::transport::SILENCE_MAX;
 use bytes::Bytes;
 use rdb_core::eventual::session::SessionToken;
-use rdb_core::ids::NodeId;
+use rdb_core::eventual::vector::Origin;
+use rdb_core::ids::{Incarnation, NodeId};
 use rdb_core::record;
 use rdb_pd::Mode;
 use rdb_proto::v1;
@@ -58,7 +60,15 @@ impl Shared {
         let shown = self.eventual.shown(target.region);
         let shown = shown.ok_or_else(|| status::not_opened(self.config.node_id))?;
         let awaits = token.filter(|token| !shown.progress().shows(token));
-        Ok(Way { served, awaits })
+        Ok(Way { served, awaits: with(awaits, self.answered_first(target, &shown)) })
+    }
+
+    /// What this node has answered and does not show yet.
+    fn answered_first(&self, target: Target, shown: &Shown) -> Option<SessionToken> {
+        let (era, seq) = shown.progress().answered_first()?;
+        let me = Origin { node: self.config.node(), incarnation: Incarnation(self.identity.incarnation) };
+        let vector = std::iter::once((me, seq)).collect();
+        Some(SessionToken { namespace: target.namespace, era, vector })
     }
 
     /// Waits until this node shows what a session has seen.
@@ -183,6 +193,17 @@ impl Shared {
             self.data.multi_get(target.namespace, keys, limits::BATCH_BYTES_MAX).map_err(disk_failed)?;
         let stored = stored.ok_or_else(status::read_too_much)?;
         Ok(stored.into_iter().map(|record| record.map(Bytes::from)).collect())
+    }
+}
+
+/// Both, where there are both.
+fn with(token: Option<SessionToken>, other: Option<SessionToken>) -> Option<SessionToken> {
+    match (token, other) {
+        (Some(mut token), Some(other)) => {
+            token.merge(&other);
+            Some(token)
+        }
+        (token, other) => token.or(other),
     }
 }
 

@@ -63,8 +63,6 @@ const NOWHERE: Target = Target {
     mode: Mode::Strong,
     era: Era(0),
 };
-/// How long a pipe stays awake for an answer that was told to come soon.
-const AWAKE_MAX: Duration = Duration::from_micros(50);
 /// Between looks for what has taken too long.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -105,10 +103,8 @@ impl Stream for Outgoing {
     }
 }
 
-/// What comes back: for a ticket, all but the first.
+/// What comes back for a ticket.
 enum Part {
-    /// The answer to some write is only moments away.
-    Soon,
     /// With the share of the memory that what was found takes.
     Written(u64, Result<Answers, Failure>, Option<Share>),
     Released(u64, Result<(), Failure>),
@@ -294,9 +290,6 @@ impl Pipe {
             tokio::select! {
                 biased;
                 _ = arrived.recv_many(&mut parts, PARTS_MAX) => {
-                    if matches!(parts.last(), Some(Part::Soon)) {
-                        await_soon(&arrived);
-                    }
                     for part in parts.drain(..) {
                         self.finish(part).await?;
                     }
@@ -378,17 +371,12 @@ impl Pipe {
         let (parts, budget) = (self.parts.clone(), budget.clone());
         // The share goes with the write, wherever it is, and not with this pipe: a client that does not read its answers
         // must not keep what they no longer need.
-        let mut waiter = WriteWaiter::new(move |mut answer| {
+        let waiter = WriteWaiter::new(move |mut answer| {
             drop(share);
             let held = answers::hold(&mut answer, &budget);
             // A pipe that has ended needs no answers.
             drop(parts.send(Part::Written(ticket, answer, held)));
         });
-        // In strong mode nothing slow comes right before the answer.
-        if target.mode == Mode::Eventual {
-            let parts = self.parts.clone();
-            waiter = waiter.with_soon(move || drop(parts.send(Part::Soon)));
-        }
         self.shared.post_write(target.region, commands, waiter.with_terms(terms));
         Ok(())
     }
@@ -443,11 +431,7 @@ impl Pipe {
         let (Part::Written(ticket, ..)
         | Part::Released(ticket, _)
         | Part::Ready(ticket, _)
-        | Part::Acked(ticket, _)) = &part
-        else {
-            // It was of use when it came.
-            return Ok(());
-        };
+        | Part::Acked(ticket, _)) = &part;
         let Some(UnderWay { target, work, began, deadline, .. }) = self.end(*ticket) else { return Ok(()) };
         match (part, work) {
             (Part::Written(_, Ok(Answers::Eventual(answers, last)), _), Work::Writes(ids, terms)) => {
@@ -614,15 +598,6 @@ impl Pipe {
             }
         }
         Ok(())
-    }
-}
-
-/// Stays awake for what is only moments away: to sleep and be woken again would take longer.
-fn await_soon(arrived: &mpsc::UnboundedReceiver<Part>) {
-    let began = Instant::now();
-    while arrived.is_empty() && began.elapsed() < AWAKE_MAX {
-        // Where there is only one processor, whoever is to bring it goes first.
-        std::thread::yield_now();
     }
 }
 

@@ -344,7 +344,7 @@ pub(crate) fn behind(
                 if node.0 == this { String::new() } else { format!(" ({})", not_heard(silence(node))) };
             format!("{} of node {node}{heard}", want - have)
         });
-        format!("of the writes that the session has seen it lacks {}", origins.collect::<Vec<_>>().join(", "))
+        format!("of the writes that the read is to show it lacks {}", origins.collect::<Vec<_>>().join(", "))
     };
     not_done(
         v1::Code::Behind,

@@ -224,6 +224,8 @@ impl Driver {
             }
             Event::Leave { region, offered, left } => match self.gates.get_mut(&region) {
                 Some(gate) => {
+                    // The snapshot may bring a note again that was just read.
+                    self.bygone.remove(&region);
                     gate.await_leave(offered, left);
                     self.moved.insert(region);
                 }

@@ -6,7 +6,7 @@
 use super::replica::ReplicaError;
 use rdb_core::codec::Corrupt;
 use rdb_core::eventual::conflicts::{Kept, Lost, all_kept, lost_of_era};
-use rdb_core::eventual::machine::forget;
+use rdb_core::eventual::machine::{View as _, forget};
 use rdb_core::ids::Era;
 use rdb_core::version::Hlc;
 use rdb_storage::RegionData;
@@ -16,6 +16,8 @@ use rdb_storage::RegionData;
 const KEPT_BYTES_MAX: u64 = 64 << 20;
 /// Notes looked at in one step: a millisecond or two.
 const NOTES_PER_STEP_MAX: usize = 512;
+/// The same in bytes, where they may hold values.
+const BYTES_PER_STEP: usize = 128 << 10;
 
 /// Notes with their keys; `None` removes.
 type Changed = [(Vec<u8>, Option<Vec<u8>>)];
@@ -143,7 +145,8 @@ pub(super) fn forget_old(
 /// Removes some of what is noted of losses in eras before `era`, from `from` on: they are certain and counted for good, and nobody
 /// asks for them any more, but for those that are kept. Where to go on, if there may be more.
 pub(super) fn forget_bare(data: &RegionData, era: Era, from: &[u8]) -> Result<Option<Vec<u8>>, ReplicaError> {
-    let found = data.some_notes(from, &lost_of_era(era), NOTES_PER_STEP_MAX)?;
+    // Those that are kept hold values, and may be long.
+    let found = data.first_notes(from, &lost_of_era(era), BYTES_PER_STEP)?;
     let mut bare = Vec::new();
     for (key, note) in &found {
         if Lost::decode(note)?.listed.is_none() {
@@ -153,7 +156,8 @@ pub(super) fn forget_bare(data: &RegionData, era: Era, from: &[u8]) -> Result<Op
     if !bare.is_empty() {
         data.change_notes(&bare)?;
     }
-    let last = found.last().filter(|_| found.len() == NOTES_PER_STEP_MAX);
+    let bytes: usize = found.iter().map(|(key, note)| key.len() + note.len()).sum();
+    let last = found.last().filter(|_| BYTES_PER_STEP <= bytes);
     // The first key behind the last one.
     Ok(last.map(|(key, _)| [&key[..], &[0]].concat()))
 }

@@ -36,7 +36,7 @@ use rdb_core::eventual::lag::{self, Lag, Now};
 use rdb_core::eventual::machine::{Changes, Error as MachineError, Machine, State};
 use rdb_core::eventual::origin_log::{Fence, Held, OriginLogs, Refusal};
 use rdb_core::eventual::peers::{Peers, Push, Report};
-use rdb_core::eventual::run::{Run, join_up_to};
+use rdb_core::eventual::run::{Run, RunMax, join_up_to};
 use rdb_core::eventual::stamps::Stamps;
 use rdb_core::eventual::vector::{Origin, Seq, Vector, WriteId};
 use rdb_core::ids::{Era, NamespaceId, NodeId, RegionId};
@@ -56,11 +56,11 @@ const PUSH_BYTES: usize = 256 << 10;
 const PUSH_INTERVAL: Duration = Duration::from_millis(10);
 /// So much is not held back for that long: receivers apply in one go what comes in one push, and all else has to wait.
 const PUSH_AT_BYTES: usize = 256 << 10;
-/// Writes that are applied at a time.
+/// Writes that are applied at a time, and of this node's own that are answered before they are: so long may a reader have to wait.
 const WRITES_PER_STEP: usize = 128;
-/// Bytes of writes that become one run, unless a single request has more. While the disk stalls, all that the callers of a namespace
-/// may have on its way gathers, and a run that is longer than a message reaches nobody.
-const RUN_BYTES_MAX: usize = 1 << 20;
+/// Writes that become one run, unless a single request has more. While the disk stalls, all that the callers of a namespace may have on
+/// its way gathers, and a run that is longer than a message reaches nobody.
+const RUN_MAX: RunMax = RunMax { bytes: 1 << 20, writes: WRITES_PER_STEP };
 /// What a node's regions may take together to remember which write lies under which key.
 const HEADS_BYTES: usize = 64 << 20;
 /// The same to keep runs that were synced lately, for nodes that follow closely. One that lags further is sent what is read.
@@ -72,8 +72,6 @@ const REPLAY_BYTES: usize = 4 << 20;
 /// Log writes of a region that may be under way: one is synced while the next gathers what comes. With more of them each is short,
 /// and so are the runs that come of them, for every member.
 pub(super) const WRITES_UNDER_WAY_MAX: usize = 2;
-/// Answers in a log write, and writes, of whomever, that are told to come soon: with more of them it takes too long until they do.
-const ANSWERS_SOON_MAX: usize = 4;
 /// Between two times that a peer is asked to send again.
 const ASK_INTERVAL: Duration = Duration::from_millis(200);
 /// After so long without progress, what was sent to a peer that is heard counts as lost.
@@ -435,14 +433,15 @@ impl Replica {
         if WRITES_UNDER_WAY_MAX <= self.under_way.len() {
             return None;
         }
-        let mut runs = std::mem::take(&mut self.received);
         let Accepted { runs: own, waiters } = std::mem::take(&mut self.accepted);
-        // Those that follow each other: a hot key's last write alone stays.
-        for run in join_up_to(own, RUN_BYTES_MAX) {
+        // Its own come first: they are answered, and readers may wait for them.
+        let mut runs = Vec::new();
+        for run in join_up_to(own, RUN_MAX) {
             let bytes = Bytes::from(run.encode());
             self.logs.log(&Held::of(&run, bytes.len()));
             runs.push((run, bytes));
         }
+        runs.append(&mut self.received);
         if runs.is_empty() && waiters.is_empty() {
             return None;
         }
@@ -475,29 +474,23 @@ impl Replica {
         self.hand_out_nothing();
     }
 
-    /// The oldest log write is synced: its runs are applied, and its callers answered.
+    /// The oldest log write is synced: its callers are answered, and its runs applied.
     pub(super) fn synced(&mut self, tools: &Tools) -> Result<(), ReplicaError> {
         self.enters = false;
-        let Some(UnderWay { runs, mut waiters, asking, _shares }) = self.under_way.pop_front() else {
+        let Some(UnderWay { runs, waiters, asking, _shares }) = self.under_way.pop_front() else {
             return Ok(());
         };
-        let answers: usize = waiters.iter().map(|(_, answers, _)| answers.len()).sum();
-        let writes: usize = runs.iter().map(|(run, _)| run.entries.len()).sum();
-        if answers.max(writes) <= ANSWERS_SOON_MAX {
-            // Who sends the answer may be asleep. It wakes while the writes are applied, which takes about as long.
-            waiters.iter_mut().for_each(|(waiter, ..)| waiter.soon());
-        }
-        let mut applied = Vec::with_capacity(runs.len());
+        let mut synced = Vec::with_capacity(runs.len());
         for (run, bytes) in runs {
             self.logs.synced(run.origin, run.last());
             self.stamps.add(&run);
             self.unpushed_bytes += if run.origin == self.logs.me() { bytes.len() } else { 0 };
             self.recent.add(run.origin, run.after, run.last(), bytes);
-            applied.push(run);
+            synced.push(run);
         }
-        if !applied.is_empty() {
-            self.apply_in_steps(&applied, tools)?;
-            self.tell_synced(&applied)?;
+        let waiters = self.apply_in_steps(&synced, waiters, tools)?;
+        if !synced.is_empty() {
+            self.tell_synced(&synced)?;
         }
         self.prompt.due.extend(asking);
         self.show_acked();
@@ -507,24 +500,50 @@ impl Replica {
         Ok(())
     }
 
-    /// Nobody here waits for what others wrote, and there may be much of it: between the steps those may go first for whom somebody
-    /// waits.
-    fn apply_in_steps(&mut self, mut runs: &[Run], tools: &Tools) -> Result<(), ReplicaError> {
+    /// Between the steps others may go first: of what other nodes wrote there may be much, and nobody here waits for it.
+    ///
+    /// Before each step those callers are answered whose writes are in it. The writes are durable, and whoever asks for them waits
+    /// until they are applied ([`Progress::answered_first`]); the callers' next requests come in the meantime. Returns who is yet to be
+    /// answered: those who wait for other members, whose wait begins when this one has applied the write.
+    ///
+    /// [`Progress::answered_first`]: super::waiting::Progress::answered_first
+    fn apply_in_steps(
+        &mut self,
+        mut runs: &[Run],
+        waiters: Vec<Waiting>,
+        tools: &Tools,
+    ) -> Result<Vec<Waiting>, ReplicaError> {
+        let (mut waiters, mut later) = (VecDeque::from(waiters), Vec::new());
         while !runs.is_empty() {
             let mut writes = 0;
             let fits = |run: &&Run| {
-                let fits = writes < WRITES_PER_STEP;
+                let fits = writes == 0 || writes + run.entries.len() <= WRITES_PER_STEP;
                 writes += run.entries.len();
                 fits
             };
             let (step, rest) = runs.split_at(runs.iter().take_while(fits).count());
+            self.answer_first(step, &mut waiters, &mut later);
             self.apply(step, tools)?;
             if !rest.is_empty() {
                 std::thread::yield_now();
             }
             runs = rest;
         }
-        Ok(())
+        later.extend(waiters);
+        Ok(later)
+    }
+
+    fn answer_first(&self, step: &[Run], waiters: &mut VecDeque<Waiting>, later: &mut Vec<Waiting>) {
+        let me = self.logs.me();
+        let Some(up_to) = step.iter().filter(|run| run.origin == me).map(Run::last).max() else { return };
+        self.shown.progress().answers(up_to);
+        while let Some((waiter, answers, last)) = waiters.pop_front_if(|(.., last)| last.seq <= up_to) {
+            if waiter.terms().acks == Acks::One {
+                waiter.answer(Ok(Answers::Eventual(answers, last)));
+            } else {
+                later.push((waiter, answers, last));
+            }
+        }
     }
 
     fn apply(&mut self, runs: &[Run], tools: &Tools) -> Result<(), ReplicaError> {
@@ -543,7 +562,7 @@ impl Replica {
 
     fn show_applied(&self) {
         let state = self.machine.state();
-        self.shown.progress().applied(state.era, &state.applied);
+        self.shown.progress().applied(state.era, self.logs.me(), &state.applied);
     }
 
     fn show_acked(&self) {
@@ -744,7 +763,7 @@ impl Replica {
 
     /// Something goes on: what is shown of it is old before long.
     pub(super) fn moves(&self) {
-        self.shown.show_rest(false);
+        self.shown.moves();
     }
 
     fn report(&self, passed: Hlc) -> Report {

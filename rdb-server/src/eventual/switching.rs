@@ -280,7 +280,7 @@ impl Driver {
         let replica = self.replicas.get(&region);
         let view = self.regions.get(region);
         let progress = replica.map(Replica::progress).unwrap_or_default();
-        let lag = replica.map(|replica| replica.shown().lag());
+        let lag = replica.map(|replica| replica.shown().lag_of_the_look());
         let behind = view.as_ref().map_or(0, |view| view.commit().saturating_sub(view.applied()));
         Standing {
             region,

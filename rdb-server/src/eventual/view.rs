@@ -46,6 +46,17 @@ impl Shown {
         self.rests.store(rests, Ordering::Relaxed);
     }
 
+    /// Something begins to go on, or goes on. Where nothing did, the lag is still what it was, as of now.
+    pub(super) fn moves(&self) {
+        let mut lag = self.lag.lock();
+        let within = self.looks_within();
+        if self.rests.swap(false, Ordering::Relaxed)
+            && let Some((_, at)) = lag.as_mut().filter(|(lag, at)| lag.known && at.elapsed() <= within)
+        {
+            *at = Instant::now();
+        }
+    }
+
     pub(super) fn show_upkeep(&self, lost_for_certain: u64, purged: u64) {
         self.lost_for_certain.store(lost_for_certain, Ordering::Relaxed);
         self.purged.store(purged, Ordering::Relaxed);
@@ -82,13 +93,21 @@ impl Shown {
     /// anything since, it would not be at rest.
     pub(crate) fn lag(&self) -> Lag {
         let Some((lag, at)) = *self.lag.lock() else { return Lag::default() };
-        let age = at.elapsed();
-        let at_rest = self.rests.load(Ordering::Relaxed);
-        let within = if at_rest { LOOKS_WITHIN_AT_REST } else { LOOKS_WITHIN };
+        let (age, within) = (at.elapsed(), self.looks_within());
         if lag.known && age <= within {
             return lag;
         }
         Lag { at_least_ms: lag.at_least_ms.saturating_add(millis(age)), known: false, ..lag }
+    }
+
+    /// The same as the thread itself tells it: it looks again before long, however long its turn has taken.
+    pub(super) fn lag_of_the_look(&self) -> Lag {
+        let looked = self.lag.lock().map(|(lag, _)| lag).unwrap_or_default();
+        Lag { known: looked.known, ..self.lag() }
+    }
+
+    fn looks_within(&self) -> Duration {
+        if self.rests.load(Ordering::Relaxed) { LOOKS_WITHIN_AT_REST } else { LOOKS_WITHIN }
     }
 
     /// Writes that lost against a concurrent one, by what this node has applied.
@@ -164,6 +183,29 @@ mod tests {
             assert!(1020 <= lag_ms && !known);
         }
         assert_eq!(Shown::default().lag(), Lag::default(), "nobody has looked yet");
+    }
+
+    #[test]
+    fn a_lag_that_was_known_at_rest_is_known_as_something_begins_to_go_on() {
+        let shown = Shown::default();
+        let looked = |known| {
+            shown.show(Lag { at_least_ms: 7, known, furthest: None }, 0, 0, 0);
+            shown.show_rest(true);
+            shown.lag.lock().iter_mut().for_each(|(_, at)| *at -= Duration::from_secs(1));
+            shown.moves();
+            shown.lag()
+        };
+        assert_eq!(looked(true), Lag { at_least_ms: 7, known: true, furthest: None });
+        assert!(1007 <= looked(false).at_least_ms, "a silence goes on");
+    }
+
+    #[test]
+    fn the_thread_knows_a_lag_however_long_its_turn_takes() {
+        let shown = Shown::default();
+        shown.show(Lag { at_least_ms: 7, known: true, furthest: None }, 0, 0, 0);
+        shown.lag.lock().iter_mut().for_each(|(_, at)| *at -= Duration::from_millis(400));
+        let (told, others) = (shown.lag_of_the_look(), shown.lag());
+        assert!(told.known && 407 <= told.at_least_ms && !others.known);
     }
 
     #[test]

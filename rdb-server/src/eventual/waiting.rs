@@ -1,8 +1,10 @@
 //! What callers wait for besides the sync of their write: that other members have it too, or that this node shows what a
-//! session has seen. The thread says how far things are, in two cells; who waits looks there, and asks the thread nothing.
+//! session has seen, or what it has answered itself. The thread says how far things are, in a few cells; who waits looks there, and
+//! asks the thread nothing.
 //!
-//! A write is answered once this node has synced and applied it. Whoever wants more acknowledgements waits on from there: so a
-//! write that does not get them in time is known to be here, and its caller can be told so. The others report what they have
+//! A write is answered once this node has synced it, and applied next: the caller's next request comes in the meantime. Whoever reads
+//! here waits until all is shown that was answered before. Whoever wants more acknowledgements waits from the moment when it is applied:
+//! so a write that does not get them in time is known to be here, and its caller can be told so. The others report what they have
 //! every few milliseconds; for writes that are awaited, they report at once.
 
 use rdb_core::eventual::hlc::{DurableClock, OffFromMajority, TooFarAhead};
@@ -10,8 +12,9 @@ use rdb_core::eventual::session::{Seen, SessionToken};
 use rdb_core::eventual::vector::{Origin, Seq, Vector, WriteId};
 use rdb_core::ids::{Era, NodeId};
 use rdb_core::version::Version;
-use std::cmp::Ordering;
+use std::cmp;
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::watch;
 
 /// How many members must have a write before it is answered.
@@ -64,9 +67,9 @@ impl Terms {
         let Some(seen) = self.seen else { return Ok(()) };
         match seen.era.cmp(&era) {
             // Every version of this era is higher.
-            Ordering::Less => Ok(()),
-            Ordering::Equal => clock.shown(seen.hlc, now_ms).map_err(Unmet::Ahead),
-            Ordering::Greater => Err(Unmet::LaterEra { seen: seen.era, here: era }),
+            cmp::Ordering::Less => Ok(()),
+            cmp::Ordering::Equal => clock.shown(seen.hlc, now_ms).map_err(Unmet::Ahead),
+            cmp::Ordering::Greater => Err(Unmet::LaterEra { seen: seen.era, here: era }),
         }
     }
 }
@@ -126,20 +129,36 @@ impl Acked {
     }
 }
 
-/// The two cells of a region.
+/// The cells of a region in one era.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     applied: watch::Sender<Applied>,
     acked: watch::Sender<Acked>,
+    /// The last of this node's own writes that is applied, and the last that was answered.
+    applied_own: AtomicU64,
+    answered_own: AtomicU64,
 }
 
 impl Progress {
-    /// The thread has applied so much.
-    pub(super) fn applied(&self, era: Era, vector: &Vector) {
+    /// The thread has applied so much, and of the writes of this node, `me`, all up to there.
+    pub(super) fn applied(&self, era: Era, me: Origin, vector: &Vector) {
         self.applied.send_modify(|applied| {
             applied.era = era;
             applied.vector.clone_from(vector);
         });
+        self.applied_own.store(vector.get(me), Ordering::Release);
+    }
+
+    /// The thread is about to answer this node's writes up to there: whoever asks for them from now on must find them.
+    pub(super) fn answers(&self, up_to: Seq) {
+        self.answered_own.fetch_max(up_to, Ordering::AcqRel);
+    }
+
+    /// The last of this node's own writes that was answered, if it is not applied yet: who reads now waits for it.
+    pub(crate) fn answered_first(&self) -> Option<(Era, Seq)> {
+        let answered = self.answered_own.load(Ordering::Acquire);
+        let is_shown = answered <= self.applied_own.load(Ordering::Acquire);
+        (!is_shown).then(|| (self.applied.borrow().era, answered))
     }
 
     /// The thread knows that the members have so many of this node's writes.

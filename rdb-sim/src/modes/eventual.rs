@@ -50,6 +50,8 @@ pub(super) struct Eventual {
     pub(super) unanswered: usize,
     /// Those that are answered and not synced.
     pub(super) unsynced: usize,
+    /// The last of them that was answered: whoever reads here waits until it is merged.
+    pub(super) answered: Seq,
     pub(super) told: Option<Report>,
     /// What each peer had synced when it last came forward, and since when it stays there.
     pub(super) stood: BTreeMap<NodeId, (Vector, u64)>,
@@ -114,6 +116,7 @@ impl World {
             merging: false,
             kept: BTreeMap::new(),
             unanswered: 0,
+            answered: 0,
             unsynced: 0,
             told: None,
             stood: BTreeMap::new(),
@@ -199,30 +202,35 @@ impl World {
         self.write_later(id, Job::Origins { ops: vec![Op::Run(era, held, bytes)], then });
     }
 
-    /// A run is synced: it may be sent and applied.
-    pub(super) fn run_is_synced(&mut self, id: NodeId, merge: Merge) {
-        let era = merge.run.era;
-        let Some(process) = self.process_mut(id) else { return };
+    /// A run is synced: it may be sent, answered and applied.
+    pub(super) fn run_is_synced(&mut self, id: NodeId, mut merge: Merge) -> Result<(), Violation> {
+        let (era, is_periodic) = (merge.run.era, self.options.periodic);
+        let Some(process) = self.process_mut(id) else { return Ok(()) };
         let is_of_era = |eventual: &&mut Eventual| eventual.logs.era() == era;
         let Some(eventual) = process.eventual.as_mut().filter(is_of_era) else {
             if let Some(waiter) = merge.waiter {
                 self.reply(waiter.caller, Reply::InDoubt);
             }
-            return;
+            return Ok(());
         };
         eventual.logs.synced(merge.run.origin, merge.run.last());
         let me = eventual.logs.me();
-        if self.options.periodic && merge.run.origin.node == id && merge.run.origin == me {
+        if is_periodic && merge.run.origin.node == id && merge.run.origin == me {
             self.own_is_synced(id, &merge.run);
             self.start_apply(id);
-            return;
+            return Ok(());
         }
         let is_own = merge.waiter.is_some();
         if !(takes(Shortcut::AppliesBeforeSync) && is_own) {
+            if let Some(waiter) = merge.waiter.take() {
+                eventual.answered = merge.run.last();
+                self.answer_write(id, waiter, &merge.run)?;
+            }
             self.merge_later(id, merge);
         }
         // It may be all that a marker waits for.
         self.start_apply(id);
+        Ok(())
     }
 
     fn merge_later(&mut self, id: NodeId, merge: Merge) {
@@ -262,7 +270,7 @@ impl World {
         self.merge(id, eventual.to_merge.len())
     }
 
-    /// Applies the first `count` runs that are synced, and answers those who wait for them.
+    /// Applies the first `count` runs that are synced.
     fn merge(&mut self, id: NodeId, count: usize) -> Result<(), Violation> {
         let node = self.node_mut(id);
         let Some(eventual) = node.process.as_mut().and_then(|process| process.eventual.as_mut()) else {
@@ -292,7 +300,8 @@ impl World {
             self.reply(waiter.caller, Reply::InDoubt);
             return Ok(());
         };
-        let vector = eventual.machine.state().applied.clone();
+        let mut vector = eventual.machine.state().applied.clone();
+        vector.raise(run.origin, run.last());
         let seen = Some(SessionToken { namespace: NAMESPACE, era: run.era, vector });
         let hlc = run.entries.first().map(|entry| entry.hlc).unwrap_or_default();
         let version = rdb_core::version::Version { era: run.era, hlc, node: id };

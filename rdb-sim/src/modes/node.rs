@@ -5,6 +5,7 @@ use super::data::DataDisk;
 use super::event::Event;
 use super::eventual::Eventual;
 use super::origins::{Op, OriginDisk};
+use super::planted::{Shortcut, takes};
 use super::snapshots::{Installed, Installing, Outgoing, Snapshot};
 use crate::clients::Caller;
 use crate::disks::log::{Batch, LogDisk, Reader};
@@ -296,6 +297,14 @@ impl Process {
         let waits =
             |eventual: &Eventual| 0 < eventual.unanswered + eventual.unsynced || eventual.copying.is_noted();
         self.eventual.as_ref().is_some_and(waits)
+    }
+
+    /// Whether it shows all that it has answered.
+    pub(super) fn shows_answered(&self) -> bool {
+        let is_shown = |eventual: &Eventual| {
+            eventual.answered <= eventual.machine.state().applied.get(eventual.logs.me())
+        };
+        takes(Shortcut::ReadsTooSoon) || self.eventual.as_ref().is_none_or(is_shown)
     }
 
     /// What it shows of the eventual era: which one, and up to which vector.

@@ -31,6 +31,8 @@ pub enum Shortcut {
     NotesCopyEarly,
     /// A copy replaces what its receiver has of the era.
     CopyWipesOwn,
+    /// Readers do not wait for writes that are answered and not merged yet.
+    ReadsTooSoon,
     /// What is certain, and what can be purged, is worked out without the members that were given up: they will take a copy.
     PurgesWithoutGivenUp,
 }

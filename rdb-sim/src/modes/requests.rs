@@ -97,6 +97,10 @@ impl World {
                     self.read(id, caller, key, *by_lease)?;
                 }
             }
+            Kind::ReadSession { .. } | Kind::ReadLocal { .. } if !process.shows_answered() => {
+                self.totals.waited_for_merge += 1;
+                self.reply(caller, not_done);
+            }
             Kind::ReadSession { key } if is_eventual => self.read_session(id, caller, key, session)?,
             Kind::ReadSession { key } => self.read(id, caller, key, false)?,
             Kind::ReadLocal { key } => {

@@ -46,6 +46,8 @@ totals! {
     session_reads,
     /// Session reads of what a node had not got yet.
     sessions_behind,
+    /// Reads that came between the answer to a write and its merge, and had to wait.
+    waited_for_merge,
     /// Operations that need a strong namespace and were refused.
     requires_strong,
     /// Writes that were refused since a gate was shut.
@@ -142,13 +144,14 @@ impl fmt::Display for Totals {
         )?;
         writeln!(
             f,
-            "{strong_reads} linearizable reads ({} by lease, {} came to another era), {} local, {} of sessions ({} refused), {} operations \
-             refused that need strong, {} checked",
+            "{strong_reads} linearizable reads ({} by lease, {} came to another era), {} local, {} of sessions ({} refused), {} too soon after a \
+             write, {} operations refused that need strong, {} checked",
             self.lease_reads,
             self.reads_refused,
             self.local_reads,
             self.session_reads,
             self.sessions_behind,
+            self.waited_for_merge,
             self.requires_strong,
             self.checked
         )?;

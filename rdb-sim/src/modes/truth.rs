@@ -4,7 +4,7 @@
 use super::node::Node;
 use crate::invariants::{Violation, holds};
 use rdb_core::apply::Answer;
-use rdb_core::eventual::vector::{Vector, WriteId};
+use rdb_core::eventual::vector::{Origin, Seq, Vector, WriteId};
 use rdb_core::ids::{Epoch, Era, Index, NodeId};
 use rdb_core::switch::{Marker, Mode};
 use rdb_core::version::{Hlc, Version};
@@ -51,6 +51,8 @@ pub(super) struct Truth {
     pub(super) bases: BTreeMap<Era, Found>,
     /// The highest frontier that was told, by era.
     pub(super) frontier: BTreeMap<Era, Hlc>,
+    /// The last write of each origin that was acknowledged, by era.
+    pub(super) answered: BTreeMap<(Era, Origin), Seq>,
     /// The highest stamp that each node has acknowledged.
     pub(super) stamps: BTreeMap<NodeId, Hlc>,
     /// The newest epoch that each node has told.
@@ -76,6 +78,7 @@ impl Truth {
             puts: BTreeMap::new(),
             bases: BTreeMap::from([(Era(1), Found::new())]),
             frontier: BTreeMap::new(),
+            answered: BTreeMap::new(),
             stamps: BTreeMap::new(),
             told: BTreeMap::new(),
             epochs: BTreeMap::new(),
@@ -150,7 +153,9 @@ impl Truth {
             self.acknowledged.push(op);
         }
         let Version { hlc, node, .. } = written.version;
-        if written.id.is_some() {
+        if let Some(WriteId { origin, seq }) = written.id {
+            let answered = self.answered.entry((written.version.era, origin)).or_default();
+            *answered = seq.max(*answered);
             let highest = self.stamps.entry(node).or_default();
             *highest = hlc.max(*highest);
         }

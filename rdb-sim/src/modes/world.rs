@@ -358,7 +358,7 @@ impl World {
     fn follow(&mut self, id: NodeId, then: Then) -> Result<(), Violation> {
         match then {
             Then::Nothing => {}
-            Then::Merge(merge) => self.run_is_synced(id, merge),
+            Then::Merge(merge) => self.run_is_synced(id, merge)?,
             Then::Control(control) => {
                 if let Some(process) = self.process_mut(id) {
                     process.peer.synced(&control);

@@ -115,6 +115,10 @@ impl<'v, V: View> Batch<'v, V> {
     }
 
     pub(super) fn notes(&self, from: &[u8], to: &[u8]) -> Result<Notes, Error<V::Error>> {
+        // Between places that a peer has named there may be nothing.
+        if to <= from {
+            return Ok(Notes::new());
+        }
         let mut notes: BTreeMap<_, _> = self.view.notes(from, to).map_err(Error::View)?.into_iter().collect();
         for (key, note) in self.notes.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to))) {
             match note {

@@ -520,4 +520,18 @@ mod tests {
         two.copy(&one);
         assert!(!two.data.records.contains_key(&b"k"[..]) && two.data.records.contains_key(&b"x"[..]));
     }
+
+    /// A member that sends such a part is not right, and must not end this node: the copy is noted by then.
+    #[test]
+    fn a_part_that_goes_on_behind_all_that_there_can_be_tells_of_nothing() {
+        let (mut one, mut two, mut three) = (replica(), replica(), replica());
+        write_over_each_other(&mut one, &mut two, 1);
+        let last = WriteId { origin: origin(u64::MAX, u64::MAX), seq: u64::MAX };
+        let part = Part::Rest { record: last, after: last };
+        let rest = Copied { key: b"other".to_vec(), part, lost: Vec::new(), more: false };
+        let Some(Page::Records(mut records)) = one.pages().into_iter().nth(1) else { panic!("no records") };
+        records.push(rest);
+        three.merge(&one, &[Page::Records(records)], 1);
+        assert_eq!(three.machine.state().lost, 1);
+    }
 }

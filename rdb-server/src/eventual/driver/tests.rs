@@ -9,6 +9,7 @@ use crate::disk::Disk;
 use crate::eventual::copy::{Arrived, Piece};
 use crate::eventual::records::Finders;
 use crate::eventual::set_aside::{self, PageMax};
+use crate::eventual::waiting::{Acks, Terms};
 use crate::eventual::wire::{Besides, Said};
 use crate::faults::Cuts;
 use crate::metrics::Metrics;
@@ -133,10 +134,13 @@ impl Thread {
 
     /// A caller writes a key.
     fn put(&mut self, key: &[u8], value: &[u8]) {
+        self.write(key, value, WriteWaiter::new(|answer| assert!(answer.is_ok())));
+    }
+
+    fn write(&mut self, key: &[u8], value: &[u8], waiter: WriteWaiter) {
         let mut commands = Encoded::default();
         let operation = Operation::Write(Write { key, value: Some(value) });
         commands.push(&Command { request: None, operation });
-        let waiter = WriteWaiter::new(|answer| assert!(answer.is_ok()));
         self.driver.handle(Event::Write { region: REGION, commands, waiter }).unwrap();
     }
 
@@ -519,4 +523,24 @@ fn losses_of_an_era_that_is_over_leave_no_notes_but_those_that_are_kept() {
     }
     assert_eq!(noted(), [(1, 2), (2, 1)]);
     assert!(thread.driver.bygone.is_empty());
+}
+
+/// Whoever has the answer and reads here waits until the write is applied. One that waits for other members does so from then on.
+#[test]
+fn a_write_is_answered_once_it_is_synced_and_readers_wait_until_it_is_applied() {
+    let mut thread = Thread::start(|_, _| ());
+    let (told, answers) = std::sync::mpsc::channel();
+    for acks in [Acks::One, Acks::Quorum] {
+        let (shown, data, told) = (thread.replica().shown(), thread.engine.data(), told.clone());
+        let waiter = WriteWaiter::new(move |answer| {
+            assert!(matches!(answer, Ok(Answers::Eventual(..))));
+            let is_stored = data.get(NAMESPACE, b"key").unwrap().is_some();
+            told.send((acks, shown.progress().answered_first(), is_stored)).unwrap();
+        });
+        thread.write(b"key", b"value", waiter.with_terms(Terms { acks, ..Terms::in_era(ERA) }));
+    }
+    thread.driver.hand_out(Instant::now()).unwrap();
+    thread.take(|event| matches!(event, Event::Synced { .. }));
+    let answers: Vec<_> = answers.try_iter().collect();
+    assert_eq!(answers, [(Acks::One, Some((ERA, 2)), false), (Acks::Quorum, None, true)]);
 }

@@ -4,7 +4,7 @@
 //!
 //! What other nodes send is logged, synced and applied as ever, but for that it waits for the same sync, unless somebody waits for it.
 
-use super::{Accepted, RUN_BYTES_MAX, Replica, ReplicaError, Tools, UnderWay, Waiting};
+use super::{Accepted, RUN_MAX, Replica, ReplicaError, Tools, UnderWay, Waiting};
 use crate::eventual::driver::post_then;
 use crate::eventual::waiting::Acks;
 use crate::waiter::Answers;
@@ -91,7 +91,7 @@ impl Replica {
     ) -> Result<Option<OriginWrite>, ReplicaError> {
         let Accepted { runs, waiters } = std::mem::take(&mut self.accepted);
         let mut stored = Vec::new();
-        for run in join_up_to(runs, RUN_BYTES_MAX) {
+        for run in join_up_to(runs, RUN_MAX) {
             let bytes = Bytes::from(run.encode());
             self.logs.log(&Held::of(&run, bytes.len()));
             let changes = self.machine.apply_first(&run, &bytes, &self.data)?;

@@ -1,11 +1,11 @@
 //! What a node has shown to a local reader of an eventual era it shows ever after, over crashes too, and every later era holds it,
-//! unless the switch went on without whoever wrote it.
+//! unless the switch went on without whoever wrote it. It shows all that it has answered.
 
 use crate::invariants::{Violation, holds};
 use crate::modes::node::Node;
 use crate::modes::truth::Truth;
-use rdb_core::eventual::vector::Vector;
-use rdb_core::ids::{Era, NodeId};
+use rdb_core::eventual::vector::{Origin, Vector};
+use rdb_core::ids::{Era, Incarnation, NodeId};
 
 impl Truth {
     /// A node shows something to a local reader.
@@ -19,6 +19,14 @@ impl Truth {
             })?;
         }
         self.shown_is_kept(node.id, era, &vector)?;
+        let origin = Origin { node: node.id, incarnation: Incarnation(node.incarnation) };
+        let answered = self.answered.get(&(era, origin)).copied().unwrap_or_default();
+        holds("a node shows what it has answered", answered <= vector.get(origin), || {
+            format!(
+                "node {} has answered {answered} of its writes of era {era}, and shows {vector:?}",
+                node.id
+            )
+        })?;
         self.shown.insert(node.id, (era, vector));
         Ok(())
     }
