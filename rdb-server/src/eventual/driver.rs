@@ -35,8 +35,9 @@ use upkeep::Bygone;
 
 /// Events taken in one turn: enough to batch, few enough that none waits long.
 const EVENTS_PER_TURN_MAX: usize = 4096;
-/// For so few callers this thread waits for the disk itself. With more of them it gathers writes in the meantime.
-const CALLERS_HERE_MAX: usize = 4;
+/// For so few answers this thread waits for the disk itself. With more of them it gathers writes in the meantime, and applies those
+/// before.
+const ANSWERS_HERE_MAX: usize = 4;
 /// Between looks at what each peer has been told.
 const TICK: Duration = Duration::from_millis(10);
 /// The same where no region is eventual.
@@ -370,7 +371,7 @@ impl Driver {
                 let write = OriginWrite { stamps_below: self.mark.take(), ..write };
                 let synced = synced(&self.eventual, region, &write, None);
                 // This thread has nothing better to do for so few than to sync their writes itself.
-                let here = (1..=CALLERS_HERE_MAX).contains(&replica.callers_under_way());
+                let here = (1..=ANSWERS_HERE_MAX).contains(&replica.answers_under_way());
                 check(if here {
                     self.log.write_origins_here(region, write, synced)
                 } else {

@@ -457,9 +457,10 @@ impl Replica {
         self.logs.bytes()
     }
 
-    /// How many callers wait for what is on its way to the disk.
-    pub(super) fn callers_under_way(&self) -> usize {
-        self.under_way.iter().map(|under_way| under_way.waiters.len()).sum()
+    /// How many answers wait for what is on its way to the disk.
+    pub(super) fn answers_under_way(&self) -> usize {
+        let waiters = self.under_way.iter().flat_map(|under_way| &under_way.waiters);
+        waiters.map(|(_, answers, _)| answers.len()).sum()
     }
 
     /// Takes note of a log write that holds nothing but the clock's mark, or drops runs.
