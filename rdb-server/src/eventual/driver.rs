@@ -19,7 +19,7 @@ use crate::regions::Regions;
 use crate::switch::Standings;
 use crate::transport::{Peers as Health, SILENCE_MAX, Transport};
 use crate::waiter::{Answers, WriteWaiter};
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 use rdb_core::command::Encoded;
 use rdb_core::eventual::hlc::{DurableClock, NoStamp, Start};
 use rdb_core::eventual::vector::Origin;
@@ -35,9 +35,12 @@ use upkeep::Bygone;
 
 /// Events taken in one turn: enough to batch, few enough that none waits long.
 const EVENTS_PER_TURN_MAX: usize = 4096;
-/// For so few answers this thread waits for the disk itself. With more of them it gathers writes in the meantime, and applies those
-/// before.
-const ANSWERS_HERE_MAX: usize = 4;
+/// For so few messages of callers this thread waits for the disk itself. With more of them it gathers writes in the meantime.
+const CALLERS_HERE_MAX: usize = 4;
+/// Between steps of applying what nobody waits for: it comes in bursts, and where processors are scarce those would hold up all else.
+const STEP_INTERVAL: Duration = Duration::from_micros(250);
+/// Work waits for what is to be applied for so many ticks.
+const TICKS_WITHOUT_WORK_MAX: u32 = 5;
 /// Between looks at what each peer has been told.
 const TICK: Duration = Duration::from_millis(10);
 /// The same where no region is eventual.
@@ -82,6 +85,11 @@ pub(crate) struct Driver {
     /// Of those in eventual mode.
     pub(super) replicas: BTreeMap<RegionId, Replica>,
     pub(super) touched: BTreeSet<RegionId>,
+    /// Regions that have something to apply.
+    applying: BTreeSet<RegionId>,
+    /// When the next step is due of what nobody waits for.
+    next_step: Instant,
+    ticks_without_work: u32,
     /// Regions in which something goes on: the others are looked at now and then.
     pub(super) restless: BTreeSet<RegionId>,
     /// Whom this node heard when it last looked.
@@ -143,6 +151,9 @@ impl Driver {
             gates: BTreeMap::new(),
             replicas: BTreeMap::new(),
             touched: BTreeSet::new(),
+            applying: BTreeSet::new(),
+            next_step: Instant::now(),
+            ticks_without_work: 0,
             restless: BTreeSet::new(),
             heard: Vec::new(),
             moved: BTreeSet::new(),
@@ -168,10 +179,17 @@ impl Driver {
         let mut next_tick = Instant::now() + TICK;
         loop {
             // With no region there is nothing to look after.
-            let first = if self.gates.is_empty() {
+            let first = if !self.touched.is_empty() || self.hurries_to_apply() {
+                events.try_recv().map_err(|error| match error {
+                    TryRecvError::Empty => RecvTimeoutError::Timeout,
+                    TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
+                })
+            } else if self.gates.is_empty() {
                 events.recv().map_err(|_| RecvTimeoutError::Disconnected)
             } else {
-                events.recv_deadline(self.next_push.map_or(next_tick, |at| at.min(next_tick)))
+                let step = (!self.applying.is_empty()).then_some(self.next_step);
+                let next = self.next_push.into_iter().chain(step).fold(next_tick, Instant::min);
+                events.recv_deadline(next)
             };
             match first {
                 Ok(first) => {
@@ -190,10 +208,16 @@ impl Driver {
             if next_tick <= now {
                 next_tick = now + if self.replicas.is_empty() { IDLE_TICK } else { TICK };
                 self.tick();
-                self.work().unwrap_or_else(|error| fail(&error));
-                self.note_copies();
+                self.ticks_without_work += 1;
+                if self.applying.is_empty() || TICKS_WITHOUT_WORK_MAX <= self.ticks_without_work {
+                    self.ticks_without_work = 0;
+                    self.finish_applying().unwrap_or_else(|error| fail(&error));
+                    self.work().unwrap_or_else(|error| fail(&error));
+                    self.note_copies();
+                }
             }
             if self.next_upkeep <= now {
+                self.finish_applying().unwrap_or_else(|error| fail(&error));
                 self.next_upkeep = now + UPKEEP_INTERVAL;
                 self.truncate();
                 self.share_memory();
@@ -208,12 +232,20 @@ impl Driver {
                 self.touched.append(&mut self.deferred);
             }
             self.hand_out(now).unwrap_or_else(|error| fail(&error));
+            if self.moved.is_empty() {
+                self.apply_some(now).unwrap_or_else(|error| fail(&error));
+            } else {
+                self.finish_applying().unwrap_or_else(|error| fail(&error));
+            }
             self.take_steps();
             self.tell_standings(now);
         }
     }
 
     fn handle(&mut self, event: Event) -> Result<(), ReplicaError> {
+        if !comes_between_steps(&event) {
+            self.finish_applying()?;
+        }
         match event {
             Event::Open { opening, entered } => self.open(opening, entered)?,
             Event::Heard { descriptors } => self.hear(&descriptors),
@@ -280,6 +312,7 @@ impl Driver {
                 self.mark_synced = self.mark_synced.max(mark.unwrap_or_default());
                 if let Some(replica) = self.replicas.get_mut(&region).filter(|replica| replica.era() == era) {
                     replica.synced(&self.tools)?;
+                    self.applying.extend(replica.is_applying().then_some(region));
                     self.touched.insert(region);
                 }
                 self.control_synced(region, control.as_ref());
@@ -352,6 +385,40 @@ impl Driver {
         Ok(())
     }
 
+    /// Whether what there is to apply is to be applied without a pause.
+    fn hurries_to_apply(&self) -> bool {
+        let hurries = |region| self.replicas.get(region).is_some_and(Replica::hurries_to_apply);
+        self.applying.iter().any(hurries)
+    }
+
+    /// Applies one step of each region that has something to apply, if it is time.
+    fn apply_some(&mut self, now: Instant) -> Result<(), ReplicaError> {
+        let is_due = self.next_step <= now;
+        for region in std::mem::take(&mut self.applying) {
+            let Some(replica) = self.replicas.get_mut(&region) else { continue };
+            if is_due || replica.hurries_to_apply() {
+                replica.apply_step(&self.tools)?;
+                self.touched.insert(region);
+            }
+            self.applying.extend(replica.is_applying().then_some(region));
+        }
+        if is_due {
+            self.next_step = now + STEP_INTERVAL;
+        }
+        Ok(())
+    }
+
+    /// Applies all that there is to apply.
+    fn finish_applying(&mut self) -> Result<(), ReplicaError> {
+        for region in std::mem::take(&mut self.applying) {
+            if let Some(replica) = self.replicas.get_mut(&region) {
+                replica.finish_applying(&self.tools)?;
+                self.touched.insert(region);
+            }
+        }
+        Ok(())
+    }
+
     fn hand_out(&mut self, now: Instant) -> Result<(), ReplicaError> {
         let sync_is_due = self.sync_is_due(now);
         let touched = std::mem::take(&mut self.touched);
@@ -371,7 +438,7 @@ impl Driver {
                 let write = OriginWrite { stamps_below: self.mark.take(), ..write };
                 let synced = synced(&self.eventual, region, &write, None);
                 // This thread has nothing better to do for so few than to sync their writes itself.
-                let here = (1..=ANSWERS_HERE_MAX).contains(&replica.answers_under_way());
+                let here = (1..=CALLERS_HERE_MAX).contains(&replica.callers_under_way());
                 check(if here {
                     self.log.write_origins_here(region, write, synced)
                 } else {
@@ -445,6 +512,15 @@ impl Driver {
                 post(&self.log, &self.eventual, *region, write, None);
             }
         }
+    }
+}
+
+/// Whether nothing that an event asks for depends on what is synced and not applied yet.
+fn comes_between_steps(event: &Event) -> bool {
+    match event {
+        Event::Write { .. } | Event::Runs { .. } | Event::Reports { .. } | Event::Lost { .. } => true,
+        Event::Synced { control, .. } => control.is_none(),
+        _ => false,
     }
 }
 

@@ -1,5 +1,6 @@
 //! One region in eventual mode: its logs, its records, what is on its way to the disk, and what the other members lack.
 
+mod applying;
 mod comparing;
 mod copying;
 mod leaving;
@@ -21,7 +22,8 @@ use super::waiting::{Acks, Prompt};
 use super::wire::{self, Besides, Said};
 use crate::budget::Share;
 use crate::transport::Transport;
-use crate::waiter::{Answers, WriteWaiter};
+use crate::waiter::WriteWaiter;
+use applying::Applying;
 use bytes::Bytes;
 use comparing::Comparing;
 use copying::Copying;
@@ -56,11 +58,9 @@ const PUSH_BYTES: usize = 256 << 10;
 const PUSH_INTERVAL: Duration = Duration::from_millis(10);
 /// So much is not held back for that long: receivers apply in one go what comes in one push, and all else has to wait.
 const PUSH_AT_BYTES: usize = 256 << 10;
-/// Writes that are applied at a time, and of this node's own that are answered before they are: so long may a reader have to wait.
-const WRITES_PER_STEP: usize = 128;
 /// Writes that become one run, unless a single request has more. While the disk stalls, all that the callers of a namespace may have on
 /// its way gathers, and a run that is longer than a message reaches nobody.
-const RUN_MAX: RunMax = RunMax { bytes: 1 << 20, writes: WRITES_PER_STEP };
+const RUN_MAX: RunMax = RunMax { bytes: 1 << 20, writes: applying::OWN_WRITES_PER_STEP };
 /// What a node's regions may take together to remember which write lies under which key.
 const HEADS_BYTES: usize = 64 << 20;
 /// The same to keep runs that were synced lately, for nodes that follow closely. One that lags further is sent what is read.
@@ -173,6 +173,8 @@ pub(super) struct Replica {
     received: Vec<(Run, Bytes)>,
     shares: Vec<Share>,
     under_way: VecDeque<UnderWay>,
+    /// What is synced and not applied yet, in order. But for writes and what members send, nothing goes on while there is any.
+    applying: VecDeque<Applying>,
     unsynced: Unsynced,
     /// Whether the first log write under way is the note that the region is in this era.
     enters: bool,
@@ -232,6 +234,7 @@ impl Replica {
             received: Vec::new(),
             shares: Vec::new(),
             under_way: VecDeque::new(),
+            applying: VecDeque::new(),
             unsynced: Unsynced::of(settings.durability),
             enters: false,
             prompt: Prompt::default(),
@@ -287,18 +290,20 @@ impl Replica {
     pub(super) fn is_answering(&self) -> bool {
         !self.accepted.waiters.is_empty()
             || self.has_unsynced()
+            || self.is_applying()
             || self.under_way.iter().any(|under_way| !under_way.waiters.is_empty())
     }
 
     /// Whether nothing of it is on its way to the disk.
     pub(super) fn is_quiet(&self) -> bool {
         self.under_way.is_empty()
+            && !self.is_applying()
             && self.accepted.waiters.is_empty()
             && self.received.is_empty()
             && !self.has_unsynced()
     }
 
-    /// Whether writes of one of these nodes are on their way to the disk.
+    /// Whether writes of one of these nodes are on their way to the disk. Those that are synced are applied before anybody asks.
     pub(super) fn takes_in_from(&self, nodes: &BTreeSet<NodeId>) -> bool {
         let under_way = self.under_way.iter().flat_map(|under_way| &under_way.runs);
         self.received.iter().chain(under_way).any(|(run, _)| nodes.contains(&run.origin.node))
@@ -430,7 +435,9 @@ impl Replica {
 
     /// What the turn wants written to the log, if anything, and if there is not too much under way.
     pub(super) fn hand_out(&mut self) -> Option<OriginWrite> {
-        if WRITES_UNDER_WAY_MAX <= self.under_way.len() {
+        if WRITES_UNDER_WAY_MAX <= self.under_way.len()
+            || applying::WRITES_TO_APPLY_MAX <= self.applying.len()
+        {
             return None;
         }
         let Accepted { runs: own, waiters } = std::mem::take(&mut self.accepted);
@@ -457,10 +464,9 @@ impl Replica {
         self.logs.bytes()
     }
 
-    /// How many answers wait for what is on its way to the disk.
-    pub(super) fn answers_under_way(&self) -> usize {
-        let waiters = self.under_way.iter().flat_map(|under_way| &under_way.waiters);
-        waiters.map(|(_, answers, _)| answers.len()).sum()
+    /// How many messages of callers wait for what is on its way to the disk.
+    pub(super) fn callers_under_way(&self) -> usize {
+        self.under_way.iter().map(|under_way| under_way.waiters.len()).sum()
     }
 
     /// Takes note of a log write that holds nothing but the clock's mark, or drops runs.
@@ -473,78 +479,6 @@ impl Replica {
     pub(super) fn enter(&mut self) {
         self.enters = true;
         self.hand_out_nothing();
-    }
-
-    /// The oldest log write is synced: its callers are answered, and its runs applied.
-    pub(super) fn synced(&mut self, tools: &Tools) -> Result<(), ReplicaError> {
-        self.enters = false;
-        let Some(UnderWay { runs, waiters, asking, _shares }) = self.under_way.pop_front() else {
-            return Ok(());
-        };
-        let mut synced = Vec::with_capacity(runs.len());
-        for (run, bytes) in runs {
-            self.logs.synced(run.origin, run.last());
-            self.stamps.add(&run);
-            self.unpushed_bytes += if run.origin == self.logs.me() { bytes.len() } else { 0 };
-            self.recent.add(run.origin, run.after, run.last(), bytes);
-            synced.push(run);
-        }
-        let waiters = self.apply_in_steps(&synced, waiters, tools)?;
-        if !synced.is_empty() {
-            self.tell_synced(&synced)?;
-        }
-        self.prompt.due.extend(asking);
-        self.show_acked();
-        for (waiter, answers, last) in waiters {
-            waiter.answer(Ok(Answers::Eventual(answers, last)));
-        }
-        Ok(())
-    }
-
-    /// Between the steps others may go first: of what other nodes wrote there may be much, and nobody here waits for it.
-    ///
-    /// Before each step those callers are answered whose writes are in it. The writes are durable, and whoever asks for them waits
-    /// until they are applied ([`Progress::answered_first`]); the callers' next requests come in the meantime. Returns who is yet to be
-    /// answered: those who wait for other members, whose wait begins when this one has applied the write.
-    ///
-    /// [`Progress::answered_first`]: super::waiting::Progress::answered_first
-    fn apply_in_steps(
-        &mut self,
-        mut runs: &[Run],
-        waiters: Vec<Waiting>,
-        tools: &Tools,
-    ) -> Result<Vec<Waiting>, ReplicaError> {
-        let (mut waiters, mut later) = (VecDeque::from(waiters), Vec::new());
-        while !runs.is_empty() {
-            let mut writes = 0;
-            let fits = |run: &&Run| {
-                let fits = writes == 0 || writes + run.entries.len() <= WRITES_PER_STEP;
-                writes += run.entries.len();
-                fits
-            };
-            let (step, rest) = runs.split_at(runs.iter().take_while(fits).count());
-            self.answer_first(step, &mut waiters, &mut later);
-            self.apply(step, tools)?;
-            if !rest.is_empty() {
-                std::thread::yield_now();
-            }
-            runs = rest;
-        }
-        later.extend(waiters);
-        Ok(later)
-    }
-
-    fn answer_first(&self, step: &[Run], waiters: &mut VecDeque<Waiting>, later: &mut Vec<Waiting>) {
-        let me = self.logs.me();
-        let Some(up_to) = step.iter().filter(|run| run.origin == me).map(Run::last).max() else { return };
-        self.shown.progress().answers(up_to);
-        while let Some((waiter, answers, last)) = waiters.pop_front_if(|(.., last)| last.seq <= up_to) {
-            if waiter.terms().acks == Acks::One {
-                waiter.answer(Ok(Answers::Eventual(answers, last)));
-            } else {
-                later.push((waiter, answers, last));
-            }
-        }
     }
 
     fn apply(&mut self, runs: &[Run], tools: &Tools) -> Result<(), ReplicaError> {

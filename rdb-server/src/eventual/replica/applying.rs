@@ -1,0 +1,143 @@
+//! What is synced is answered and applied, in steps. Between two of them the thread takes what has come meanwhile: those who were
+//! answered first come with their next writes, which go to the disk while the rest is applied.
+
+use super::{Replica, ReplicaError, Tools, UnderWay, Waiting};
+use crate::budget::Share;
+use crate::eventual::waiting::Acks;
+use crate::waiter::Answers;
+use rdb_core::eventual::run::Run;
+use rdb_core::eventual::vector::{Origin, Seq};
+use rdb_core::ids::NodeId;
+use std::collections::{BTreeSet, VecDeque};
+
+/// Writes of this node's own that are answered and applied at a time: so long may a reader have to wait.
+pub(super) const OWN_WRITES_PER_STEP: usize = 128;
+/// Writes of other nodes that are applied at a time, or one run. There may be many, and nobody here waits for them.
+const OTHERS_WRITES_PER_STEP: usize = 32;
+/// Log writes of a region that are synced and not applied yet, before no more are handed out.
+pub(super) const WRITES_TO_APPLY_MAX: usize = 2;
+
+/// What one log write held, from its sync on.
+pub(super) struct Applying {
+    /// What is yet to be applied, this node's own first.
+    runs: VecDeque<Run>,
+    /// Who is to be answered right before the last of his writes is applied.
+    waiters: VecDeque<Waiting>,
+    /// Who waits for other members, and does so from when all is applied here.
+    later: Vec<Waiting>,
+    /// Who waits for this node to have it.
+    asking: BTreeSet<NodeId>,
+    _shares: Vec<Share>,
+}
+
+impl Applying {
+    /// Some runs of this node's, or of others.
+    fn next_step(&mut self, me: Origin) -> Vec<Run> {
+        let is_own = self.has_own(me);
+        let most = if is_own { OWN_WRITES_PER_STEP } else { OTHERS_WRITES_PER_STEP };
+        let mut writes = 0;
+        let fits = |run: &&Run| {
+            let is_first = writes == 0;
+            writes += run.entries.len();
+            is_first || writes <= most && is_own == (run.origin == me)
+        };
+        let count = self.runs.iter().take_while(fits).count();
+        self.runs.drain(..count).collect()
+    }
+
+    fn has_own(&self, me: Origin) -> bool {
+        self.runs.front().is_some_and(|run| run.origin == me)
+    }
+
+    /// Those whose last write is not behind `up_to`, but for those who wait for other members.
+    fn answer(&mut self, up_to: Seq) {
+        while let Some((waiter, answers, last)) = self.waiters.pop_front_if(|(.., last)| last.seq <= up_to) {
+            if waiter.terms().acks == Acks::One {
+                waiter.answer(Ok(Answers::Eventual(answers, last)));
+            } else {
+                self.later.push((waiter, answers, last));
+            }
+        }
+    }
+}
+
+impl Replica {
+    /// The oldest log write is synced: it is applied next, and the first step done.
+    pub(in crate::eventual) fn synced(&mut self, tools: &Tools) -> Result<(), ReplicaError> {
+        self.enters = false;
+        let Some(UnderWay { runs, waiters, asking, _shares }) = self.under_way.pop_front() else {
+            return Ok(());
+        };
+        let mut synced = Vec::with_capacity(runs.len());
+        for (run, bytes) in runs {
+            self.logs.synced(run.origin, run.last());
+            self.stamps.add(&run);
+            self.unpushed_bytes += if run.origin == self.logs.me() { bytes.len() } else { 0 };
+            self.recent.add(run.origin, run.after, run.last(), bytes);
+            synced.push(run);
+        }
+        self.tell_synced(&synced)?;
+        let (runs, waiters) = (synced.into(), waiters.into());
+        self.applying.push_back(Applying { runs, waiters, later: Vec::new(), asking, _shares });
+        // Where writes are acknowledged before they are synced, what comes next is applied at once.
+        if self.is_periodic() { self.finish_applying(tools) } else { self.apply_step(tools) }
+    }
+
+    /// Whether anything is synced and not applied yet.
+    pub(in crate::eventual) fn is_applying(&self) -> bool {
+        !self.applying.is_empty()
+    }
+
+    /// Whether it is to be applied without a pause: somebody waits for it, or for what comes behind it.
+    pub(in crate::eventual) fn hurries_to_apply(&self) -> bool {
+        let me = self.logs.me();
+        let is_awaited = |applying: &Applying| {
+            !applying.asking.is_empty() || !applying.waiters.is_empty() || applying.has_own(me)
+        };
+        WRITES_TO_APPLY_MAX <= self.applying.len() || self.applying.iter().any(is_awaited)
+    }
+
+    /// Applies some of it.
+    ///
+    /// Before that those are answered whose writes these are. The writes are durable, and whoever asks for them waits until they are
+    /// applied: [`Progress::answered_first`].
+    ///
+    /// [`Progress::answered_first`]: crate::eventual::waiting::Progress::answered_first
+    pub(in crate::eventual) fn apply_step(&mut self, tools: &Tools) -> Result<(), ReplicaError> {
+        let (me, progress) = (self.logs.me(), self.shown.clone());
+        let Some(first) = self.applying.front_mut() else { return Ok(()) };
+        let step = first.next_step(me);
+        if let Some(own) = step.iter().rfind(|run| run.origin == me) {
+            progress.progress().answers(own.last());
+            first.answer(own.last());
+            // Who sends the answers may have been woken behind this thread, on a processor that it would keep.
+            std::thread::yield_now();
+        }
+        let is_last = first.runs.is_empty();
+        if !step.is_empty() {
+            self.apply(&step, tools)?;
+        }
+        if is_last {
+            self.conclude();
+        }
+        Ok(())
+    }
+
+    /// Applies all of it.
+    pub(in crate::eventual) fn finish_applying(&mut self, tools: &Tools) -> Result<(), ReplicaError> {
+        while self.is_applying() {
+            self.apply_step(tools)?;
+        }
+        Ok(())
+    }
+
+    /// All that a log write held is applied.
+    fn conclude(&mut self) {
+        let Some(Applying { waiters, later, asking, .. }) = self.applying.pop_front() else { return };
+        self.prompt.due.extend(asking);
+        self.show_acked();
+        for (waiter, answers, last) in later.into_iter().chain(waiters) {
+            waiter.answer(Ok(Answers::Eventual(answers, last)));
+        }
+    }
+}
