@@ -349,7 +349,7 @@ pub(crate) fn behind(
     not_done(
         v1::Code::Behind,
         format!("node {this} is behind: {lacks}; it was waited for {} ms", waited.as_millis()),
-        "ask another node, allow more time, or read without the session (CONSISTENCY_LOCAL)",
+        "ask another node, or allow more time; a read without the session (CONSISTENCY_LOCAL) waits only for what that node has answered",
     )
 }
 

@@ -1,5 +1,5 @@
 //! The thread. A turn: wait for one event or the next tick, take what else has come, then hand the writes of every region that
-//! was touched to the log writer, and send what the others lack.
+//! was touched to the log writer, send what the others lack, and apply a step of what is synced.
 
 mod copying;
 #[cfg(test)]
@@ -209,7 +209,8 @@ impl Driver {
                 next_tick = now + if self.replicas.is_empty() { IDLE_TICK } else { TICK };
                 self.tick();
                 self.ticks_without_work += 1;
-                if self.applying.is_empty() || TICKS_WITHOUT_WORK_MAX <= self.ticks_without_work {
+                let waits = !self.applying.is_empty() && !self.replicas.values().any(Replica::is_merging);
+                if !waits || TICKS_WITHOUT_WORK_MAX <= self.ticks_without_work {
                     self.ticks_without_work = 0;
                     self.finish_applying().unwrap_or_else(|error| fail(&error));
                     self.work().unwrap_or_else(|error| fail(&error));
@@ -437,8 +438,9 @@ impl Driver {
                 // Whatever was stamped below the mark comes with it or behind it, and is seen by nobody before it is synced.
                 let write = OriginWrite { stamps_below: self.mark.take(), ..write };
                 let synced = synced(&self.eventual, region, &write, None);
-                // This thread has nothing better to do for so few than to sync their writes itself.
-                let here = (1..=CALLERS_HERE_MAX).contains(&replica.callers_under_way());
+                // This thread has nothing better to do for so few than to sync their writes itself, if there is nothing to apply.
+                let here =
+                    self.applying.is_empty() && (1..=CALLERS_HERE_MAX).contains(&replica.callers_under_way());
                 check(if here {
                     self.log.write_origins_here(region, write, synced)
                 } else {

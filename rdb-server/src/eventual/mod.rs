@@ -12,6 +12,7 @@
 //! | `driver/upkeep.rs` | what the thread does now and then, in what time is left |
 //! | `driver/copying.rs` | the thread's part in copies and comparisons |
 //! | `replica.rs` | one region: what is under way, and what comes of it |
+//! | `replica/applying.rs` | what is synced, until all of it is applied |
 //! | `replica/periodic.rs` | writes that are acknowledged before they are synced |
 //! | `ends.rs` | up to where nodes' earlier starts came |
 //! | `replica/settling.rs` | which losses are certain |

@@ -56,7 +56,7 @@ const PUSH_BYTES: usize = 256 << 10;
 /// Between two pushes of this node's writes, where nobody waits for them: each costs its receivers a sync, and many writes share
 /// one. What comes after a while of nothing leaves at once.
 const PUSH_INTERVAL: Duration = Duration::from_millis(10);
-/// So much is not held back for that long: receivers apply in one go what comes in one push, and all else has to wait.
+/// So much is not held back for that long: what comes in one push is a burst at its receivers.
 const PUSH_AT_BYTES: usize = 256 << 10;
 /// Writes that become one run, unless a single request has more. While the disk stalls, all that the callers of a namespace may have on
 /// its way gathers, and a run that is longer than a message reaches nobody.
@@ -173,7 +173,8 @@ pub(super) struct Replica {
     received: Vec<(Run, Bytes)>,
     shares: Vec<Share>,
     under_way: VecDeque<UnderWay>,
-    /// What is synced and not applied yet, in order. But for writes and what members send, nothing goes on while there is any.
+    /// What is synced and not applied yet, in order. Besides what callers write, what members send and what is told of it, nothing goes
+    /// on while there is any.
     applying: VecDeque<Applying>,
     unsynced: Unsynced,
     /// Whether the first log write under way is the note that the region is in this era.

@@ -172,6 +172,11 @@ impl Progress {
         self.applied.subscribe()
     }
 
+    /// Whether anybody waits until this node shows something.
+    pub(super) fn is_followed(&self) -> bool {
+        self.applied.receiver_count() != 0
+    }
+
     /// For who waits until others have a write.
     pub(crate) fn follow_acked(&self) -> watch::Receiver<Acked> {
         self.acked.subscribe()

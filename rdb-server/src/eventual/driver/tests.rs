@@ -544,3 +544,37 @@ fn a_write_is_answered_once_it_is_synced_and_readers_wait_until_it_is_applied() 
     let answers: Vec<_> = answers.try_iter().collect();
     assert_eq!(answers, [(Acks::One, Some((ERA, 2)), false), (Acks::Quorum, None, true)]);
 }
+
+/// What members send, and what callers write, may come in between; all else finds applied what is synced.
+#[test]
+fn what_is_synced_is_applied_in_steps_and_before_anything_else_goes_on() {
+    let mut thread = Thread::start(|_, _| ());
+    let runs = (0..10).map(|at| run(of(TWO), 20 * at, 20 * (at + 1)));
+    let runs = runs.map(|run| (run.clone(), run.encode().into())).collect();
+    let share = Budget::new(1 << 20).take(1).unwrap();
+    thread.driver.handle(Event::Runs { from: TWO, region: REGION, runs, awaited: false, share }).unwrap();
+    let (waiter, mut answer) = WriteWaiter::channel();
+    thread.write(b"own", b"value", waiter.with_terms(Terms { acks: Acks::Quorum, ..Terms::in_era(ERA) }));
+    thread.driver.hand_out(Instant::now()).unwrap();
+    thread.take(|event| matches!(event, Event::Synced { .. }));
+    assert!(answer.try_recv().is_ok(), "its own come first");
+    assert_eq!(thread.replica().claimed_own(), 1);
+    let now = thread.driver.next_step;
+    thread.driver.apply_some(now).unwrap();
+    let applied = |thread: &mut Thread| thread.replica().claimed().get(of(TWO));
+    assert_eq!((applied(&mut thread), thread.replica().progress().synced.get(of(TWO))), (20, 200));
+    assert!(!thread.replica().is_quiet() && !thread.replica().hurries_to_apply());
+    let reader = thread.replica().shown().progress().follow_applied();
+    assert!(thread.replica().hurries_to_apply(), "somebody waits for it");
+    drop(reader);
+    let now = thread.driver.next_step;
+    thread.driver.apply_some(now).unwrap();
+    assert_eq!(applied(&mut thread), 40);
+    thread.driver.apply_some(now).unwrap();
+    assert_eq!(applied(&mut thread), 40, "the next step is not due yet");
+    thread.hear(TWO, &vector(&[(of(TWO), 200)]), false);
+    assert_eq!(applied(&mut thread), 40);
+    thread.driver.handle(Event::Heard { descriptors: Vec::new() }).unwrap();
+    assert_eq!(applied(&mut thread), 200);
+    assert!(thread.replica().is_quiet());
+}

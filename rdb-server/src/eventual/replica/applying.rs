@@ -23,7 +23,7 @@ pub(super) struct Applying {
     runs: VecDeque<Run>,
     /// Who is to be answered right before the last of his writes is applied.
     waiters: VecDeque<Waiting>,
-    /// Who waits for other members, and does so from when all is applied here.
+    /// Who waits for other members, and does so from when all of this node's own is applied.
     later: Vec<Waiting>,
     /// Who waits for this node to have it.
     asking: BTreeSet<NodeId>,
@@ -88,13 +88,16 @@ impl Replica {
         !self.applying.is_empty()
     }
 
-    /// Whether it is to be applied without a pause: somebody waits for it, or for what comes behind it.
+    /// Whether it is to be applied without a pause: somebody waits for it, here or at another node, or for what comes behind it.
     pub(in crate::eventual) fn hurries_to_apply(&self) -> bool {
         let me = self.logs.me();
         let is_awaited = |applying: &Applying| {
             !applying.asking.is_empty() || !applying.waiters.is_empty() || applying.has_own(me)
         };
-        WRITES_TO_APPLY_MAX <= self.applying.len() || self.applying.iter().any(is_awaited)
+        // A session may have seen what is yet to be applied.
+        self.shown.progress().is_followed()
+            || WRITES_TO_APPLY_MAX <= self.applying.len()
+            || self.applying.iter().any(is_awaited)
     }
 
     /// Applies some of it.
@@ -113,12 +116,16 @@ impl Replica {
             // Who sends the answers may have been woken behind this thread, on a processor that it would keep.
             std::thread::yield_now();
         }
-        let is_last = first.runs.is_empty();
+        let (has_own, is_last) = (first.has_own(me), first.runs.is_empty());
         if !step.is_empty() {
             self.apply(&step, tools)?;
         }
+        if !has_own {
+            self.answer_later();
+        }
         if is_last {
-            self.conclude();
+            let asking = self.applying.pop_front().map(|done| done.asking);
+            self.prompt.due.extend(asking.into_iter().flatten());
         }
         Ok(())
     }
@@ -131,12 +138,11 @@ impl Replica {
         Ok(())
     }
 
-    /// All that a log write held is applied.
-    fn conclude(&mut self) {
-        let Some(Applying { waiters, later, asking, .. }) = self.applying.pop_front() else { return };
-        self.prompt.due.extend(asking);
+    /// All that this node wrote is applied: who waits for other members, or wrote nothing, goes on from here.
+    fn answer_later(&mut self) {
         self.show_acked();
-        for (waiter, answers, last) in later.into_iter().chain(waiters) {
+        let Some(first) = self.applying.front_mut() else { return };
+        for (waiter, answers, last) in first.later.drain(..).chain(first.waiters.drain(..)) {
             waiter.answer(Ok(Answers::Eventual(answers, last)));
         }
     }
