@@ -158,7 +158,7 @@ impl Replica {
     }
 
     /// The last of its own writes that it says it has applied.
-    pub(super) fn claimed_own(&self) -> Seq {
+    pub(in crate::eventual) fn claimed_own(&self) -> Seq {
         let me = self.logs.me();
         let applied = self.machine.state().applied.get(me);
         if self.unsynced.is_on { applied.min(self.logs.synced_vector().get(me)) } else { applied }
