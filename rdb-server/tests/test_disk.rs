@@ -263,7 +263,7 @@ async fn a_leader_on_a_full_disk_hands_over_to_one_that_has_room() {
     cluster.launch_all().await;
     let client = cluster.client().await;
     cluster.create(&client, NAMESPACE).await;
-    client.move_leader(NAMESPACE, 1).await.unwrap();
+    until("node 1 leads", async || client.move_leader(NAMESPACE, 1).await.ok()).await;
     assert_eq!(cluster.leader(NAMESPACE).await, 1);
     disk.fill_but_for(20 * MIB);
     until("another node leads", async || (cluster.leader(NAMESPACE).await != 1).then_some(())).await;
@@ -290,7 +290,7 @@ async fn followers_on_full_disks_stop_at_the_mark_and_catch_up_by_themselves() {
     cluster.launch_all().await;
     let client = cluster.client().await;
     cluster.create(&client, NAMESPACE).await;
-    client.move_leader(NAMESPACE, 1).await.unwrap();
+    until("node 1 leads", async || client.move_leader(NAMESPACE, 1).await.ok()).await;
     let raw = cluster.node(1).raw();
     raw.put(NAMESPACE, "key", "value", TIMEOUT_MS).await.unwrap();
     disk.fill_but_for(6 * MIB);
@@ -339,7 +339,7 @@ async fn a_leader_whose_disk_stands_still_is_replaced_and_nothing_is_lost() {
     cluster.launch_all().await;
     let client = cluster.client().await;
     cluster.create(&client, NAMESPACE).await;
-    client.move_leader(NAMESPACE, 1).await.unwrap();
+    until("node 1 leads", async || client.move_leader(NAMESPACE, 1).await.ok()).await;
     client.namespace(NAMESPACE).put("key", "value").await.unwrap();
     let load = Load::start(&client, NAMESPACE, "load", 8);
     load.go_on_for(200).await;

@@ -40,10 +40,18 @@ mod chosen {
         (Shortcut::SkipsGaps, &["replicas are alike", "one base"]),
         (Shortcut::WritesNoNote, &["reads never go back", "answers are of what is durable"]),
         (Shortcut::SetsAsideLate, &["what is left behind is kept"]),
-        (Shortcut::WritesModeApart, &["epochs grow", "replicas apply alike", "one marker for each era"]),
+        (
+            Shortcut::WritesModeApart,
+            &[
+                "epochs grow",
+                "replicas apply alike",
+                "one marker for each era",
+                "answers are of what is durable",
+            ],
+        ),
         (
             Shortcut::ForgetsUnflushed,
-            &["a switch ends", "eventual mode goes on", "nothing acknowledged is lost"],
+            &["a switch ends", "eventual mode goes on", "nothing acknowledged is lost", "all hold the base"],
         ),
         (Shortcut::NotesCopyEarly, &["replicas are alike", "sessions see what they saw"]),
         (Shortcut::CopyWipesOwn, &["replicas are alike", "sessions see what they saw"]),
@@ -58,7 +66,7 @@ mod chosen {
         (Wrong::OpenNotLoaded, &[DURABLE, "epochs grow"]),
         (Wrong::ControlOfAnyEra, &[LOST, ENDS]),
         (Wrong::OpenBeforeSync, &[DURABLE]),
-        (Wrong::ReportOfAnySwitch, &[LOST]),
+        (Wrong::ReportOfAnySwitch, &[LOST, ENDS]),
         (Wrong::FlipBeforeDrained, &[ENDS, BASE]),
         (Wrong::MarkerBeforeFlipping, &[ENDS, BASE]),
         (Wrong::FinishBeforeMarker, &[ENDS, "a healed namespace switches"]),
@@ -67,7 +75,7 @@ mod chosen {
         (Wrong::AbortKeepsEpoch, &[ENDS]),
         (Wrong::AbortRaisesEra, &[ENDS]),
         (Wrong::EpochOfAnyEra, &["one base", ENDS, DURABLE, "one era for each epoch"]),
-        (Wrong::AnswersInEpochOfAppend, &[DURABLE, "epochs grow"]),
+        (Wrong::AnswersInEpochOfAppend, &[DURABLE, "epochs grow", "answers are of the present epoch"]),
         (Wrong::MarkerOfAnyEra, &["one marker for each era", "one base", ENDS]),
         (Wrong::CutWithoutExcluded, &[ENDS, "one base", VANISHES, BEHIND]),
         (

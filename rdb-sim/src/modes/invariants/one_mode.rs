@@ -43,6 +43,10 @@ impl Truth {
         let is_durable = era == answer.era && answer.epoch <= epoch;
         holds("answers are of what is durable", is_durable, || {
             format!("node {}: {answer:?}, but a start would find era {era} and epoch {epoch}", node.id)
+        })?;
+        let present = process.peer.epoch().max(process.region.epoch());
+        holds("answers are of the present epoch", answer.epoch == present, || {
+            format!("node {}: {answer:?}, but it is in epoch {present}", node.id)
         })
     }
 
