@@ -14,6 +14,7 @@
 //! drop [from=N] [to=N]      they are lost
 //! transfer NODE TO      hands over
 //! close NODE            closes the region, if it leads
+//! era NODE ERA          its data has come into that era
 //! sleep NODE FOLLOWER...    the leader may fall asleep, and these followers hear of it
 //! wake NODE             its leader's node is silent
 //! truncate NODE INDEX   its log is dropped up to there
@@ -60,6 +61,7 @@ pub(crate) enum Verb {
     },
     Transfer(u64, u64),
     Close(u64),
+    Era(u64, u32),
     Sleep(u64, #[arg(many)] Vec<u64>),
     Wake(u64),
     Truncate(u64, u64),
@@ -94,6 +96,10 @@ impl Runner for Cluster {
                 self.turn(*node, |group, _| group.transfer_leader(to));
             }
             Verb::Close(node) => self.close(*node),
+            Verb::Era(node, era) => {
+                let era = rdb_core::ids::Era(*era);
+                self.turn(*node, |group, _| group.enter(era));
+            }
             Verb::Sleep(node, followers) => self.sleep(*node, followers),
             Verb::Wake(node) => self.turn(*node, |group, _| group.wake(true)),
             Verb::Truncate(node, index) => self.truncate(*node, *index),

@@ -88,7 +88,6 @@ mod chosen {
         (Wrong::ReadNotCheckedAgain, &["one mode for each era", "never silently weaker"]),
         (Wrong::LeaseOutlivesHandOver, STALE),
         (Wrong::LeaseBeforeApplied, STALE),
-        (Wrong::QueueOutlivesEra, &["done in the era that was asked in"]),
         (Wrong::StrongServedEventually, &["never silently weaker"]),
     ];
 

@@ -11,7 +11,6 @@ use crate::apply::Committed;
 use crate::command::{self, Encoded, Stamp};
 use crate::ids::{Era, Index, NodeId, RegionId, Term};
 use crate::switch::Marker;
-use crate::switch::planted::{Wrong, wrong};
 use crate::version::Hlc;
 use raft::{
     Config, GetEntriesContext, INVALID_ID, RawNode, ReadOnlyOption, Ready, SnapshotStatus, StateRole,
@@ -546,9 +545,6 @@ impl<L: LogRead, W, R> Group<L, W, R> {
     pub fn enter(&mut self, era: Era) {
         self.era = era;
         self.marked = None;
-        if wrong(Wrong::QueueOutlivesEra) {
-            return;
-        }
         // Asked for in an era that is over, and never proposed: it would be done in this one.
         let queued = self.proposals.drain_queue().map(|waiter| (waiter, Failure::ModeChanged));
         self.failed_writes.extend(queued);

@@ -85,8 +85,6 @@ pub enum Wrong {
     StrongForgetsHandOver,
     /// A read by lease is served while an entry is committed that is not applied here.
     LeaseBeforeApplied,
-    /// What waits to be proposed when its era ends is proposed in a later one.
-    QueueOutlivesEra,
     /// A linearizable read is answered without a second look at the mode.
     ReadNotCheckedAgain,
     /// A strong-only operation on an eventual namespace is served as well as it can be.
