@@ -240,12 +240,13 @@ impl PeerManager {
         let controls = self.origins.gate(region)?;
         let epoch = eventual::epoch_at_start(self.config.node(), &mode, controls.as_deref());
         let epoch = epoch.map_err(|source| BootError::Gate { region, source })?;
+        let era = mode.era();
         let preferred = Some(namespace.preferred_leader);
         self.start(boot, namespace.id, applier::Machine::Keys(machine), (state, mode), preferred)?;
         if let Some(peer) = self.peers.get_mut(&region) {
             peer.found_at = found_at;
             peer.view.find_at(found_at);
-            peer.view.raise_epoch(epoch);
+            peer.view.raise_epoch(era, epoch);
         }
         self.open_gate(namespace, None);
         Ok(())
@@ -520,6 +521,9 @@ impl PeerManager {
         self.adopt(catalog);
         if let Some(mode) = entered {
             self.entered(region, mode, (state.applied, state.applied_term));
+        } else if let Standing::Named(namespace) = self.catalog.clone().standing(region) {
+            // Of the same era: its gate looks again at what it has read of the data.
+            self.open_gate(namespace, None);
         }
     }
 

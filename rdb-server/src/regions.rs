@@ -27,14 +27,47 @@ pub(crate) struct RegionView {
     voters_active: AtomicU64,
     asleep: AtomicBool,
     closed: AtomicBool,
-    /// The era, and in the lowest bit whether it is an eventual one: both of one moment.
-    mode: AtomicU64,
-    epoch: AtomicU64,
-    /// The first epoch of the era.
-    first_epoch: AtomicU64,
+    answering: ArcSwap<Answering>,
     /// Up to this entry a start applies what was applied before, and shows nothing.
     found_at: AtomicU64,
     reads: Mutex<ReadState>,
+}
+
+/// Under which rules a region is served: all of it of one moment.
+#[derive(Debug, Clone, Copy)]
+struct Answering {
+    mode: Mode,
+    era: Era,
+    /// The first epoch of the era.
+    first_epoch: Epoch,
+    /// What this node answers is of this epoch, or of a later one.
+    epoch: Epoch,
+    /// An epoch of a later era, whose gate is there before its mode is shown.
+    ahead: Option<(Era, Epoch)>,
+}
+
+impl Answering {
+    const UNKNOWN: Self =
+        Self { mode: Mode::Strong, era: Era(0), first_epoch: Epoch(0), epoch: Epoch(0), ahead: None };
+
+    fn entered(self, region: &Region) -> Self {
+        let (mode, era, first_epoch) = (region.mode(), region.era(), region.epoch());
+        let ahead = self.ahead.filter(|(of, _)| *of == era).map(|(_, epoch)| epoch);
+        // The same mode may be shown again.
+        let known = ahead.max((self.era == era).then_some(self.epoch));
+        let later = self.ahead.filter(|(of, _)| era < *of);
+        Self { mode, era, first_epoch, epoch: known.max(Some(first_epoch)).unwrap_or_default(), ahead: later }
+    }
+
+    fn raised(self, era: Era, epoch: Epoch) -> Self {
+        match self.ahead {
+            _ if era == self.era => Self { epoch: self.epoch.max(epoch), ..self },
+            _ if era < self.era => self,
+            Some((of, _)) if era < of => self,
+            Some((of, known)) if era == of => Self { ahead: Some((era, known.max(epoch))), ..self },
+            _ => Self { ahead: Some((era, epoch)), ..self },
+        }
+    }
 }
 
 /// What rounds of reads have told of a region.
@@ -61,9 +94,7 @@ impl RegionView {
             voters_active: AtomicU64::default(),
             asleep: AtomicBool::default(),
             closed: AtomicBool::default(),
-            mode: AtomicU64::default(),
-            epoch: AtomicU64::default(),
-            first_epoch: AtomicU64::default(),
+            answering: ArcSwap::from_pointee(Answering::UNKNOWN),
             found_at: AtomicU64::default(),
             reads: Mutex::default(),
         }
@@ -76,10 +107,7 @@ impl RegionView {
 
     /// The region's own log has put it into this mode. Whoever serves it must be ready by now.
     pub(crate) fn set_mode(&self, mode: &Region) {
-        self.raise_epoch(mode.epoch());
-        let eventual = u64::from(mode.mode() == Mode::Eventual);
-        self.mode.store(u64::from(mode.era().0) << 1 | eventual, Ordering::Release);
-        self.first_epoch.store(mode.epoch().0, Ordering::Release);
+        self.answering.rcu(|now| now.entered(mode));
         if mode.mode() == Mode::Strong {
             self.reads.lock().lease.is_strong();
         }
@@ -87,9 +115,8 @@ impl RegionView {
 
     /// The region's mode, and its era.
     pub(crate) fn mode(&self) -> (Mode, Era) {
-        let mode = self.mode.load(Ordering::Acquire);
-        let era = Era(u32::try_from(mode >> 1).unwrap_or(u32::MAX));
-        (if mode & 1 == 1 { Mode::Eventual } else { Mode::Strong }, era)
+        let now = self.answering.load();
+        (now.mode, now.era)
     }
 
     /// Whether the region is in eventual mode.
@@ -107,23 +134,20 @@ impl RegionView {
         self.found_at.load(Ordering::Acquire) <= self.applied.load(Ordering::Acquire)
     }
 
-    /// What this node answers is of this epoch, or of a later one.
-    pub(crate) fn raise_epoch(&self, epoch: Epoch) {
-        self.epoch.fetch_max(epoch.0, Ordering::AcqRel);
+    /// What this node answers in this era is of this epoch, or of a later one.
+    pub(crate) fn raise_epoch(&self, era: Era, epoch: Epoch) {
+        self.answering.rcu(|now| now.raised(era, epoch));
     }
 
     /// The epoch and the mode of an answer to what was asked for in `asked`: of this moment, if that is of the same era.
     pub(crate) fn answers_in(&self, asked: Epoch) -> (Epoch, Mode) {
-        let mode = self.mode().0;
-        if asked.0 < self.first_epoch.load(Ordering::Acquire) {
-            return (asked, mode.other());
-        }
-        (asked.max(self.epoch()), mode)
+        let now = self.answering.load();
+        if asked < now.first_epoch { (asked, now.mode.other()) } else { (asked.max(now.epoch), now.mode) }
     }
 
     /// The epoch of this node's answers.
     pub(crate) fn epoch(&self) -> Epoch {
-        Epoch(self.epoch.load(Ordering::Acquire))
+        self.answering.load().epoch
     }
 
     /// The raft loop publishes.
@@ -346,12 +370,19 @@ mod tests {
         let view = RegionView::new(Budget::new(1 << 20));
         let mut region = Region::new(Mode::Strong);
         view.set_mode(&region);
-        view.raise_epoch(Epoch(2));
+        view.raise_epoch(Era(1), Epoch(2));
         assert_eq!(view.answers_in(Epoch(1)), (Epoch(2), Mode::Strong), "a switch was called off meanwhile");
         let (switch, boundary) = (SwitchId(2), Boundary::default());
         region.enter(&Marker { switch, epoch: Epoch(3), era: Era(2), mode: Mode::Eventual, boundary });
+        // The gate knows of the next era first, and of a switch within it that was called off.
+        view.raise_epoch(Era(2), Epoch(4));
+        view.raise_epoch(Era(2), Epoch(3));
+        assert_eq!((view.answers_in(Epoch(2)), view.epoch()), ((Epoch(2), Mode::Strong), Epoch(2)));
         view.set_mode(&region);
+        view.raise_epoch(Era(1), Epoch(9));
         assert_eq!(view.answers_in(Epoch(2)), (Epoch(2), Mode::Strong));
-        assert_eq!(view.answers_in(Epoch(3)), (Epoch(3), Mode::Eventual));
+        assert_eq!(view.answers_in(Epoch(3)), (Epoch(4), Mode::Eventual));
+        view.set_mode(&region);
+        assert_eq!(view.epoch(), Epoch(4), "the same mode, shown again");
     }
 }

@@ -72,7 +72,6 @@ impl KvService {
         let target = self.0.target(asked.namespace, asked.epoch).await?;
         target.check_names(commands.named)?;
         let terms = acks::terms(asked.acks, asked.seen.as_ref(), target)?;
-        let header = self.0.header(target.region, target.epoch);
         let answers = self.0.write(Operation::Write, target.region, (commands, terms), timeout).await?;
         let (version, session) = match answers {
             Answers::Keys(answers) if answers.len() == 1 => {
@@ -92,6 +91,8 @@ impl KvService {
             }
             other => return Err(status::internal(format!("unexpected answers: {other:?}"))),
         };
+        // Taken now: it may have waited at a gate, and others have been answered in a later epoch by then.
+        let header = self.0.header(target.region, target.epoch);
         Ok(v1::WriteResponse { header: Some(v1::Header { session, ..header }), version: Some(version) })
     }
 

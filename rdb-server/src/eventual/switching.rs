@@ -70,7 +70,7 @@ impl Driver {
                 fence(gate, replica);
             }
             if let Some(view) = self.regions.get(region) {
-                view.raise_epoch(gate.peer().epoch());
+                view.raise_epoch(gate.mode().era(), gate.peer().epoch());
             }
         }
         self.moved.insert(region);
@@ -131,7 +131,7 @@ impl Driver {
         };
         let control = gate.review(replica.as_ref().is_some_and(|replica| busy(replica)));
         if let Some(view) = self.regions.get(region) {
-            view.raise_epoch(gate.peer().epoch());
+            view.raise_epoch(gate.mode().era(), gate.peer().epoch());
         }
         if let Some(replica) = replica {
             fence(gate, replica);

@@ -256,7 +256,7 @@ fn a_sealed_node_that_starts_again_tells_who_needs_a_copy() {
         let (epoch, switch, excluded) = (Epoch(1), SwitchId(1), BTreeSet::new());
         let mut gate = Vec::new();
         put_bytes(&mut gate, &Control::Seal(Seal { era: ERA, epoch, switch, excluded }).encode());
-        let runs = vec![(of(TWO), 10, run(of(TWO), 5, 10).encode())];
+        let runs = vec![(of(TWO), 10, run(of(TWO), 5, 10).encode().into())];
         let states = vec![(OriginState::Gate, gate)];
         write_log(log, OriginWrite { era: ERA, runs, states, sync: true, ..OriginWrite::default() });
     });
@@ -468,6 +468,11 @@ fn what_gathers_while_the_disk_stalls_becomes_runs_that_fit_a_message() {
     assert_eq!(runs.iter().map(|run| run.last).max(), Some(WRITES));
     let longest = runs.iter().map(|run| run.bytes).max().unwrap();
     assert!(longest <= 2 << 20, "{} runs of at most {longest} bytes", runs.len());
+    assert!(
+        thread.replica().is_applying(),
+        "no more than a few are answered, and their memory given back, before they are applied"
+    );
+    thread.driver.finish_applying().unwrap();
 }
 
 /// The disk hangs: no other node has what was acknowledged since.

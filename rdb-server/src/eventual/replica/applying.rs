@@ -14,13 +14,15 @@ use std::collections::{BTreeSet, VecDeque};
 pub(super) const OWN_WRITES_PER_STEP: usize = 128;
 /// Writes of other nodes that are applied at a time, or one run. There may be many, and nobody here waits for them.
 const OTHERS_WRITES_PER_STEP: usize = 32;
+/// Bytes that are answered and applied at a time, or one run: what they take is free for other requests from their answers on.
+const BYTES_PER_STEP: usize = 1 << 20;
 /// Log writes of a region that are synced and not applied yet, before no more are handed out.
 pub(super) const WRITES_TO_APPLY_MAX: usize = 2;
 
 /// What one log write held, from its sync on.
 pub(super) struct Applying {
-    /// What is yet to be applied, this node's own first.
-    runs: VecDeque<Run>,
+    /// What is yet to be applied, this node's own first, and how long each is.
+    runs: VecDeque<(Run, usize)>,
     /// Who is to be answered right before the last of his writes is applied.
     waiters: VecDeque<Waiting>,
     /// Who waits for other members, and does so from when all of this node's own is applied.
@@ -35,18 +37,19 @@ impl Applying {
     fn next_step(&mut self, me: Origin) -> Vec<Run> {
         let is_own = self.has_own(me);
         let most = if is_own { OWN_WRITES_PER_STEP } else { OTHERS_WRITES_PER_STEP };
-        let mut writes = 0;
-        let fits = |run: &&Run| {
+        let (mut writes, mut bytes) = (0, 0);
+        let fits = |(run, len): &&(Run, usize)| {
             let is_first = writes == 0;
             writes += run.entries.len();
-            is_first || writes <= most && is_own == (run.origin == me)
+            bytes += len;
+            is_first || writes <= most && bytes <= BYTES_PER_STEP && is_own == (run.origin == me)
         };
         let count = self.runs.iter().take_while(fits).count();
-        self.runs.drain(..count).collect()
+        self.runs.drain(..count).map(|(run, _)| run).collect()
     }
 
     fn has_own(&self, me: Origin) -> bool {
-        self.runs.front().is_some_and(|run| run.origin == me)
+        self.runs.front().is_some_and(|(run, _)| run.origin == me)
     }
 
     /// Those whose last write is not behind `up_to`, but for those who wait for other members.
@@ -68,16 +71,17 @@ impl Replica {
         let Some(UnderWay { runs, waiters, asking, _shares }) = self.under_way.pop_front() else {
             return Ok(());
         };
-        let mut synced = Vec::with_capacity(runs.len());
+        let mut synced = VecDeque::with_capacity(runs.len());
         for (run, bytes) in runs {
             self.logs.synced(run.origin, run.last());
             self.stamps.add(&run);
             self.unpushed_bytes += if run.origin == self.logs.me() { bytes.len() } else { 0 };
+            let len = bytes.len();
             self.recent.add(run.origin, run.after, run.last(), bytes);
-            synced.push(run);
+            synced.push_back((run, len));
         }
-        self.tell_synced(&synced)?;
-        let (runs, waiters) = (synced.into(), waiters.into());
+        self.tell_synced(synced.iter().map(|(run, _)| run))?;
+        let (runs, waiters) = (synced, waiters.into());
         self.applying.push_back(Applying { runs, waiters, later: Vec::new(), asking, _shares });
         // Where writes are acknowledged before they are synced, what comes next is applied at once.
         if self.is_periodic() { self.finish_applying(tools) } else { self.apply_step(tools) }

@@ -98,7 +98,7 @@ impl Replica {
             self.upkeep.tombstones.saw_runs(std::slice::from_ref(&run));
             self.write(&changes, tools)?;
             self.show_applied();
-            stored.push((run.origin, run.last(), bytes.to_vec()));
+            stored.push((run.origin, run.last(), bytes.clone()));
             self.unsynced.runs.push((run, bytes));
         }
         for (waiter, answers, last) in waiters {
@@ -118,7 +118,7 @@ impl Replica {
             return None;
         }
         let received = std::mem::take(&mut self.received);
-        let stored = received.iter().map(|(run, bytes)| (run.origin, run.last(), bytes.to_vec())).collect();
+        let stored = received.iter().map(|(run, bytes)| (run.origin, run.last(), bytes.clone())).collect();
         let mut runs = std::mem::take(&mut self.unsynced.runs);
         runs.extend(received);
         self.under_way.push_back(UnderWay {
@@ -131,12 +131,15 @@ impl Replica {
     }
 
     /// These runs are synced. Those of this node were applied before, and the data need not keep them any more.
-    pub(super) fn tell_synced(&mut self, runs: &[Run]) -> Result<(), ReplicaError> {
+    pub(super) fn tell_synced<'r>(
+        &mut self,
+        runs: impl Iterator<Item = &'r Run>,
+    ) -> Result<(), ReplicaError> {
         if !self.unsynced.is_on {
             return Ok(());
         }
         let me = self.logs.me();
-        let own: Vec<&Run> = runs.iter().filter(|run| run.origin == me).collect();
+        let own: Vec<&Run> = runs.filter(|run| run.origin == me).collect();
         if let Some(last) = own.last() {
             self.machine.synced(last.last());
             let notes: Vec<_> = own.iter().map(|run| (unsynced::key(run), None)).collect();
@@ -197,7 +200,7 @@ pub(super) fn rescue(
         let run = Run::decode(bytes)?;
         let has = logged.get(&run.origin).copied().unwrap_or_default();
         if run.era == era && has < run.last() && run.last() <= applied.get(run.origin) {
-            runs.push((run.origin, run.last(), bytes.clone()));
+            runs.push((run.origin, run.last(), Bytes::from(bytes.clone())));
         }
     }
     if !runs.is_empty() {
