@@ -6,6 +6,10 @@ use rdb_server::{Node, init_logging};
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
+/// RocksDB's too: it takes the place of the C library's.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// A wrong configuration, an address in use, or a directory that must not be used.
 const EXIT_REFUSED: u8 = 2;
 

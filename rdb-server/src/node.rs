@@ -74,6 +74,8 @@ const DRAIN_WAIT: Duration = Duration::from_secs(2);
 const SNAPSHOTS_SENT_MAX: usize = 2;
 /// Between attempts to register nodes in the catalog.
 const REGISTER_INTERVAL: Duration = Duration::from_millis(500);
+/// What HTTP/2 takes in at a time. By default it is a quarter of a frame of ours, and each piece is dealt with on its own.
+const HTTP2_FRAME_BYTES: u32 = 128 << 10;
 /// Streams that one client's connection may have open.
 const STREAMS_PER_CONNECTION_MAX: u32 = 256;
 
@@ -569,6 +571,7 @@ fn serve_peers(
             .tcp_nodelay(true)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(2 * STREAM_WINDOW_BYTES)
+            .max_frame_size(HTTP2_FRAME_BYTES)
             .add_service(service)
             .add_service(records)
             .add_service(copies)
@@ -607,6 +610,7 @@ fn serve_clients(
         let served = Server::builder()
             .tcp_nodelay(true)
             .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+            .max_frame_size(HTTP2_FRAME_BYTES)
             .http2_keepalive_interval(Some(Duration::from_secs(10)))
             .add_service(kv)
             .add_service(namespaces)

@@ -185,7 +185,7 @@ impl Data {
     /// It could not be written, or the state in it cannot be read. The node must stop.
     pub fn apply(&self, region: RegionId, namespace: NamespaceId, changes: &Changes) -> Result<()> {
         let state = State::decode(&changes.state).map_err(Error::corrupt_region(region))?;
-        let mut batch = WriteBatch::default();
+        let mut batch = batch_for(&changes.records);
         batch.put(keys::region_state(region), &changes.state);
         // PLANTED BUG: what the state says is applied may be lost, if a flush comes in between.
         #[cfg(feature = "bug-state-in-own-batch")]
@@ -443,7 +443,7 @@ impl Data {
         changes: &eventual::Changes,
         (era, applied): (Era, &Vector),
     ) -> Result<()> {
-        let mut batch = WriteBatch::default();
+        let mut batch = batch_for(&changes.records);
         batch.put(keys::eventual_state(region), &changes.state);
         for (key, note) in &changes.notes {
             put(&mut batch, &keys::note(region, key), note.as_deref());
@@ -515,6 +515,16 @@ impl Data {
     fn positions(&self) -> MutexGuard<'_, BTreeMap<RegionId, Position>> {
         self.positions.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// With room for these records, so that it need not grow.
+fn batch_for(records: &[(Vec<u8>, Option<Vec<u8>>)]) -> WriteBatch {
+    const BESIDES: usize = 32;
+    let bytes = records
+        .iter()
+        .map(|(key, record)| key.len() + record.as_ref().map_or(0, Vec::len) + BESIDES)
+        .sum::<usize>();
+    WriteBatch::with_capacity_bytes(bytes + 512)
 }
 
 fn put(batch: &mut WriteBatch, key: &[u8], value: Option<&[u8]>) {

@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::keys::{self, OriginState, RaftState};
 use crate::rocks::Databases;
 use crate::snapshot::Note;
+use bytes::Bytes;
 use rdb_core::eventual::vector::{Origin, Seq};
 use rdb_core::ids::{Era, Index, NodeId, RegionId};
 use rdb_core::raft::disk::{Terms, encode_members};
@@ -24,7 +25,7 @@ pub struct OriginWrite {
     /// Origins, and the last write of each that is no longer needed. A run that has later ones too stays.
     pub drop: Vec<(Origin, Seq)>,
     /// Origins, the last write of each run, and the encoded run.
-    pub runs: Vec<(Origin, Seq, Vec<u8>)>,
+    pub runs: Vec<(Origin, Seq, Bytes)>,
     /// What the region must remember besides, encoded.
     pub states: Vec<(OriginState, Vec<u8>)>,
     /// The node gives out no stamp from this on before a later write raises it.

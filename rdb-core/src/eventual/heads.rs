@@ -9,10 +9,15 @@ use super::vector::WriteId;
 use crate::codec::Corrupt;
 use crate::record::{self, Record};
 use crate::version::Version;
-use std::collections::HashMap;
+use ahash::AHashMap;
+use smallvec::SmallVec;
 
-/// What an entry takes besides its key's bytes: the key's place and allocation, the head, and the table's slack.
-const OVERHEAD_BYTES: usize = 136;
+/// A key in a table that is looked into for every write. Few are longer than what lies in the table itself: to look for one that lies
+/// elsewhere is to wait for memory a second time.
+pub(super) type TableKey = SmallVec<[u8; 32]>;
+
+/// What an entry takes besides its key's bytes: the key's place, the head, and the table's slack.
+const OVERHEAD_BYTES: usize = 184;
 
 /// A record without its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,8 +42,8 @@ impl Head {
 /// Keys, and what is stored under them, which may be nothing.
 #[derive(Debug, Default)]
 pub(super) struct Heads {
-    young: HashMap<Box<[u8]>, Option<Head>>,
-    old: HashMap<Box<[u8]>, Option<Head>>,
+    young: AHashMap<TableKey, Option<Head>>,
+    old: AHashMap<TableKey, Option<Head>>,
     young_bytes: usize,
     bytes_max: usize,
 }
@@ -92,11 +97,11 @@ impl Heads {
             *known = head;
             return;
         }
-        let key = self.old.remove_entry(key).map_or_else(|| Box::from(key), |(key, _)| key);
+        let key = self.old.remove_entry(key).map_or_else(|| TableKey::from_slice(key), |(key, _)| key);
         self.insert(key, head);
     }
 
-    fn insert(&mut self, key: Box<[u8]>, head: Option<Head>) {
+    fn insert(&mut self, key: TableKey, head: Option<Head>) {
         self.young_bytes += key.len() + OVERHEAD_BYTES;
         self.young.insert(key, head);
         self.make_room();

@@ -17,7 +17,7 @@ pub use keeping::forget;
 
 use super::buckets::{self, Buckets, Digest};
 use super::conflicts::{self, Listed, Lost};
-use super::heads::Heads;
+use super::heads::{Heads, TableKey};
 use super::merge::{merge, replaced};
 use super::run::{Entry, Replaced, Run};
 use super::vector::{Origin, Seq, Vector, WriteId};
@@ -27,8 +27,9 @@ use crate::command::Write;
 use crate::ids::Era;
 use crate::record::{self, Record};
 use crate::version::{Hlc, Version};
+use ahash::AHashMap;
 use batch::Batch;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 const FORMAT: u8 = 1;
 /// What a machine remembers of the heads of records, in bytes, unless [`Machine::set_heads_bytes_max`] is called.
@@ -232,7 +233,7 @@ pub struct Machine {
     /// Whether this node's writes are applied before they are synced.
     is_periodic: bool,
     /// The last of this node's own writes to each key that are not applied yet.
-    pending: BTreeMap<Vec<u8>, (Version, WriteId)>,
+    pending: AHashMap<TableKey, (Version, WriteId)>,
     /// What is stored under the keys that were written lately.
     heads: Heads,
     /// This node's writes that are not applied yet, or not synced, those together that were written between two changes of what was
@@ -258,7 +259,7 @@ impl Machine {
             buckets,
             keep_lost,
             is_periodic: false,
-            pending: BTreeMap::new(),
+            pending: AHashMap::new(),
             heads,
             unapplied: VecDeque::new(),
             same_applied: false,
@@ -332,7 +333,7 @@ impl Machine {
             let replaced = self.in_front(write.key, view)?;
             let value = write.value.map(<[u8]>::to_vec);
             entries.push(Entry { seq, hlc, key: write.key.to_vec(), value, replaced, since: seq });
-            self.pending.insert(write.key.to_vec(), (version, WriteId { origin, seq }));
+            self.pending.insert(TableKey::from_slice(write.key), (version, WriteId { origin, seq }));
         }
         let run = Run { era: self.state.era, origin, after, entries };
         if after < run.last() {
@@ -430,8 +431,8 @@ impl Machine {
         let id = WriteId { origin, seq: entry.seq };
         self.state.highest = self.state.highest.max(entry.hlc);
         self.state.applied.raise(origin, entry.seq);
-        if self.pending.get(&entry.key).is_some_and(|(_, pending)| *pending == id) {
-            self.pending.remove(&entry.key);
+        if self.pending.get(&*entry.key).is_some_and(|(_, pending)| *pending == id) {
+            self.pending.remove(&*entry.key);
         }
         Ok(())
     }

@@ -453,7 +453,7 @@ impl Replica {
         if runs.is_empty() && waiters.is_empty() {
             return None;
         }
-        let stored = runs.iter().map(|(run, bytes)| (run.origin, run.last(), bytes.to_vec())).collect();
+        let stored = runs.iter().map(|(run, bytes)| (run.origin, run.last(), bytes.clone())).collect();
         let shares = std::mem::take(&mut self.shares);
         let asking = std::mem::take(&mut self.prompt.asking);
         self.under_way.push_back(UnderWay { runs, waiters, asking, _shares: shares });

@@ -206,7 +206,7 @@ fn a_failure_is_told_once_and_ends_the_writer() {
 
 /// A write of an origin's log, and what says that it is done.
 fn run(seq: u64, done: &Sender<u64>) -> (OriginWrite, impl FnOnce() + Send + 'static) {
-    let runs = vec![(Origin { node: NodeId(1), incarnation: Incarnation(1) }, seq, vec![7])];
+    let runs = vec![(Origin { node: NodeId(1), incarnation: Incarnation(1) }, seq, vec![7].into())];
     let done = done.clone();
     let write = OriginWrite { era: Era(1), runs, sync: true, ..OriginWrite::default() };
     let then = move || {

@@ -1,6 +1,7 @@
 //! The logs of eventual mode on disk.
 
 use crate::support::{Node, PATIENCE, REGION, open, private};
+use bytes::Bytes;
 use crossbeam_channel::unbounded;
 use rdb_core::eventual::run::{Entry, Replaced, Run};
 use rdb_core::eventual::vector::{Origin, Seq, Vector};
@@ -15,14 +16,14 @@ fn origin(node: u64, incarnation: u64) -> Origin {
 }
 
 /// A run of one write.
-fn run(origin: Origin, last: Seq) -> (Origin, Seq, Vec<u8>) {
+fn run(origin: Origin, last: Seq) -> (Origin, Seq, Bytes) {
     run_of(ERA, origin, last)
 }
 
-fn run_of(era: Era, origin: Origin, last: Seq) -> (Origin, Seq, Vec<u8>) {
+fn run_of(era: Era, origin: Origin, last: Seq) -> (Origin, Seq, Bytes) {
     let replaced = Replaced::Nothing(Hlc(0));
     let entry = Entry { seq: last, hlc: Hlc(1), key: vec![7], value: None, replaced, since: last };
-    (origin, last, Run { era, origin, after: last - 1, entries: vec![entry] }.encode())
+    (origin, last, Run { era, origin, after: last - 1, entries: vec![entry] }.encode().into())
 }
 
 fn runs(runs: impl IntoIterator<Item = (Origin, Seq)>) -> OriginWrite {

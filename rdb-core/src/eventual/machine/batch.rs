@@ -6,14 +6,21 @@ use crate::eventual::heads::{Head, Heads};
 use crate::ids::Era;
 use crate::record::Record;
 use crate::version::Hlc;
+use indexmap::IndexMap;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
+/// Keys and what was written under them.
 type Written = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+/// The same, in the order in which they were first written.
+type Records = IndexMap<Vec<u8>, Option<Vec<u8>>, ahash::RandomState>;
+
+/// Where a batch has so many records they are put in order: who writes them next finds one's place from where the last one went.
+const SORTED_FROM: usize = 128;
 
 pub(super) struct Batch<'v, V> {
     view: &'v V,
-    records: Written,
+    records: Records,
     notes: Written,
     /// They are the machine's, which has them back at the end. If it comes to no end they are forgotten: they may be ahead of
     /// what is stored.
@@ -23,7 +30,7 @@ pub(super) struct Batch<'v, V> {
 impl<'v, V: View> Batch<'v, V> {
     pub(super) fn new(view: &'v V, heads: &mut Heads) -> Self {
         let heads = heads.lend();
-        Self { view, records: Written::new(), notes: Written::new(), heads }
+        Self { view, records: Records::default(), notes: Written::new(), heads }
     }
 
     /// Which write lies under the key.
@@ -134,15 +141,18 @@ impl<'v, V: View> Batch<'v, V> {
         self.notes.into_iter().collect()
     }
 
-    pub(super) fn finish(self, state: &State, heads: &mut Heads) -> Changes {
+    pub(super) fn finish(mut self, state: &State, heads: &mut Heads) -> Changes {
         *heads = self.heads;
-        let list = |written: Written| written.into_iter().collect();
-        Changes { records: list(self.records), notes: list(self.notes), state: state.encode() }
+        if SORTED_FROM <= self.records.len() {
+            self.records.sort_unstable_keys();
+        }
+        let (records, notes) = (self.records.into_iter().collect(), self.notes.into_iter().collect());
+        Changes { records, notes, state: state.encode() }
     }
 }
 
 /// What is under a key: as the batch has written it, or as it was before.
-fn record<V: View>(written: &Written, view: &V, key: &[u8]) -> Result<Option<Vec<u8>>, Error<V::Error>> {
+fn record<V: View>(written: &Records, view: &V, key: &[u8]) -> Result<Option<Vec<u8>>, Error<V::Error>> {
     match written.get(key) {
         Some(record) => Ok(record.clone()),
         None => view.get(key).map_err(Error::View),

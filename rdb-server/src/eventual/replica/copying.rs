@@ -240,7 +240,7 @@ impl Replica {
             self.copying.stage = Stage::Complete(note);
         }
         let drop = if first { vec![(ASIDE, u64::MAX)] } else { Vec::new() };
-        let runs = vec![(ASIDE, number + 1, page.to_vec())];
+        let runs = vec![(ASIDE, number + 1, page)];
         Some((OriginWrite { era, drop, runs, ..OriginWrite::default() }, go_on))
     }
 
@@ -271,7 +271,7 @@ impl Replica {
         if !self.received.is_empty() {
             return None;
         }
-        let runs = vec![(ASIDE, NOTE_PLACE, note.encode())];
+        let runs = vec![(ASIDE, NOTE_PLACE, note.encode().into())];
         self.copying.stage = Stage::Noting(note);
         Some(OriginWrite { era: self.logs.era(), runs, sync: true, ..OriginWrite::default() })
     }

@@ -83,7 +83,7 @@ impl Replica {
         self.leaving.at = next;
         let first = self.leaving.found + 1;
         self.leaving.found += step.runs.len() as u64;
-        let runs = (first..).zip(step.runs).map(|(number, run)| (FROM_RECORDS, number, run.encode()));
+        let runs = (first..).zip(step.runs).map(|(number, run)| (FROM_RECORDS, number, run.encode().into()));
         Ok(Some(OriginWrite { era: self.logs.era(), runs: runs.collect(), ..OriginWrite::default() }))
     }
 
