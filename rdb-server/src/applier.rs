@@ -14,6 +14,7 @@ use crate::metrics::Metrics;
 use crate::shared::CatalogCell;
 use crate::waiter::{Answers, WriteWaiter};
 use crossbeam_channel::{Receiver, Sender};
+use fail::fail_point;
 use rdb_core::apply::{self, Committed, State};
 use rdb_core::ids::{Index, NamespaceId, RegionId};
 use rdb_core::raft::Apply;
@@ -230,7 +231,9 @@ impl Applier {
         let before = self.data.eventual_state(region);
         let before = before.map_err(|error| ApplyError { region, message: error.to_string() })?;
         let changes = machine.enter(entry, marker, highest, before.as_ref());
+        fail_point!("era-before-write");
         self.write(region, open.namespace, &changes)?;
+        fail_point!("era-after-write");
         tracing::info!(
             %region, switch = marker.switch.0, era = marker.era.0, epoch = marker.epoch.0, mode = ?marker.mode,
             "the region's log has put it into another era"
@@ -305,9 +308,10 @@ impl Applier {
         namespace: NamespaceId,
         changes: &apply::Changes,
     ) -> Result<(), ApplyError> {
-        self.data
-            .apply(region, namespace, changes)
-            .map_err(|error| ApplyError { region, message: error.to_string() })
+        fail_point!("apply-before-write");
+        let written = self.data.apply(region, namespace, changes);
+        fail_point!("apply-after-write");
+        written.map_err(|error| ApplyError { region, message: error.to_string() })
     }
 }
 

@@ -22,6 +22,8 @@ mod backlog;
 mod budget;
 mod clock;
 mod clocks;
+#[cfg(feature = "failpoints")]
+mod crash;
 mod disk;
 mod eventual;
 mod faults;
@@ -42,5 +44,7 @@ mod upkeep;
 mod waiter;
 
 pub use clocks::WallClock;
+#[cfg(feature = "failpoints")]
+pub use crash::crash_as_told;
 pub use logging::init as init_logging;
 pub use node::{Node, StartError};

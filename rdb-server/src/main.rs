@@ -27,6 +27,8 @@ fn main() -> ExitCode {
 }
 
 fn run(flags: Flags) -> anyhow::Result<()> {
+    #[cfg(feature = "failpoints")]
+    rdb_server::crash_as_told()?;
     let config = Config::load(flags)?;
     init_logging(&config.log, config.log_format).map_err(anyhow::Error::msg)?;
     let node = Node::start(config)?;

@@ -5,6 +5,7 @@ use crate::backlog::Backlog;
 use crate::regions::RegionView;
 use crate::snapshots::Arrived;
 use crate::waiter::{ReadWaiter, WriteWaiter};
+use fail::fail_point;
 use rdb_core::apply::State;
 use rdb_core::ids::{Index, NamespaceId, NodeId, Term};
 use rdb_core::raft::{Group, Role, Status};
@@ -152,6 +153,7 @@ impl Peer {
         if marker.era.0 == self.mode.era().0 + 1 && self.group.needs_marker() {
             // As soon as the entry is under way others may apply it, and acknowledge what this node would not see.
             self.view.bar_lease_until_next_era(self.group.status().term);
+            fail_point!("marker-before-propose");
             self.group.propose_marker(marker);
         }
     }

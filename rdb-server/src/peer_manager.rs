@@ -19,6 +19,7 @@ use crate::transport::{Peers, SILENCE_MAX, Transport};
 use crate::upkeep::Fetcher;
 use crate::waiter::{ReadWaiter, Released, WriteWaiter};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
+use fail::fail_point;
 use rdb_core::apply::State;
 use rdb_core::hlc::Clock;
 use rdb_core::ids::{Index, NamespaceId, NodeId, RegionId, Term};
@@ -969,6 +970,9 @@ impl Hands<'_> {
             self.applier.post(Task::Apply { region, apply });
         }
         let led_in = peer.group.is_leader().then(|| peer.group.status().term);
+        if !effects.reads.is_empty() {
+            fail_point!("reads-before-answer");
+        }
         for waiter in effects.reads {
             waiter.answer(Ok(Released { led_in }));
         }

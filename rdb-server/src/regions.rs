@@ -33,40 +33,41 @@ pub(crate) struct RegionView {
     reads: Mutex<ReadState>,
 }
 
-/// Under which rules a region is served: all of it of one moment.
-#[derive(Debug, Clone, Copy)]
+/// Under which rules something is asked and answered: all of one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Rules {
+    pub(crate) era: Era,
+    pub(crate) mode: Mode,
+    pub(crate) epoch: Epoch,
+}
+
+/// The rules under which a region is served, and the epochs of the eras around it.
+#[derive(Debug, Clone, Default)]
 struct Answering {
-    mode: Mode,
-    era: Era,
-    /// The first epoch of the era.
-    first_epoch: Epoch,
-    /// What this node answers is of this epoch, or of a later one.
-    epoch: Epoch,
-    /// An epoch of a later era, whose gate is there before its mode is shown.
-    ahead: Option<(Era, Epoch)>,
+    /// Not known before the region's log has told it.
+    mode: Option<(Era, Mode)>,
+    /// What this node answers in an era is of this epoch, or of a later one. Answers of the era before this one may be on their way,
+    /// and a gate is in the next one before that is shown.
+    epochs: BTreeMap<Era, Epoch>,
 }
 
 impl Answering {
-    const UNKNOWN: Self =
-        Self { mode: Mode::Strong, era: Era(0), first_epoch: Epoch(0), epoch: Epoch(0), ahead: None };
-
-    fn entered(self, region: &Region) -> Self {
-        let (mode, era, first_epoch) = (region.mode(), region.era(), region.epoch());
-        let ahead = self.ahead.filter(|(of, _)| *of == era).map(|(_, epoch)| epoch);
-        // The same mode may be shown again.
-        let known = ahead.max((self.era == era).then_some(self.epoch));
-        let later = self.ahead.filter(|(of, _)| era < *of);
-        Self { mode, era, first_epoch, epoch: known.max(Some(first_epoch)).unwrap_or_default(), ahead: later }
+    fn entered(&self, region: &Region) -> Self {
+        let mut next = self.raised(region.era(), region.epoch());
+        next.mode = Some((region.era(), region.mode()));
+        next.epochs.retain(|era, _| region.era().0 <= era.0 + 1);
+        next
     }
 
-    fn raised(self, era: Era, epoch: Epoch) -> Self {
-        match self.ahead {
-            _ if era == self.era => Self { epoch: self.epoch.max(epoch), ..self },
-            _ if era < self.era => self,
-            Some((of, _)) if era < of => self,
-            Some((of, known)) if era == of => Self { ahead: Some((era, known.max(epoch))), ..self },
-            _ => Self { ahead: Some((era, epoch)), ..self },
-        }
+    fn raised(&self, era: Era, epoch: Epoch) -> Self {
+        let mut next = self.clone();
+        let known = next.epochs.entry(era).or_default();
+        *known = epoch.max(*known);
+        next
+    }
+
+    fn epoch(&self, era: Era) -> Epoch {
+        self.epochs.get(&era).copied().unwrap_or_default()
     }
 }
 
@@ -94,7 +95,7 @@ impl RegionView {
             voters_active: AtomicU64::default(),
             asleep: AtomicBool::default(),
             closed: AtomicBool::default(),
-            answering: ArcSwap::from_pointee(Answering::UNKNOWN),
+            answering: ArcSwap::default(),
             found_at: AtomicU64::default(),
             reads: Mutex::default(),
         }
@@ -113,10 +114,16 @@ impl RegionView {
         }
     }
 
-    /// The region's mode, and its era.
+    /// The region's mode, and its era, which is 0 before they are known.
     pub(crate) fn mode(&self) -> (Mode, Era) {
         let now = self.answering.load();
-        (now.mode, now.era)
+        now.mode.map_or((Mode::Strong, Era(0)), |(era, mode)| (mode, era))
+    }
+
+    /// The rules under which it is served now, once they are known.
+    pub(crate) fn rules(&self) -> Option<Rules> {
+        let now = self.answering.load();
+        now.mode.map(|(era, mode)| Rules { era, mode, epoch: now.epoch(era) })
     }
 
     /// Whether the region is in eventual mode.
@@ -136,18 +143,14 @@ impl RegionView {
 
     /// What this node answers in this era is of this epoch, or of a later one.
     pub(crate) fn raise_epoch(&self, era: Era, epoch: Epoch) {
-        self.answering.rcu(|now| now.raised(era, epoch));
+        if self.answering.load().epoch(era) < epoch {
+            self.answering.rcu(|now| now.raised(era, epoch));
+        }
     }
 
-    /// The epoch and the mode of an answer to what was asked for in `asked`: of this moment, if that is of the same era.
-    pub(crate) fn answers_in(&self, asked: Epoch) -> (Epoch, Mode) {
-        let now = self.answering.load();
-        if asked < now.first_epoch { (asked, now.mode.other()) } else { (asked.max(now.epoch), now.mode) }
-    }
-
-    /// The epoch of this node's answers.
-    pub(crate) fn epoch(&self) -> Epoch {
-        self.answering.load().epoch
+    /// The epoch, of this moment, of an answer to what was asked for under these rules.
+    pub(crate) fn answers_in(&self, asked: Rules) -> Epoch {
+        asked.epoch.max(self.answering.load().epoch(asked.era))
     }
 
     /// The raft loop publishes.
@@ -369,20 +372,23 @@ mod tests {
         use rdb_core::switch::{Boundary, Marker, SwitchId};
         let view = RegionView::new(Budget::new(1 << 20));
         let mut region = Region::new(Mode::Strong);
+        let strong = |epoch| Rules { era: Era(1), mode: Mode::Strong, epoch: Epoch(epoch) };
+        let eventual = |epoch| Rules { era: Era(2), mode: Mode::Eventual, epoch: Epoch(epoch) };
+        assert_eq!((view.rules(), view.answers_in(strong(1))), (None, Epoch(1)));
         view.set_mode(&region);
         view.raise_epoch(Era(1), Epoch(2));
-        assert_eq!(view.answers_in(Epoch(1)), (Epoch(2), Mode::Strong), "a switch was called off meanwhile");
+        assert_eq!(view.answers_in(strong(1)), Epoch(2), "a switch was called off meanwhile");
         let (switch, boundary) = (SwitchId(2), Boundary::default());
         region.enter(&Marker { switch, epoch: Epoch(3), era: Era(2), mode: Mode::Eventual, boundary });
         // The gate knows of the next era first, and of a switch within it that was called off.
         view.raise_epoch(Era(2), Epoch(4));
         view.raise_epoch(Era(2), Epoch(3));
-        assert_eq!((view.answers_in(Epoch(2)), view.epoch()), ((Epoch(2), Mode::Strong), Epoch(2)));
+        assert_eq!(view.rules(), Some(strong(2)));
         view.set_mode(&region);
-        view.raise_epoch(Era(1), Epoch(9));
-        assert_eq!(view.answers_in(Epoch(2)), (Epoch(2), Mode::Strong));
-        assert_eq!(view.answers_in(Epoch(3)), (Epoch(4), Mode::Eventual));
+        assert_eq!(view.rules(), Some(eventual(4)));
+        assert_eq!(view.answers_in(eventual(3)), Epoch(4));
+        assert_eq!(view.answers_in(strong(1)), Epoch(2), "others were answered in it before the era ended");
         view.set_mode(&region);
-        assert_eq!(view.epoch(), Epoch(4), "the same mode, shown again");
+        assert_eq!(view.rules(), Some(eventual(4)), "the same mode, shown again");
     }
 }

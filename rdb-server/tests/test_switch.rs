@@ -10,33 +10,23 @@
 
 mod support;
 
-use rdb_client::{
-    Client, Consistency, Error, Expect, Mode, Namespace, Options, ScanOptions, SwitchEnd, SwitchOptions,
-    SwitchPhase, WriteError,
-};
+use rdb_client::{Client, Error, Expect, Mode, Options, SwitchEnd, SwitchOptions, SwitchPhase, WriteError};
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use support::elements::{at, everywhere, keys, stop, writers};
 use support::proxy::Wire;
 use support::{Cluster, Settings, until};
-use tokio::task::JoinHandle;
 
 const NAMESPACE: &str = "carts";
-
-/// A client of one node, which asks no other while reads are local.
-async fn at(cluster: &Cluster, node: u64) -> Namespace {
-    let address = cluster.node(node).address();
-    let options = Options { connect_patience: support::PATIENCE, ..Options::new([address.clone()]) };
-    Client::connect(options).await.unwrap().namespace_at(NAMESPACE, &address).unwrap()
-}
 
 async fn create(cluster: &Cluster, mode: Mode) -> Client {
     let client = cluster.client().await;
     client.create_namespace(NAMESPACE, mode).await.unwrap();
     for node in cluster.ids() {
-        until("every node has the namespace", async || at(cluster, node).await.get("nothing").await.ok())
-            .await;
+        until("every node has the namespace", async || {
+            at(cluster, node, NAMESPACE).await.get("nothing").await.ok()
+        })
+        .await;
     }
     client
 }
@@ -72,89 +62,11 @@ async fn switched(client: &Client, to: Mode) {
     .await;
 }
 
-/// Writes elements of a set, each under a key of its own, until it is told to stop. Gives those that were acknowledged.
-struct Writer {
-    stop: Arc<AtomicBool>,
-    acknowledged: JoinHandle<BTreeSet<String>>,
-}
-
-impl Writer {
-    fn start(namespace: Namespace, name: String) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = stop.clone();
-        let acknowledged = tokio::spawn(async move {
-            let mut acknowledged = BTreeSet::new();
-            for number in 0.. {
-                if stopped.load(Ordering::Relaxed) {
-                    break;
-                }
-                let key = format!("{name}-{number:06}");
-                match namespace.put(key.clone(), "x").await {
-                    Ok(_) => drop(acknowledged.insert(key)),
-                    Err(error) => eprintln!("{key}: {error}"),
-                }
-            }
-            acknowledged
-        });
-        Self { stop, acknowledged }
-    }
-
-    async fn stop(self) -> BTreeSet<String> {
-        self.stop.store(true, Ordering::Relaxed);
-        self.acknowledged.await.unwrap()
-    }
-}
-
-async fn writers(cluster: &Cluster, nodes: &[u64]) -> Vec<Writer> {
-    let mut writers = Vec::new();
-    for node in nodes {
-        let options =
-            Options { connect_patience: support::PATIENCE, ..Options::new([cluster.node(*node).address()]) };
-        let client = Client::connect(options).await.unwrap();
-        writers.push(Writer::start(client.namespace(NAMESPACE), format!("n{node}")));
-    }
-    writers
-}
-
-async fn stop(writers: Vec<Writer>) -> BTreeSet<String> {
-    let mut all = BTreeSet::new();
-    for writer in writers {
-        all.extend(writer.stop().await);
-    }
-    all
-}
-
-/// All keys that a node has.
-async fn keys(cluster: &Cluster, node: u64) -> Option<BTreeSet<String>> {
-    let namespace = at(cluster, node).await.with_consistency(Consistency::Stale { max_age: None });
-    let mut scan = namespace.scan(ScanOptions::default());
-    let mut found = BTreeSet::new();
-    while let Some(record) = scan.next().await.ok()? {
-        found.insert(String::from_utf8(record.key.to_vec()).unwrap());
-    }
-    Some(found)
-}
-
-/// Waits until every node has all of these.
-async fn everywhere(cluster: &Cluster, expected: &BTreeSet<String>) {
-    for node in cluster.ids() {
-        until("every node has all that was acknowledged", async || {
-            let found = keys(cluster, node).await?;
-            let missing = expected.difference(&found).take(3).collect::<Vec<_>>();
-            if !missing.is_empty() {
-                eprintln!("node {node} lacks {missing:?} and maybe more");
-            }
-            missing.is_empty().then_some(())
-        })
-        .await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_namespace_goes_there_and_back_under_load_and_keeps_all_that_was_acknowledged() {
     let cluster = Cluster::of_three().await;
     let client = create(&cluster, Mode::Eventual).await;
-    let writers = writers(&cluster, &[1, 2, 3]).await;
+    let writers = writers(&cluster, NAMESPACE, "n", &[1, 2, 3]).await;
     let strong = client.namespace(NAMESPACE);
     for round in 0..3 {
         switched(&client, Mode::Strong).await;
@@ -166,7 +78,7 @@ async fn a_namespace_goes_there_and_back_under_load_and_keeps_all_that_was_ackno
     }
     let acknowledged = stop(writers).await;
     assert!(100 < acknowledged.len(), "{}", acknowledged.len());
-    everywhere(&cluster, &acknowledged).await;
+    everywhere(&cluster, NAMESPACE, &acknowledged).await;
     let status = client.switch_status(NAMESPACE).await.unwrap();
     assert_eq!((status.era, status.epoch, status.switch), (7, 7, 6));
 }
@@ -175,7 +87,7 @@ async fn a_namespace_goes_there_and_back_under_load_and_keeps_all_that_was_ackno
 async fn a_switch_that_is_called_off_leaves_everything_as_it_was() {
     let mut cluster = Cluster::of_three().await;
     let client = create(&cluster, Mode::Eventual).await;
-    let writers = writers(&cluster, &[1, 2]).await;
+    let writers = writers(&cluster, NAMESPACE, "n", &[1, 2]).await;
     let limit = Some(Duration::from_secs(3));
     let options = SwitchOptions { max_write_pause: limit, max_preparing: limit, ..SwitchOptions::default() };
     let begun =
@@ -185,7 +97,7 @@ async fn a_switch_that_is_called_off_leaves_everything_as_it_was() {
     let ended = client.wait_for_switch(&begun, |_| ()).await.unwrap();
     if !ended.completed {
         // Writes go on, in the epoch after it.
-        let namespace = at(&cluster, 1).await;
+        let namespace = at(&cluster, 1, NAMESPACE).await;
         namespace.put("after", "x").await.unwrap();
         let status = client.switch_status(NAMESPACE).await.unwrap();
         assert_eq!((status.mode, status.era, status.phase), (Mode::Eventual, 1, SwitchPhase::Settled));
@@ -193,7 +105,7 @@ async fn a_switch_that_is_called_off_leaves_everything_as_it_was() {
     }
     cluster.restart(3).await;
     let acknowledged = stop(writers).await;
-    everywhere(&cluster, &acknowledged).await;
+    everywhere(&cluster, NAMESPACE, &acknowledged).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -202,14 +114,14 @@ async fn everything_outlives_a_kill_of_all_in_either_mode() {
     let client = create(&cluster, Mode::Eventual).await;
     let mut acknowledged = BTreeSet::new();
     for to in [Mode::Strong, Mode::Eventual, Mode::Strong, Mode::Eventual] {
-        let before = writers(&cluster, &[1, 2, 3]).await;
+        let before = writers(&cluster, NAMESPACE, "n", &[1, 2, 3]).await;
         switched(&client, to).await;
         acknowledged.extend(stop(before).await);
         for node in cluster.ids() {
             cluster.kill(node);
         }
         cluster.launch_all().await;
-        everywhere(&cluster, &acknowledged).await;
+        everywhere(&cluster, NAMESPACE, &acknowledged).await;
         let status = client.switch_status(NAMESPACE).await.unwrap();
         assert_eq!(status.mode, to);
     }
@@ -223,19 +135,19 @@ async fn a_node_alone_finds_the_era_again_that_it_has_answered_in() {
     client.namespace(NAMESPACE).put("strong", "x").await.unwrap();
     switched(&client, Mode::Eventual).await;
     for node in cluster.ids() {
-        at(&cluster, node).await.put(format!("n{node}"), "x").await.unwrap();
+        at(&cluster, node, NAMESPACE).await.put(format!("n{node}"), "x").await.unwrap();
         cluster.kill(node);
     }
     cluster.launch(2);
-    let alone = at(&cluster, 2).await;
+    let alone = at(&cluster, 2, NAMESPACE).await;
     until("it takes writes", async || alone.put("alone", "x").await.ok()).await;
-    let found = keys(&cluster, 2).await.unwrap();
+    let found = keys(&cluster, 2, NAMESPACE).await.unwrap();
     for key in ["strong", "n2", "alone"] {
         assert!(found.contains(key), "{key} is not in {found:?}");
     }
     cluster.launch(1);
     cluster.launch(3);
-    everywhere(&cluster, &["strong", "n1", "n2", "n3", "alone"].map(str::to_owned).into()).await;
+    everywhere(&cluster, NAMESPACE, &["strong", "n1", "n2", "n3", "alone"].map(str::to_owned).into()).await;
 }
 
 /// What the cluster went on without is set aside, and the node becomes one of them again.
@@ -243,11 +155,15 @@ async fn a_node_alone_finds_the_era_again_that_it_has_answered_in() {
 async fn a_node_that_was_left_out_sets_its_writes_aside() {
     let mut cluster = Cluster::start(Settings { wires: true, ..Settings::default() }).await;
     let client = create(&cluster, Mode::Eventual).await;
-    at(&cluster, 3).await.put("before", "x").await.unwrap();
-    everywhere(&cluster, &["before".to_owned()].into()).await;
+    at(&cluster, 3, NAMESPACE).await.put("before", "x").await.unwrap();
+    everywhere(&cluster, NAMESPACE, &["before".to_owned()].into()).await;
     cluster.isolate(3, Wire::Silent);
     for number in 0..5 {
-        at(&cluster, 3).await.put(format!("apart-{number}"), format!("value-{number}")).await.unwrap();
+        at(&cluster, 3, NAMESPACE)
+            .await
+            .put(format!("apart-{number}"), format!("value-{number}"))
+            .await
+            .unwrap();
     }
     let others = Options::new([cluster.node(1).address(), cluster.node(2).address()]);
     let others = cluster.client_with(others).await;
@@ -267,7 +183,9 @@ async fn a_node_that_was_left_out_sets_its_writes_aside() {
     others.namespace(NAMESPACE).put("strong", "x").await.unwrap();
     cluster.isolate(3, Wire::Whole);
     until("node 3 is one of them again", async || {
-        keys(&cluster, 3).await.filter(|keys| *keys == ["before", "strong"].map(str::to_owned).into())
+        keys(&cluster, 3, NAMESPACE)
+            .await
+            .filter(|keys| *keys == ["before", "strong"].map(str::to_owned).into())
     })
     .await;
     let status = until("what was set aside is told", async || {
@@ -279,8 +197,8 @@ async fn a_node_that_was_left_out_sets_its_writes_aside() {
     assert_eq!(status.mode, Mode::Strong);
     assert_five_set_aside(&cluster, &client).await;
     switched(&client, Mode::Eventual).await;
-    at(&cluster, 3).await.put("after", "x").await.unwrap();
-    everywhere(&cluster, &["before", "strong", "after"].map(str::to_owned).into()).await;
+    at(&cluster, 3, NAMESPACE).await.put("after", "x").await.unwrap();
+    everywhere(&cluster, NAMESPACE, &["before", "strong", "after"].map(str::to_owned).into()).await;
     // The era that they were written in is long over, also for a node that starts anew.
     cluster.kill(3);
     cluster.restart(3).await;

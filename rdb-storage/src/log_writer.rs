@@ -27,6 +27,7 @@ use crate::rocks::Databases;
 use crate::snapshot::Note;
 use crate::watermark::Keeper;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use fail::fail_point;
 use parking_lot::Mutex;
 use rdb_core::ids::{Index, NodeId, RegionId};
 use rdb_core::raft::disk::decode_hard_state;
@@ -176,6 +177,7 @@ impl LogWriterHandle {
     /// # Errors
     /// It was not taken: [`Error::LogQueueFull`] or [`Error::LogWriterStopped`].
     pub fn truncate(&self, region: RegionId, to: Index, terms: Vec<u8>) -> Result<()> {
+        fail_point!("log-before-truncate");
         self.change(Change::Truncate { region, to, terms })
     }
 
@@ -452,8 +454,11 @@ impl<S: LogSink> Committer<S> {
         }
         #[cfg(not(feature = "bug-persisted-before-sync"))]
         {
+            fail_point!("log-before-write");
             self.store(batch)?;
+            fail_point!("log-after-sync");
             self.report(reports);
+            fail_point!("log-after-report");
             Ok(())
         }
     }

@@ -35,6 +35,9 @@ const FORMAT: u8 = 1;
 /// What a machine remembers of the heads of records, in bytes, unless [`Machine::set_heads_bytes_max`] is called.
 const HEADS_BYTES: usize = 4 << 10;
 
+/// So many writes that are not applied yet have a place that is kept.
+const PENDING_KEPT: usize = 4096;
+
 /// Notes with their keys.
 pub type Notes = Vec<(Vec<u8>, Vec<u8>)>;
 
@@ -369,6 +372,10 @@ impl Machine {
             self.apply_run(run, &mut batch)?;
         }
         self.same_applied &= runs.is_empty();
+        // Much is pending where a disk has stalled. A table keeps its place when it is empty.
+        if self.pending.is_empty() && PENDING_KEPT < self.pending.capacity() {
+            self.pending = AHashMap::new();
+        }
         Ok(batch.finish(&self.state, &mut self.heads))
     }
 
@@ -599,7 +606,7 @@ impl Machine {
         self.state = State { earlier, ..State::begin(era, highest) };
         self.buckets = buckets;
         self.written = self.written.max(highest);
-        self.pending.clear();
+        self.pending = AHashMap::new();
         self.heads.clear();
         self.unapplied.clear();
     }

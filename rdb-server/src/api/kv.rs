@@ -92,7 +92,7 @@ impl KvService {
             other => return Err(status::internal(format!("unexpected answers: {other:?}"))),
         };
         // Taken now: it may have waited at a gate, and others have been answered in a later epoch by then.
-        let header = self.0.header(target.region, target.epoch);
+        let header = self.0.header(target.region, target.rules());
         Ok(v1::WriteResponse { header: Some(v1::Header { session, ..header }), version: Some(version) })
     }
 
@@ -107,7 +107,7 @@ impl KvService {
         push(&mut commands)?;
         let target = self.0.target(namespace, epoch).await?;
         let version = Some(done(&self.command(target, commands, DELETE_RANGE, timeout).await?)?);
-        Ok(v1::WriteResponse { header: Some(self.0.header(target.region, target.epoch)), version })
+        Ok(v1::WriteResponse { header: Some(self.0.header(target.region, target.rules())), version })
     }
 
     /// Waits until the data may be read, if the read is to wait. Says how it is served.
@@ -141,7 +141,7 @@ impl KvService {
         let mut saw = self.0.saw(target);
         let found = found(self.0.fetch_record(target, served, &key, deadline).await?)?;
         saw.found(&found);
-        let header = served.mark(self.0.header(target.region, target.epoch));
+        let header = served.mark(self.0.header(target.region, target.rules()));
         let header = Some(v1::Header { session: saw.token(), ..header });
         held::read(
             &budget,
@@ -169,7 +169,7 @@ impl KvService {
             read_records(&self.0, target, &keys.keys)?
         };
         let records = records(keys.keys, stored, &mut saw)?;
-        let header = served.mark(self.0.header(target.region, target.epoch));
+        let header = served.mark(self.0.header(target.region, target.rules()));
         let header = v1::Header { session: saw.token(), ..header };
         held::read(&budget, v1::BatchGetResponse { header: Some(header), records })
     }
@@ -184,7 +184,7 @@ impl KvService {
         request::push_cas(&mut commands, &cas.cas.unwrap_or_default(), request)?;
         let target = self.0.target(&cas.namespace, cas.epoch).await?;
         let answer = self.command(target, commands, CAS, timeout).await?;
-        let header = Some(self.0.header(target.region, target.epoch));
+        let header = Some(self.0.header(target.region, target.rules()));
         let response = match answer {
             Answer::Mismatch { version, found } => v1::CompareAndSwapResponse {
                 header,
@@ -211,7 +211,7 @@ impl KvService {
         let target = self.0.target(&asked.namespace, asked.epoch).await?;
         match self.command(target, commands, TRANSACTION, timeout).await? {
             Answer::Transaction(outcome) => {
-                let header = Some(self.0.header(target.region, target.epoch));
+                let header = Some(self.0.header(target.region, target.rules()));
                 let result = Some(transaction::transaction_result(outcome));
                 let budget = self.0.regions.budget(target.region);
                 Ok(held::written(&budget, v1::TransactionResponse { header, result }))
@@ -231,7 +231,7 @@ impl KvService {
         let target = self.0.target(&open.namespace, open.epoch).await?;
         if target.mode == Mode::Eventual {
             // No node knows what the others have taken in: a repetition is a write of its own.
-            let header = Some(self.0.header(target.region, target.epoch));
+            let header = Some(self.0.header(target.region, target.rules()));
             return Ok(v1::OpenSessionResponse { header, client: 0 });
         }
         let drawn: u64 = rand::random();
@@ -241,7 +241,7 @@ impl KvService {
             Answer::OpenedBefore { client } => client,
             answer => done(&answer).map(|_| drawn)?,
         };
-        Ok(v1::OpenSessionResponse { header: Some(self.0.header(target.region, target.epoch)), client })
+        Ok(v1::OpenSessionResponse { header: Some(self.0.header(target.region, target.rules())), client })
     }
 }
 

@@ -32,12 +32,13 @@ use crate::eventual;
 use crate::eventual::waiting::Terms;
 use crate::mailbox::Event;
 use crate::metrics::{Operation, Result as MetricResult};
+use crate::regions::Rules;
 use crate::shared::Shared;
 use crate::waiter::{Answers, WriteWaiter};
 use rdb_core::command::Encoded;
 use rdb_core::ids::{Epoch, Era, NamespaceId, RegionId};
 use rdb_core::raft::Failure;
-use rdb_pd::{Mode, Stage};
+use rdb_pd::{Mode, Namespace, Stage};
 use rdb_proto::v1;
 use status::{fail, not_done};
 use std::time::{Duration, Instant};
@@ -54,6 +55,11 @@ pub(crate) struct Target {
 }
 
 impl Target {
+    /// The rules under which it was asked for.
+    fn rules(&self) -> Rules {
+        Rules { era: self.era, mode: self.mode, epoch: self.epoch }
+    }
+
     /// Refuses what a namespace in eventual mode cannot do: to do something weaker instead would be to lie.
     fn check_mode(&self, (what, why): (&str, &str)) -> Result<(), v1::Error> {
         if self.mode == Mode::Eventual { Err(status::requires_strong(what, why)) } else { Ok(()) }
@@ -66,6 +72,11 @@ impl Target {
     fn check_names(&self, named: bool) -> Result<(), v1::Error> {
         if named && self.mode == Mode::Eventual { Err(status::session_expired()) } else { Ok(()) }
     }
+}
+
+/// The rules of a namespace, as the catalog has them.
+fn rules_of(namespace: &Namespace) -> Rules {
+    Rules { era: namespace.era(), mode: namespace.mode(), epoch: namespace.epoch() }
 }
 
 impl Shared {
@@ -99,9 +110,8 @@ impl Shared {
         let namespace = catalog.namespace(name).filter(|namespace| namespace.stage == Stage::Open)?;
         let region = namespace.region;
         // What mode a region is in, its own log says; the catalog may be ahead of it, or behind.
-        let view = self.regions.get(region).filter(|view| view.mode().1 != Era(0));
-        let (mode, era) = view.as_ref().map_or((namespace.mode(), namespace.era()), |view| view.mode());
-        let epoch = view.map_or(namespace.epoch(), |view| view.epoch());
+        let rules = self.regions.get(region).and_then(|view| view.rules());
+        let Rules { era, mode, epoch } = rules.unwrap_or_else(|| rules_of(namespace));
         Some(Target { namespace: namespace.id, region, epoch, mode, era })
     }
 
@@ -115,13 +125,13 @@ impl Shared {
         if same || target.region == RegionId::META { Ok(()) } else { Err(status::era_mismatch()) }
     }
 
-    /// Who answers, and under which rules.
-    fn header(&self, region: RegionId, epoch: Epoch) -> v1::Header {
+    /// Who answers what was asked for under these rules.
+    fn header(&self, region: RegionId, asked: Rules) -> v1::Header {
         let view = self.regions.get(region);
-        let answers = view.as_ref().map_or((epoch, Mode::Strong), |view| view.answers_in(epoch));
-        let (epoch, mode) = match answers {
-            (epoch, Mode::Eventual) => (epoch, v1::Mode::Eventual),
-            (epoch, Mode::Strong) => (epoch, v1::Mode::Strong),
+        let epoch = view.as_ref().map_or(asked.epoch, |view| view.answers_in(asked));
+        let mode = match asked.mode {
+            Mode::Eventual => v1::Mode::Eventual,
+            Mode::Strong => v1::Mode::Strong,
         };
         // In eventual mode every node takes writes, so there is nobody to be sent to.
         let leader = view.as_ref().filter(|_| mode == v1::Mode::Strong).and_then(|view| view.leader());

@@ -3,11 +3,11 @@
 use super::status::{self, Answered, answered, responded};
 use crate::eventual::waiting::Terms;
 use crate::metrics::Operation;
-use crate::regions::Regions;
+use crate::regions::{Regions, Rules};
 use crate::shared::Shared;
 use crate::transport::SILENCE_MAX;
 use crate::waiter::Answers;
-use rdb_core::ids::{Epoch, NamespaceId, NodeId, RegionId};
+use rdb_core::ids::{Epoch, Era, NamespaceId, NodeId, RegionId};
 use rdb_pd::{Answer, Command, Durability, Mode, Namespace, Settings, Stage, check_name};
 use rdb_proto::v1;
 use rdb_proto::v1::namespaces_server::Namespaces;
@@ -58,7 +58,7 @@ impl NamespaceService {
         match self.propose(&command, timeout).await? {
             Answer::Created(namespace) => {
                 self.await_leader(&namespace, deadline).await;
-                let header = Some(self.0.header(namespace.region, namespace.epoch()));
+                let header = Some(self.0.header(namespace.region, super::rules_of(&namespace)));
                 Ok(v1::CreateNamespaceResponse { header, namespace: Some(describe(&self.0, &namespace)) })
             }
             Answer::Exists(namespace) if namespace.stage == Stage::Deleting => {
@@ -130,7 +130,7 @@ impl NamespaceService {
             }
             tokio::time::sleep(LOOK_INTERVAL).await;
         }
-        let header = Some(self.0.header(namespace.region, namespace.epoch()));
+        let header = Some(self.0.header(namespace.region, super::rules_of(&namespace)));
         Ok(v1::MoveLeaderResponse { header, namespace: Some(describe(&self.0, &namespace)) })
     }
 
@@ -161,7 +161,7 @@ impl NamespaceService {
         self.0.read_barrier(RegionId::META, timeout).await?;
         let catalog = self.0.catalog.load();
         let namespace = catalog.namespace(name).ok_or_else(|| status::namespace_not_found(name))?;
-        let header = Some(self.0.header(namespace.region, namespace.epoch()));
+        let header = Some(self.0.header(namespace.region, super::rules_of(namespace)));
         Ok(v1::DescribeNamespaceResponse { header, namespace: Some(describe(&self.0, namespace)) })
     }
 }
@@ -260,7 +260,7 @@ fn answer_by(timeout: Duration) -> Instant {
 
 /// The header of what the catalog itself answers. Its epoch is its own: there is no switch of its mode.
 pub(super) fn catalog_header(shared: &Shared) -> v1::Header {
-    shared.header(RegionId::META, Epoch(1))
+    shared.header(RegionId::META, Rules { era: Era(1), mode: Mode::Strong, epoch: Epoch(1) })
 }
 
 /// All namespaces, as this node knows them.

@@ -19,6 +19,7 @@ use crate::budget::{Budget, Share};
 use crate::eventual::records::Stored;
 use crate::eventual::waiting::{self, Terms};
 use crate::metrics::{Operation, Result as MetricResult};
+use crate::regions::Rules;
 use crate::shared::Shared;
 use crate::waiter::{Answers, Released, WriteWaiter};
 use bytes::Bytes;
@@ -169,7 +170,7 @@ struct Out {
     queue: Outgoing,
     /// Since when the connection has taken nothing, and how many it had taken by then.
     unread: Option<(u64, Instant)>,
-    waiting: BTreeMap<(RegionId, Epoch, Served), Group>,
+    waiting: BTreeMap<(RegionId, Rules, Served), Group>,
     bytes: usize,
     /// What the waiting results have taken of the node's memory.
     shares: Vec<Share>,
@@ -185,7 +186,7 @@ struct Group {
 impl Out {
     /// What the results under a header show so far.
     fn saw(&mut self, target: Target, served: Served) -> &mut Saw {
-        &mut self.waiting.entry((target.region, target.epoch, served)).or_default().saw
+        &mut self.waiting.entry((target.region, target.rules(), served)).or_default().saw
     }
 
     /// Adds one result. Waits for the client once there are many bytes of them.
@@ -196,7 +197,7 @@ impl Out {
     /// The same for a read's result, which goes under a header that says how it was served.
     async fn add_read(&mut self, target: Target, served: Served, result: v1::PipeResult) -> Result<(), Gone> {
         self.bytes += result.encoded_len();
-        self.waiting.entry((target.region, target.epoch, served)).or_default().results.push(result);
+        self.waiting.entry((target.region, target.rules(), served)).or_default().results.push(result);
         if RESPONSE_BYTES <= self.bytes { self.flush().await } else { Ok(()) }
     }
 
@@ -214,8 +215,8 @@ impl Out {
     async fn flush(&mut self) -> Result<(), Gone> {
         self.bytes = 0;
         let mut shares = std::mem::take(&mut self.shares);
-        for ((region, epoch, served), Group { results, saw }) in std::mem::take(&mut self.waiting) {
-            let header = served.mark(self.shared.header(region, epoch));
+        for ((region, rules, served), Group { results, saw }) in std::mem::take(&mut self.waiting) {
+            let header = served.mark(self.shared.header(region, rules));
             let header = v1::Header { session: saw.token(), ..header };
             let response = v1::PipeResponse { header: Some(header), results };
             let sent = self.responses.send((Ok(response), std::mem::take(&mut shares)));

@@ -68,7 +68,7 @@ impl NamespaceService {
     }
 
     async fn begun(&self, namespace: &Namespace, hindrances: Vec<v1::Hindrance>) -> v1::SwitchModeResponse {
-        let header = Some(self.0.header(namespace.region, namespace.epoch()));
+        let header = Some(self.0.header(namespace.region, super::rules_of(namespace)));
         v1::SwitchModeResponse { header, status: Some(self.switch_status(namespace).await), hindrances }
     }
 
@@ -95,15 +95,19 @@ impl NamespaceService {
                 Err((now, refused)) => return Err(moved_on(&now.name, refused)),
             };
         }
-        let header = Some(self.0.header(namespace.region, namespace.epoch()));
+        let header = Some(self.0.header(namespace.region, super::rules_of(&namespace)));
         Ok(v1::AbortSwitchResponse { header, status: Some(self.switch_status(&namespace).await) })
     }
 
     /// One node's view, as it is: that is asked for when there is no majority, too.
     pub(super) async fn look_at_switch(&self, name: &str) -> Result<v1::GetSwitchResponse, v1::Error> {
+        // Only who has applied all that is committed can say that there is none: after a start the catalog is behind.
+        if self.0.catalog.load().namespace(name).is_none() {
+            self.0.read_barrier(RegionId::META, self.0.config.request_timeout()).await?;
+        }
         let catalog = self.0.catalog.load();
         let namespace = catalog.namespace(name).ok_or_else(|| status::namespace_not_found(name))?;
-        let header = Some(self.0.header(namespace.region, namespace.epoch()));
+        let header = Some(self.0.header(namespace.region, super::rules_of(namespace)));
         Ok(v1::GetSwitchResponse { header, status: Some(self.switch_status(namespace).await) })
     }
 

@@ -20,6 +20,7 @@ use crate::switch::Standings;
 use crate::transport::{Peers as Health, SILENCE_MAX, Transport};
 use crate::waiter::{Answers, WriteWaiter};
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
+use fail::fail_point;
 use rdb_core::command::Encoded;
 use rdb_core::eventual::hlc::{DurableClock, NoStamp, Start};
 use rdb_core::eventual::vector::Origin;
@@ -435,6 +436,7 @@ impl Driver {
             let Some(replica) = self.replicas.get_mut(&region) else { continue };
             replica.moves();
             if let Some(write) = write {
+                fail_point!("origin-before-log");
                 // Whatever was stamped below the mark comes with it or behind it, and is seen by nobody before it is synced.
                 let write = OriginWrite { stamps_below: self.mark.take(), ..write };
                 let synced = synced(&self.eventual, region, &write, None);

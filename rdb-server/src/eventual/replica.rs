@@ -27,6 +27,7 @@ use applying::Applying;
 use bytes::Bytes;
 use comparing::Comparing;
 use copying::Copying;
+use fail::fail_point;
 use leaving::Leaving;
 use periodic::Unsynced;
 use purging::Tombstones;
@@ -391,6 +392,7 @@ impl Replica {
 
     /// Takes in runs of other nodes. Those that do not fit are dropped: their sender goes on from what this node reports.
     pub(super) fn receive(&mut self, from: NodeId, runs: Vec<(Run, Bytes)>, awaited: bool, share: Share) {
+        fail_point!("runs-received");
         // What they send is sent again.
         if self.copying.takes_no_runs() {
             return;
@@ -580,6 +582,7 @@ impl Replica {
                 let Some((last, _)) = runs.last() else { break };
                 let (last, bytes) = (*last, runs.iter().map(|(_, run)| run.len()).sum());
                 let runs = runs.into_iter().map(|(_, run)| run).collect();
+                fail_point!("runs-before-push");
                 let awaited = origin == tools.me && after < self.prompt.awaited;
                 if !tools.transport.send_runs(node, self.region, runs, awaited) {
                     break;
@@ -760,6 +763,7 @@ impl Replica {
         if self.logs.bytes() == 0 {
             self.recent.clear();
         }
+        fail_point!("origin-log-before-drop");
         Some(OriginWrite { era: self.logs.era(), drop, ..OriginWrite::default() })
     }
 }

@@ -8,6 +8,7 @@ use super::gatekeeper::Gatekeeper;
 use super::replica::{Replica, ReplicaError};
 use crate::mailbox;
 use crate::switch::{GateState, Standing};
+use fail::fail_point;
 use rdb_core::ids::{Era, Index, NodeId, RegionId, Term};
 use rdb_core::raft::Failure;
 use rdb_core::switch::{Control, Descriptor, Gate, Mode, Progress, Report, Vector, Verdict};
@@ -61,17 +62,14 @@ impl Driver {
                 self.gates.insert(region, gate);
             }
         }
+        // Before anybody can read what the replica holds: this node may have answered in a later epoch of the era before it started.
+        self.show_epoch(region);
         if mode.mode() == Mode::Eventual {
             self.open_replica(opening, entered)?;
         }
         // Before whatever comes next, in this turn too: the gate may be sealed, and what the cluster counts on holds from here.
-        if let Some(gate) = self.gates.get(&region) {
-            if let Some(replica) = self.replicas.get_mut(&region) {
-                fence(gate, replica);
-            }
-            if let Some(view) = self.regions.get(region) {
-                view.raise_epoch(gate.mode().era(), gate.peer().epoch());
-            }
+        if let (Some(gate), Some(replica)) = (self.gates.get(&region), self.replicas.get_mut(&region)) {
+            fence(gate, replica);
         }
         self.moved.insert(region);
         self.telling.due.insert(region);
@@ -106,6 +104,7 @@ impl Driver {
 
     pub(super) fn control_synced(&mut self, region: RegionId, control: Option<&Control>) {
         let (Some(control), Some(gate)) = (control, self.gates.get_mut(&region)) else { return };
+        after_sync(control);
         gate.synced(control);
         self.moved.insert(region);
         self.telling.due.insert(region);
@@ -118,6 +117,13 @@ impl Driver {
             self.end_era(region);
             self.leave(region).unwrap_or_else(|error| fail(&error));
             self.release(region);
+        }
+    }
+
+    /// Answers of the era that the region's gate is in are of the gate's epoch, or of a later one.
+    fn show_epoch(&self, region: RegionId) {
+        if let (Some(gate), Some(view)) = (self.gates.get(&region), self.regions.get(region)) {
+            view.raise_epoch(gate.mode().era(), gate.peer().epoch());
         }
     }
 
@@ -140,6 +146,7 @@ impl Driver {
             }
         }
         if let Some((control, all)) = control {
+            before_sync(&control);
             tracing::info!(%region, ?control, "the gate's record is being synced");
             let era = gate.mode().era();
             let states = vec![(OriginState::Gate, all)];
@@ -167,7 +174,10 @@ impl Driver {
             }
             Some(Verdict::ToStrong | Verdict::ToEventual | Verdict::Ignore) => {
                 let Some(reached) = gate.end_era() else { return };
+                fail_point!("era-ended");
                 let highest = self.replicas.remove(&region).map_or(Hlc(0), |replica| replica.highest());
+                // Before the raft loop can show the era that begins.
+                self.show_epoch(region);
                 reached(highest);
                 self.moved.insert(region);
             }
@@ -202,6 +212,7 @@ impl Driver {
             return Ok(());
         };
         tracing::warn!(%region, era = era.0, writes = gate.quarantine().writes(), "writes that the cluster went on without are set aside");
+        fail_point!("quarantine-before-sync");
         let states = vec![(OriginState::Quarantine, set_aside)];
         let write = OriginWrite { era, states, sync: true, ..OriginWrite::default() };
         post_then(&self.log, region, write, left);
@@ -307,6 +318,20 @@ impl Driver {
 }
 
 /// What this node promises. That it has drained it says only with the hash of what it then has.
+fn before_sync(control: &Control) {
+    match control {
+        Control::Seal(_) => fail_point!("seal-before-sync"),
+        Control::Open { .. } => fail_point!("open-before-sync"),
+    }
+}
+
+fn after_sync(control: &Control) {
+    match control {
+        Control::Seal(_) => fail_point!("seal-after-sync"),
+        Control::Open { .. } => fail_point!("open-after-sync"),
+    }
+}
+
 fn reports(gate: &Gatekeeper, progress: &Progress, replica: Option<&Replica>) -> Vec<Report> {
     let digest = replica.and_then(Replica::digest);
     let mut reports = gate.peer().reports(progress, |_| digest.unwrap_or_default());

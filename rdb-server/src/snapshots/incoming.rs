@@ -7,6 +7,7 @@ use crate::mailbox::{Event, Mailbox};
 use crate::regions::Regions;
 use crate::shared::CatalogCell;
 use crate::snapshots::{Installer, Staged};
+use fail::fail_point;
 use parking_lot::Mutex;
 use raft_prost::Message as _;
 use rdb_core::ids::{NamespaceId, NodeId, RegionId};
@@ -255,6 +256,7 @@ impl Transfer {
     }
 
     async fn finish(mut self, end: &SnapshotEnd) -> Result<StagedSnapshot, Status> {
+        fail_point!("snapshot-before-finish");
         if end.chunks != self.have || end.checksum != self.checksums.digest() {
             return Err(Status::data_loss("not all of the snapshot has come"));
         }

@@ -5,6 +5,7 @@ use crate::applier::{ApplierHandle, Machine, Task};
 use crate::mailbox::{Event, Mailbox};
 use crate::shared::CatalogCell;
 use crossbeam_channel::{Receiver, Sender};
+use fail::fail_point;
 use rdb_core::apply::{self, State};
 use rdb_core::ids::{NamespaceId, RegionId};
 use rdb_core::raft::LogWrite;
@@ -112,6 +113,7 @@ fn take_in(
     catalog: &CatalogCell,
     mailbox: &Mailbox,
 ) -> Result<(), String> {
+    fail_point!("snapshot-staged");
     let text = |error: rdb_storage::Error| error.to_string();
     let (number, index) = (write.number, staged.state().applied);
     // Nothing waits for this but the region itself: others, whose writes cannot wait, go first.
@@ -136,7 +138,9 @@ fn take_in(
             _ => Ok(()),
         };
     }
+    fail_point!("snapshot-noted");
     data.install(staged).map_err(text)?;
+    fail_point!("snapshot-installed");
     let (state, machine) = load(data, region, catalog)?;
     tracing::info!(%region, index, "a snapshot has replaced the region's data");
     // Before the write: the report of that comes behind this.

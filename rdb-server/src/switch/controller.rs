@@ -11,6 +11,7 @@ use crate::mailbox::Event;
 use crate::shared::Shared;
 use crate::waiter::{Answers, WriteWaiter};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
+use fail::fail_point;
 use rdb_core::ids::{NamespaceId, RegionId};
 use rdb_core::switch::controller::next;
 use rdb_core::switch::{Change, Descriptor, Mode, Phase, Step};
@@ -131,6 +132,7 @@ impl Controller {
             answered.store(true, Ordering::Release);
             standings.ring();
         });
+        fail_point!("switch-before-step");
         let commands = Command::ChangeMode { id, change }.encode();
         self.shared.mailbox.post(Event::Write { region: RegionId::META, commands, waiter });
     }

@@ -306,9 +306,23 @@ impl Cluster {
 
     /// Starts a node and does not wait.
     pub fn launch(&mut self, id: u64) {
+        self.launch_to_crash(id, "");
+    }
+
+    /// The same, and has it crash at a point, `POINT:NUMBER`: when it comes there for that time. Only a build with the feature
+    /// `failpoints` does so.
+    pub fn launch_to_crash(&mut self, id: u64, at: &str) {
         let node = self.nodes.get_mut(&id).unwrap();
         assert!(node.process.is_none(), "node {id} runs");
-        node.process = Some(Process::start(&node.config, &node.log));
+        node.process = Some(Process::start(&node.config, &node.log, at));
+    }
+
+    /// How a node ended, if it has ended by itself. It can be started again then.
+    pub fn ended(&mut self, id: u64) -> Option<ExitStatus> {
+        let node = self.nodes.get_mut(&id).unwrap();
+        let status = node.process.as_mut()?.ended()?;
+        node.process = None;
+        Some(status)
     }
 
     /// Starts a node that was up before, and waits until it is ready.

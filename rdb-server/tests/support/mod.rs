@@ -17,6 +17,7 @@
 
 pub mod cluster;
 pub mod disk;
+pub mod elements;
 pub mod load;
 pub mod ports;
 pub mod process;

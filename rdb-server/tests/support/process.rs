@@ -14,12 +14,13 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a node with this configuration file. What it says is added to `log`.
-    pub fn start(config: &Path, log: &Path) -> Self {
+    /// Starts a node with this configuration file, to crash at a point, if that is not empty. What it says is added to `log`.
+    pub fn start(config: &Path, log: &Path, crash_at: &str) -> Self {
         let output = File::options().create(true).append(true).open(log).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_rdb-server"))
             .arg("--config")
             .arg(config)
+            .envs((!crash_at.is_empty()).then_some(("FLAREDB_CRASH_AT", crash_at)))
             .stdin(Stdio::null())
             .stdout(output.try_clone().unwrap())
             .stderr(output)

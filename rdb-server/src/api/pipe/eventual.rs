@@ -213,6 +213,10 @@ async fn get_ready(
     let Way { served, awaits } = way;
     if let Some(token) = awaits {
         shared.until_shown(target, &token, deadline).await?;
+        // Whoever waited for what another era has seen must not take it for this one's.
+        if shared.regions.get(target.region).is_none_or(|view| view.mode() != (target.mode, target.era)) {
+            return Err(status::era_mismatch());
+        }
     }
     let found = match served {
         Served::QUORUM => Some(shared.read_quorum_in_parts(target, keys, deadline).await?),

@@ -240,7 +240,7 @@ impl Reader {
         }
         let share = self.shared.regions.budget(self.target.region).charge(page.bytes());
         let Page { records, count, .. } = page;
-        let header = self.served.mark(self.shared.header(self.target.region, self.target.epoch));
+        let header = self.served.mark(self.shared.header(self.target.region, self.target.rules()));
         let header = Some(v1::Header { session: self.saw.token(), ..header });
         let response = v1::ScanResponse { header, records, count, token: token.into(), done: self.done };
         self.pages.push(response, share);

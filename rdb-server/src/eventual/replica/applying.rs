@@ -5,6 +5,7 @@ use super::{Replica, ReplicaError, Tools, UnderWay, Waiting};
 use crate::budget::Share;
 use crate::eventual::waiting::Acks;
 use crate::waiter::Answers;
+use fail::fail_point;
 use rdb_core::eventual::run::Run;
 use rdb_core::eventual::vector::{Origin, Seq};
 use rdb_core::ids::NodeId;
@@ -67,6 +68,7 @@ impl Applying {
 impl Replica {
     /// The oldest log write is synced: it is applied next, and the first step done.
     pub(in crate::eventual) fn synced(&mut self, tools: &Tools) -> Result<(), ReplicaError> {
+        fail_point!("origin-synced");
         self.enters = false;
         let Some(UnderWay { runs, waiters, asking, _shares }) = self.under_way.pop_front() else {
             return Ok(());
@@ -119,10 +121,12 @@ impl Replica {
             first.answer(own.last());
             // Who sends the answers may have been woken behind this thread, on a processor that it would keep.
             std::thread::yield_now();
+            fail_point!("origin-answered");
         }
         let (has_own, is_last) = (first.has_own(me), first.runs.is_empty());
         if !step.is_empty() {
             self.apply(&step, tools)?;
+            fail_point!("origin-applied");
         }
         if !has_own {
             self.answer_later();

@@ -11,6 +11,7 @@
 use super::{Replica, ReplicaError, Tools};
 use crate::eventual::copy::Piece;
 use crate::eventual::records::Place;
+use fail::fail_point;
 use rdb_core::codec::Corrupt;
 use rdb_core::eventual::copy::{self, ASIDE, NOTE_PLACE, Note, Page, Part};
 use rdb_core::eventual::machine::State;
@@ -271,6 +272,7 @@ impl Replica {
         if !self.received.is_empty() {
             return None;
         }
+        fail_point!("copy-before-note");
         let runs = vec![(ASIDE, NOTE_PLACE, note.encode().into())];
         self.copying.stage = Stage::Noting(note);
         Some(OriginWrite { era: self.logs.era(), runs, sync: true, ..OriginWrite::default() })

@@ -11,6 +11,7 @@
 
 use super::upkeep::Moment;
 use super::{Replica, ReplicaError, Tools};
+use fail::fail_point;
 use rdb_core::eventual::lag::{self, SILENCE_MS_MAX};
 use rdb_core::eventual::machine::Error as MachineError;
 use rdb_core::eventual::peers::Report;
@@ -216,7 +217,10 @@ impl Replica {
         let (found, next) = self.find_tombstones(&mut walk, tools)?;
         if is_first || !found.is_empty() {
             match self.machine.purge(walk.to, &self.upkeep.losses.certain, &found, &self.data) {
-                Ok(changes) => self.write(&changes, tools)?,
+                Ok(changes) => {
+                    fail_point!("tombstones-before-purge");
+                    self.write(&changes, tools)?;
+                }
                 Err(error @ MachineError::NotPurgeable { .. }) => {
                     // Nothing was purged, and it is looked at again.
                     tracing::error!(region = %self.region, %error, "a tombstone stays");

@@ -1,0 +1,259 @@
+//! Nodes that crash in the middle of what they do: all of them, or one, are told to crash at a point. Those that do are started again,
+//! and nothing that was acknowledged is lost. Each point must be come to.
+//!
+//! `cargo test -p rdb-server --features failpoints --test test_crashes`
+#![cfg(feature = "failpoints")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "clippy takes only functions marked as tests for tests"
+)]
+
+mod support;
+
+use rdb_client::{Client, Mode, SwitchOptions, SwitchPhase};
+use std::collections::BTreeSet;
+use std::os::unix::process::ExitStatusExt as _;
+use std::time::{Duration, Instant};
+use support::elements::{at, everywhere, stop, writers};
+use support::{Cluster, PATIENCE, Settings, until};
+
+const NAMESPACE: &str = "carts";
+
+/// Points that a namespace comes to which is written to and switched, and the time at which a node crashes there.
+const UNDER_LOAD: &[(&str, u64)] = &[
+    ("log-before-write", 150),
+    ("log-after-sync", 150),
+    ("log-after-report", 150),
+    ("apply-before-write", 40),
+    ("apply-after-write", 40),
+    ("reads-before-answer", 3),
+    ("origin-before-log", 30),
+    ("origin-synced", 30),
+    ("origin-answered", 30),
+    ("origin-applied", 30),
+    ("runs-before-push", 10),
+    ("runs-received", 10),
+    ("seal-before-sync", 1),
+    ("seal-after-sync", 1),
+    ("open-before-sync", 1),
+    ("open-after-sync", 1),
+    ("era-ended", 1),
+    ("era-before-write", 1),
+    ("era-after-write", 1),
+    ("marker-before-propose", 1),
+    ("switch-before-step", 2),
+];
+
+/// Those that a node comes to which takes a snapshot in.
+const IN_A_SNAPSHOT: &[&str] =
+    &["snapshot-before-finish", "snapshot-staged", "snapshot-noted", "snapshot-installed"];
+
+const SIGABRT: i32 = 6;
+
+/// Starts those again that have crashed, as they were told, and says which.
+fn start_again(cluster: &mut Cluster) -> Vec<u64> {
+    let mut crashed = Vec::new();
+    for node in cluster.ids() {
+        if let Some(status) = cluster.ended(node) {
+            assert_eq!(status.signal(), Some(SIGABRT), "node {node}: {status}");
+            assert!(
+                cluster.node(node).said().contains("this process crashes, as it was told"),
+                "node {node}"
+            );
+            cluster.launch(node);
+            crashed.push(node);
+        }
+    }
+    crashed
+}
+
+/// What a namespace goes through: a switch to the other mode, which every other time is called off.
+async fn switch(client: &Client, calls_off: bool) -> Result<(), Box<dyn std::error::Error>> {
+    let limit = Some(Duration::from_secs(3));
+    let options = SwitchOptions { max_write_pause: limit, max_preparing: limit, ..SwitchOptions::default() };
+    let status = client.switch_status(NAMESPACE).await?;
+    let to = if status.mode == Mode::Strong { Mode::Eventual } else { Mode::Strong };
+    let begun = client.switch_mode(NAMESPACE, to, &options).await?;
+    if calls_off {
+        client.abort_switch(NAMESPACE).await?;
+    }
+    client.wait_for_switch(&begun, |_| ()).await?;
+    client.namespace(NAMESPACE).get("nothing").await?;
+    Ok(())
+}
+
+async fn settled(cluster: &Cluster, client: &Client) {
+    until("the namespace has settled, and takes writes", async || {
+        let status = client.switch_status(NAMESPACE).await.ok()?;
+        let told = status.phase == SwitchPhase::Settled;
+        let taken = client.namespace(NAMESPACE).put("settled", "x").await.is_ok();
+        (told && taken).then_some(())
+    })
+    .await;
+    for node in cluster.ids() {
+        until("every node serves", async || at(cluster, node, NAMESPACE).await.get("settled").await.ok())
+            .await;
+    }
+}
+
+async fn crash_under_load(
+    cluster: &mut Cluster,
+    client: &Client,
+    point: &str,
+    number: u64,
+) -> BTreeSet<String> {
+    let load = writers(cluster, NAMESPACE, &format!("{point}-"), &cluster.ids()).await;
+    for node in cluster.ids() {
+        cluster.kill(node);
+    }
+    for node in cluster.ids() {
+        cluster.launch_to_crash(node, &format!("{point}:{number}"));
+    }
+    let deadline = Instant::now() + PATIENCE;
+    let mut crashed = Vec::new();
+    for round in 0.. {
+        let switched = tokio::time::timeout(Duration::from_secs(5), switch(client, round % 2 == 1)).await;
+        eprintln!("{point}: round {round}: {switched:?}");
+        crashed.extend(start_again(cluster));
+        if !crashed.is_empty() {
+            break;
+        }
+        tokio::time::sleep(support::LOOK_INTERVAL).await;
+        assert!(Instant::now() < deadline, "no node came to '{point}' for the {number}th time");
+    }
+    println!("{point}: {crashed:?} crashed");
+    // The others go down, too, and all start as what they are.
+    for node in cluster.ids() {
+        if !crashed.contains(&node) && cluster.ended(node).is_none() {
+            cluster.kill(node);
+        }
+        if !crashed.contains(&node) {
+            cluster.launch(node);
+        }
+    }
+    for node in cluster.ids() {
+        cluster.ready(node).await;
+    }
+    settled(cluster, client).await;
+    let acknowledged = stop(load).await;
+    assert!(!acknowledged.is_empty(), "nothing was acknowledged around '{point}'");
+    acknowledged
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_crashes_under_load_and_switches_nothing_is_lost() {
+    let mut cluster = Cluster::of_three().await;
+    let client = cluster.client().await;
+    client.create_namespace(NAMESPACE, Mode::Eventual).await.unwrap();
+    settled(&cluster, &client).await;
+    let mut acknowledged = BTreeSet::new();
+    for (point, number) in UNDER_LOAD {
+        acknowledged.extend(crash_under_load(&mut cluster, &client, point, *number).await);
+        everywhere(&cluster, NAMESPACE, &acknowledged).await;
+    }
+}
+
+/// Writes values that are long together.
+async fn fill(client: &Client, name: &str, (writes, bytes): (u64, usize)) -> BTreeSet<String> {
+    let mut acknowledged = BTreeSet::new();
+    for number in 0..writes {
+        let key = format!("{name}-{number:04}");
+        client.namespace(NAMESPACE).put(key.clone(), vec![b'x'; bytes]).await.unwrap();
+        acknowledged.insert(key);
+    }
+    acknowledged
+}
+
+/// Waits until a node has crashed, and starts it again, to crash at the next point.
+async fn comes_to(cluster: &mut Cluster, node: u64, point: &str) {
+    let what = format!("node {node} comes to '{point}'");
+    let status = until(&what, async || cluster.ended(node)).await;
+    assert_eq!(status.signal(), Some(SIGABRT), "node {node}: {status}");
+    println!("{point}: [{node}] crashed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_crashes_while_a_snapshot_comes_has_the_old_data_or_the_new() {
+    // A memtable is flushed meanwhile, and the log dropped up to there.
+    const BIG: (u64, usize) = (300, 256 << 10);
+    const CUT: &str = "log-before-truncate";
+    let options = "log_keep_entries = 8\nlog_bytes_max = 0".to_owned();
+    let mut cluster = Cluster::start(Settings { options, ..Settings::default() }).await;
+    let client = cluster.client().await;
+    let region = cluster.create(&client, NAMESPACE).await;
+    let mut acknowledged = fill(&client, "before", (100, 100)).await;
+    everywhere(&cluster, NAMESPACE, &acknowledged).await;
+    cluster.kill(3);
+    cluster.kill(2);
+    cluster.launch_to_crash(2, &format!("{CUT}:1"));
+    let filling = tokio::spawn({
+        let client = cluster.client().await;
+        async move { fill(&client, "big", BIG).await }
+    });
+    comes_to(&mut cluster, 2, CUT).await;
+    cluster.restart(2).await;
+    acknowledged.extend(filling.await.unwrap());
+    for node in [1, 2] {
+        until("a node has dropped what node 3 needs", async || {
+            let entries = cluster.node(node).metric("flaredb_region_log_entries", region).await?;
+            (entries < BIG.0 / 2).then_some(())
+        })
+        .await;
+    }
+    for point in IN_A_SNAPSHOT {
+        cluster.launch_to_crash(3, &format!("{point}:1"));
+        comes_to(&mut cluster, 3, point).await;
+    }
+    cluster.restart(3).await;
+    everywhere(&cluster, NAMESPACE, &acknowledged).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_crashes_while_it_catches_up_or_cleans_up_loses_nothing() {
+    let options = "tombstone_grace_seconds = 0\neventual_log_bytes_max = 262144".to_owned();
+    let mut cluster = Cluster::start(Settings { options, ..Settings::default() }).await;
+    let client = cluster.client().await;
+    client.create_namespace(NAMESPACE, Mode::Eventual).await.unwrap();
+    settled(&cluster, &client).await;
+    cluster.kill(3);
+    // More than the cap of a log: node 3 is given up, and takes a copy.
+    let acknowledged = fill(&client, "away", (150, 4 << 10)).await;
+    let region = until("the region is known", async || Some(cluster.region(1, NAMESPACE).await?.id)).await;
+    for node in [1, 2] {
+        until("node 3 is given up", async || {
+            let given_up = cluster.node(node).metric("flaredb_eventual_peers_given_up", region).await?;
+            (given_up == 1).then_some(())
+        })
+        .await;
+    }
+    cluster.launch_to_crash(3, "copy-before-note:1");
+    comes_to(&mut cluster, 3, "copy-before-note").await;
+    cluster.restart(3).await;
+    everywhere(&cluster, NAMESPACE, &acknowledged).await;
+    for (point, key) in [("tombstones-before-purge", "gone"), ("origin-log-before-drop", "settled")] {
+        for node in cluster.ids() {
+            cluster.kill(node);
+            cluster.launch_to_crash(node, &format!("{point}:1"));
+        }
+        until(&format!("a node comes to '{point}'"), async || {
+            let namespace = client.namespace(NAMESPACE);
+            let _ = namespace.put(key, vec![b'x'; 64 << 10]).await;
+            let _ = namespace.delete("gone").await;
+            (!start_again(&mut cluster).is_empty()).then_some(())
+        })
+        .await;
+        for node in cluster.ids() {
+            if cluster.ended(node).is_none() {
+                cluster.kill(node);
+            }
+            cluster.launch(node);
+        }
+        for node in cluster.ids() {
+            cluster.ready(node).await;
+        }
+        settled(&cluster, &client).await;
+        everywhere(&cluster, NAMESPACE, &acknowledged).await;
+    }
+}
