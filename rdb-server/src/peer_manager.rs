@@ -241,6 +241,8 @@ impl PeerManager {
         let controls = self.origins.gate(region)?;
         let epoch = eventual::epoch_at_start(self.config.node(), &mode, controls.as_deref());
         let epoch = epoch.map_err(|source| BootError::Gate { region, source })?;
+        let later = eventual::epochs_in(controls.as_deref());
+        let later = later.map_err(|source| BootError::Gate { region, source })?;
         let era = mode.era();
         let preferred = Some(namespace.preferred_leader);
         self.start(boot, namespace.id, applier::Machine::Keys(machine), (state, mode), preferred)?;
@@ -248,6 +250,10 @@ impl PeerManager {
             peer.found_at = found_at;
             peer.view.find_at(found_at);
             peer.view.raise_epoch(era, epoch);
+            // Of later eras, too, to which the region's log has yet to come again.
+            for (era, epoch) in later {
+                peer.view.raise_epoch(era, epoch);
+            }
         }
         self.open_gate(namespace, None);
         Ok(())
@@ -276,7 +282,7 @@ impl PeerManager {
     fn entered(&mut self, region: RegionId, mode: switch::Region, place: (Index, Term)) {
         let Some(peer) = self.peers.get_mut(&region) else { return };
         self.touched.insert(region);
-        let is_eventual = mode.mode() == Mode::Eventual;
+        let (is_eventual, era) = (mode.mode() == Mode::Eventual, mode.era());
         // At a start eras begin that this node was in before: its records are behind its logs, and the note of the newest one stays.
         let is_new = peer.found_at < place.0;
         peer.entered(mode);
@@ -284,7 +290,7 @@ impl PeerManager {
         // One that is being deleted needs no gate any more.
         let Standing::Named(namespace) = catalog.standing(region) else { return };
         if is_eventual && is_new {
-            self.eventual.announce(region);
+            self.eventual.announce(region, era);
         }
         self.open_gate(namespace, Some(eventual::Entry { place, is_new }));
         self.tell_descriptors();

@@ -51,11 +51,14 @@ struct Answering {
     epochs: BTreeMap<Era, Epoch>,
 }
 
+/// Answers that are on their way for longer than it takes to enter so many eras carry the epoch that they were asked for in.
+const ERAS_KEPT: u32 = 8;
+
 impl Answering {
     fn entered(&self, region: &Region) -> Self {
         let mut next = self.raised(region.era(), region.epoch());
         next.mode = Some((region.era(), region.mode()));
-        next.epochs.retain(|era, _| region.era().0 <= era.0 + 1);
+        next.epochs.retain(|era, _| region.era().0 < era.0.saturating_add(ERAS_KEPT));
         next
     }
 

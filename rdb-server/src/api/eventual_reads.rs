@@ -57,7 +57,7 @@ impl Shared {
             Consistency::Unspecified | Consistency::Stale | Consistency::Local => Served::LOCAL,
         };
         self.found(target.region)?;
-        let shown = self.eventual.shown(target.region);
+        let shown = self.eventual.shown_in(target.region, target.era);
         let shown = shown.ok_or_else(|| status::not_opened(self.config.node_id))?;
         let awaits = token.filter(|token| !shown.progress().shows(token));
         Ok(Way { served, awaits: with(awaits, self.answered_first(target, &shown)) })

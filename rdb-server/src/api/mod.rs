@@ -149,6 +149,12 @@ impl Shared {
         }
     }
 
+    /// Who answers what was asked about a namespace. The catalog may be ahead of how this node serves it, and says so in the answer.
+    fn header_of(&self, namespace: &Namespace) -> v1::Header {
+        let rules = self.regions.get(namespace.region).and_then(|view| view.rules());
+        self.header(namespace.region, rules.unwrap_or_else(|| rules_of(namespace)))
+    }
+
     /// Proposes commands, waits for what the state machine says to them, and counts it as one operation.
     async fn write(
         &self,

@@ -58,7 +58,7 @@ impl NamespaceService {
         match self.propose(&command, timeout).await? {
             Answer::Created(namespace) => {
                 self.await_leader(&namespace, deadline).await;
-                let header = Some(self.0.header(namespace.region, super::rules_of(&namespace)));
+                let header = Some(self.0.header_of(&namespace));
                 Ok(v1::CreateNamespaceResponse { header, namespace: Some(describe(&self.0, &namespace)) })
             }
             Answer::Exists(namespace) if namespace.stage == Stage::Deleting => {
@@ -130,7 +130,7 @@ impl NamespaceService {
             }
             tokio::time::sleep(LOOK_INTERVAL).await;
         }
-        let header = Some(self.0.header(namespace.region, super::rules_of(&namespace)));
+        let header = Some(self.0.header_of(&namespace));
         Ok(v1::MoveLeaderResponse { header, namespace: Some(describe(&self.0, &namespace)) })
     }
 
@@ -161,7 +161,7 @@ impl NamespaceService {
         self.0.read_barrier(RegionId::META, timeout).await?;
         let catalog = self.0.catalog.load();
         let namespace = catalog.namespace(name).ok_or_else(|| status::namespace_not_found(name))?;
-        let header = Some(self.0.header(namespace.region, super::rules_of(namespace)));
+        let header = Some(self.0.header_of(namespace));
         Ok(v1::DescribeNamespaceResponse { header, namespace: Some(describe(&self.0, namespace)) })
     }
 }

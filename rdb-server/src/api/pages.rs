@@ -47,7 +47,7 @@ impl NamespaceService {
         if now.namespace_of(namespace.id).is_none_or(|now| now.stage != Stage::Open) {
             return Err(status::namespace_gone());
         }
-        let header = shared.header(namespace.region, super::rules_of(&namespace));
+        let header = shared.header_of(&namespace);
         Ok(Read { page, header, namespace, budget })
     }
 }

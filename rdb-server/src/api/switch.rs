@@ -68,7 +68,7 @@ impl NamespaceService {
     }
 
     async fn begun(&self, namespace: &Namespace, hindrances: Vec<v1::Hindrance>) -> v1::SwitchModeResponse {
-        let header = Some(self.0.header(namespace.region, super::rules_of(namespace)));
+        let header = Some(self.0.header_of(namespace));
         v1::SwitchModeResponse { header, status: Some(self.switch_status(namespace).await), hindrances }
     }
 
@@ -95,7 +95,7 @@ impl NamespaceService {
                 Err((now, refused)) => return Err(moved_on(&now.name, refused)),
             };
         }
-        let header = Some(self.0.header(namespace.region, super::rules_of(&namespace)));
+        let header = Some(self.0.header_of(&namespace));
         Ok(v1::AbortSwitchResponse { header, status: Some(self.switch_status(&namespace).await) })
     }
 
@@ -107,7 +107,7 @@ impl NamespaceService {
         }
         let catalog = self.0.catalog.load();
         let namespace = catalog.namespace(name).ok_or_else(|| status::namespace_not_found(name))?;
-        let header = Some(self.0.header(namespace.region, super::rules_of(namespace)));
+        let header = Some(self.0.header_of(namespace));
         Ok(v1::GetSwitchResponse { header, status: Some(self.switch_status(namespace).await) })
     }
 

@@ -11,7 +11,7 @@ use rdb_core::eventual::vector::Vector;
 use rdb_core::ids::{Epoch, Era, Index, NodeId};
 use rdb_core::raft::Failure;
 use rdb_core::switch::quarantine::{Tail, tails};
-use rdb_core::switch::{self, Control, Descriptor, Gate, Marker, Mode, Peer, Verdict};
+use rdb_core::switch::{self, Control, Descriptor, Gate, Marker, Mode, Peer, Seal, Verdict};
 use rdb_core::version::Hlc;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -107,7 +107,7 @@ impl Gatekeeper {
     /// Whether a copy of all up to `vector` may count here from now on. Where the gate is open, as with runs; and where this
     /// node is sealed and lacks part of the cut, if all of it lies within.
     pub(super) fn admits_copy(&self, vector: &Vector) -> bool {
-        let within = |seal: &switch::Seal, heard: &Arc<Descriptor>| {
+        let within = |seal: &Seal, heard: &Arc<Descriptor>| {
             self.leaving.is_none() && seal.cut(heard).is_some_and(|cut| cut.covers(vector))
         };
         match (self.peer.gate(), self.peer.heard()) {
@@ -251,6 +251,17 @@ pub(crate) fn epoch_at_start(
     controls: Option<&[u8]>,
 ) -> Result<Epoch, Corrupt> {
     Ok(Peer::start(node, mode, &decode(controls.unwrap_or_default())?).epoch())
+}
+
+/// The eras and epochs that the gate's records are of.
+///
+/// # Errors
+/// They are damaged.
+pub(crate) fn epochs_in(controls: Option<&[u8]>) -> Result<Vec<(Era, Epoch)>, Corrupt> {
+    let epoch_in = |control: &Control| match control {
+        Control::Open { era, epoch } | Control::Seal(Seal { era, epoch, .. }) => (*era, *epoch),
+    };
+    Ok(decode(controls.unwrap_or_default())?.iter().map(epoch_in).collect())
 }
 
 fn is_seal(control: &Control) -> bool {

@@ -58,7 +58,7 @@ pub(crate) mod waiting;
 pub(crate) mod wire;
 
 pub(crate) use driver::{Driver, Parts};
-pub(crate) use gatekeeper::{Left, Reached, epoch_at_start};
+pub(crate) use gatekeeper::{Left, Reached, epoch_at_start, epochs_in};
 pub(crate) use inbox::Inbox;
 pub(crate) use view::Shown;
 
@@ -152,10 +152,16 @@ impl Eventual {
         self.shown.load().get(&region).cloned()
     }
 
+    /// The same, if it is of this era. What is shown of an earlier one stays until the thread has come to the later one, and the data
+    /// may be in that before.
+    pub(crate) fn shown_in(&self, region: RegionId, era: Era) -> Option<Arc<Shown>> {
+        self.shown(region).filter(|shown| shown.era() == era)
+    }
+
     /// Shows a region that is about to be opened in an era that begins: its data is what readers may see, since nothing was
     /// written in that era.
-    pub(crate) fn announce(&self, region: RegionId) {
-        self.show(|all| drop(all.insert(region, Arc::default())));
+    pub(crate) fn announce(&self, region: RegionId, era: Era) {
+        self.show(|all| drop(all.insert(region, Shown::of(era))));
     }
 
     /// All regions in eventual mode.

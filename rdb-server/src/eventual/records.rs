@@ -141,7 +141,7 @@ pub(crate) async fn find(
 pub(crate) fn is_here(shared: &Shared, place: &Place) -> bool {
     let view = shared.regions.get(place.region);
     let same = view.is_some_and(|view| !view.is_closed() && view.mode() == (Mode::Eventual, place.era));
-    same && shared.eventual.shown(place.region).is_some()
+    same && shared.eventual.shown_in(place.region, place.era).is_some()
 }
 
 /// The first of the keys, as many as fit, and at least one.

@@ -247,7 +247,7 @@ impl Replica {
             copying,
             comparing: Comparing::default(),
             leaving: Leaving::default(),
-            shown: Arc::default(),
+            shown: Shown::of(era),
         };
         replica.merge_all(tools)?;
         replica.replay(tools)?;

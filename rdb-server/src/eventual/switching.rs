@@ -317,7 +317,6 @@ impl Driver {
     }
 }
 
-/// What this node promises. That it has drained it says only with the hash of what it then has.
 fn before_sync(control: &Control) {
     match control {
         Control::Seal(_) => fail_point!("seal-before-sync"),
@@ -332,6 +331,7 @@ fn after_sync(control: &Control) {
     }
 }
 
+/// What this node promises. That it has drained it says only with the hash of what it then has.
 fn reports(gate: &Gatekeeper, progress: &Progress, replica: Option<&Replica>) -> Vec<Report> {
     let digest = replica.and_then(Replica::digest);
     let mut reports = gate.peer().reports(progress, |_| digest.unwrap_or_default());

@@ -5,6 +5,8 @@ use super::waiting::Progress;
 use crate::clocks::millis;
 use parking_lot::Mutex;
 use rdb_core::eventual::lag::Lag;
+use rdb_core::ids::Era;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -16,6 +18,8 @@ const LOOKS_WITHIN_AT_REST: Duration = Duration::from_millis(2500);
 /// One region as it was when the thread last looked at it. The numbers are each right, not all of one moment.
 #[derive(Debug, Default)]
 pub(crate) struct Shown {
+    /// The era whose records these are. A start goes through others first, and they lack what was written in this one.
+    era: Era,
     /// And when it was that.
     lag: Mutex<Option<(Lag, Instant)>>,
     /// Whether nothing has gone on since.
@@ -35,6 +39,16 @@ pub(crate) struct Shown {
 }
 
 impl Shown {
+    /// Of a region in this era, of which nothing is known yet.
+    pub(super) fn of(era: Era) -> Arc<Self> {
+        Arc::new(Self { era, ..Self::default() })
+    }
+
+    /// Of which era the region's records are.
+    pub(crate) fn era(&self) -> Era {
+        self.era
+    }
+
     pub(super) fn show(&self, lag: Lag, lost: u64, log_bytes: u64, behind: u64) {
         *self.lag.lock() = Some((lag, Instant::now()));
         self.lost.store(lost, Ordering::Relaxed);

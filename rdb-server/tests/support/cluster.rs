@@ -53,6 +53,8 @@ pub struct Node {
     pub config: PathBuf,
     pub data: PathBuf,
     pub log: PathBuf,
+    /// How long the log was when it was last started.
+    said_before: usize,
     process: Option<Process>,
 }
 
@@ -70,6 +72,11 @@ impl Node {
     /// All that it has said.
     pub fn said(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// What it has said since it was last started.
+    pub fn said_now(&self) -> String {
+        self.said().split_off(self.said_before)
     }
 
     /// A page that it serves over HTTP: the status code and the body.
@@ -143,6 +150,7 @@ impl Cluster {
             config: folder.path().join(format!("node-{id}.toml")),
             data: folder.path().join(format!("node-{id}")),
             log: folder.path().join(format!("node-{id}.log")),
+            said_before: 0,
             process: None,
         };
         let nodes: BTreeMap<_, _> = (1..=settings.size).map(|id| (id, node(id))).collect();
@@ -314,15 +322,24 @@ impl Cluster {
     pub fn launch_to_crash(&mut self, id: u64, at: &str) {
         let node = self.nodes.get_mut(&id).unwrap();
         assert!(node.process.is_none(), "node {id} runs");
+        node.said_before = node.said().len();
         node.process = Some(Process::start(&node.config, &node.log, at));
     }
 
-    /// How a node ended, if it has ended by itself. It can be started again then.
-    pub fn ended(&mut self, id: u64) -> Option<ExitStatus> {
+    /// Whether a node has crashed at this point, as it was told. It can be started again then.
+    pub fn has_crashed(&mut self, id: u64, point: &str) -> bool {
         let node = self.nodes.get_mut(&id).unwrap();
-        let status = node.process.as_mut()?.ended()?;
+        let Some(status) = node.process.as_mut().and_then(Process::ended) else { return false };
         node.process = None;
-        Some(status)
+        let said = node.said_now();
+        let told = said
+            .lines()
+            .any(|line| line.contains("this process crashes, as it was told") && line.contains(point));
+        assert!(told && !status.success(), "node {id} ended by itself: {status}\n{said}");
+        for words in NEVER_LOGGED {
+            assert!(!said.contains(words), "node {id}: {said}");
+        }
+        true
     }
 
     /// Starts a node that was up before, and waits until it is ready.
