@@ -159,7 +159,7 @@ async fn fill(client: &Client, name: &str, (writes, bytes): (u64, usize)) -> BTr
     acknowledged
 }
 
-/// Waits until a node has crashed, and starts it again, to crash at the next point.
+/// Waits until a node has crashed at this point. It is down then.
 async fn comes_to(cluster: &mut Cluster, node: u64, point: &str) {
     let what = format!("node {node} comes to '{point}'");
     until(&what, async || cluster.has_crashed(node, point).then_some(())).await;
