@@ -239,19 +239,15 @@ impl PeerManager {
             found_at = index;
         }
         let controls = self.origins.gate(region)?;
-        let epoch = eventual::epoch_at_start(self.config.node(), &mode, controls.as_deref());
-        let epoch = epoch.map_err(|source| BootError::Gate { region, source })?;
-        let later = eventual::epochs_in(controls.as_deref());
-        let later = later.map_err(|source| BootError::Gate { region, source })?;
-        let era = mode.era();
+        let epochs = eventual::epochs_in(controls.as_deref());
+        let epochs = epochs.map_err(|source| BootError::Gate { region, source })?;
         let preferred = Some(namespace.preferred_leader);
         self.start(boot, namespace.id, applier::Machine::Keys(machine), (state, mode), preferred)?;
         if let Some(peer) = self.peers.get_mut(&region) {
             peer.found_at = found_at;
             peer.view.find_at(found_at);
-            peer.view.raise_epoch(era, epoch);
             // Of later eras, too, to which the region's log has yet to come again.
-            for (era, epoch) in later {
+            for (era, epoch) in epochs {
                 peer.view.raise_epoch(era, epoch);
             }
         }

@@ -276,6 +276,13 @@ impl Control {
             Control::Open { era, .. } | Control::Seal(Seal { era, .. }) => *era,
         }
     }
+
+    /// The epoch that it is about.
+    pub fn epoch(&self) -> Epoch {
+        match self {
+            Control::Open { epoch, .. } | Control::Seal(Seal { epoch, .. }) => *epoch,
+        }
+    }
 }
 
 impl Seal {

@@ -241,27 +241,13 @@ impl Gatekeeper {
     }
 }
 
-/// The epoch of a node's answers as it starts.
-///
-/// # Errors
-/// The records are damaged.
-pub(crate) fn epoch_at_start(
-    node: NodeId,
-    mode: &switch::Region,
-    controls: Option<&[u8]>,
-) -> Result<Epoch, Corrupt> {
-    Ok(Peer::start(node, mode, &decode(controls.unwrap_or_default())?).epoch())
-}
-
 /// The eras and epochs that the gate's records are of.
 ///
 /// # Errors
 /// They are damaged.
 pub(crate) fn epochs_in(controls: Option<&[u8]>) -> Result<Vec<(Era, Epoch)>, Corrupt> {
-    let epoch_in = |control: &Control| match control {
-        Control::Open { era, epoch } | Control::Seal(Seal { era, epoch, .. }) => (*era, *epoch),
-    };
-    Ok(decode(controls.unwrap_or_default())?.iter().map(epoch_in).collect())
+    let controls = decode(controls.unwrap_or_default())?;
+    Ok(controls.iter().map(|control| (control.era(), control.epoch())).collect())
 }
 
 fn is_seal(control: &Control) -> bool {

@@ -58,7 +58,7 @@ pub(crate) mod waiting;
 pub(crate) mod wire;
 
 pub(crate) use driver::{Driver, Parts};
-pub(crate) use gatekeeper::{Left, Reached, epoch_at_start, epochs_in};
+pub(crate) use gatekeeper::{Left, Reached, epochs_in};
 pub(crate) use inbox::Inbox;
 pub(crate) use view::Shown;
 
