@@ -13,7 +13,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-const FORMAT: u32 = 1;
+/// 2: tells how nodes stood.
+const FORMAT: u32 = 2;
+const FORMAT_MIN: u32 = 1;
 
 /// A version as it stands in the file: `era.hlc.node`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -218,6 +220,33 @@ impl Entry {
     }
 }
 
+/// How a node stood at a moment, by its own word.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// Which.
+    pub node: u64,
+    /// Whether it answered at all.
+    pub answers: bool,
+    /// In which term it leads the namespace that is strong all the time, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leads_in_term: Option<u64>,
+    /// The mode of the namespace that is switched, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// How far replicas are behind this node's eventual writes, where it tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag_ms: Option<u64>,
+    /// Whether that is known; else it is at least so much.
+    pub lag_known: bool,
+}
+
+impl Seen {
+    /// A node that does not answer.
+    pub(crate) fn away(node: u64) -> Self {
+        Self { node, answers: false, leads_in_term: None, mode: None, lag_ms: None, lag_known: false }
+    }
+}
+
 /// One line of a history's file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -233,6 +262,13 @@ pub enum Line {
     Note {
         /// What.
         note: String,
+        /// When.
+        at_ns: u64,
+    },
+    /// How a node stood.
+    Seen {
+        /// How.
+        seen: Seen,
         /// When.
         at_ns: u64,
     },
@@ -296,6 +332,17 @@ impl History {
         self.lines.lock().push(line);
     }
 
+    /// Adds how a node stands.
+    pub(crate) fn see(&self, seen: Seen) {
+        let line = Line::Seen { seen, at_ns: self.now_ns() };
+        self.lines.lock().push(line);
+    }
+
+    /// All of it so far.
+    pub(crate) fn all(&self) -> Vec<Line> {
+        self.lines.lock().clone()
+    }
+
     /// How many operations were answered so far.
     pub(crate) fn answered(&self) -> u64 {
         self.answered.load(Ordering::Relaxed)
@@ -343,30 +390,39 @@ impl History {
         out.flush().with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// Reads the operations of a file.
+    /// Reads the lines of a file.
     ///
     /// # Errors
     /// The file cannot be read, or holds something else.
-    pub fn read(path: &Path) -> Result<Vec<Entry>> {
+    pub fn read(path: &Path) -> Result<Vec<Line>> {
         let file = std::fs::File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-        let mut entries = Vec::new();
+        let mut lines = Vec::new();
         for (number, line) in BufReader::new(file).lines().enumerate() {
             let line = serde_json::from_str(&line?)
                 .with_context(|| format!("{}:{}: no line of a history", path.display(), number + 1))?;
             match line {
-                Line::Head { format, .. } if format != FORMAT => {
-                    bail!("{} has format {format}, and this program knows {FORMAT}", path.display())
+                Line::Head { format, .. } if !(FORMAT_MIN..=FORMAT).contains(&format) => {
+                    bail!(
+                        "{} has format {format}, and this program knows {FORMAT_MIN} to {FORMAT}",
+                        path.display()
+                    )
                 }
-                line => entries.extend(entry(&line).cloned()),
+                line => lines.push(line),
             }
         }
-        Ok(entries)
+        Ok(lines)
+    }
+
+    /// The operations among these lines.
+    #[must_use]
+    pub fn operations(lines: &[Line]) -> Vec<Entry> {
+        lines.iter().filter_map(entry).cloned().collect()
     }
 }
 
 fn entry(line: &Line) -> Option<&Entry> {
     match line {
         Line::Entry(entry) => Some(entry),
-        Line::Head { .. } | Line::Note { .. } => None,
+        Line::Head { .. } | Line::Note { .. } | Line::Seen { .. } => None,
     }
 }

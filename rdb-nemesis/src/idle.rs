@@ -84,7 +84,7 @@ pub async fn idle(place: &Place, namespaces: usize, seconds: u64) -> Result<Idle
 }
 
 async fn measure(place: &Place, folder: &std::path::Path, count: usize, watch: Duration) -> Result<Idle> {
-    let settings = Settings { size: NODES, options: String::new(), disks: false, clocks: false };
+    let settings = Settings { size: NODES, ..Settings::default() };
     let mut cluster = Cluster::start(&place.server, folder, &settings).await?;
     let client = one_by_one(&cluster).await?;
     sleep(SETTLE).await;

@@ -5,10 +5,10 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use rdb_nemesis::{
     CHECKS, FAULTS, History, ModesArgs, Outcome, Place, Plan, Report, WORKLOADS, Wanted, idle, judge, modes,
-    run,
+    run, write_page,
 };
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// The largest median of the times until writes resume after a leader is lost.
@@ -30,6 +30,14 @@ enum Command {
     Check {
         /// A history.jsonl
         history: PathBuf,
+    },
+    /// Draw the history of a run: a page with pictures of it
+    Page {
+        /// A history.jsonl
+        history: PathBuf,
+        /// The page to write
+        #[arg(long, default_value = "page.html")]
+        to: PathBuf,
     },
     /// Name the faults, workloads and checks
     List,
@@ -82,7 +90,8 @@ struct PlaceArgs {
 
 impl PlaceArgs {
     fn place(self) -> Result<Place> {
-        Ok(Place { server: server(self.server)?, folder: self.keep.unwrap_or_else(default_folder) })
+        let folder = self.keep.unwrap_or_else(default_folder);
+        Ok(Place { server: server(self.server)?, folder, pages: None })
     }
 }
 
@@ -103,12 +112,15 @@ struct RunArgs {
     /// How long clients work in each run
     #[arg(long, default_value_t = 20)]
     seconds: u64,
-    /// Nodes: 3 or 5
-    #[arg(long, default_value_t = 3)]
-    nodes: u64,
+    /// Nodes: 3 or 5 (default: as many as the faults need)
+    #[arg(long)]
+    nodes: Option<u64>,
     /// Go on until the workload `retries` has made so many compare-and-swaps
     #[arg(long, default_value_t = 0)]
     tries: u64,
+    /// Write a page with pictures of each run into this folder, and an index of them
+    #[arg(long)]
+    pages: Option<PathBuf>,
     /// Write the reports there, one JSON object a line
     #[arg(long)]
     json: Option<PathBuf>,
@@ -123,6 +135,7 @@ async fn main() -> ExitCode {
         Command::Idle(args) => until_interrupted(measure_idle(args)).await,
         Command::Modes(args) => until_interrupted(hold_modes(args)).await,
         Command::Check { history } => check(&history),
+        Command::Page { history, to } => draw(&history, &to),
         Command::List => {
             list();
             Ok(true)
@@ -150,10 +163,10 @@ async fn until_interrupted(work: impl Future<Output = Result<bool>>) -> Result<b
 }
 
 async fn run_all(args: RunArgs) -> Result<bool> {
-    if ![3, 5].contains(&args.nodes) {
-        bail!("--nodes is 3 or 5, not {}", args.nodes);
+    if let Some(nodes) = args.nodes.filter(|nodes| ![3, 5].contains(nodes)) {
+        bail!("--nodes is 3 or 5, not {nodes}");
     }
-    let place = args.place.place()?;
+    let place = Place { pages: args.pages, ..args.place.place()? };
     let wanted = Wanted {
         faults: args.fault,
         workloads: workloads(args.workload, args.tries)?,
@@ -320,9 +333,8 @@ fn resumed_in_time(reports: &[Report]) -> bool {
     true
 }
 
-fn check(path: &std::path::Path) -> Result<bool> {
-    let history = History::read(path)?;
-    let (looked, problems) = judge(&history);
+fn check(path: &Path) -> Result<bool> {
+    let (looked, problems) = judge(&History::operations(&History::read(path)?));
     for line in looked {
         println!("ok: {line}");
     }
@@ -331,6 +343,12 @@ fn check(path: &std::path::Path) -> Result<bool> {
     }
     println!("{} passed, {} failed", CHECKS.len() - problems.len(), problems.len());
     Ok(problems.is_empty())
+}
+
+fn draw(history: &Path, to: &Path) -> Result<bool> {
+    write_page(to, &history.display().to_string(), &History::read(history)?, &[])?;
+    println!("{}", to.display());
+    Ok(true)
 }
 
 fn list() {

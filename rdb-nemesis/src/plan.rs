@@ -1,16 +1,21 @@
 //! What a seed stands for.
 
 use crate::dice::Dice;
-use crate::faults::{self, Fault};
-use crate::workloads::{self, WORKLOADS, Workload};
+use crate::faults::{self, Fault, Need};
+use crate::workloads::{self, WORKLOADS, Workload, switched};
 use anyhow::{Result, bail};
 
 /// The stream of chance that draws plans.
 const STREAM: u64 = 1;
 const SECOND_FAULT_PERCENT: u32 = 35;
 const LEASE_PERCENT: u32 = 30;
+/// With which a namespace is switched, too, while faults strike.
+const SWITCHED_PERCENT: u32 = 40;
 /// With which a follower that was away for a moment needs a snapshot.
 const SHORT_LOGS: &str = "log_keep_entries = 8\nlog_bytes_max = 0\nsnapshot_bytes_per_second = 33554432\n";
+
+const THREE: u64 = 3;
+const FIVE: u64 = 5;
 
 /// What was asked for.
 #[derive(Debug, Clone)]
@@ -21,8 +26,8 @@ pub struct Wanted {
     pub workloads: Vec<String>,
     /// How long clients work, faults included.
     pub seconds: u64,
-    /// Nodes.
-    pub nodes: u64,
+    /// Nodes; none: as many as the faults need.
+    pub nodes: Option<u64>,
     /// Named compare-and-swaps to make at least; 0: as many as there is time for.
     pub tries: u64,
     /// Whether writes must be acknowledged again within a set time after a fault.
@@ -31,7 +36,7 @@ pub struct Wanted {
 
 impl Default for Wanted {
     fn default() -> Self {
-        Self { faults: Vec::new(), workloads: Vec::new(), seconds: 20, nodes: 3, tries: 0, bars: true }
+        Self { faults: Vec::new(), workloads: Vec::new(), seconds: 20, nodes: None, tries: 0, bars: true }
     }
 }
 
@@ -70,6 +75,8 @@ impl Plan {
         }
         if workloads.is_empty() {
             workloads = vec![&WORKLOADS[0], &WORKLOADS[1 + dice.below(WORKLOADS.len() - 1)]];
+            let switched = workloads::named(switched::NAME).filter(|_| dice.percent(SWITCHED_PERCENT));
+            workloads.extend(switched.filter(|_| workloads[1].name != switched::NAME));
         }
         let lease = dice.percent(LEASE_PERCENT);
         Ok(Self { seed, faults, workloads, lease, wanted: wanted.clone() })
@@ -81,15 +88,25 @@ impl Plan {
         if self.lease {
             lines += "leader_lease = true\n";
         }
-        if self.faults.iter().any(|fault| fault.short_logs) {
+        if self.needs(Need::ShortLogs) {
             lines += SHORT_LOGS;
         }
         lines
     }
 
-    /// Whether nodes need disks of their own.
-    pub(crate) fn disks(&self) -> bool {
-        self.faults.iter().any(|fault| fault.disks)
+    /// How many nodes.
+    pub(crate) fn nodes(&self) -> u64 {
+        self.wanted.nodes.unwrap_or(if self.needs(Need::Five) { FIVE } else { THREE })
+    }
+
+    /// Whether a namespace is switched between the modes.
+    pub(crate) fn switches(&self) -> bool {
+        self.workloads.iter().any(|workload| workload.name == switched::NAME)
+    }
+
+    /// Whether one of its faults needs this.
+    pub(crate) fn needs(&self, need: Need) -> bool {
+        self.faults.iter().any(|fault| fault.needs(need))
     }
 
     /// The faults and workloads in words.
@@ -98,7 +115,8 @@ impl Plan {
         let faults: Vec<_> = self.faults.iter().map(|fault| fault.name).collect();
         let workloads: Vec<_> = self.workloads.iter().map(|workload| workload.name).collect();
         let lease = if self.lease { ", leases" } else { "" };
-        format!("{} on {}{lease}", faults.join(" and "), workloads.join(", "))
+        let nodes = self.nodes();
+        format!("{} on {}{lease}, {nodes} nodes", faults.join(" and "), workloads.join(", "))
     }
 
     /// The command that does this again.
@@ -112,8 +130,8 @@ impl Plan {
         for workload in &self.wanted.workloads {
             command += &format!(" --workload {workload}");
         }
-        if self.wanted.nodes != Wanted::default().nodes {
-            command += &format!(" --nodes {}", self.wanted.nodes);
+        if let Some(nodes) = self.wanted.nodes {
+            command += &format!(" --nodes {nodes}");
         }
         if self.wanted.tries != 0 {
             command += &format!(" --tries {}", self.wanted.tries);
@@ -138,11 +156,16 @@ fn possible(wanted: &Wanted, power: Result<(), &str>) -> Result<Vec<&'static Fau
             None => bail!("there is no fault '{name}'; rdb-nemesis list names all"),
         }
     }
-    if let (Some(fault), Err(why)) = (chosen.iter().find(|fault| fault.disks), power) {
+    if let (Some(fault), Err(why)) = (chosen.iter().find(|fault| fault.needs(Need::Disks)), power) {
         bail!("{} cannot be done here: {why}", fault.name);
     }
+    let few = wanted.nodes.filter(|nodes| *nodes < FIVE);
+    if let (Some(fault), Some(nodes)) = (chosen.iter().find(|fault| fault.needs(Need::Five)), few) {
+        bail!("{} needs {FIVE} nodes, and {nodes} were asked for", fault.name);
+    }
     if chosen.is_empty() {
-        chosen = faults::all().filter(|fault| !fault.disks || power.is_ok()).collect();
+        chosen = faults::all().filter(|fault| !fault.needs(Need::Disks) || power.is_ok()).collect();
+        chosen.retain(|fault| wanted.nodes.is_none_or(|nodes| nodes == FIVE) || !fault.needs(Need::Five));
     }
     Ok(chosen)
 }
@@ -168,11 +191,15 @@ mod tests {
         let with = |fault: &str| Wanted { faults: vec![fault.to_owned()], ..Wanted::default() };
         assert!(Plan::draw(0, &with("flood"), Ok(())).is_err());
         assert!(Plan::draw(0, &with("power-cut"), Err("no root")).is_err());
+        let few = |nodes| Wanted { nodes: Some(nodes), ..with("ring") };
+        assert!(Plan::draw(0, &few(3), Ok(())).is_err());
+        assert_eq!(Plan::draw(0, &few(5), Ok(())).unwrap().nodes(), 5);
+        assert_eq!(Plan::draw(0, &with("ring"), Ok(())).unwrap().nodes(), 5);
         let workloads = vec!["gardening".to_owned()];
         assert!(Plan::draw(0, &Wanted { workloads, ..Wanted::default() }, Ok(())).is_err());
         for seed in 0..40 {
             let plan = Plan::draw(seed, &Wanted::default(), Err("no root")).unwrap();
-            assert!(!plan.disks(), "seed {seed}");
+            assert!(!plan.needs(Need::Disks), "seed {seed}");
         }
     }
 }

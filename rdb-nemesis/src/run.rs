@@ -4,18 +4,21 @@ use crate::checks::FINAL;
 use crate::cluster::{Cluster, NAMESPACE, PATIENCE, Settings};
 use crate::demand::Demand;
 use crate::dice::Dice;
+use crate::faults::Need;
 use crate::history::History;
 use crate::lab::{Evidence, Lab};
+use crate::picture::write_page;
 use crate::plan::Plan;
 use crate::probe;
 use crate::report::{FaultReport, Report};
 use crate::verdict::{self, OPERATIONS_BEFORE_MIN};
-use crate::workloads::{Caller, Extent, Scene, Where};
+use crate::watch;
+use crate::workloads::{Caller, Extent, Scene, Where, switched};
 use anyhow::{Context as _, Result, bail};
 use rdb_client::{Client, Consistency, Mode, Options};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -40,6 +43,8 @@ pub struct Place {
     pub server: PathBuf,
     /// For the runs' folders. Those of runs that failed stay.
     pub folder: PathBuf,
+    /// For a page with pictures of each run.
+    pub pages: Option<PathBuf>,
 }
 
 impl Place {
@@ -69,6 +74,11 @@ pub async fn run(plan: &Plan, place: &Place) -> Report {
     }
     judge(plan, &history, &faults, &mut report);
     report.seconds = began.elapsed().as_secs_f64();
+    if let Some(pages) = &place.pages
+        && let Err(error) = write_pages(pages, &history, &report)
+    {
+        report.problems.push(format!("the run's page: {error:#}"));
+    }
     if report.passed() {
         let _ = std::fs::remove_dir_all(&folder);
     } else {
@@ -103,6 +113,18 @@ fn judge(plan: &Plan, history: &History, faults: &[Evidence], report: &mut Repor
     report.problems.extend(problems);
 }
 
+/// The run's page, what it is drawn from, and its line in the index.
+fn write_pages(folder: &Path, history: &History, report: &Report) -> Result<()> {
+    use std::io::Write as _;
+    std::fs::create_dir_all(folder)?;
+    let name = format!("seed-{}.html", report.seed);
+    write_page(&folder.join(&name), &report.in_a_line(), &history.all(), &report.problems)?;
+    history.write(&folder.join(format!("seed-{}.jsonl", report.seed)))?;
+    let index = std::fs::File::options().create(true).append(true).open(folder.join("index.html"));
+    let line = maud::html! { p { a href=(name) { (report.in_a_line()) } } };
+    Ok(writeln!(index?, "{}", line.into_string())?)
+}
+
 fn keep(folder: &Path, history: &History, report: &mut Report) {
     report.folder = Some(folder.to_owned());
     let written = std::fs::create_dir_all(folder)
@@ -123,34 +145,38 @@ async fn act(
 ) -> Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let settings = Settings {
-        size: plan.wanted.nodes,
+        size: plan.nodes(),
         options: plan.configuration(),
-        disks: plan.disks(),
-        clocks: false,
+        disks: plan.needs(Need::Disks),
+        clocks: plan.needs(Need::Clocks),
+        syncs: plan.needs(Need::Syncs),
     };
     let cluster = Cluster::start(&place.server, folder, &settings).await?;
     let options = Options { request_timeout: PATIENCE / 2, ..Options::default() };
     let client = connect(&cluster, options).await?;
     client.create_namespace(NAMESPACE, Mode::Strong).await.context("the namespace cannot be created")?;
+    if plan.switches() {
+        client
+            .create_namespace(switched::NAMESPACE, switched::FIRST)
+            .await
+            .context("the namespace that is to be switched cannot be created")?;
+    }
     let demand = Demand::of(&plan.workloads);
     let answers_limit = if plan.wanted.bars { ANSWERS_LIMIT } else { PATIENCE };
     let mut lab = Lab { cluster, client, history: history.clone(), demand, answers_limit };
     lab.leader().await?;
-    let scene = Arc::new(Scene {
-        history: history.clone(),
-        addresses: lab.cluster.addresses(),
+    let scene = Scene {
         lease: plan.lease,
-        seed: plan.seed,
         tries: plan.wanted.tries,
-        tried: AtomicU64::new(0),
-        leader_changes: AtomicU64::new(0),
-        stop: AtomicBool::new(false),
-    });
+        ..Scene::new(history.clone(), lab.cluster.addresses(), plan.seed, switched::NAMESPACE)
+    };
+    let scene = Arc::new(scene);
     let mut clients = JoinSet::new();
     for workload in &plan.workloads {
         (workload.start)(&scene, &mut clients);
     }
     probe::start(&scene, &mut clients);
+    watch::start(&lab.cluster, &scene, &mut clients);
     let struck = strike(plan, &mut lab, &scene, faults).await;
     scene.stop.store(true, Ordering::Relaxed);
     if let Err(error) = struck {
@@ -245,15 +271,17 @@ pub(crate) async fn finish(mut clients: JoinSet<Result<()>>) -> Result<()> {
 pub(crate) async fn read_everything(cluster: &Cluster, scene: &Arc<Scene>) -> Result<()> {
     cluster.catch_up().await?;
     let mut reader = Caller::connect(scene, FINAL).await?;
+    let mut of_switched = Caller::connect_to(scene, FINAL, scene.switched).await?;
     let keys = scene.history.keys();
     for consistency in [Consistency::Linearizable, Consistency::Stale { max_age: None }] {
-        for node in reader.nodes() {
+        for node in scene.addresses.keys().copied() {
             for (workload, keys) in &keys {
+                let reader = if workload == switched::NAME { &mut of_switched } else { &mut reader };
                 let keys: Vec<String> = keys.iter().cloned().collect();
                 for keys in keys.chunks(KEYS_PER_READ) {
-                    read(&mut reader, keys, node, consistency).await?;
+                    read(reader, keys, node, consistency).await?;
                 }
-                scan(&mut reader, &Extent::prefix(format!("{workload}/"), keys), node, consistency).await?;
+                scan(reader, &Extent::prefix(format!("{workload}/"), keys), node, consistency).await?;
             }
         }
     }

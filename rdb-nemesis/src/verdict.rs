@@ -4,6 +4,7 @@ use crate::checks::{CHECKS, FINAL};
 use crate::history::{Call, Entry, Outcome};
 use crate::lab::{Bar, Evidence};
 use crate::probe;
+use crate::workloads::switched;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -36,7 +37,9 @@ pub(crate) fn resumed_after(history: &[Entry], evidence: &Evidence) -> Option<Re
         Bar::LeaderLost | Bar::HandedOver => evidence.began_ns,
         Bar::AllLost => evidence.ended_ns,
     };
-    let acknowledged = history.iter().filter(|entry| entry.is_acknowledged_write() && from <= entry.call_ns);
+    // In eventual mode there is nothing to resume.
+    let strong = history.iter().filter(|entry| entry.workload != switched::NAME);
+    let acknowledged = strong.filter(|entry| entry.is_acknowledged_write() && from <= entry.call_ns);
     let first = acknowledged.filter_map(|entry| entry.return_ns).min();
     Some(match first {
         Some(at) => Ok(Duration::from_nanos(at - from)),

@@ -22,7 +22,11 @@ async fn passes(seed: u64, faults: &[&str], workloads: &[&str]) {
         ..Wanted::default()
     };
     let folder = TempDir::with_prefix("flaredb-nemesis-").unwrap();
-    let place = Place { server: env!("CARGO_BIN_EXE_rdb-server").into(), folder: folder.path().to_owned() };
+    let place = Place {
+        server: env!("CARGO_BIN_EXE_rdb-server").into(),
+        folder: folder.path().to_owned(),
+        pages: None,
+    };
     let plan = Plan::draw(seed, &wanted, Err("not in this test")).unwrap();
     let report = run(&plan, &place).await;
     assert!(report.passed(), "{report:#?}");
@@ -37,4 +41,9 @@ async fn clients_see_nothing_wrong_while_the_leader_is_killed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_see_nothing_wrong_while_the_leader_is_cut_off() {
     passes(2, &["partition-leader"], &["register", "counter", "pairs"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_see_nothing_wrong_while_a_namespace_is_switched_and_a_sync_fails() {
+    passes(3, &["sync-error"], &["register", "switched"]).await;
 }

@@ -3,14 +3,20 @@
 //! What was certainly not done is left out, so that it must not be seen. Copies of a named write are one write, which took
 //! effect between the first call and the first answer. Stale reads promise less and are looked at by `replicas`.
 
-use super::Finding;
+use super::{Finding, is_switched};
 use crate::history::{Call, Entry, Expect, Name, Outcome};
 use rdb_check::{Action, Operation, Value, check_versioned};
 use std::collections::BTreeMap;
 
 pub(super) fn check(history: &[Entry]) -> Finding {
+    // What is switched is linearizable at times: `switched` knows when.
+    of(history.iter().filter(|entry| !is_switched(entry)))
+}
+
+/// The same of some of a history.
+pub(super) fn of<'a>(history: impl Iterator<Item = &'a Entry>) -> Finding {
     let mut keys: BTreeMap<&str, Vec<&Entry>> = BTreeMap::new();
-    for entry in history.iter().filter(|entry| entry.call != Call::Stale) {
+    for entry in history.filter(|entry| entry.call != Call::Stale) {
         keys.entry(&entry.key).or_default().push(entry);
     }
     let mut operations = 0;

@@ -4,16 +4,19 @@
 //! from one that found nothing wrong.
 
 mod counter;
+pub(crate) mod eras;
 mod linearizable;
 mod pairs;
 mod replicas;
 mod retries;
 mod scans;
 mod set;
+pub(crate) mod switched;
 #[cfg(test)]
 mod tests;
 
 use crate::history::{Call, Entry, Request};
+use crate::workloads::switched::{ELEMENTS, REGISTERS};
 
 /// What a check found: what it looked at, or what is wrong.
 pub type Finding = Result<String, String>;
@@ -60,6 +63,11 @@ pub const CHECKS: &[Check] = &[
         about: "every scan shows one moment, and the last ones bring what the last reads find",
         check: scans::check,
     },
+    Check {
+        name: "switched",
+        about: "over switches of the mode: no element is lost, strong eras are linearizable, an epoch is of one era",
+        check: switched::check,
+    },
     Check { name: "replicas", about: "all nodes have the same data in the end", check: replicas::check },
 ];
 
@@ -69,6 +77,11 @@ pub(crate) const FINAL: &str = "final";
 /// The final reads that saw all that was acknowledged before. The final scans are held against them by `scans`.
 fn final_reads(history: &[Entry]) -> impl Iterator<Item = &Entry> {
     history.iter().filter(|entry| is_final_read(entry) && entry.call == Call::Get)
+}
+
+/// Whether it is of the namespace that is switched.
+fn is_switched(entry: &Entry) -> bool {
+    entry.key.starts_with(ELEMENTS) || entry.key.starts_with(REGISTERS)
 }
 
 fn is_final_read(entry: &Entry) -> bool {

@@ -1,11 +1,12 @@
-//! Nodes' wall clocks, each of which can be stepped while its node runs. Needs a C compiler: this workspace has no unsafe code.
+//! Nodes' wall clocks, each of which can be stepped while its node runs.
 
+use super::preload::Preload;
 use anyhow::{Context as _, Result, bail};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 const SOURCE: &str = include_str!("../../../scripts/tools/clockstep.c");
-/// Of the file that holds the offset, for the preloaded library.
+/// Of the file that holds the offset, for the library.
 const FILE_VARIABLE: &str = "CLOCKSTEP_FILE";
 /// What the trial steps by.
 const TRIAL_SECONDS: i64 = 3_600;
@@ -14,10 +15,7 @@ const TRIAL_SECONDS_OFF_MAX: i64 = 60;
 
 /// One node's wall clock.
 #[derive(Debug, Clone)]
-pub(crate) struct Clock {
-    library: PathBuf,
-    file: PathBuf,
-}
+pub(crate) struct Clock(Preload);
 
 impl Clock {
     /// The clocks of these nodes, which go right.
@@ -25,9 +23,9 @@ impl Clock {
     /// # Errors
     /// The library cannot be built, or does not do what it should here.
     pub(crate) fn of(folder: &Path, nodes: &[u64]) -> Result<Vec<(u64, Self)>> {
-        let library = build(folder)?;
+        let library = Preload::build(folder, "clockstep", SOURCE)?;
         let clock =
-            |name: &str| Self { library: library.clone(), file: folder.join(format!("{name}.clock")) };
+            |name: &str| Self(Preload::new(&library, folder.join(format!("{name}.clock")), FILE_VARIABLE));
         clock("trial").try_it()?;
         let mut clocks = Vec::new();
         for node in nodes {
@@ -38,32 +36,21 @@ impl Clock {
         Ok(clocks)
     }
 
-    /// Lets a program live by this clock.
-    pub(super) fn give_to(&self, command: &mut Command) {
-        command.env("LD_PRELOAD", &self.library).env(FILE_VARIABLE, &self.file);
+    /// What a node lives by.
+    pub(super) fn preload(&self) -> &Preload {
+        &self.0
     }
 
-    /// By so many seconds it differs from now on. A running program sees it in place.
+    /// By so many seconds it differs from now on.
     pub(crate) fn set(&self, seconds: i64) -> Result<()> {
-        use std::io::{Seek as _, Write as _};
-        let nanoseconds = seconds * 1_000_000_000;
-        let file = std::fs::File::options().create(true).truncate(false).write(true).open(&self.file);
-        let mut file = file.with_context(|| format!("cannot write {}", self.file.display()))?;
-        file.rewind()?;
-        Ok(file.write_all(&nanoseconds.to_ne_bytes())?)
-    }
-
-    /// Whether a process lives by it.
-    pub(crate) fn is_used_by(&self, process: u32) -> Result<bool> {
-        let maps = std::fs::read_to_string(format!("/proc/{process}/maps"))?;
-        Ok([&self.library, &self.file].iter().all(|path| maps.contains(&*path.to_string_lossy())))
+        self.0.write(&[seconds * 1_000_000_000])
     }
 
     fn try_it(&self) -> Result<()> {
         self.set(TRIAL_SECONDS)?;
         let (right, stepped) = (seconds(&mut Command::new("date"))?, {
             let mut command = Command::new("date");
-            self.give_to(&mut command);
+            Preload::give_to(std::iter::once(&self.0), &mut command);
             seconds(&mut command)?
         });
         let off = stepped - right - TRIAL_SECONDS;
@@ -72,18 +59,6 @@ impl Clock {
         }
         Ok(())
     }
-}
-
-fn build(folder: &Path) -> Result<PathBuf> {
-    let (source, library) = (folder.join("clockstep.c"), folder.join("clockstep.so"));
-    std::fs::write(&source, SOURCE)?;
-    let built =
-        Command::new("cc").args(["-O1", "-shared", "-fPIC", "-o"]).arg(&library).arg(&source).output();
-    let built = built.context("clocks cannot be stepped here: there is no C compiler (cc)")?;
-    if !built.status.success() {
-        bail!("clocks cannot be stepped here: {}", String::from_utf8_lossy(&built.stderr).trim());
-    }
-    Ok(library)
 }
 
 /// What a program that tells the time says.

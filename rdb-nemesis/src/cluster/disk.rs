@@ -18,6 +18,7 @@ pub(crate) struct Disk {
     folder: PathBuf,
     powercut: PathBuf,
     mounted: bool,
+    frozen: bool,
 }
 
 impl Disk {
@@ -26,7 +27,7 @@ impl Disk {
         std::fs::File::create(&image)?.set_len(DISK_BYTES)?;
         std::fs::create_dir_all(&folder)?;
         command(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image))?;
-        let mut disk = Self { image, folder, powercut, mounted: false };
+        let mut disk = Self { image, folder, powercut, mounted: false, frozen: false };
         disk.mount()?;
         Ok(disk)
     }
@@ -45,6 +46,42 @@ impl Disk {
     pub(crate) fn remount(&mut self) -> Result<()> {
         self.unmount()?;
         self.mount()
+    }
+
+    /// Fills it but for so many bytes, with what takes no room on the disk that the image lies on.
+    pub(super) fn fill(&self, but_for: u64) -> Result<()> {
+        let space = rustix::fs::statvfs(&self.folder)?;
+        let free = space.f_bavail * space.f_frsize;
+        let bytes = free.checked_sub(but_for).with_context(|| format!("{free} bytes are free already"))?;
+        let filler = std::fs::File::create(self.filler())?;
+        Ok(rustix::fs::fallocate(filler, rustix::fs::FallocateFlags::empty(), 0, bytes)?)
+    }
+
+    /// Undoes that.
+    pub(super) fn free(&self) -> Result<()> {
+        match std::fs::remove_file(self.filler()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.folder.join("filler")
+    }
+
+    /// Nothing is written to it any more: who tries waits.
+    pub(super) fn freeze(&mut self) -> Result<()> {
+        command(Command::new("fsfreeze").arg("--freeze").arg(&self.folder))?;
+        self.frozen = true;
+        Ok(())
+    }
+
+    /// Undoes that.
+    pub(super) fn thaw(&mut self) -> Result<()> {
+        if std::mem::take(&mut self.frozen) {
+            command(Command::new("fsfreeze").arg("--unfreeze").arg(&self.folder))?;
+        }
+        Ok(())
     }
 
     fn mount(&mut self) -> Result<()> {

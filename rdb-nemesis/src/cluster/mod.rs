@@ -4,8 +4,10 @@
 mod clock;
 mod disk;
 mod page;
+mod preload;
 mod process;
 mod raw;
+mod syncs;
 mod wire;
 
 pub(crate) use disk::try_one as try_power_cut;
@@ -24,6 +26,7 @@ use std::fmt::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use syncs::Syncs;
 use tokio::time::{Instant, sleep};
 use wire::Proxy;
 
@@ -43,7 +46,7 @@ const NEVER_LOGGED: [&str; 3] = ["panicked at", "it cannot keep its promises", "
 const SNAPSHOT_TAKEN_IN: &str = "a snapshot has replaced the region's data";
 
 /// How the nodes are to be.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Settings {
     /// How many.
     pub(crate) size: u64,
@@ -53,6 +56,8 @@ pub(crate) struct Settings {
     pub(crate) disks: bool,
     /// Whether each has a wall clock of its own, which can be stepped.
     pub(crate) clocks: bool,
+    /// Whether each one's syncs can be made slow, or fail.
+    pub(crate) syncs: bool,
 }
 
 struct Node {
@@ -66,6 +71,9 @@ struct Node {
     process: Option<Process>,
     disk: Option<Disk>,
     clock: Option<Clock>,
+    syncs: Option<Syncs>,
+    /// Up to here its log is of a process whose end was wanted.
+    excused: usize,
 }
 
 /// Who leads the namespace, in which term.
@@ -105,6 +113,8 @@ impl Cluster {
         let ids: Vec<u64> = (1..=settings.size).collect();
         let clocks = if settings.clocks { Clock::of(folder, &ids)? } else { Vec::new() };
         let mut clocks: BTreeMap<u64, Clock> = clocks.into_iter().collect();
+        let syncs = if settings.syncs { Syncs::of(folder, &ids)? } else { Vec::new() };
+        let mut syncs: BTreeMap<u64, Syncs> = syncs.into_iter().collect();
         let mut nodes = BTreeMap::new();
         let mut ports = Ports::default();
         for id in 1..=settings.size {
@@ -128,6 +138,8 @@ impl Cluster {
                 process: None,
                 disk,
                 clock: clocks.remove(&id),
+                syncs: syncs.remove(&id),
+                excused: 0,
             };
             nodes.insert(id, node);
         }
@@ -194,6 +206,11 @@ impl Cluster {
         self.nodes.iter().map(|(id, node)| (*id, format!("127.0.0.1:{}", node.client_port))).collect()
     }
 
+    /// A connection to each node.
+    pub(crate) fn raws(&self) -> Vec<(u64, Raw)> {
+        self.nodes.iter().map(|(id, node)| (*id, node.raw.clone())).collect()
+    }
+
     /// Where each node shows its metrics.
     pub(crate) fn http_ports(&self) -> BTreeMap<u64, u16> {
         self.nodes.iter().map(|(id, node)| (*id, node.http_port)).collect()
@@ -227,7 +244,9 @@ impl Cluster {
     pub(crate) fn launch(&mut self, id: u64) -> Result<()> {
         let server = self.server.clone();
         let node = self.node_mut(id)?;
-        node.process = Some(Process::start(&server, &node.config, &node.log, node.clock.as_ref())?);
+        let clock = node.clock.iter().map(Clock::preload);
+        let preloads = clock.chain(node.syncs.iter().map(Syncs::preload));
+        node.process = Some(Process::start(&server, &node.config, &node.log, preloads)?);
         Ok(())
     }
 
@@ -288,7 +307,7 @@ impl Cluster {
     /// Whether a node's process lives by the clock that can be stepped.
     pub(crate) fn has_clock(&mut self, id: u64) -> Result<bool> {
         let process = self.process(id)?.id();
-        self.node(id).clock.as_ref().map_or(Ok(false), |clock| clock.is_used_by(process))
+        self.node(id).clock.as_ref().map_or(Ok(false), |clock| clock.preload().is_used_by(process))
     }
 
     /// Cuts the power of all nodes at one moment of their work. They are stopped first: ext4 that was shut down may tell a
@@ -324,6 +343,62 @@ impl Cluster {
         Ok(())
     }
 
+    /// Each of a node's syncs takes so much longer from now on.
+    pub(crate) fn slow_syncs(&self, id: u64, by: Duration) -> Result<()> {
+        self.syncs(id)?.slow_down(by)
+    }
+
+    /// A node's next sync fails.
+    pub(crate) fn fail_sync(&self, id: u64) -> Result<()> {
+        self.syncs(id)?.fail(1)
+    }
+
+    /// How many of a node's syncs were slow, or failed, so far.
+    pub(crate) fn bad_syncs(&self, id: u64) -> Result<i64> {
+        self.syncs(id)?.met()
+    }
+
+    fn syncs(&self, id: u64) -> Result<&Syncs> {
+        self.node(id).syncs.as_ref().context("the node's syncs are as they are")
+    }
+
+    /// Waits until a node has ended by itself, as it must, and returns the last that it said.
+    pub(crate) async fn ends(&mut self, id: u64, limit: Duration) -> Result<String> {
+        let deadline = Instant::now() + limit;
+        while self.process(id)?.ended().is_none() {
+            if deadline < Instant::now() {
+                bail!("node {id} goes on");
+            }
+            sleep(LOOK_INTERVAL).await;
+        }
+        let said = self.said(id);
+        let node = self.node_mut(id)?;
+        node.process = None;
+        node.excused = said.len();
+        Ok(last_words(&said).to_owned())
+    }
+
+    /// Fills a node's disk but for so many bytes.
+    pub(crate) fn fill_disk(&self, id: u64, but_for: u64) -> Result<()> {
+        self.disk(id)?.fill(but_for)
+    }
+
+    /// A node's disk stands still from now on: who writes to it waits, and cannot even be killed.
+    pub(crate) fn freeze_disk(&mut self, id: u64) -> Result<()> {
+        self.node_mut(id)?.disk.as_mut().context("the node has no disk of its own")?.freeze()
+    }
+
+    fn disk(&self, id: u64) -> Result<&Disk> {
+        self.node(id).disk.as_ref().context("the node has no disk of its own")
+    }
+
+    /// Whether a node says that its disk is full.
+    pub(crate) async fn says_full(&self, id: u64) -> bool {
+        let status = self.node(id).raw.status(STATUS_LIMIT).await.ok();
+        let own = status.and_then(|status| status.nodes.into_iter().find(|node| node.id == id));
+        own.is_some_and(|node| node.disk_full)
+    }
+
     // --- wires
 
     /// What `from` says to `to`, from now on.
@@ -348,12 +423,26 @@ impl Cluster {
         for proxy in self.wires.values() {
             proxy.set(Wire::Whole);
         }
+        self.mend_disks()?;
         for id in self.ids() {
             if self.node(id).process.is_some() {
                 self.resume(id)?;
             } else {
                 self.launch(id)?;
                 self.ready(id).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn mend_disks(&mut self) -> Result<()> {
+        for node in self.nodes.values_mut() {
+            if let Some(disk) = &mut node.disk {
+                disk.thaw()?;
+                disk.free()?;
+            }
+            if let Some(syncs) = &node.syncs {
+                syncs.mend()?;
             }
         }
         Ok(())
@@ -464,11 +553,18 @@ impl Cluster {
                 bail!("node {id} ended by itself ({status}): {}", last_words(&said));
             }
             let bad = |line: &&str| NEVER_LOGGED.iter().any(|words| line.contains(words));
-            if let Some(line) = said.lines().find(bad) {
+            if let Some(line) = said[self.node(id).excused..].lines().find(bad) {
                 bail!("node {id} said: {line}");
             }
         }
         Ok(())
+    }
+}
+
+/// What waits for a disk that stands still cannot be killed, and nodes are killed when they are dropped.
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let _ = self.mend_disks();
     }
 }
 

@@ -1,6 +1,6 @@
 //! One `rdb-server` process.
 
-use super::clock::Clock;
+use super::preload::Preload;
 use anyhow::{Context as _, Result};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::File;
@@ -29,13 +29,16 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts a node with this configuration file, and this clock. What it says is added to `log`.
-    pub(crate) fn start(server: &Path, config: &Path, log: &Path, clock: Option<&Clock>) -> Result<Self> {
+    /// Starts a node with this configuration file, and these libraries. What it says is added to `log`.
+    pub(super) fn start<'a>(
+        server: &Path,
+        config: &Path,
+        log: &Path,
+        preloads: impl Iterator<Item = &'a Preload>,
+    ) -> Result<Self> {
         let output = File::options().create(true).append(true).open(log)?;
         let mut command = Command::new(server);
-        if let Some(clock) = clock {
-            clock.give_to(&mut command);
-        }
+        Preload::give_to(preloads, &mut command);
         let child = command
             .arg("--config")
             .arg(config)

@@ -12,22 +12,19 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "kill-leader",
         about: "kill -9 of the leader, started again at once, or after 1 to 4 s when clients have been answered",
-        short_logs: false,
-        disks: false,
+        needs: &[],
         strike: |lab, dice| -> Striking<'_> { Box::pin(kill_leader(lab, dice)) },
     },
     Fault {
         name: "kill-any",
         about: "kill -9 of any node, started again likewise",
-        short_logs: false,
-        disks: false,
+        needs: &[],
         strike: |lab, dice| -> Striking<'_> { Box::pin(kill_any(lab, dice)) },
     },
     Fault {
         name: "kill-all",
         about: "kill -9 of all nodes at once, started again after 0 to 2 s",
-        short_logs: false,
-        disks: false,
+        needs: &[],
         strike: |lab, dice| -> Striking<'_> { Box::pin(kill_all(lab, dice)) },
     },
 ];

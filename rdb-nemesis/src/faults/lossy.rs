@@ -11,15 +11,13 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "broken-connections",
         about: "every 20 to 200 ms some wire's connections break, 2 to 5 s",
-        short_logs: false,
-        disks: false,
+        needs: &[],
         strike: |lab, dice| -> Striking<'_> { Box::pin(broken(lab, dice)) },
     },
     Fault {
         name: "slow-wires",
         about: "all that nodes say to each other comes 10 to 100 ms later, 2 to 5 s",
-        short_logs: false,
-        disks: false,
+        needs: &[],
         strike: |lab, dice| -> Striking<'_> { Box::pin(slow(lab, dice)) },
     },
 ];

@@ -3,6 +3,8 @@
 //! A fault strikes, lasts, undoes itself, and brings evidence: whether it has really happened, as the outside shows it. A
 //! run whose faults have not been seen fails.
 
+mod clock;
+mod disk;
 mod kill;
 mod lossy;
 mod partition;
@@ -20,16 +22,29 @@ use std::pin::Pin;
 /// A fault under way.
 pub(crate) type Striking<'a> = Pin<Box<dyn Future<Output = Result<Evidence>> + Send + 'a>>;
 
+/// What a fault needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// It shows only where logs are short.
+    ShortLogs,
+    /// Disks of the nodes' own. Root only.
+    Disks,
+    /// Wall clocks that can be stepped.
+    Clocks,
+    /// Syncs that can be made slow, or fail.
+    Syncs,
+    /// Five nodes.
+    Five,
+}
+
 /// One kind of fault.
 pub struct Fault {
     /// What it is called on the command line.
     pub name: &'static str,
     /// What it does.
     pub about: &'static str,
-    /// It shows only where logs are short.
-    pub(crate) short_logs: bool,
-    /// It needs disks whose power can be cut.
-    pub(crate) disks: bool,
+    /// What it needs to be done, or to show.
+    pub(crate) needs: &'static [Need],
     pub(crate) strike: for<'a> fn(&'a mut Lab, &'a mut Dice) -> Striking<'a>,
 }
 
@@ -43,7 +58,15 @@ pub const FAULTS: &[&[Fault]] = &[
     transfer::FAULTS,
     snapshot::FAULTS,
     power::FAULTS,
+    disk::FAULTS,
+    clock::FAULTS,
 ];
+
+impl Fault {
+    pub(crate) fn needs(&self, need: Need) -> bool {
+        self.needs.contains(&need)
+    }
+}
 
 /// All faults, one after the other.
 pub(crate) fn all() -> impl Iterator<Item = &'static Fault> {

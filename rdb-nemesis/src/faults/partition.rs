@@ -1,7 +1,7 @@
 //! Wires that are cut: nodes that live and cannot hear, or cannot be heard.
 
 use super::kill::named;
-use super::{Fault, Striking};
+use super::{Fault, Need, Striking};
 use crate::cluster::{Leader, Wire};
 use crate::dice::Dice;
 use crate::lab::{Bar, Evidence, Lab, seconds};
@@ -18,39 +18,50 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "partition-halves",
         about: "a minority, with or without the leader, and the others do not hear each other, 3 to 7 s",
-        short_logs: false,
-        disks: false,
+        needs: &[],
         strike: |lab, dice| -> Striking<'_> { Box::pin(halves(lab, dice)) },
     },
     Fault {
         name: "partition-leader",
         about: "the leader and the others do not hear each other, 3 to 7 s",
-        short_logs: false,
-        disks: false,
+        needs: &[],
         strike: |lab, dice| -> Striking<'_> { Box::pin(leader_alone(lab, dice)) },
     },
     Fault {
         name: "leader-unheard",
         about: "one way: the others do not hear the leader, which hears them, 3 to 7 s, cut before or after connecting",
-        short_logs: false,
-        disks: false,
+        needs: &[],
         strike: |lab, dice| -> Striking<'_> { Box::pin(leader_unheard(lab, dice)) },
     },
     Fault {
         name: "leader-deaf",
         about: "one way: the leader does not hear the others, which hear it, 3 to 7 s, cut before or after connecting",
-        short_logs: false,
-        disks: false,
+        needs: &[],
         strike: |lab, dice| -> Striking<'_> { Box::pin(leader_deaf(lab, dice)) },
+    },
+    Fault {
+        name: "ring",
+        about: "five nodes in a ring: each hears its two neighbours alone, a majority that is like no other one's, 3 to 7 s",
+        needs: &[Need::Five],
+        strike: |lab, dice| -> Striking<'_> { Box::pin(ring(lab, dice)) },
+    },
+    Fault {
+        name: "bridge",
+        about: "two halves of five nodes do not hear each other, and the fifth hears both, 3 to 7 s",
+        needs: &[Need::Five],
+        strike: |lab, dice| -> Striking<'_> { Box::pin(bridge(lab, dice)) },
     },
     Fault {
         name: "flapping",
         about: "the leader is cut off and comes back every 200 ms, 2 to 5 s",
-        short_logs: false,
-        disks: false,
+        needs: &[],
         strike: |lab, dice| -> Striking<'_> { Box::pin(flapping(lab, dice)) },
     },
 ];
+
+/// Between these numbers of places on a ring of five, nobody hears anybody.
+const APART: u64 = 2;
+const FIVE: u64 = 5;
 
 /// Wires: from whom, and to whom.
 type Wires = Vec<(u64, u64)>;
@@ -83,6 +94,24 @@ async fn leader_deaf(lab: &mut Lab, dice: &mut Dice) -> Result<Evidence> {
     let wires = around(lab, &[leader.node]).into_iter().filter(|(_, to)| *to == leader.node).collect();
     let what = format!("node {}, the leader, deaf to the others", leader.node);
     cut(lab, dice, leader, wires, Bar::LeaderLost, what).await
+}
+
+async fn ring(lab: &mut Lab, dice: &mut Dice) -> Result<Evidence> {
+    let leader = lab.leader().await?;
+    let mut wires = lab.cluster.all_wires();
+    wires.retain(|(from, to)| [APART, FIVE - APART].contains(&from.abs_diff(*to)));
+    let what = format!("each hears its neighbours alone, node {} leads", leader.node);
+    cut(lab, dice, leader, wires, Bar::LeaderStays, what).await
+}
+
+async fn bridge(lab: &mut Lab, dice: &mut Dice) -> Result<Evidence> {
+    let (leader, ids) = (lab.leader().await?, lab.cluster.ids());
+    let between = dice.pick(&ids);
+    let half: Vec<u64> = lab.cluster.others(&[between]).into_iter().take(ids.len() / 2).collect();
+    let mut wires = around(lab, &half);
+    wires.retain(|(from, to)| *from != between && *to != between);
+    let what = format!("{} and the others hear node {between} alone", named(&half, leader.node));
+    cut(lab, dice, leader, wires, Bar::LeaderStays, what).await
 }
 
 /// The wires between these nodes and the others.

@@ -14,22 +14,19 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "pause-leader",
         about: "SIGSTOP of the leader for 0.1 to 10 s",
-        short_logs: false,
-        disks: false,
+        needs: &[],
         strike: |lab, dice| -> Striking<'_> { Box::pin(pause_leader(lab, dice)) },
     },
     Fault {
         name: "pause-follower",
         about: "SIGSTOP of a follower for 0.1 to 10 s",
-        short_logs: false,
-        disks: false,
+        needs: &[],
         strike: |lab, dice| -> Striking<'_> { Box::pin(pause_follower(lab, dice)) },
     },
     Fault {
         name: "pause-majority",
         about: "SIGSTOP of all nodes but one for 1 to 5 s",
-        short_logs: false,
-        disks: false,
+        needs: &[],
         strike: |lab, dice| -> Striking<'_> { Box::pin(pause_majority(lab, dice)) },
     },
 ];

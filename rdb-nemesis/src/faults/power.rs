@@ -1,6 +1,6 @@
 //! Power cuts: all that was not synced is gone, on all nodes at one moment. Needs root.
 
-use super::{Fault, Striking};
+use super::{Fault, Need, Striking};
 use crate::dice::Dice;
 use crate::lab::{Bar, Evidence, Lab};
 use anyhow::Result;
@@ -9,8 +9,7 @@ use tokio::time::sleep;
 pub(super) const FAULTS: &[Fault] = &[Fault {
     name: "power-cut",
     about: "the power of all nodes is cut at once, at any moment of their work; they start again (root only)",
-    short_logs: false,
-    disks: true,
+    needs: &[Need::Disks],
     strike: |lab, dice| -> Striking<'_> { Box::pin(power_cut(lab, dice)) },
 }];
 

@@ -10,15 +10,13 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "restart",
         about: "SIGTERM of the leader or another node, which must end well, started again after 0 to 2 s, when clients have been answered",
-        short_logs: false,
-        disks: false,
+        needs: &[],
         strike: |lab, dice| -> Striking<'_> { Box::pin(restart(lab, dice)) },
     },
     Fault {
         name: "rolling-restart",
         about: "SIGTERM and start of each node in turn",
-        short_logs: false,
-        disks: false,
+        needs: &[],
         strike: |lab, dice| -> Striking<'_> { Box::pin(rolling(lab, dice)) },
     },
 ];

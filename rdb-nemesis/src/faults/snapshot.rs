@@ -1,7 +1,7 @@
 //! A follower that is away for so long that nobody has the log that it misses: it must be brought back by a snapshot of
 //! the data.
 
-use super::{Fault, Striking};
+use super::{Fault, Need, Striking};
 use crate::cluster::{NAMESPACE, PATIENCE};
 use crate::dice::Dice;
 use crate::lab::{Bar, Evidence, Lab};
@@ -20,8 +20,7 @@ const DISTURBED_AFTER_MS: std::ops::Range<u64> = 100..1_500;
 pub(super) const FAULTS: &[Fault] = &[Fault {
     name: "snapshot",
     about: "a follower misses so much that it needs a snapshot, and at times is killed while it comes",
-    short_logs: true,
-    disks: false,
+    needs: &[Need::ShortLogs],
     strike: |lab, dice| -> Striking<'_> { Box::pin(snapshot(lab, dice)) },
 }];
 

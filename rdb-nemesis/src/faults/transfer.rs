@@ -14,8 +14,7 @@ const EVERY: Duration = Duration::from_millis(500);
 pub(super) const FAULTS: &[Fault] = &[Fault {
     name: "transfer-storm",
     about: "another leader is named every 500 ms, 3 to 7 s",
-    short_logs: false,
-    disks: false,
+    needs: &[],
     strike: |lab, dice| -> Striking<'_> { Box::pin(storm(lab, dice)) },
 }];
 

@@ -2,9 +2,9 @@
 
 use super::findings::Findings;
 use super::load::{VALUE_BYTES, value};
-use super::peek::Pages;
 use super::replicas::{alike, shows, sums};
 use super::stage::{EVENTUAL, Nodes, Stage, until};
+use crate::peek::Pages;
 use anyhow::{Result, bail};
 use rdb_client::{Mode, Namespace};
 use std::sync::Arc;

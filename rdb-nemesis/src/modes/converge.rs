@@ -4,12 +4,12 @@
 use super::cut::Cut;
 use super::findings::Findings;
 use super::load::{Load, tallies};
-use super::peek::Pages;
 use super::stage::{EVENTUAL, Nodes, Stage};
 use super::stats::{Times, millis};
 use super::tally::Tally;
 use super::{marks, replicas};
 use crate::cluster::{Cluster, PATIENCE, Wire};
+use crate::peek::Pages;
 use anyhow::{Context as _, Result};
 use rdb_client::Mode;
 use std::collections::BTreeMap;

@@ -7,10 +7,10 @@
 use super::cut::Cut;
 use super::findings::Findings;
 use super::load::number_in;
-use super::peek::{Pages, Sample};
 use super::stage::{EVENTUAL, Nodes, Stage, until};
 use super::stats::{Times, millis};
 use crate::cluster::{Cluster, PATIENCE, Wire};
+use crate::peek::{Pages, Sample};
 use anyhow::Result;
 use parking_lot::Mutex;
 use rdb_client::{Consistency, Mode, Namespace};
@@ -241,8 +241,8 @@ fn grows(samples: &[Sample], began: Instant, when: &str) -> Result<f64, String> 
 
 #[cfg(test)]
 mod tests {
-    use super::super::peek::Look;
     use super::*;
+    use crate::peek::Look;
 
     fn sample(at: Instant, lag_ms: u64, known: bool) -> Sample {
         let look = Look { lag: Duration::from_millis(lag_ms), known, behind: 1, log_bytes: 0 };

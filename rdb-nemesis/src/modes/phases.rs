@@ -3,12 +3,12 @@
 //! On a healthy cluster phases are over in milliseconds. So the wires between the nodes are slow while a switch runs, and the node
 //! that drives it is asked for its phase until it tells the wanted one; a switch that is over before is begun again.
 
-use super::aftermath::{self, END_LIMIT, FIRST};
-use super::elements;
+use super::aftermath;
 use super::findings::Findings;
 use super::stage::{Nodes, Stage};
-use super::switching::{begin, end_of, settled};
 use crate::cluster::{Cluster, NAMESPACE, Wire};
+use crate::switching::{END_LIMIT, begin, end_of, settled};
+use crate::workloads::switched::{self, FIRST};
 use anyhow::{Context as _, Result, bail};
 use rdb_client::{Client, Mode, SwitchOptions, SwitchPhase, SwitchStatus};
 use std::time::Duration;
@@ -54,9 +54,9 @@ pub(super) async fn run(stage: &Stage, findings: &mut Findings) -> Result<()> {
     let mut cluster = stage.start().await?;
     Nodes::create(&cluster, NAMESPACE, FIRST).await?;
     let client = Nodes::of(&cluster, NAMESPACE, CALL_LIMIT).await?.client;
-    let scene = elements::scene(stage.seed, cluster.addresses());
+    let scene = stage.scene(&cluster);
     let mut clients = JoinSet::new();
-    elements::start(&scene, &mut clients);
+    switched::start_clients(&scene, &mut clients);
     sleep(QUIET).await;
     let (mut kills, mut completed, mut misses) = (0_u64, 0_u64, 0_u64);
     for (to, phases) in [(Mode::Strong, &TO_STRONG[..]), (Mode::Eventual, &TO_EVENTUAL)] {

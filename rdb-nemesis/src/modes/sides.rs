@@ -11,13 +11,13 @@ use super::tally::Tally;
 use crate::cluster::{Cluster, NAMESPACE, PATIENCE, Wire};
 use crate::history::{Entry, History, Outcome};
 use crate::run::{finish, read_everything};
-use crate::workloads::{Scene, named};
+use crate::workloads::named;
 use crate::{probe, verdict};
 use anyhow::{Context as _, Result};
 use rdb_client::Mode;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -45,7 +45,7 @@ pub(super) async fn run(stage: &Stage, findings: &mut Findings) -> Result<()> {
     let mut cluster = stage.start().await?;
     Nodes::create(&cluster, NAMESPACE, Mode::Strong).await?;
     let eventual = Nodes::create(&cluster, EVENTUAL, Mode::Eventual).await?;
-    let scene = Arc::new(scene(stage, &cluster));
+    let scene = stage.scene(&cluster);
     let mut clients = JoinSet::new();
     for name in STRONG_WORKLOADS {
         let workload = named(name).with_context(|| format!("there is no workload {name}"))?;
@@ -62,19 +62,6 @@ pub(super) async fn run(stage: &Stage, findings: &mut Findings) -> Result<()> {
     scene.history.write(&stage.folder.join("history.jsonl"))?;
     judge(&entries, &parted, findings);
     cluster.is_sound()
-}
-
-fn scene(stage: &Stage, cluster: &Cluster) -> Scene {
-    Scene {
-        history: Arc::new(History::begin(stage.seed)),
-        addresses: cluster.addresses(),
-        lease: false,
-        seed: stage.seed,
-        tries: 0,
-        tried: AtomicU64::new(0),
-        leader_changes: AtomicU64::new(0),
-        stop: AtomicBool::new(false),
-    }
 }
 
 /// Cuts one node off, and every other time the leader.

@@ -2,13 +2,16 @@
 
 use super::options::{Case, Sizes};
 use super::stats::millis;
-use crate::cluster::{Cluster, PATIENCE, Settings};
+use crate::cluster::{Cluster, NAMESPACE, PATIENCE, Settings};
 use crate::dice::Dice;
+use crate::history::History;
 use crate::run::connect;
+use crate::workloads::Scene;
 use anyhow::{Context as _, Result, bail};
 use rdb_client::{Client, Mode, Namespace, Options};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -41,8 +44,14 @@ impl Stage {
     }
 
     async fn start_nodes(&self, clocks: bool) -> Result<Cluster> {
-        let settings = Settings { size: NODES, options: String::new(), disks: false, clocks };
+        let settings = Settings { size: NODES, clocks, ..Settings::default() };
         Cluster::start(&self.server, &self.folder, &settings).await
+    }
+
+    /// What clients of a namespace that is switched share.
+    pub(super) fn scene(&self, cluster: &Cluster) -> Arc<Scene> {
+        let history = Arc::new(History::begin(self.seed));
+        Arc::new(Scene::new(history, cluster.addresses(), self.seed, NAMESPACE))
     }
 
     /// Chance for the user of this number.

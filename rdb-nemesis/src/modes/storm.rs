@@ -1,33 +1,25 @@
 //! Switches under trouble: each is begun while something is done to the nodes, at a moment that is drawn, and whatever becomes of the
 //! switch, no acknowledged element may be lost, strong eras are linearizable, and in the end all replicas are equal.
 
-use super::aftermath::{self, END_LIMIT, FIRST};
-use super::elements;
+use super::aftermath;
 use super::findings::Findings;
 use super::stage::{Nodes, Stage};
-use super::switching::{end_of, settled, try_to_begin};
 use super::trouble::{KINDS, Trouble};
 use crate::cluster::{Cluster, NAMESPACE};
 use crate::dice::Dice;
+use crate::switching::{END_LIMIT, end_of, settled, try_to_begin};
 use crate::workloads::Scene;
+use crate::workloads::switched::{self, ABORT_PERCENT, FIRST, SWITCH_OPTIONS};
 use anyhow::{Context as _, Result, bail};
-use rdb_client::{Client, Mode, SwitchEnd, SwitchOptions, SwitchStatus};
+use rdb_client::{Client, Mode, SwitchEnd, SwitchStatus};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-/// Short, so that a switch that cannot go on is called off before the storm has to wait.
-const OPTIONS: SwitchOptions = SwitchOptions {
-    excluded: Vec::new(),
-    max_write_pause: Some(Duration::from_secs(3)),
-    max_preparing: Some(Duration::from_secs(5)),
-};
 const CALL_LIMIT: Duration = Duration::from_secs(2);
 /// The trouble comes so long after the switch was asked for, at most.
 const OFFSET_MS_MAX: u64 = 150;
-/// One switch in so many is called off by the operator.
-const ABORT_PERCENT: u32 = 10;
 /// Without clients' success after a round, for so long, there is nobody to lose anything.
 const SERVED_LIMIT: Duration = Duration::from_secs(30);
 /// Of all switches in each direction, so many percent must have been completed.
@@ -50,9 +42,9 @@ pub(super) async fn run(stage: &Stage, findings: &mut Findings) -> Result<()> {
     let mut cluster = stage.start_with_clocks().await?;
     Nodes::create(&cluster, NAMESPACE, FIRST).await?;
     let client = Nodes::of(&cluster, NAMESPACE, CALL_LIMIT).await?.client;
-    let scene = elements::scene(stage.seed, cluster.addresses());
+    let scene = stage.scene(&cluster);
     let mut clients = JoinSet::new();
-    elements::start(&scene, &mut clients);
+    switched::start_clients(&scene, &mut clients);
     served(&scene, 0).await?;
     let mut tale = Tale::default();
     let ended = rounds(stage, &mut cluster, &client, &scene, &mut tale, findings).await;
@@ -147,7 +139,7 @@ async fn ask(client: Client, after: Duration, limit: Duration) -> Option<SwitchS
     sleep(after).await;
     let deadline = Instant::now() + limit + CALL_LIMIT;
     loop {
-        match try_to_begin(&client, NAMESPACE, &OPTIONS).await {
+        match try_to_begin(&client, NAMESPACE, &SWITCH_OPTIONS).await {
             Ok(begun) => return Some(begun),
             Err(_) if deadline < Instant::now() => return None,
             Err(_) => sleep(RETRY_PAUSE).await,
@@ -164,7 +156,7 @@ async fn call_off(client: Client, after: Duration) {
 /// Waits until an element was written that was asked for since then.
 async fn served(scene: &Scene, since_ns: u64) -> Result<()> {
     let deadline = Instant::now() + SERVED_LIMIT;
-    while !scene.history.has_succeeded_since(since_ns, elements::SET, crate::history::Request::Put) {
+    while !scene.history.has_succeeded_since(since_ns, switched::NAME, crate::history::Request::Put) {
         if deadline < Instant::now() {
             bail!("for {SERVED_LIMIT:?} no element was acknowledged");
         }

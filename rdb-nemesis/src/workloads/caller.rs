@@ -35,10 +35,32 @@ pub(crate) struct Scene {
     pub(crate) tried: AtomicU64,
     /// Grows whenever another leader is seen.
     pub(crate) leader_changes: AtomicU64,
+    /// Which namespace is switched.
+    pub(crate) switched: &'static str,
     pub(crate) stop: AtomicBool,
 }
 
 impl Scene {
+    /// What clients share who read by no lease, and have no tries to make.
+    pub(crate) fn new(
+        history: Arc<History>,
+        addresses: BTreeMap<u64, String>,
+        seed: u64,
+        switched: &'static str,
+    ) -> Self {
+        Self {
+            history,
+            addresses,
+            lease: false,
+            seed,
+            tries: 0,
+            tried: AtomicU64::new(0),
+            leader_changes: AtomicU64::new(0),
+            switched,
+            stop: AtomicBool::new(false),
+        }
+    }
+
     /// Whether clients should end.
     pub(crate) fn is_over(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
@@ -46,11 +68,12 @@ impl Scene {
 
     /// Chance for the client of this number in this workload.
     pub(crate) fn dice(&self, workload: &str, number: u64) -> Dice {
-        let stream = workload.bytes().fold(number + 1, |sum, byte| sum * 31 + u64::from(byte));
+        let stream =
+            workload.bytes().fold(number + 1, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
         Dice::new(self.seed, stream)
     }
 
-    fn options(&self, limit: Duration, sessions: bool) -> Options {
+    pub(super) fn options(&self, limit: Duration, sessions: bool) -> Options {
         let endpoints = self.addresses.values().cloned().collect();
         let connect_patience = Duration::from_secs(30);
         Options { endpoints, request_timeout: limit, connect_patience, sessions, ..Options::default() }
@@ -80,21 +103,26 @@ pub(crate) enum Where {
 }
 
 impl Caller {
-    /// Connects.
+    /// A client of the namespace that most workloads share.
     pub(crate) async fn connect(scene: &Arc<Scene>, workload: &'static str) -> Result<Self> {
+        Self::connect_to(scene, workload, NAMESPACE).await
+    }
+
+    /// A client of this namespace.
+    pub(crate) async fn connect_to(scene: &Arc<Scene>, workload: &'static str, name: &str) -> Result<Self> {
         let client = Client::connect(scene.options(CALL_LIMIT, false)).await?;
         let patient = Client::connect(scene.options(PATIENT_LIMIT, true)).await?;
         let mut at = BTreeMap::new();
         for (node, address) in &scene.addresses {
-            at.extend(client.namespace_at(NAMESPACE, address).map(|namespace| (*node, namespace)));
+            at.extend(client.namespace_at(name, address).map(|namespace| (*node, namespace)));
         }
         Ok(Self {
             scene: scene.clone(),
             workload,
             client: scene.history.new_client(),
-            namespace: client.namespace(NAMESPACE),
+            namespace: client.namespace(name),
             at,
-            patient: patient.namespace(NAMESPACE),
+            patient: patient.namespace(name),
         })
     }
 

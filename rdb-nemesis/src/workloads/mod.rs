@@ -11,6 +11,7 @@ mod register;
 mod retries;
 mod scans;
 mod set;
+pub(crate) mod switched;
 
 pub(crate) use caller::{Caller, Scene, Where};
 pub(crate) use counter::number_in;
@@ -72,6 +73,13 @@ pub const WORKLOADS: &[Workload] = &[
         about: "compare-and-swaps under a session, each answered at least twice under one name",
         requests: &[Request::CompareAndSwap],
         start: retries::start,
+    },
+    Workload {
+        name: switched::NAME,
+        about: "elements and registers of a namespace of their own, which is switched between eventual and strong all the time",
+        // In either mode: the others wait for the right one.
+        requests: &[Request::Put],
+        start: switched::start,
     },
 ];
 

@@ -13,42 +13,42 @@ const INTERVAL: Duration = Duration::from_millis(100);
 
 /// What a node says of the one eventual namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Look {
-    pub(super) lag: Duration,
+pub(crate) struct Look {
+    pub(crate) lag: Duration,
     /// Whether the lag is known; else it is at least so much.
-    pub(super) known: bool,
+    pub(crate) known: bool,
     /// Peers that lack something.
-    pub(super) behind: u64,
-    pub(super) log_bytes: u64,
+    pub(crate) behind: u64,
+    pub(crate) log_bytes: u64,
 }
 
 /// One look, and when it was taken: not before `asked`, not after `answered`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Sample {
-    pub(super) node: u64,
-    pub(super) asked: Instant,
-    pub(super) answered: Instant,
-    pub(super) look: Look,
+pub(crate) struct Sample {
+    pub(crate) node: u64,
+    pub(crate) asked: Instant,
+    pub(crate) answered: Instant,
+    pub(crate) look: Look,
 }
 
 /// The nodes' pages.
 #[derive(Debug, Clone)]
-pub(super) struct Pages(BTreeMap<u64, u16>);
+pub(crate) struct Pages(BTreeMap<u64, u16>);
 
 impl Pages {
-    pub(super) fn of(cluster: &Cluster) -> Self {
+    pub(crate) fn of(cluster: &Cluster) -> Self {
         Self(cluster.http_ports())
     }
 
     /// What a node says now.
-    pub(super) async fn look(&self, node: u64) -> Result<Look> {
+    pub(crate) async fn look(&self, node: u64) -> Result<Look> {
         let port = self.0.get(&node).with_context(|| format!("there is no node {node}"))?;
         let text = page(*port, "/metrics").await?;
         look_in(&text).with_context(|| format!("node {node} tells no lag of an eventual namespace"))
     }
 
     /// Looks at these nodes again and again until it is to stop.
-    pub(super) async fn watch(self, nodes: Vec<u64>, stop: Arc<AtomicBool>) -> Result<Vec<Sample>> {
+    pub(crate) async fn watch(self, nodes: Vec<u64>, stop: Arc<AtomicBool>) -> Result<Vec<Sample>> {
         let mut samples = Vec::new();
         while !stop.load(Ordering::Relaxed) {
             for node in &nodes {
@@ -62,8 +62,8 @@ impl Pages {
     }
 }
 
-/// The worst of all regions, where there are several.
-fn look_in(text: &str) -> Option<Look> {
+/// What a node's page of metrics says. The worst of all regions, where there are several.
+pub(crate) fn look_in(text: &str) -> Option<Look> {
     let all = |name: &str| -> Vec<u64> {
         let start = format!("flaredb_{name}{{");
         let number = |line: &str| line.strip_prefix(&start)?.split_once("} ")?.1.parse().ok();

@@ -7,30 +7,29 @@
 //! counts as answered only when the last of its era has been asked for. So nothing is demanded among them but that versions have
 //! one writer each, while a strong operation after them must see the greatest of them, or what followed it.
 
-use crate::checks::CHECKS;
+use super::FINAL;
+use super::linearizable;
 use crate::history::{Call, Entry, Outcome};
+use crate::switching::mode_of;
+use crate::workloads::switched::REGISTERS;
 use rdb_client::Mode;
 use std::collections::BTreeMap;
 
-use super::switching::mode_of;
-
-/// The workload whose keys are judged so.
-pub(super) const REGISTER: &str = "register";
-/// How reads that saw what is acknowledged were served.
-const STRONG_READ: &str = "linearizable";
+/// How reads that saw all that was acknowledged were served.
+const STRONG_READS: [&str; 2] = ["linearizable", "lease"];
 
 /// How many operations of each kind there were.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Done {
-    pub(super) strong_writes: u64,
-    pub(super) eventual_writes: u64,
+pub(crate) struct Done {
+    pub(crate) strong_writes: u64,
+    pub(crate) eventual_writes: u64,
     /// Compare-and-swaps that were answered, also those that found something else.
-    pub(super) comparisons: u64,
-    pub(super) strong_reads: u64,
+    pub(crate) comparisons: u64,
+    pub(crate) strong_reads: u64,
 }
 
 /// Counts what was done in which mode.
-pub(super) fn count(history: &[Entry], first: Mode) -> Done {
+pub(crate) fn count(history: &[Entry], first: Mode) -> Done {
     let mut done = Done::default();
     for entry in history {
         match (&entry.call, era(entry).map(|era| mode_of(era, first))) {
@@ -54,12 +53,14 @@ fn era(entry: &Entry) -> Option<u32> {
 
 fn is_strong_read(entry: &Entry) -> bool {
     let found = matches!(entry.outcome, Outcome::Found { .. });
-    entry.call == Call::Get && found && entry.served.as_deref() == Some(STRONG_READ)
+    let strongly = entry.served.as_deref().is_some_and(|served| STRONG_READS.contains(&served));
+    // Nobody asks for anything weaker in the end, and batches do not tell.
+    entry.call == Call::Get && found && (strongly || entry.workload == FINAL)
 }
 
 /// Every strong era of every register is linearizable, from what it began with.
-pub(super) fn strong_eras(history: &[Entry], first: Mode) -> Result<String, String> {
-    let registers = history.iter().filter(|entry| entry.workload == REGISTER);
+pub(crate) fn strong_eras(history: &[Entry], first: Mode) -> Result<String, String> {
+    let registers = history.iter().filter(|entry| entry.key.starts_with(REGISTERS));
     let mut adapted: Vec<Entry> = registers.filter(|entry| counts(entry)).cloned().collect();
     if let Some(weak) = adapted.iter().find(|entry| {
         matches!(entry.call, Call::Cas(_))
@@ -81,11 +82,7 @@ pub(super) fn strong_eras(history: &[Entry], first: Mode) -> Result<String, Stri
             entry.return_ns = entry.return_ns.map(|returned| returned.max(last + place));
         }
     }
-    let linearizable = CHECKS.iter().find(|check| check.name == "linearizable");
-    linearizable.map_or_else(
-        || Err("there is no check of linearizability".to_owned()),
-        |check| (check.check)(&adapted),
-    )
+    linearizable::of(adapted.iter())
 }
 
 /// What a node had promises nothing here; what was refused must not be seen.
@@ -98,7 +95,7 @@ fn counts(entry: &Entry) -> bool {
 }
 
 /// An epoch is of one era, and a later one of no earlier era.
-pub(super) fn epochs(history: &[Entry]) -> Result<String, String> {
+pub(crate) fn epochs(history: &[Entry]) -> Result<String, String> {
     let mut eras: BTreeMap<u64, u32> = BTreeMap::new();
     for entry in history {
         let (Some(epoch), Some(era)) = (entry.epoch, era(entry)) else { continue };
@@ -120,6 +117,7 @@ pub(super) fn epochs(history: &[Entry]) -> Result<String, String> {
 mod tests {
     use super::*;
     use crate::history::{Expect, Request, Stamp, Swap};
+    use crate::workloads::switched::NAME;
     use rdb_check::Version;
 
     const FIRST: Mode = Mode::Eventual;
@@ -131,8 +129,8 @@ mod tests {
     fn entry(call: Call, (call_ns, return_ns): (u64, u64), outcome: Outcome) -> Entry {
         Entry {
             client: call_ns,
-            workload: REGISTER.to_owned(),
-            key: "key".to_owned(),
+            workload: NAME.to_owned(),
+            key: format!("{REGISTERS}key"),
             request: Some(Request::Put),
             call,
             call_ns,

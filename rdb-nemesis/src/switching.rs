@@ -6,9 +6,13 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// Switches on a healed cluster end in this time.
+pub(crate) const END_LIMIT: Duration = Duration::from_secs(90);
+/// A switch that was called off is begun again so often.
+const TRIES_MAX: u32 = 5;
 
 /// The mode that is not this one.
-pub(super) fn other(mode: Mode) -> Mode {
+pub(crate) fn other(mode: Mode) -> Mode {
     match mode {
         Mode::Strong => Mode::Eventual,
         Mode::Eventual => Mode::Strong,
@@ -16,7 +20,7 @@ pub(super) fn other(mode: Mode) -> Mode {
 }
 
 /// The mode of an era: every switch that completes begins one.
-pub(super) fn mode_of(era: u32, first: Mode) -> Mode {
+pub(crate) fn mode_of(era: u32, first: Mode) -> Mode {
     if era % 2 == 1 { first } else { other(first) }
 }
 
@@ -24,7 +28,7 @@ pub(super) fn mode_of(era: u32, first: Mode) -> Mode {
 ///
 /// # Errors
 /// It could not for so long.
-pub(super) async fn begin(
+pub(crate) async fn begin(
     client: &Client,
     name: &str,
     options: &SwitchOptions,
@@ -44,7 +48,7 @@ pub(super) async fn begin(
 }
 
 /// The same, tried once. A switch under way, whoever began it, will do.
-pub(super) async fn try_to_begin(
+pub(crate) async fn try_to_begin(
     client: &Client,
     name: &str,
     options: &SwitchOptions,
@@ -65,7 +69,7 @@ pub(super) async fn try_to_begin(
 ///
 /// # Errors
 /// It has not for so long.
-pub(super) async fn end_of(client: &Client, begun: &SwitchStatus, limit: Duration) -> Result<SwitchEnd> {
+pub(crate) async fn end_of(client: &Client, begun: &SwitchStatus, limit: Duration) -> Result<SwitchEnd> {
     let mut last = String::new();
     let ended = tokio::time::timeout(limit, async {
         loop {
@@ -86,7 +90,7 @@ pub(super) async fn end_of(client: &Client, begun: &SwitchStatus, limit: Duratio
 ///
 /// # Errors
 /// They do not for so long.
-pub(super) async fn settled(client: &Client, name: &str, limit: Duration) -> Result<SwitchStatus> {
+pub(crate) async fn settled(client: &Client, name: &str, limit: Duration) -> Result<SwitchStatus> {
     let deadline = Instant::now() + limit;
     loop {
         let status = controlling(client, name).await;
@@ -100,6 +104,27 @@ pub(super) async fn settled(client: &Client, name: &str, limit: Duration) -> Res
             return Err(anyhow::anyhow!(how)).context(format!("members do not stand alike after {limit:?}"));
         }
         sleep(RETRY_PAUSE).await;
+    }
+}
+
+/// Makes a namespace strong, once all is healed.
+///
+/// # Errors
+/// Switches to strong were called off all the same.
+pub(crate) async fn make_strong(client: &Client, name: &str) -> Result<()> {
+    let mut reason = String::new();
+    for _ in 0..TRIES_MAX {
+        if settled(client, name, END_LIMIT).await?.mode == Mode::Strong {
+            return Ok(());
+        }
+        let begun = begin(client, name, &SwitchOptions::default(), END_LIMIT).await?;
+        reason = end_of(client, &begun, END_LIMIT).await?.reason;
+    }
+    match settled(client, name, END_LIMIT).await?.mode {
+        Mode::Strong => Ok(()),
+        Mode::Eventual => {
+            bail!("{TRIES_MAX} switches to strong were called off though all is healed: {reason}")
+        }
     }
 }
 

@@ -1,0 +1,142 @@
+//! Disks that fill up, stand still, are slow, or fail.
+
+use super::kill::named;
+use super::{Fault, Need, Striking};
+use crate::dice::Dice;
+use crate::lab::{Bar, Evidence, Lab, seconds};
+use anyhow::Result;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// What is left of a disk: less than a node wants to keep free, and less than it needs to take anything in.
+const LEFT_BYTES: [u64; 2] = [800 << 20, 160 << 20];
+/// A node looks at its disk every second or so.
+const NOTICE_LIMIT: Duration = Duration::from_secs(5);
+/// A node whose sync has failed ends in this time.
+const END_LIMIT: Duration = Duration::from_secs(10);
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
+pub(super) const FAULTS: &[Fault] = &[
+    Fault {
+        name: "disk-full-leader",
+        about: "the leader's disk fills up, to below one of its marks, 4 to 8 s (root only)",
+        needs: &[Need::Disks],
+        strike: |lab, dice| -> Striking<'_> { Box::pin(full_leader(lab, dice)) },
+    },
+    Fault {
+        name: "disk-full-any",
+        about: "any node's disk fills up likewise (root only)",
+        needs: &[Need::Disks],
+        strike: |lab, dice| -> Striking<'_> { Box::pin(full_any(lab, dice)) },
+    },
+    Fault {
+        name: "disk-stall",
+        about: "the leader's disk, or another one, stands still, 3 to 7 s (root only)",
+        needs: &[Need::Disks],
+        strike: |lab, dice| -> Striking<'_> { Box::pin(stall(lab, dice)) },
+    },
+    Fault {
+        name: "slow-disk",
+        about: "each sync of the leader, or of another node, takes 0.1 to 1 s longer, 3 to 7 s",
+        needs: &[Need::Syncs],
+        strike: |lab, dice| -> Striking<'_> { Box::pin(slow(lab, dice)) },
+    },
+    Fault {
+        name: "sync-error",
+        about: "a sync of the leader, or of another node, fails: it must end, and nothing more be acknowledged by it",
+        needs: &[Need::Syncs],
+        strike: |lab, dice| -> Striking<'_> { Box::pin(sync_error(lab, dice)) },
+    },
+];
+
+async fn full_leader(lab: &mut Lab, dice: &mut Dice) -> Result<Evidence> {
+    let leader = lab.leader().await?;
+    full(lab, dice, leader.node).await
+}
+
+async fn full_any(lab: &mut Lab, dice: &mut Dice) -> Result<Evidence> {
+    let node = dice.pick(&lab.cluster.ids());
+    full(lab, dice, node).await
+}
+
+async fn full(lab: &mut Lab, dice: &mut Dice, node: u64) -> Result<Evidence> {
+    let leader = lab.leader().await?;
+    let (left, lasts) = (dice.pick(&LEFT_BYTES), dice.millis(4_000..8_000));
+    lab.cluster.fill_disk(node, left)?;
+    let bar = if node == leader.node { Bar::HandedOver } else { Bar::LeaderStays };
+    let what = format!("disk full but for {} MiB at {}", left >> 20, named(&[node], leader.node));
+    let mut strike = lab.struck(leader, bar, format!("{what} for {}", seconds(lasts)));
+    let seen = if until_full(lab, node).await {
+        Ok("the node says that its disk is full".to_owned())
+    } else {
+        Err("the node does not say that its disk is full".to_owned())
+    };
+    lab.hold(&mut strike, lasts).await;
+    lab.undo(strike, seen).await
+}
+
+async fn until_full(lab: &Lab, node: u64) -> bool {
+    let deadline = Instant::now() + NOTICE_LIMIT;
+    while Instant::now() < deadline {
+        if lab.cluster.says_full(node).await {
+            return true;
+        }
+        sleep(LOOK_INTERVAL).await;
+    }
+    false
+}
+
+/// The leader, every other time.
+async fn leader_or_any(lab: &Lab, dice: &mut Dice) -> Result<u64> {
+    let leader = lab.leader().await?.node;
+    Ok(if dice.percent(50) { leader } else { dice.pick(&lab.cluster.ids()) })
+}
+
+async fn stall(lab: &mut Lab, dice: &mut Dice) -> Result<Evidence> {
+    let node = leader_or_any(lab, dice).await?;
+    let (leader, lasts) = (lab.leader().await?, dice.millis(3_000..7_000));
+    lab.cluster.freeze_disk(node)?;
+    let bar = if node == leader.node { Bar::LeaderLost } else { Bar::LeaderStays };
+    let what = format!("disk stands still at {} for {}", named(&[node], leader.node), seconds(lasts));
+    let mut strike = lab.struck(leader, bar, what);
+    lab.hold(&mut strike, lasts).await;
+    // The file system itself says that it is frozen, or it would not have been frozen.
+    lab.undo(strike, Ok("the file system was frozen and thawed".to_owned())).await
+}
+
+async fn slow(lab: &mut Lab, dice: &mut Dice) -> Result<Evidence> {
+    let node = leader_or_any(lab, dice).await?;
+    let (leader, lasts, by) =
+        (lab.leader().await?, dice.millis(3_000..7_000), dice.millis_of_any_size(100..1_000));
+    let before = lab.cluster.bad_syncs(node)?;
+    lab.cluster.slow_syncs(node, by)?;
+    let what = format!("syncs take {} ms longer at {}", by.as_millis(), named(&[node], leader.node));
+    // A leader applies, and answers, what its own disk has: a write takes up to two of its syncs.
+    let bar = if node == leader.node { Bar::None } else { Bar::LeaderStays };
+    let mut strike = lab.struck(leader, bar, format!("{what} for {}", seconds(lasts)));
+    lab.hold(&mut strike, lasts).await;
+    let seen = match lab.cluster.bad_syncs(node)? - before {
+        0 => Err("the node made no sync".to_owned()),
+        count => Ok(format!("{count} syncs were slow")),
+    };
+    lab.undo(strike, seen).await
+}
+
+async fn sync_error(lab: &mut Lab, dice: &mut Dice) -> Result<Evidence> {
+    let node = leader_or_any(lab, dice).await?;
+    let (leader, lasts) = (lab.leader().await?, dice.millis(1_000..4_000));
+    let before = lab.cluster.bad_syncs(node)?;
+    lab.cluster.fail_sync(node)?;
+    let bar = if node == leader.node { Bar::LeaderLost } else { Bar::LeaderStays };
+    let what =
+        format!("a sync of {} fails, which is away for {}", named(&[node], leader.node), seconds(lasts));
+    let mut strike = lab.struck(leader, bar, what);
+    let ended = lab.cluster.ends(node, END_LIMIT).await;
+    lab.hold(&mut strike, lasts).await;
+    let seen = match (lab.cluster.bad_syncs(node)? - before, ended) {
+        (0, _) => Err("the node made no sync".to_owned()),
+        (_, Ok(said)) => Ok(format!("it failed, and the node ended: {said}")),
+        (_, Err(error)) => Err(format!("it failed, and {error:#}")),
+    };
+    lab.undo(strike, seen).await
+}
