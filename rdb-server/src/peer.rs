@@ -278,7 +278,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::backlog::Backlogs;
     use crate::budget::Budget;
-    use crate::regions::Regions;
+    use crate::regions::{Before, Regions};
     use rdb_core::command::Encoded;
     use rdb_core::ids::RegionId;
     use rdb_core::raft::disk::Terms;
@@ -334,7 +334,7 @@ pub(crate) mod tests {
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         let log = engine.log().region(boot.region);
         let group = Group::new(Options::default(), boot, log, &logger).unwrap();
-        let view = Regions::new(Budget::new(1), 1).insert(RegionId::FIRST_USER);
+        let view = Regions::new(Budget::new(1), 1).insert(RegionId::FIRST_USER, &Before::default());
         let who = (NodeId(1), Some(NodeId(2)));
         let mode = switch::Region::new(switch::Mode::Strong);
         let mut peer =

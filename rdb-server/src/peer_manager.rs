@@ -13,7 +13,7 @@ use crate::eventual::{self, Eventual};
 use crate::mailbox::{Event, Mailbox};
 use crate::metrics::Metrics;
 use crate::peer::Peer;
-use crate::regions::Regions;
+use crate::regions::{Before, Regions};
 use crate::snapshots::{Arrived, Installer, Outbound, Sending};
 use crate::transport::{Peers, SILENCE_MAX, Transport};
 use crate::upkeep::Fetcher;
@@ -213,7 +213,8 @@ impl PeerManager {
                 let machine = applier::Machine::Catalog(catalog.clone());
                 let boot = stored.into_boot(catalog.state().applied, rand::random());
                 let mode = switch::Region::new(Mode::Strong);
-                self.start(boot, NamespaceId::META, machine, (*catalog.state(), mode), None)?;
+                let first = (Before::default(), None);
+                self.start(boot, NamespaceId::META, machine, (*catalog.state(), mode), first)?;
             } else {
                 self.stored.insert(region, stored);
             }
@@ -242,15 +243,8 @@ impl PeerManager {
         let epochs = eventual::epochs_in(controls.as_deref());
         let epochs = epochs.map_err(|source| BootError::Gate { region, source })?;
         let preferred = Some(namespace.preferred_leader);
-        self.start(boot, namespace.id, applier::Machine::Keys(machine), (state, mode), preferred)?;
-        if let Some(peer) = self.peers.get_mut(&region) {
-            peer.found_at = found_at;
-            peer.view.find_at(found_at);
-            // Of later eras, too, to which the region's log has yet to come again.
-            for (era, epoch) in epochs {
-                peer.view.raise_epoch(era, epoch);
-            }
-        }
+        let before = Before { found_at, epochs };
+        self.start(boot, namespace.id, applier::Machine::Keys(machine), (state, mode), (before, preferred))?;
         self.open_gate(namespace, None);
         Ok(())
     }
@@ -314,7 +308,7 @@ impl PeerManager {
         namespace: NamespaceId,
         machine: applier::Machine,
         (state, mode): (State, switch::Region),
-        preferred: Option<NodeId>,
+        (before, preferred): (Before, Option<NodeId>),
     ) -> Result<(), BootError> {
         let region = boot.region;
         let mut options = self.config.raft();
@@ -324,9 +318,10 @@ impl PeerManager {
         }
         let group = Group::new(options, boot, self.logs.region(region), &self.logger)?;
         self.applier.post(Task::Open { region, namespace, machine: Box::new(machine) });
-        let view = self.regions.insert(region);
+        let view = self.regions.insert(region, &before);
         let who = (self.config.node(), preferred);
-        let peer = Peer::new(group, namespace, view, self.backlogs.region(), (&state, mode), who);
+        let mut peer = Peer::new(group, namespace, view, self.backlogs.region(), (&state, mode), who);
+        peer.found_at = before.found_at;
         peer.publish();
         self.peers.insert(region, peer);
         self.touched.insert(region);
@@ -816,8 +811,8 @@ impl PeerManager {
         let mode = switch::Region::new(namespace.first_mode);
         let machine = rdb_core::apply::Machine::new(region, State::default(), Sessions::default());
         let machine = applier::Machine::Keys(machine.in_mode(mode.clone()));
-        let preferred = Some(namespace.preferred_leader);
-        let started = self.start(boot, namespace.id, machine, (State::default(), mode), preferred);
+        let first = (Before::default(), Some(namespace.preferred_leader));
+        let started = self.start(boot, namespace.id, machine, (State::default(), mode), first);
         if let Err(error) = started {
             crate::node::die(&format!("a new region cannot be started: {error}"));
         }

@@ -33,6 +33,15 @@ pub(crate) struct RegionView {
     reads: Mutex<ReadState>,
 }
 
+/// What this node has shown of a region before it started.
+#[derive(Debug, Default)]
+pub(crate) struct Before {
+    /// Up to this entry the data is behind it.
+    pub(crate) found_at: Index,
+    /// Epochs in which it may have answered, also of later eras, to which the region's log has yet to come again.
+    pub(crate) epochs: Vec<(Era, Epoch)>,
+}
+
 /// Under which rules something is asked and answered: all of one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rules {
@@ -135,7 +144,7 @@ impl RegionView {
     }
 
     /// Up to this entry the data is behind what this node has shown in a later era.
-    pub(crate) fn find_at(&self, index: Index) {
+    fn find_at(&self, index: Index) {
         self.found_at.store(index, Ordering::Release);
     }
 
@@ -294,9 +303,13 @@ impl Regions {
         self.views.load_full()
     }
 
-    /// Adds a region; only the raft loop does.
-    pub(crate) fn insert(&self, region: RegionId) -> Arc<RegionView> {
+    /// Adds a region; only the raft loop does. From here on it is asked.
+    pub(crate) fn insert(&self, region: RegionId, before: &Before) -> Arc<RegionView> {
         let view = Arc::new(RegionView::new(self.budget.part(self.namespace_bytes_max)));
+        view.find_at(before.found_at);
+        for (era, epoch) in &before.epochs {
+            view.raise_epoch(*era, *epoch);
+        }
         let mut all = BTreeMap::clone(&self.views.load());
         all.insert(region, view.clone());
         self.views.store(Arc::new(all));

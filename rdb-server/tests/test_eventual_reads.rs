@@ -340,9 +340,11 @@ async fn strong_namespaces_read_so_by_a_round_and_refuse_acks_of_all() {
                 strong.clone().with_consistency(consistency).get_served("key").await.unwrap();
             assert_eq!((record.unwrap().value, served.by), ("value".into(), Some(ServedBy::Linearizable)));
         }
-        let error = strong.clone().with_acks(Acks::All).put("key", "never").await.unwrap_err();
-        let WriteError::NotDone(error) = error else { panic!("{error:?}") };
-        assert_eq!(refusal(error).code, Code::Unsupported);
+        let of_all = strong.clone().with_acks(Acks::All);
+        for refused in [of_all.put("key", "never").await, of_all.delete("key").await] {
+            let WriteError::NotDone(error) = refused.unwrap_err() else { panic!("it is in doubt") };
+            assert_eq!(refusal(error).code, Code::Unsupported);
+        }
         assert_eq!(strong.get("key").await.unwrap().unwrap().value, "value");
         assert!(strong.session_token().is_empty());
     }

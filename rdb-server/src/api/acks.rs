@@ -63,7 +63,7 @@ impl Shared {
     /// Whether so many members have a write of this node.
     pub(super) fn is_acked(&self, target: Target, held: Held, acks: Acks) -> bool {
         acks == Acks::One
-            || self.eventual.shown(target.region).is_some_and(|shown| {
+            || self.eventual.shown_in(target.region, held.version.era).is_some_and(|shown| {
                 shown.progress().follow_acked().borrow().has(held.version.era, held.write, acks)
             })
     }
@@ -81,7 +81,8 @@ impl Shared {
     ) -> Result<(), v1::Error> {
         let began = Instant::now();
         let gone = || status::switched_before_acks(held);
-        let shown = self.eventual.shown(target.region).ok_or_else(gone)?;
+        let shown_now = || self.eventual.shown_in(target.region, held.version.era);
+        let shown = shown_now().ok_or_else(gone)?;
         let mut acked = shown.progress().follow_acked();
         loop {
             if acked.borrow_and_update().has(held.version.era, held.write, acks) {
@@ -97,7 +98,7 @@ impl Shared {
             // It fails only when it takes too long, for `shown` keeps the other end.
             let _ = tokio::time::timeout(left.min(LOOK_INTERVAL), acked.changed()).await;
             let same = |now: Arc<_>| Arc::ptr_eq(&now, &shown);
-            if !self.eventual.shown(target.region).is_some_and(same) {
+            if !shown_now().is_some_and(same) {
                 return Err(gone());
             }
         }

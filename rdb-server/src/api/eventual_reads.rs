@@ -57,6 +57,12 @@ impl Shared {
             Consistency::Unspecified | Consistency::Stale | Consistency::Local => Served::LOCAL,
         };
         self.found(target.region)?;
+        // A region that starts hurries through eras: what has been asked in one that it has left would be read in a later one, before
+        // this node shows its own writes there.
+        let now = self.regions.get(target.region).map(|view| view.mode());
+        if now.is_some_and(|(mode, era)| mode == Mode::Eventual && era != target.era) {
+            return Err(status::era_mismatch());
+        }
         let shown = self.eventual.shown_in(target.region, target.era);
         let shown = shown.ok_or_else(|| status::not_opened(self.config.node_id))?;
         let awaits = token.filter(|token| !shown.progress().shows(token));

@@ -318,7 +318,7 @@ mod tests {
         let members = [NodeId(1), NodeId(2)];
         let missing = describe_region(&regions, RegionId(7), &members);
         assert_eq!((missing.id, missing.absent, &missing.members[..]), (7, true, &[1, 2][..]));
-        regions.insert(RegionId(7));
+        regions.insert(RegionId(7), &crate::regions::Before::default());
         let empty = describe_region(&regions, RegionId(7), &members);
         assert_eq!((empty.id, empty.absent, empty.applied_index), (7, false, 0));
     }

@@ -333,11 +333,12 @@ impl Pipe {
         let budget = self.shared.regions.budget(target.region);
         let room = self.shared.check_disk(target.region, true);
         let terms = acks::terms(message.acks, message.seen.as_ref(), target);
-        let room = terms.as_ref().map(|_| ()).map_err(Clone::clone).and(room);
-        let Sorted { writes, reads, refused } = sort(message, target, &room);
+        let Sorted { writes, reads, refused } = sort(message, target, terms.as_ref(), &room);
         self.out.add_all(target, refused.into_iter()).await?;
-        for writes in writes {
-            self.propose(target, &budget, writes, terms.clone().unwrap_or_default(), timeout).await?;
+        if let Ok(terms) = terms {
+            for writes in writes {
+                self.propose(target, &budget, writes, terms, timeout).await?;
+            }
         }
         if !reads.is_empty() && target.mode == Mode::Eventual {
             return self.read_eventual(target, &budget, &wanted, reads, timeout).await;
@@ -654,7 +655,13 @@ impl Sorted {
     }
 }
 
-fn sort(message: v1::PipeRequest, target: Target, room: &Result<(), v1::Error>) -> Sorted {
+/// Writes on terms that cannot be kept are refused, removals among them; a disk without `room` refuses what stores something.
+fn sort(
+    message: v1::PipeRequest,
+    target: Target,
+    terms: Result<&Terms, &v1::Error>,
+    room: &Result<(), v1::Error>,
+) -> Sorted {
     let mut sorted = Sorted::default();
     for operation in message.operations {
         let id = operation.id;
@@ -673,6 +680,7 @@ fn sort(message: v1::PipeRequest, target: Target, room: &Result<(), v1::Error>) 
             Some(write) => strong_only(&write)
                 .map_or(Ok(()), |what| target.check_mode(what))
                 .and_then(|()| target.check_names(request.is_some()))
+                .and_then(|()| terms.map(drop).map_err(Clone::clone))
                 .and_then(|()| match room {
                     Ok(()) => push_write(sorted.writes(), id, &write, request),
                     Err(full) => push_removal(sorted.writes(), id, &write, request, full),

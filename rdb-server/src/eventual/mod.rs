@@ -164,6 +164,15 @@ impl Eventual {
         self.show(|all| drop(all.insert(region, Shown::of(era))));
     }
 
+    /// Shows nothing of a region's earlier eras any more. The raft loop may have announced a later one by now.
+    pub(crate) fn forget_before(&self, region: RegionId, era: Era) {
+        self.show(|all| {
+            if all.get(&region).is_some_and(|shown| shown.era() < era) {
+                all.remove(&region);
+            }
+        });
+    }
+
     /// All regions in eventual mode.
     pub(crate) fn all(&self) -> Arc<BTreeMap<RegionId, Arc<Shown>>> {
         self.shown.load_full()
