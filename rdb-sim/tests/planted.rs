@@ -46,6 +46,36 @@ fn planted_state_in_its_own_batch() {
     ]);
 }
 
+#[cfg(feature = "bug-read-without-round")]
+#[test]
+fn planted_read_that_asks_nobody_whether_its_node_still_leads() {
+    planted_is_caught(&["linearizable"]);
+}
+
+#[cfg(feature = "bug-read-context-reused")]
+#[test]
+fn planted_read_round_under_a_name_that_was_used_before() {
+    planted_is_caught(&["linearizable", "regions never return"]);
+}
+
+#[cfg(feature = "bug-leader-change-is-definite")]
+#[test]
+fn planted_leader_change_that_is_told_as_a_definite_failure() {
+    planted_is_caught(&["not done is not done", "linearizable"]);
+}
+
+#[cfg(feature = "bug-client-repeats-unknown")]
+#[test]
+fn planted_client_that_sends_what_is_in_doubt_again_without_a_name() {
+    planted_is_caught(&["linearizable", "exactly once"]);
+}
+
+#[cfg(feature = "bug-snapshot-without-sessions")]
+#[test]
+fn planted_snapshot_without_sessions() {
+    planted_is_caught(&["data is of one moment", "exactly once", "replicas answer alike"]);
+}
+
 #[cfg(feature = "bug-snapshot-log-first")]
 #[test]
 fn planted_log_begun_anew_before_the_data_is_replaced() {

@@ -111,7 +111,11 @@ pub(crate) fn open_existing_data(path: &Path, options: &EngineOptions) -> Result
 pub(crate) fn open_log(path: &Path, options: &EngineOptions, create: bool) -> Result<DB> {
     let mut db = common(path, options, create);
     db.set_wal_ttl_seconds(DROPPED_LOG_SECONDS);
-    db.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+    db.set_wal_recovery_mode(if cfg!(feature = "bug-wal-point-in-time") {
+        DBRecoveryMode::PointInTime
+    } else {
+        DBRecoveryMode::TolerateCorruptedTailRecords
+    });
     db.set_recycle_log_file_num(0);
     db.set_track_and_verify_wals_in_manifest(true);
     db.set_manual_wal_flush(false);

@@ -71,6 +71,9 @@ struct Intact {
 /// # Errors
 /// What was synced is damaged, or a file cannot be read or written.
 pub(crate) fn repair(database: &Path, watermark: u64, saved: &Path) -> Result<()> {
+    if cfg!(feature = "bug-wal-point-in-time") {
+        return Ok(());
+    }
     let paths = directory::logs(database)?;
     let mut files = Vec::with_capacity(paths.len());
     for path in &paths {

@@ -591,6 +591,11 @@ impl<L: LogRead, W, R> Group<L, W, R> {
         if self.options.reads_max <= self.reads.len() {
             return Err((waiter, Failure::Busy));
         }
+        #[cfg(feature = "bug-read-without-round")]
+        if self.is_leader() {
+            self.reads.at_once(waiter, self.raw.raft.raft_log.committed);
+            return Ok(());
+        }
         self.reads.wait(waiter);
         Ok(())
     }

@@ -43,6 +43,17 @@ impl<R> Reads<R> {
         self.waiting.push(read);
     }
 
+    /// A leader serves a read by what it knows to be committed, and asks nobody whether it still leads.
+    #[cfg(feature = "bug-read-without-round")]
+    pub(super) fn at_once(&mut self, read: R, committed: Index) {
+        self.rounds.push_back(Round {
+            context: Vec::new(),
+            reads: vec![read],
+            index: Some(committed),
+            tick: 0,
+        });
+    }
+
     pub(super) fn len(&self) -> usize {
         self.waiting.len() + self.rounds.iter().map(|round| round.reads.len()).sum::<usize>()
     }
@@ -68,6 +79,10 @@ impl<R> Reads<R> {
     pub(super) fn begin_anew(&mut self, tick: u64) {
         while let Some(round) = self.rounds.pop_front_if(|round| round.index.is_none() && round.tick < tick) {
             self.waiting.extend(round.reads);
+            if cfg!(feature = "bug-read-context-reused") {
+                // The next round is called by the same name.
+                self.counter -= 1;
+            }
         }
     }
 

@@ -195,6 +195,13 @@ impl Stored {
         State::decode(&self.state).map_err(|error| error.to_string())
     }
 
+    /// The same, as if nobody had ever named a write.
+    pub(crate) fn without_sessions(mut self) -> Self {
+        self.sessions.clear();
+        self.digest = self.digest_anew() ^ xxh3_64(&self.state);
+        self
+    }
+
     /// The sessions, as they were stored.
     pub(crate) fn sessions(&self) -> Result<Sessions, String> {
         let mut sessions = Sessions::default();

@@ -1,6 +1,7 @@
 //! Reads by lease, as a node's edge serves them: what a round of reads confirmed holds for a while, by the node's monotonic clock.
 
 use super::node::{Input, Process, Reading};
+use super::planted::{Shortcut, takes};
 use super::world::World;
 use crate::clients::{Caller, NOBODY};
 use crate::invariants::Violation;
@@ -40,6 +41,16 @@ impl World {
         }
     }
 
+    /// The clock by which a node holds leases.
+    fn lease_clock_ms(&self, id: NodeId) -> u64 {
+        let node = self.node(id);
+        if takes(Shortcut::LeaseByWallClock) {
+            node.wall.now_ms(self.now)
+        } else {
+            node.monotonic_ms(self.now)
+        }
+    }
+
     /// A linearizable read: by lease if that was asked for and there is one, else by a round.
     pub(super) fn read(
         &mut self,
@@ -48,7 +59,7 @@ impl World {
         key: &[u8],
         by_lease: bool,
     ) -> Result<(), Violation> {
-        let (acknowledged, now_ms) = (self.truth.acknowledged(), self.node(id).monotonic_ms(self.now));
+        let (acknowledged, now_ms) = (self.truth.acknowledged(), self.lease_clock_ms(id));
         let Some(process) = self.process(id) else { return Ok(()) };
         let era = process.region.era();
         let left_ms = process.lease_left_ms(now_ms).filter(|_| by_lease);
@@ -67,7 +78,7 @@ impl World {
     /// A round of reads for nobody but the lease.
     fn ask_for_round(&mut self, id: NodeId, era: Era) {
         let caller = Caller { client: NOBODY, attempt: 0 };
-        let began_ms = self.node(id).monotonic_ms(self.now);
+        let began_ms = self.lease_clock_ms(id);
         self.input(id, Input::Read(Reading { caller, key: Vec::new(), era, acknowledged: 0, began_ms }));
     }
 }

@@ -35,6 +35,8 @@ pub enum Shortcut {
     ReadsTooSoon,
     /// What is certain, and what can be purged, is worked out without the members that were given up: they will take a copy.
     PurgesWithoutGivenUp,
+    /// A lease is held by the wall clock, which steps.
+    LeaseByWallClock,
 }
 
 #[cfg(feature = "bug-modes")]

@@ -20,6 +20,11 @@ const TRIES_MAX: u32 = 12;
 /// Attempts after which a client with a session stops asking what became of its write.
 const TRIES_IN_DOUBT_MAX: u32 = 40;
 
+/// Planted: who loses the lead tells writers that theirs are not done, whatever becomes of them.
+const LEADER_CHANGE_IS_DEFINITE: bool = cfg!(feature = "bug-leader-change-is-definite");
+/// Planted: a client sends again what is in doubt, though nobody can know it by its name.
+const REPEATS_UNKNOWN: bool = cfg!(feature = "bug-client-repeats-unknown");
+
 impl World {
     /// A client begins an operation, or tries again.
     pub(super) fn wake(&mut self, slot: usize, attempt: u64) {
@@ -106,6 +111,9 @@ impl World {
                 let found = found.map(|(version, value)| (version, value_of(&value)));
                 self.end(slot, Outcome::Found(found));
             }
+            Reply::Failed(Failure::LeaderLost) if LEADER_CHANGE_IS_DEFINITE => {
+                self.end(slot, Outcome::NotDone);
+            }
             Reply::Failed(Failure::LeaderLost) => self.doubt(slot),
             Reply::Failed(Failure::NotLeader { leader }) => self.not_done(slot, leader),
             Reply::Failed(Failure::Busy | Failure::Superseded | Failure::ModeChanged) => {
@@ -141,7 +149,7 @@ impl World {
         }
         call.in_doubt = true;
         self.totals.in_doubt += 1;
-        if session {
+        if session || REPEATS_UNKNOWN {
             return self.again(slot);
         }
         self.end(slot, Outcome::InDoubt);
