@@ -155,10 +155,12 @@ async fn main() -> ExitCode {
 async fn until_interrupted(work: impl Future<Output = Result<bool>>) -> Result<bool> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminated = signal(SignalKind::terminate())?;
+    let mut hung_up = signal(SignalKind::hangup())?;
     tokio::select! {
         ended = work => ended,
         _ = tokio::signal::ctrl_c() => bail!("interrupted"),
         _ = terminated.recv() => bail!("terminated"),
+        _ = hung_up.recv() => bail!("the terminal is gone"),
     }
 }
 

@@ -10,7 +10,7 @@
 use rdb_sim::modes;
 
 /// Seeds within which a bug must show itself.
-const SEEDS_MAX: u64 = 4000;
+const SEEDS_MAX: u64 = 2_000;
 
 /// Runs seeds until one fails. The violation, and how many it took.
 fn first_violation(seeds_max: u64) -> Option<(u64, rdb_sim::Violation)> {

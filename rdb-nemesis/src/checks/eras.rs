@@ -36,7 +36,7 @@ pub(crate) fn count(history: &[Entry], first: Mode) -> Done {
             (Call::Cas(_), _) if entry.is_answered() => done.comparisons += 1,
             (_, Some(Mode::Strong)) => done.strong_writes += 1,
             (_, Some(Mode::Eventual)) => done.eventual_writes += 1,
-            (_, None) if is_strong_read(entry) => done.strong_reads += 1,
+            (_, None) if entry.workload != FINAL && is_strong_read(entry) => done.strong_reads += 1,
             (_, None) => {}
         }
     }

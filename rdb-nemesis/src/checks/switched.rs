@@ -19,7 +19,9 @@ pub(super) fn check(history: &[Entry]) -> Finding {
     if is_little(&done) {
         return Err(format!("vacuous: too little was done of something: {done:?}, of {DONE_MIN} each"));
     }
-    let elements = set::of(&ours, is_element)?;
+    // Cases that compare whole replicas have no reads of every key in the end.
+    let has_final = ours.iter().any(|entry| entry.workload == FINAL);
+    let elements = if has_final { set::of(&ours, is_element)? } else { "elements not looked for".to_owned() };
     let strong = eras::strong_eras(&ours, FIRST)?;
     let epochs = eras::epochs(&ours)?;
     Ok(format!("{elements}; strong eras: {strong}; {epochs}"))

@@ -2,13 +2,15 @@
 
 use anyhow::{Context as _, Result, bail};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command};
 use std::time::Duration;
 
 /// Sparse, so that it takes what the node writes.
 const DISK_BYTES: u64 = 3 << 30;
 const UNMOUNT_TRIES: u32 = 100;
 const UNMOUNT_PAUSE: Duration = Duration::from_millis(100);
+/// A file system must not stay frozen because the nemesis was killed: no process that uses it could be ended.
+const REMINDER: &str = "sleep 60; fsfreeze --unfreeze \"$1\"";
 /// The shutdown call is an ioctl, and this workspace has no unsafe code.
 const POWERCUT_SOURCE: &str = include_str!("../../../scripts/tools/powercut.c");
 
@@ -18,7 +20,8 @@ pub(crate) struct Disk {
     folder: PathBuf,
     powercut: PathBuf,
     mounted: bool,
-    frozen: bool,
+    /// Thaws it if nobody else does.
+    frozen: Option<Child>,
 }
 
 impl Disk {
@@ -27,7 +30,7 @@ impl Disk {
         std::fs::File::create(&image)?.set_len(DISK_BYTES)?;
         std::fs::create_dir_all(&folder)?;
         command(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image))?;
-        let mut disk = Self { image, folder, powercut, mounted: false, frozen: false };
+        let mut disk = Self { image, folder, powercut, mounted: false, frozen: None };
         disk.mount()?;
         Ok(disk)
     }
@@ -71,15 +74,21 @@ impl Disk {
 
     /// Nothing is written to it any more: who tries waits.
     pub(super) fn freeze(&mut self) -> Result<()> {
-        command(Command::new("fsfreeze").arg("--freeze").arg(&self.folder))?;
-        self.frozen = true;
-        Ok(())
+        let mut reminder = Command::new("sh");
+        reminder.arg("-c").arg(REMINDER).arg("sh").arg(&self.folder);
+        self.frozen = Some(reminder.spawn().context("cannot run sh")?);
+        command(Command::new("fsfreeze").arg("--freeze").arg(&self.folder))
     }
 
     /// Undoes that.
     pub(super) fn thaw(&mut self) -> Result<()> {
-        if std::mem::take(&mut self.frozen) {
-            command(Command::new("fsfreeze").arg("--unfreeze").arg(&self.folder))?;
+        if self.frozen.is_none() {
+            return Ok(());
+        }
+        command(Command::new("fsfreeze").arg("--unfreeze").arg(&self.folder))?;
+        if let Some(mut reminder) = self.frozen.take() {
+            let _ = reminder.kill();
+            let _ = reminder.wait();
         }
         Ok(())
     }
@@ -133,6 +142,8 @@ pub(crate) fn try_one(folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder)?;
     let powercut = make_powercut(folder)?;
     let mut disk = Disk::make(folder.join("try.img"), folder.join("try"), powercut)?;
+    disk.freeze()?;
+    disk.thaw()?;
     disk.cut_power()?;
     disk.remount()
 }

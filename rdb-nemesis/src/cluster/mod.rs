@@ -41,7 +41,9 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 const STATUS_LIMIT: Duration = Duration::from_millis(500);
 /// What no log must have, whatever was done to the node.
-const NEVER_LOGGED: [&str; 3] = ["panicked at", "it cannot keep its promises", "contradicts this node's log"];
+const NEVER_LOGGED: [&str; 3] = ["panicked at", DIED, "contradicts this node's log"];
+/// What a node says that ends so as not to answer for what is not so.
+const DIED: &str = "it cannot keep its promises";
 /// What a node says after a snapshot.
 const SNAPSHOT_TAKEN_IN: &str = "a snapshot has replaced the region's data";
 
@@ -362,7 +364,7 @@ impl Cluster {
         self.node(id).syncs.as_ref().context("the node's syncs are as they are")
     }
 
-    /// Waits until a node has ended by itself, as it must, and returns the last that it said.
+    /// Waits until a node has ended by itself, in the way that it must, and returns the last that it said.
     pub(crate) async fn ends(&mut self, id: u64, limit: Duration) -> Result<String> {
         let deadline = Instant::now() + limit;
         while self.process(id)?.ended().is_none() {
@@ -373,6 +375,10 @@ impl Cluster {
         }
         let said = self.said(id);
         let node = self.node_mut(id)?;
+        let anew = &said[node.excused..];
+        if !anew.contains(DIED) || NEVER_LOGGED.iter().any(|words| *words != DIED && anew.contains(words)) {
+            bail!("node {id} ended otherwise: {}", last_words(anew));
+        }
         node.process = None;
         node.excused = said.len();
         Ok(last_words(&said).to_owned())
@@ -435,17 +441,19 @@ impl Cluster {
         Ok(())
     }
 
+    /// All of them, whatever goes wrong with one.
     fn mend_disks(&mut self) -> Result<()> {
+        let mut mended = Ok(());
         for node in self.nodes.values_mut() {
             if let Some(disk) = &mut node.disk {
-                disk.thaw()?;
-                disk.free()?;
+                mended = mended.and(disk.thaw());
+                mended = mended.and(disk.free());
             }
             if let Some(syncs) = &node.syncs {
-                syncs.mend()?;
+                mended = mended.and(syncs.mend());
             }
         }
-        Ok(())
+        mended
     }
 
     // --- what the nodes know
@@ -532,6 +540,15 @@ impl Cluster {
             sleep(LOOK_INTERVAL).await;
         }
         Ok(())
+    }
+
+    /// How many entries of the namespace's log a node keeps.
+    pub(crate) async fn log_entries(&self, id: u64) -> Option<u64> {
+        let node = self.node(id);
+        let region = region_in(&node.raw.status(STATUS_LIMIT).await.ok()?)?.id;
+        let text = page(node.http_port, "/metrics").await.ok()?;
+        let name = format!("flaredb_region_log_entries{{region=\"{region}\"}} ");
+        text.lines().find_map(|line| line.strip_prefix(&name)?.parse().ok())
     }
 
     async fn applied_and_commit(&self, id: u64) -> Option<(u64, u64)> {

@@ -43,7 +43,7 @@ pub(super) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "sync-error",
-        about: "a sync of the leader, or of another node, fails: it must end, and nothing more be acknowledged by it",
+        about: "a sync of the leader, or of another node, fails: it must end at once",
         needs: &[Need::Syncs],
         strike: |lab, dice| -> Striking<'_> { Box::pin(sync_error(lab, dice)) },
     },
@@ -62,11 +62,14 @@ async fn full_any(lab: &mut Lab, dice: &mut Dice) -> Result<Evidence> {
 async fn full(lab: &mut Lab, dice: &mut Dice, node: u64) -> Result<Evidence> {
     let leader = lab.leader().await?;
     let (left, lasts) = (dice.pick(&LEFT_BYTES), dice.millis(4_000..8_000));
+    let was_full = lab.cluster.says_full(node).await;
     lab.cluster.fill_disk(node, left)?;
     let bar = if node == leader.node { Bar::HandedOver } else { Bar::LeaderStays };
     let what = format!("disk full but for {} MiB at {}", left >> 20, named(&[node], leader.node));
     let mut strike = lab.struck(leader, bar, format!("{what} for {}", seconds(lasts)));
-    let seen = if until_full(lab, node).await {
+    let seen = if was_full {
+        Err("the node said before that its disk is full".to_owned())
+    } else if until_full(lab, node).await {
         Ok("the node says that its disk is full".to_owned())
     } else {
         Err("the node does not say that its disk is full".to_owned())

@@ -32,6 +32,7 @@ async fn snapshot(lab: &mut Lab, dice: &mut Dice) -> Result<Evidence> {
     let mut strike =
         lab.struck(leader, Bar::None, format!("kill -9 of node {away} until it needs a snapshot"));
     write_ballast(lab).await?;
+    until_dropped(lab).await?;
     lab.cluster.launch(away)?;
     if dice.percent(50) {
         sleep(dice.millis(DISTURBED_AFTER_MS)).await;
@@ -54,6 +55,19 @@ async fn write_ballast(lab: &Lab) -> Result<()> {
     for number in 0..BALLAST_WRITES {
         let key = format!("ballast/{}", number % BALLAST_KEYS);
         namespace.put(key, vec![b'.'; BALLAST_BYTES]).await.context("the ballast cannot be written")?;
+    }
+    Ok(())
+}
+
+/// Waits until the leader's log is shorter than what was written meanwhile: it drops only what it has flushed.
+async fn until_dropped(lab: &Lab) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE / 3;
+    while Instant::now() < deadline {
+        let leader = lab.leader().await?.node;
+        if lab.cluster.log_entries(leader).await.is_some_and(|entries| entries < BALLAST_WRITES as u64) {
+            break;
+        }
+        sleep(Duration::from_millis(50)).await;
     }
     Ok(())
 }
