@@ -67,6 +67,14 @@ async fn fill(namespace: &Namespace, name: &str) {
     }
 }
 
+/// Waits until the others have given node 3 up, and have dropped what it lacks: before that their logs may still bring it.
+async fn is_given_up(cluster: &Cluster, region: u64) {
+    for node in [1, 2] {
+        shows(cluster, node, region, GIVEN_UP, |given_up| given_up == 1).await;
+        shows(cluster, node, region, LOG_BYTES, |bytes| bytes < 2 * CAP_BYTES).await;
+    }
+}
+
 /// Brings node 3 back to the others, and nothing that was under way to it when it was cut off: with that, it might need no copy.
 fn bring_back(cluster: &Cluster) {
     cluster.isolate(3, Wire::Closed);
@@ -116,9 +124,8 @@ async fn who_is_away_too_long_takes_a_copy_and_keeps_what_it_wrote() {
     }
     one.delete("deleted").await.unwrap();
     fill(&one, "away").await;
+    is_given_up(&cluster, region).await;
     for node in [1, 2] {
-        shows(&cluster, node, region, GIVEN_UP, |given_up| given_up == 1).await;
-        shows(&cluster, node, region, LOG_BYTES, |bytes| bytes < 2 * CAP_BYTES).await;
         assert_eq!(
             cluster.node(node).metric(PURGED, region).await,
             Some(0),
@@ -157,9 +164,7 @@ async fn a_minority_keeps_what_nobody_else_has_and_takes_a_copy_of_the_rest() {
     }
     fill(&one, "one").await;
     fill(&three, "three").await;
-    for node in [1, 2] {
-        shows(&cluster, node, region, GIVEN_UP, |given_up| given_up == 1).await;
-    }
+    is_given_up(&cluster, region).await;
     shows(&cluster, 3, region, LOG_BYTES, |bytes| 2 * CAP_BYTES < bytes).await;
     assert_eq!(cluster.node(3).metric(GIVEN_UP, region).await, Some(0));
     bring_back(&cluster);
