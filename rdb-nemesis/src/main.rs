@@ -348,7 +348,9 @@ fn check(path: &Path) -> Result<bool> {
 }
 
 fn draw(history: &Path, to: &Path) -> Result<bool> {
-    write_page(to, &history.display().to_string(), &History::read(history)?, &[])?;
+    let lines = History::read(history)?;
+    let (looked, problems) = judge(&History::operations(&lines));
+    write_page(to, &history.display().to_string(), &lines, &looked, &problems)?;
     println!("{}", to.display());
     Ok(true)
 }

@@ -118,7 +118,7 @@ fn write_pages(folder: &Path, history: &History, report: &Report) -> Result<()> 
     use std::io::Write as _;
     std::fs::create_dir_all(folder)?;
     let name = format!("seed-{}.html", report.seed);
-    write_page(&folder.join(&name), &report.in_a_line(), &history.all(), &report.problems)?;
+    write_page(&folder.join(&name), &report.in_a_line(), &history.all(), &report.looked, &report.problems)?;
     history.write(&folder.join(format!("seed-{}.jsonl", report.seed)))?;
     let index = std::fs::File::options().create(true).append(true).open(folder.join("index.html"));
     let line = maud::html! { p { a href=(name) { (report.in_a_line()) } } };

@@ -50,8 +50,6 @@ pub(crate) struct Peer {
     pub(crate) truncate_to: Index,
     /// The region's mode, as its own log has it.
     pub(crate) mode: switch::Region,
-    /// Until this entry is applied, the region is in an older era than before this start: nothing may replace it.
-    pub(crate) found_at: Index,
     /// Whether the region's next era began without this node, so that it waits for a snapshot.
     pub(crate) replace: bool,
     /// The node that should lead the region; `None` for the meta region, which any may lead.
@@ -95,7 +93,6 @@ impl Peer {
             backlog,
             truncate_to: state.truncate_to,
             mode,
-            found_at: 0,
             replace: false,
             preferred,
             move_asked: false,

@@ -274,7 +274,7 @@ impl PeerManager {
         self.touched.insert(region);
         let (is_eventual, era) = (mode.mode() == Mode::Eventual, mode.era());
         // At a start eras begin that this node was in before: its records are behind its logs, and the note of the newest one stays.
-        let is_new = peer.found_at < place.0;
+        let is_new = peer.view.found_at() < place.0;
         peer.entered(mode);
         let catalog = self.catalog.clone();
         // One that is being deleted needs no gate any more.
@@ -320,8 +320,7 @@ impl PeerManager {
         self.applier.post(Task::Open { region, namespace, machine: Box::new(machine) });
         let view = self.regions.insert(region, &before);
         let who = (self.config.node(), preferred);
-        let mut peer = Peer::new(group, namespace, view, self.backlogs.region(), (&state, mode), who);
-        peer.found_at = before.found_at;
+        let peer = Peer::new(group, namespace, view, self.backlogs.region(), (&state, mode), who);
         peer.publish();
         self.peers.insert(region, peer);
         self.touched.insert(region);
@@ -465,7 +464,7 @@ impl PeerManager {
         let claimed = NodeId(message.from);
         let stepped = if !stands_for(&message, arrived.staged.state()) {
             Err(Rejected::Contradiction("a snapshot's data and its message stand at different places"))
-        } else if peer.group.status().applied < peer.found_at {
+        } else if peer.group.status().applied < peer.view.found_at() {
             // It has yet to come to the era again that it has answered in, and then to see what it alone has of that.
             Err(Rejected::Stale)
         } else if !takes(&peer.mode, arrived.staged.mode()) {

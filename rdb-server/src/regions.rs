@@ -148,9 +148,14 @@ impl RegionView {
         self.found_at.store(index, Ordering::Release);
     }
 
+    /// Until this entry is applied, the region is in an older era than before this start.
+    pub(crate) fn found_at(&self) -> Index {
+        self.found_at.load(Ordering::Acquire)
+    }
+
     /// Whether the data is in the era again that this node was in before it started.
     pub(crate) fn is_found(&self) -> bool {
-        self.found_at.load(Ordering::Acquire) <= self.applied.load(Ordering::Acquire)
+        self.found_at() <= self.applied.load(Ordering::Acquire)
     }
 
     /// What this node answers in this era is of this epoch, or of a later one.

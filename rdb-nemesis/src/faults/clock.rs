@@ -1,7 +1,7 @@
 //! Wall clocks that step. Strong namespaces must not care at all; in eventual ones a node whose clock is far off takes no writes.
 
 use super::kill::named;
-use super::{Fault, Need, Striking};
+use super::{Fault, Need, Striking, leader_or_any};
 use crate::dice::Dice;
 use crate::lab::{Bar, Evidence, Lab, seconds};
 use anyhow::Result;
@@ -31,7 +31,7 @@ pub(super) const FAULTS: &[Fault] = &[
 
 async fn step(lab: &mut Lab, dice: &mut Dice) -> Result<Evidence> {
     let leader = lab.leader().await?;
-    let node = if dice.percent(50) { leader.node } else { dice.pick(&lab.cluster.ids()) };
+    let node = leader_or_any(lab, leader, dice);
     let (by, lasts) = (dice.pick(&FAR_SECONDS), dice.millis(2_000..5_000));
     lab.cluster.step_clock(node, by)?;
     let what = format!("clock off by {by} s at {} for {}", named(&[node], leader.node), seconds(lasts));

@@ -1,7 +1,7 @@
 //! Disks that fill up, stand still, are slow, or fail.
 
 use super::kill::named;
-use super::{Fault, Need, Striking};
+use super::{Fault, Need, Striking, leader_or_any};
 use crate::dice::Dice;
 use crate::lab::{Bar, Evidence, Lab, seconds};
 use anyhow::Result;
@@ -89,15 +89,9 @@ async fn until_full(lab: &Lab, node: u64) -> bool {
     false
 }
 
-/// The leader, every other time.
-async fn leader_or_any(lab: &Lab, dice: &mut Dice) -> Result<u64> {
-    let leader = lab.leader().await?.node;
-    Ok(if dice.percent(50) { leader } else { dice.pick(&lab.cluster.ids()) })
-}
-
 async fn stall(lab: &mut Lab, dice: &mut Dice) -> Result<Evidence> {
-    let node = leader_or_any(lab, dice).await?;
-    let (leader, lasts) = (lab.leader().await?, dice.millis(3_000..7_000));
+    let leader = lab.leader().await?;
+    let (node, lasts) = (leader_or_any(lab, leader, dice), dice.millis(3_000..7_000));
     lab.cluster.freeze_disk(node)?;
     let bar = if node == leader.node { Bar::LeaderLost } else { Bar::LeaderStays };
     let what = format!("disk stands still at {} for {}", named(&[node], leader.node), seconds(lasts));
@@ -108,9 +102,9 @@ async fn stall(lab: &mut Lab, dice: &mut Dice) -> Result<Evidence> {
 }
 
 async fn slow(lab: &mut Lab, dice: &mut Dice) -> Result<Evidence> {
-    let node = leader_or_any(lab, dice).await?;
-    let (leader, lasts, by) =
-        (lab.leader().await?, dice.millis(3_000..7_000), dice.millis_of_any_size(100..1_000));
+    let leader = lab.leader().await?;
+    let node = leader_or_any(lab, leader, dice);
+    let (lasts, by) = (dice.millis(3_000..7_000), dice.millis_of_any_size(100..1_000));
     let before = lab.cluster.bad_syncs(node)?;
     lab.cluster.slow_syncs(node, by)?;
     let what = format!("syncs take {} ms longer at {}", by.as_millis(), named(&[node], leader.node));
@@ -126,8 +120,8 @@ async fn slow(lab: &mut Lab, dice: &mut Dice) -> Result<Evidence> {
 }
 
 async fn sync_error(lab: &mut Lab, dice: &mut Dice) -> Result<Evidence> {
-    let node = leader_or_any(lab, dice).await?;
-    let (leader, lasts) = (lab.leader().await?, dice.millis(1_000..4_000));
+    let leader = lab.leader().await?;
+    let (node, lasts) = (leader_or_any(lab, leader, dice), dice.millis(1_000..4_000));
     let before = lab.cluster.bad_syncs(node)?;
     lab.cluster.fail_sync(node)?;
     let bar = if node == leader.node { Bar::LeaderLost } else { Bar::LeaderStays };

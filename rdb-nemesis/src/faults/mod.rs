@@ -14,6 +14,7 @@ mod restart;
 mod snapshot;
 mod transfer;
 
+use crate::cluster::Leader;
 use crate::dice::Dice;
 use crate::lab::{Evidence, Lab};
 use anyhow::Result;
@@ -66,6 +67,11 @@ impl Fault {
     pub(crate) fn needs(&self, need: Need) -> bool {
         self.needs.contains(&need)
     }
+}
+
+/// Whom a fault strikes that may strike anybody: the leader, every other time.
+fn leader_or_any(lab: &Lab, leader: Leader, dice: &mut Dice) -> u64 {
+    if dice.percent(50) { leader.node } else { dice.pick(&lab.cluster.ids()) }
 }
 
 /// All faults, one after the other.

@@ -5,8 +5,7 @@ mod moments;
 mod panels;
 mod rows;
 
-use crate::history::{History, Line};
-use crate::verdict::judge;
+use crate::history::Line;
 use anyhow::{Context as _, Result};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use moments::{Moments, Span};
@@ -21,21 +20,24 @@ const STYLE: &str = "
     .ok { color: #2b8a3e } .failed { color: #c92a2a; font-weight: 600 }
 ";
 
-/// Writes the page of a history to a file. `title` is what the run was; `problems` are those that the history alone does not show.
+/// Writes the page of a history to a file. `title` is what the run was, `looked` and `problems` what its judge has said.
 ///
 /// # Errors
 /// It cannot be drawn or written.
-pub fn write_page(path: &Path, title: &str, lines: &[Line], problems: &[String]) -> Result<()> {
+pub fn write_page(
+    path: &Path,
+    title: &str,
+    lines: &[Line],
+    looked: &[String],
+    problems: &[String],
+) -> Result<()> {
     let moments = Moments::of(lines);
     let picture = panels::draw(&moments)?;
-    let page = page(title, &moments, &picture, lines, problems);
+    let page = page(title, &moments, &picture, looked, problems);
     std::fs::write(path, page.into_string()).with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn page(title: &str, moments: &Moments, picture: &str, lines: &[Line], problems: &[String]) -> Markup {
-    let (looked, found) = judge(&History::operations(lines));
-    let problems: Vec<&String> =
-        problems.iter().chain(found.iter().filter(|why| !problems.contains(why))).collect();
+fn page(title: &str, moments: &Moments, picture: &str, looked: &[String], problems: &[String]) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -45,7 +47,7 @@ fn page(title: &str, moments: &Moments, picture: &str, lines: &[Line], problems:
                 @if problems.is_empty() {
                     p.ok { "Nothing is wrong." }
                 } @else {
-                    ul { @for problem in &problems { li.failed { (problem) } } }
+                    ul { @for problem in problems { li.failed { (problem) } } }
                 }
                 (PreEscaped(picture))
                 h2 { "What was done" }
@@ -55,7 +57,7 @@ fn page(title: &str, moments: &Moments, picture: &str, lines: &[Line], problems:
                     (spans(&moments.switches))
                 }
                 h2 { "What was looked at" }
-                ul { @for line in &looked { li { (line) } } }
+                ul { @for line in looked { li { (line) } } }
                 h2 { "Rows of the scorecard" }
                 table {
                     tr { th { "row" } th { "what" } th { "here" } }
@@ -105,7 +107,7 @@ mod tests {
             },
             Line::Note { note: "healed: kill -9 of <node 1>".to_owned(), at_ns: at(2) },
         ];
-        write_page(&path, "seed 1", &lines, &["something is wrong".to_owned()]).unwrap();
+        write_page(&path, "seed 1", &lines, &[], &["something is wrong".to_owned()]).unwrap();
         let page = std::fs::read_to_string(path).unwrap();
         assert!(page.contains("kill -9 of &lt;node 1&gt;") && !page.contains("<node 1>"));
         assert!(page.contains("<svg") && page.contains("something is wrong"));

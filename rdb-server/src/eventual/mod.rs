@@ -165,7 +165,7 @@ impl Eventual {
     }
 
     /// Shows nothing of a region's earlier eras any more. The raft loop may have announced a later one by now.
-    pub(crate) fn forget_before(&self, region: RegionId, era: Era) {
+    pub(crate) fn hide_before(&self, region: RegionId, era: Era) {
         self.show(|all| {
             if all.get(&region).is_some_and(|shown| shown.era() < era) {
                 all.remove(&region);

@@ -45,7 +45,7 @@ impl Driver {
                 self.moved.insert(region);
                 // From here on nobody asks for the eventual era any more; until here readers went on.
                 if mode.mode() == Mode::Strong {
-                    self.eventual.forget_before(region, mode.era());
+                    self.eventual.hide_before(region, mode.era());
                 }
                 return Ok(());
             }
