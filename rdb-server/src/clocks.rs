@@ -8,6 +8,7 @@ use rdb_core::eventual::hlc::{OffFromMajority, trust};
 use rdb_core::ids::NodeId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A measurement speaks for its node for so long: several pongs may be late, and a node that is gone soon says nothing.
@@ -44,6 +45,8 @@ struct Inner {
     /// The wall clock when this started.
     wall_ms: u64,
     others: BTreeMap<NodeId, Mutex<Option<Measured>>>,
+    /// Goes up with each measurement, before anyone can see it.
+    measurements: AtomicU64,
 }
 
 /// How a node's clock differs.
@@ -59,7 +62,13 @@ impl Clocks {
     /// Starts this node's physical clock by the wall clock.
     pub(crate) fn start(wall: WallClock, others: impl Iterator<Item = NodeId>) -> Self {
         let others = others.map(|node| (node, Mutex::default())).collect();
-        Self(Arc::new(Inner { wall, started: Instant::now(), wall_ms: wall.now_ms(), others }))
+        Self(Arc::new(Inner {
+            wall,
+            started: Instant::now(),
+            wall_ms: wall.now_ms(),
+            others,
+            measurements: AtomicU64::new(0),
+        }))
     }
 
     /// When the physical clock was started, and what it showed then.
@@ -102,8 +111,15 @@ impl Clocks {
         let ahead_ms = i64::try_from(i128::from(theirs_now_ms) - i128::from(physical_ms));
         let ahead_ms = ahead_ms.unwrap_or(if physical_ms < theirs_now_ms { i64::MAX } else { i64::MIN });
         if let Some(measured) = self.0.others.get(&node) {
-            *measured.lock() = Some(Measured { ahead_ms, error_ms: half_ms, at: Instant::now() });
+            let mut measured = measured.lock();
+            *measured = Some(Measured { ahead_ms, error_ms: half_ms, at: Instant::now() });
+            self.0.measurements.fetch_add(1, Ordering::Release);
         }
+    }
+
+    /// How often a clock was measured. Where it has not gone up, [`Self::trust`] says what it said, but for what is too old by now.
+    pub(crate) fn measurements(&self) -> u64 {
+        self.0.measurements.load(Ordering::Acquire)
     }
 
     /// By how much each node's clock is ahead of this one's, of those that were measured of late.

@@ -194,6 +194,7 @@ impl Driver {
             };
             match first {
                 Ok(first) => {
+                    self.guard.look_if_measured();
                     let more = events.try_iter().take(EVENTS_PER_TURN_MAX);
                     for event in std::iter::once(first).chain(more) {
                         if matches!(event, Event::Stop) {

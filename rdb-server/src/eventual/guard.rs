@@ -10,6 +10,8 @@ pub(super) struct Guard {
     clocks: Clocks,
     /// Set while the clock is not to be trusted.
     off: Option<OffFromMajority>,
+    /// The measurements that this was judged by.
+    measurements: u64,
     /// The step of the wall clock that was told last.
     step_ms: Option<i64>,
 }
@@ -19,11 +21,12 @@ const STEPS_DIFFER_MS: u64 = 500;
 
 impl Guard {
     pub(super) fn new(clocks: Clocks) -> Self {
-        Self { clocks, off: None, step_ms: None }
+        Self { clocks, off: None, measurements: 0, step_ms: None }
     }
 
     /// Compares the clocks, and says so where what comes of it has changed.
     pub(super) fn look(&mut self) {
+        self.measurements = self.clocks.measurements();
         let off = self.clocks.trust().err();
         match (&self.off, &off) {
             (None, Some(off)) => tracing::error!(
@@ -37,6 +40,13 @@ impl Guard {
             _ => {}
         }
         self.off = off;
+    }
+
+    /// Compares them if anything was measured since: so no write is taken in that came after the clock was seen to be off.
+    pub(super) fn look_if_measured(&mut self) {
+        if self.measurements != self.clocks.measurements() {
+            self.look();
+        }
     }
 
     /// Why no write may be taken in, if that is so.
