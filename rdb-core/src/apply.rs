@@ -13,6 +13,7 @@ pub use transact::FOUND_BYTES_MAX;
 
 use crate::codec::{Corrupt, Reader, put_varint};
 use crate::command::{self, Command, Commands, Expect, Operation, Payload, Stamp};
+use crate::coverage::{Branch, reached};
 use crate::eventual::machine::State as EventualState;
 use crate::ids::{Era, Index, RegionId, Term};
 use crate::range::KeyRange;
@@ -366,7 +367,10 @@ impl Machine {
                 problem: "the beginning of an era among the entries of the one before",
             })),
             // It was there before, or belongs to an era that never came to be.
-            Payload::Marker(_) => Ok(Vec::new()),
+            Payload::Marker(_) => {
+                reached(Branch::ApplyMarkerOfOtherEra);
+                Ok(Vec::new())
+            }
             Payload::Catalog(_) => Err(corrupt(Corrupt {
                 what: "a log entry",
                 problem: "commands on the catalog in a user's region",
@@ -385,10 +389,12 @@ impl Machine {
         for command in commands {
             let command = command.map_err(|source| Error::Corrupt { index, source })?;
             let answer = if self.state.closed {
+                reached(Branch::ApplyToClosed);
                 Answer::Closed
             } else if self.mode.admits(stamp.era) {
                 self.apply_command(index, stamp, &command, batch)?
             } else {
+                reached(Branch::ApplyOfOtherEra);
                 Answer::EraMismatch
             };
             answers.push(answer);
@@ -429,6 +435,9 @@ impl Machine {
                 }
                 let current = batch.get(then.key)?;
                 let found = current.filter(|(now, _)| Some(*now) == version).and_then(|(_, value)| value);
+                if version.is_some() && found.is_none() {
+                    reached(Branch::ApplyMismatchMovedOn);
+                }
                 Ok(Answer::Mismatch { version, found })
             }
             Verdict::Execute => {
@@ -477,6 +486,7 @@ impl Machine {
             Operation::CompareAndSwap { expect, then } => {
                 let current = batch.get(then.key)?;
                 if !matches(expect, current.as_ref()) {
+                    reached(Branch::ApplyCompareFails);
                     let (version, found) = current.map_or((None, None), |(v, found)| (Some(v), found));
                     return Ok(Answer::Mismatch { version, found });
                 }

@@ -11,6 +11,7 @@
 pub mod apply;
 pub mod codec;
 pub mod command;
+pub mod coverage;
 pub mod eventual;
 pub mod hlc;
 pub mod ids;

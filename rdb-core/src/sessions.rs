@@ -9,6 +9,7 @@ mod answers;
 
 use crate::codec::{Corrupt, Reader, put_varint};
 use crate::command::RequestId;
+use crate::coverage::{Branch, reached};
 use crate::ids::Index;
 use crate::transaction::Outcome;
 use crate::version::Version;
@@ -180,11 +181,15 @@ impl Sessions {
 
     /// Decides about the write that `request` names, at log position `index`.
     pub fn judge(&mut self, request: RequestId, index: Index) -> Verdict {
-        let Some(session) = self.sessions.get(&request.client) else { return Verdict::Expired };
+        let Some(session) = self.sessions.get(&request.client) else {
+            return Verdict::Expired;
+        };
         if let Some(answer) = session.answers.get(request.sequence) {
+            reached(Branch::SessionsAnswerAgain);
             return Verdict::Answered(answer);
         }
         if request.sequence < session.lowest {
+            reached(Branch::SessionsTooOld);
             return Verdict::Expired;
         }
         self.change(request.client, |session| {

@@ -14,6 +14,7 @@
 //! | region destroyed | the node's data, then its log | each node, seeing [`Step::End`] |
 
 use crate::catalog::{Catalog, Namespace, Stage};
+use rdb_core::coverage::{Branch, reached};
 use rdb_core::ids::{NamespaceId, RegionId};
 use std::collections::BTreeMap;
 
@@ -94,10 +95,16 @@ impl Catalog {
             let standing = self.stands(*region, named.get(region).copied());
             match (standing, holding) {
                 (Standing::Gone, Holding::Running) => drop(steps.insert(*region, Step::End)),
-                (Standing::Gone, Holding::Stored) => drop(steps.insert(*region, Step::DestroyLog)),
+                (Standing::Gone, Holding::Stored) => {
+                    reached(Branch::CatalogLogLeftOver);
+                    steps.insert(*region, Step::DestroyLog);
+                }
                 // Looked at again when that is done.
-                (Standing::Gone, Holding::Creating | Holding::Installing) => {}
-                (Standing::Named(_) | Standing::NotYet, _) => {}
+                (Standing::Gone, Holding::Creating | Holding::Installing) => {
+                    reached(Branch::CatalogGoneWhileBusy);
+                }
+                (Standing::NotYet, _) => reached(Branch::CatalogNotYet),
+                (Standing::Named(_), _) => {}
             }
         }
         steps.into_iter().collect()

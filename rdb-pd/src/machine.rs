@@ -7,6 +7,7 @@ use crate::placement;
 use rdb_core::apply::{Changes, Committed, State};
 use rdb_core::codec::{Corrupt, Reader};
 use rdb_core::command::Payload;
+use rdb_core::coverage::{Branch, reached};
 use rdb_core::ids::{NamespaceId, NodeId, RegionId};
 use rdb_core::switch::{Change, Descriptor};
 use std::sync::Arc;
@@ -85,6 +86,7 @@ impl Machine {
         match command {
             Command::CreateNamespace { name, mode, members, token, settings } => {
                 if let Some(existing) = self.catalog.namespace(&name).cloned() {
+                    reached(Branch::CatalogCreatedTwice);
                     let is_own = token != 0 && existing.token == token && existing.stage == Stage::Open;
                     return if is_own { Answer::Created(existing) } else { Answer::Exists(existing) };
                 }
@@ -140,6 +142,7 @@ impl Machine {
         let namespace = id.and_then(|id| catalog.namespaces.get_mut(&id));
         let Some(namespace) = namespace else { return Answer::NotFound };
         if namespace.stage == Stage::Deleting {
+            reached(Branch::CatalogDeletedTwice);
             return Answer::Deleting(namespace.clone());
         }
         namespace.stage = Stage::Deleting;
@@ -150,7 +153,10 @@ impl Machine {
 
     fn remove(&mut self, id: NamespaceId, records: &mut Records) -> Answer {
         match self.catalog.namespaces.remove(&id) {
-            None => Answer::NotFound,
+            None => {
+                reached(Branch::CatalogRemovedTwice);
+                Answer::NotFound
+            }
             Some(namespace) if namespace.stage == Stage::Open => {
                 self.catalog.namespaces.insert(id, namespace.clone());
                 Answer::StillOpen(namespace)

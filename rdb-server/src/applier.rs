@@ -45,7 +45,7 @@ pub(crate) enum Task {
     Reached { region: RegionId, highest: Hlc },
     /// The region's data is about to be replaced: nothing of it is applied any more until it is opened again.
     Release { region: RegionId, done: Box<dyn FnOnce() + Send> },
-    /// The region is gone; its records are to be removed.
+    /// The region is gone; its records are to be removed. When that is durable, and with it the catalog that says so, `done` is told.
     Close { region: RegionId, done: Box<dyn FnOnce() + Send> },
     /// No more tasks.
     Stop,
@@ -66,11 +66,11 @@ struct Open {
     parked: Option<(Marker, Apply<WriteWaiter>)>,
 }
 
-/// Regions whose data is to be destroyed, and whom to tell that it is.
+/// Regions whose data is to be destroyed, where there is any, and whom to tell that it is.
 #[derive(Default)]
 struct Gone {
     regions: Vec<(RegionId, NamespaceId)>,
-    done: Vec<Box<dyn FnOnce() + Send>>,
+    done: Vec<(RegionId, Box<dyn FnOnce() + Send>)>,
 }
 
 /// The applier's state.
@@ -131,7 +131,7 @@ impl Applier {
                             self.apply(region, open, apply)?;
                         }
                         gone.regions.extend(open.map(|open| (region, open.namespace)));
-                        gone.done.push(done);
+                        gone.done.push((region, done));
                     }
                     Task::Stop => {
                         stops = true;
@@ -148,14 +148,15 @@ impl Applier {
         Ok(())
     }
 
-    /// One flush for all of a turn's: with one for each, whoever deletes many namespaces would hold up all others.
+    /// One flush for all of a turn's: with one for each, whoever deletes many namespaces would hold up all others. It is there too
+    /// where there is no data: a node whose log of a region is gone, and that forgot in a crash that the region is, would make it anew.
     fn destroy(&self, gone: Gone) -> Result<(), ApplyError> {
-        if let Some((region, _)) = gone.regions.first() {
+        if let Some((region, _)) = gone.done.first() {
             let failed =
                 |error: rdb_storage::Error| ApplyError { region: *region, message: error.to_string() };
             self.data.destroy(&gone.regions).map_err(failed)?;
         }
-        gone.done.into_iter().for_each(|done| done());
+        gone.done.into_iter().for_each(|(_, done)| done());
         Ok(())
     }
 

@@ -837,8 +837,12 @@ impl PeerManager {
         tracing::info!(%region, "region removed");
     }
 
+    /// Ends a region of which this node has a log and no replica. The log goes when the catalog that no longer names the region is
+    /// durable: else a crash could make this node take the region up again, and vote twice.
     fn destroy_log(&self, region: RegionId) {
-        destroy_log(&self.log, region);
+        let log = self.log.clone();
+        let done = move || destroy_log(&log, region);
+        self.applier.post(Task::Close { region, done: Box::new(done) });
     }
 
     /// Leaders let everyone drop what nobody is likely to need, less what is kept for short absences.

@@ -16,8 +16,10 @@
 //! What it does not see: the code at the edges itself, real time, and disks that return wrong bytes.
 
 mod clients;
+mod coverage;
 mod disks;
 mod event;
+mod floor;
 mod invariants;
 mod machine;
 pub mod modes;
@@ -28,8 +30,10 @@ mod totals;
 mod trace;
 mod world;
 
+pub use coverage::Coverage;
+pub use floor::Floor;
 pub use invariants::Violation;
 pub use options::{Clocks, Congestion, Faults, Lifetimes, Micros, Network, Options, SECOND, Snapshots, Span};
-pub use run::{Verdict, run, run_traced};
+pub use run::{Verdict, run, run_by};
 pub use totals::Totals;
 pub use trace::Sink;

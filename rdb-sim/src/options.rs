@@ -4,6 +4,7 @@
 //! a murderous power supply, and others the reverse. A world in which everything fails at once explores less: its
 //! cluster never gets far enough for the interesting states.
 
+use crate::floor::Floor;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use rdb_core::raft;
@@ -67,6 +68,8 @@ pub struct Options {
     pub raft: raft::Options,
     /// How namespaces come and go; `None` where the regions are there from the beginning, and no catalog.
     pub lifetimes: Option<Lifetimes>,
+    /// What the storm goes on for, when its time is over; not drawn.
+    pub floor: Option<Floor>,
 }
 
 /// How namespaces come and go: one at a time, as a catalog in a meta region has it.
@@ -187,6 +190,24 @@ pub(crate) const MS: Micros = 1_000;
 pub const SECOND: Micros = 1_000 * MS;
 
 impl Options {
+    /// The same world, whose storm goes on until the floor is reached, and in which nodes crash.
+    #[must_use]
+    pub fn with_floor(mut self, floor: Floor) -> Self {
+        self.faults.crash.get_or_insert(self.storm / 2);
+        Self { floor: Some(floor), ..self }
+    }
+
+    /// The weather gets better.
+    pub(crate) fn ease(&mut self) {
+        self.faults.ease();
+        self.network.ease();
+        self.congestion.rate.iter_mut().for_each(|mean| *mean *= 2);
+        if let Some(lifetimes) = &mut self.lifetimes {
+            lifetimes.interval = (2 * lifetimes.interval.0, 2 * lifetimes.interval.1);
+            lifetimes.crash /= 2.0;
+        }
+    }
+
     /// Draws a world.
     pub fn draw(seed: u64) -> Self {
         let rng = &mut ChaCha8Rng::seed_from_u64(seed);
@@ -233,6 +254,7 @@ impl Options {
             hurry: *pick(rng, &[0.0, 0.1, 0.3]),
             readers: *pick(rng, &[0, 1, 2, 4]),
             lifetimes: None,
+            floor: None,
         };
         // Only logs that are shortened often leave behind who is away for a moment.
         if options.snapshots.absence_max.is_some() && rng.random_bool(0.7) {
@@ -244,6 +266,36 @@ impl Options {
         // By the number of the seed, so that all other worlds are what they were before there were these.
         options.lifetimes = matches!(seed % 5, 0 | 3).then(|| draw_lifetimes(rng));
         options
+    }
+}
+
+impl Faults {
+    /// All of them half as often.
+    pub(crate) fn ease(&mut self) {
+        let Self {
+            crash,
+            power_cut,
+            partition,
+            isolate_leader,
+            one_way,
+            pause,
+            stall,
+            clock_step,
+            transfer,
+            ..
+        } = self;
+        let rates =
+            [crash, power_cut, partition, isolate_leader, one_way, pause, stall, clock_step, transfer];
+        rates.into_iter().flatten().for_each(|mean| *mean *= 2);
+    }
+}
+
+impl Network {
+    /// All that goes wrong half as often.
+    pub(crate) fn ease(&mut self) {
+        self.loss /= 2.0;
+        self.straggler /= 2.0;
+        self.duplicate /= 2.0;
     }
 }
 

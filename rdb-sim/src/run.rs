@@ -23,9 +23,9 @@ pub fn run(seed: u64) -> Verdict {
     run_in(Options::draw(seed), Trace::default())
 }
 
-/// Runs the world of `seed` and tells each event to `sink`.
-pub fn run_traced(seed: u64, sink: Sink) -> Verdict {
-    run_in(Options::draw(seed), Trace::telling(sink))
+/// Runs a world that is not, or not only, drawn; tells each event to `sink`, if there is one.
+pub fn run_by(options: Options, sink: Option<Sink>) -> Verdict {
+    run_in(options, sink.map_or_else(Trace::default, Trace::telling))
 }
 
 fn run_in(options: Options, trace: Trace) -> Verdict {

@@ -1,126 +1,98 @@
 //! What worlds went through, so that nobody mistakes an idle run for a clean one.
 
-use crate::options::{Micros, SECOND};
-use std::fmt;
+/// Declares the counts of one kind of world: simulated time, and one number for each name.
+macro_rules! totals {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Counts of one world, or of many.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+        pub struct Totals {
+            /// Simulated time.
+            pub micros: $crate::options::Micros,
+            $($(#[$doc])* pub $name: u64,)*
+        }
 
-/// Counts of one world, or of many.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Simulated time.
-    pub micros: Micros,
+        impl Totals {
+            /// Adds another world's.
+            pub fn add(&mut self, other: &Totals) {
+                self.micros += other.micros;
+                $(self.$name += other.$name;)*
+            }
+
+            /// Each count, by its name.
+            pub fn each(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+                [$((stringify!($name), self.$name),)*].into_iter()
+            }
+        }
+
+        impl std::fmt::Display for Totals {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(f, "{} simulated seconds", self.micros / $crate::options::SECOND)?;
+                self.each().try_for_each(|(name, count)| write!(f, ", {} {count}", name.replace('_', " ")))
+            }
+        }
+    };
+}
+pub(crate) use totals;
+
+totals! {
     /// Events that happened.
-    pub events: u64,
+    events,
     /// Messages sent between replicas.
-    pub messages: u64,
+    messages,
     /// Entries committed.
-    pub entries: u64,
+    entries,
     /// Writes answered by a state machine.
-    pub writes: u64,
+    writes,
     /// Reads answered.
-    pub reads: u64,
+    reads,
     /// Attempts in doubt.
-    pub in_doubt: u64,
+    in_doubt,
     /// Operations that the linearizability checker looked at.
-    pub checked: u64,
+    checked,
     /// Elections won.
-    pub elections: u64,
+    elections,
     /// Nodes that lost power.
-    pub crashes: u64,
+    crashes,
     /// Times that all nodes did at once.
-    pub power_cuts: u64,
+    power_cuts,
     /// Cuts in the network.
-    pub cuts: u64,
+    cuts,
     /// Processes stopped for a while.
-    pub pauses: u64,
+    pauses,
     /// Log disks that hung.
-    pub stalls: u64,
+    stalls,
     /// Hand-overs asked for.
-    pub transfers: u64,
+    transfers,
     /// Reads of old entries for a follower.
-    pub fetches: u64,
+    fetches,
     /// Logs shortened.
-    pub truncations: u64,
+    truncations,
     /// Snapshots that leaders were asked for.
-    pub snapshots_wanted: u64,
+    snapshots_wanted,
     /// Snapshots that replaced a replica's data.
-    pub snapshots: u64,
-    /// Worlds in which that happened.
-    pub snapshot_worlds: u64,
+    snapshots,
     /// Starts that found a snapshot half taken in.
-    pub snapshots_settled: u64,
+    snapshots_settled,
     /// Namespaces that the catalog took up.
-    pub created: u64,
+    created,
     /// Namespaces that it let go.
-    pub removed: u64,
+    removed,
     /// Regions that nodes destroyed while they ran.
-    pub destroyed: u64,
+    destroyed,
     /// Starts that found what was left of a region that is gone.
-    pub leftovers: u64,
+    leftovers,
     /// Writes and reads that were refused since their region was closed.
-    pub refused: u64,
+    refused,
 }
 
 impl Totals {
-    /// Adds another world's.
-    pub fn add(&mut self, other: &Totals) {
-        self.micros += other.micros;
-        self.events += other.events;
-        self.messages += other.messages;
-        self.entries += other.entries;
-        self.writes += other.writes;
-        self.reads += other.reads;
-        self.in_doubt += other.in_doubt;
-        self.checked += other.checked;
-        self.elections += other.elections;
-        self.crashes += other.crashes;
-        self.power_cuts += other.power_cuts;
-        self.cuts += other.cuts;
-        self.pauses += other.pauses;
-        self.stalls += other.stalls;
-        self.transfers += other.transfers;
-        self.fetches += other.fetches;
-        self.truncations += other.truncations;
-        self.snapshots_wanted += other.snapshots_wanted;
-        self.snapshots += other.snapshots;
-        self.snapshot_worlds += other.snapshot_worlds;
-        self.snapshots_settled += other.snapshots_settled;
-        self.created += other.created;
-        self.removed += other.removed;
-        self.destroyed += other.destroyed;
-        self.leftovers += other.leftovers;
-        self.refused += other.refused;
+    /// Operations that clients were answered.
+    pub fn operations(&self) -> u64 {
+        self.writes + self.reads
     }
-}
 
-impl fmt::Display for Totals {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hours = self.micros / SECOND / 36;
-        writeln!(f, "{}.{:02} simulated hours, {} events", hours / 100, hours % 100, self.events)?;
-        writeln!(
-            f,
-            "{} writes and {} reads answered, {} attempts in doubt, {} operations checked",
-            self.writes, self.reads, self.in_doubt, self.checked
-        )?;
-        writeln!(
-            f,
-            "{} messages, {} entries committed, {} elections, {} hand-overs, {} logs shortened, {} fetches",
-            self.messages, self.entries, self.elections, self.transfers, self.truncations, self.fetches
-        )?;
-        writeln!(
-            f,
-            "{} snapshots wanted, {} taken in {} worlds, {} found half taken in by a start",
-            self.snapshots_wanted, self.snapshots, self.snapshot_worlds, self.snapshots_settled
-        )?;
-        writeln!(
-            f,
-            "{} namespaces created, {} removed, {} regions destroyed, {} found half destroyed by a start, {} operations \
-             refused by closed regions",
-            self.created, self.removed, self.destroyed, self.leftovers, self.refused
-        )?;
-        write!(
-            f,
-            "{} crashes, {} power cuts, {} network cuts, {} pauses, {} disk stalls",
-            self.crashes, self.power_cuts, self.cuts, self.pauses, self.stalls
-        )
+    /// What was done to nodes, their disks and the network. Hand-overs are none.
+    pub fn faults(&self) -> u64 {
+        self.crashes + self.power_cuts + self.cuts + self.pauses + self.stalls
     }
 }

@@ -6,10 +6,17 @@ const SEEDS: u64 = 200;
 
 #[track_caller]
 fn holds(seed: u64) -> rdb_sim::Verdict {
-    let verdict = rdb_sim::run(seed);
+    holds_in(rdb_sim::Options::draw(seed))
+}
+
+#[track_caller]
+fn holds_in(options: rdb_sim::Options) -> rdb_sim::Verdict {
+    let verdict = rdb_sim::run_by(options.clone(), None);
     if let Some(violation) = &verdict.violation {
-        let again = format!("cargo run --release -p rdb-sim -- replay --seed {seed} --trace");
-        panic!("seed {seed}: {violation}\n{:#?}\nagain: {again}", rdb_sim::Options::draw(seed));
+        let (seed, full) = (options.seed, if options.floor.is_some() { " --full" } else { "" });
+        let again =
+            format!("cargo run --release -p rdb-sim -- replay --world raft{full} --seed {seed} --trace");
+        panic!("seed {seed}: {violation}\n{options:#?}\nagain: {again}");
     }
     verdict
 }
@@ -17,8 +24,23 @@ fn holds(seed: u64) -> rdb_sim::Verdict {
 #[test]
 fn seeds_that_once_failed_hold() {
     let lines = include_str!("seeds.txt").lines().filter(|line| !line.starts_with('#'));
-    for seed in lines.filter_map(|line| line.split_whitespace().next()) {
-        holds(seed.parse().unwrap());
+    for line in lines {
+        let mut words = line.split_whitespace();
+        let options = rdb_sim::Options::draw(words.next().unwrap().parse().unwrap());
+        let full = words.next() == Some("full");
+        holds_in(if full { options.with_floor(rdb_sim::Floor::FULL) } else { options });
+    }
+}
+
+#[test]
+fn a_full_world_has_what_is_asked_of_it() {
+    for seed in 1_000_000..1_000_008 {
+        let totals = holds_in(rdb_sim::Options::draw(seed).with_floor(rdb_sim::Floor::FULL)).totals;
+        let floor = rdb_sim::Floor::FULL;
+        assert!(
+            floor.is_reached(totals.operations(), totals.faults(), totals.crashes),
+            "seed {seed}: {totals}"
+        );
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{Error, View};
 use crate::command::Write;
+use crate::coverage::{Branch, reached};
 use crate::range::{self, KeyRange, KeyRanges};
 use crate::record;
 use crate::version::Version;
@@ -88,6 +89,9 @@ impl<'v, V: View> Batch<'v, V> {
         // A deletion that is remembered from an eventual era is none here: members forget it in their own time.
         let decode = |bytes: &[u8]| {
             let record = record::decode(bytes).map_err(|source| Error::Corrupt { index: 0, source })?;
+            if record.value.is_none() {
+                reached(Branch::ApplyFindsTombstone);
+            }
             Ok(record.value.map(|value| (record.version, Some(value.to_vec()))))
         };
         if let Some(record) = self.sorted().get(key) {

@@ -5,6 +5,7 @@
 //! reported and not followed. Before a reading is used, a *mark* above it is on disk, and a start begins above the mark.
 //! No clock is read here: the caller passes in what its clocks show.
 
+use crate::coverage::{Branch, reached};
 use crate::hlc::Clock;
 use crate::ids::NodeId;
 use crate::version::Hlc;
@@ -120,8 +121,12 @@ impl DurableClock {
             return Err(NoStamp::Exhausted);
         }
         if self.mark < next {
+            reached(Branch::ClockMarkUsedUp);
             self.asked = self.asked.max(ahead_of(next));
             return Err(NoStamp::PersistFirst(self.asked));
+        }
+        if Hlc::from_millis(physical_ms) < next {
+            reached(Branch::ClockByCounter);
         }
         Ok(self.clock.stamp(physical_ms))
     }
@@ -132,7 +137,11 @@ impl DurableClock {
     pub fn saw(&mut self, version: Hlc, monotonic_ms: u64) -> Option<u64> {
         self.clock.saw(version);
         let ahead_ms = version.millis().saturating_sub(self.physical_ms(monotonic_ms));
-        (CLIENT_AHEAD_MS_MAX < ahead_ms).then_some(ahead_ms)
+        let is_far_ahead = CLIENT_AHEAD_MS_MAX < ahead_ms;
+        if is_far_ahead {
+            reached(Branch::ClockSawFarAhead);
+        }
+        is_far_ahead.then_some(ahead_ms)
     }
 
     /// Takes note of the highest version that a client has seen, before its write is stamped, so that one client's later
@@ -143,6 +152,7 @@ impl DurableClock {
     pub fn shown(&mut self, version: Hlc, monotonic_ms: u64) -> Result<(), TooFarAhead> {
         let ahead_ms = version.millis().saturating_sub(self.physical_ms(monotonic_ms));
         if CLIENT_AHEAD_MS_MAX < ahead_ms && self.clock.highest() < version {
+            reached(Branch::ClockShownTooFar);
             return Err(TooFarAhead { ahead_ms });
         }
         self.clock.saw(version);

@@ -24,6 +24,7 @@ use super::vector::{Origin, Seq, Vector, WriteId};
 use crate::apply;
 use crate::codec::{Corrupt, Reader, put_varint};
 use crate::command::Write;
+use crate::coverage::{Branch, reached};
 use crate::ids::Era;
 use crate::record::{self, Record};
 use crate::version::{Hlc, Version};
@@ -254,6 +255,9 @@ impl Machine {
     /// A machine that carries on from what was stored. The buckets are those of all stored records, as [`buckets::counted`] has
     /// them, or of none: then [`Machine::add_buckets`] brings them.
     pub fn new(state: State, buckets: Buckets, keep_lost: bool) -> Self {
+        if state.copied_pages != 0 {
+            reached(Branch::EventualStartInCopy);
+        }
         let written = state.highest;
         let mut heads = Heads::default();
         heads.set_bytes_max(HEADS_BYTES);
@@ -390,6 +394,9 @@ impl Machine {
         if run.last() <= applied {
             return Ok(());
         }
+        if self.is_copying() {
+            reached(Branch::EventualRunBetweenPages);
+        }
         for entry in run.entries.iter().filter(|entry| applied < entry.seq) {
             self.apply_entry(entry, origin, batch)?;
         }
@@ -454,7 +461,11 @@ impl Machine {
         let era = self.state.era;
         match entry.replaced {
             Replaced::Write(id) if self.state.applied.has(id) => {
-                self.state.lost -= batch.remove_note(&conflicts::lost_key(era, &entry.key, id))?;
+                let found = batch.remove_note(&conflicts::lost_key(era, &entry.key, id))?;
+                if found != 0 {
+                    reached(Branch::EventualLostIsFound);
+                }
+                self.state.lost -= found;
             }
             Replaced::Write(id) => {
                 self.state.awaited +=
@@ -489,6 +500,9 @@ impl Machine {
         let is_lost = if goes == incoming {
             let awaited = conflicts::awaited_key(era, WriteId { origin, seq: entry.seq });
             let replaced_before = batch.remove_note(&awaited)?;
+            if replaced_before != 0 {
+                reached(Branch::EventualAwaitedComes);
+            }
             self.state.awaited -= replaced_before;
             replaced_before == 0
         } else {
@@ -497,6 +511,7 @@ impl Machine {
             !replaced(entry, era, origin, &goes)
         };
         if let (true, Some(id), Some(by)) = (is_lost, goes.id, merged.stays.id) {
+            reached(Branch::EventualWriteLost);
             let note = self.lost(&goes, by, merged.stays.version.hlc);
             self.state.lost += batch.put_note(conflicts::lost_key(era, &entry.key, id), note.encode())?;
         }
@@ -584,6 +599,7 @@ impl Machine {
             let certain =
                 tombstone.version.era < self.state.era || tombstone.id.is_some_and(|id| settled.has(id));
             if tombstone.value.is_some() || to < tombstone.version.hlc || !certain {
+                reached(Branch::EventualPurgeRefused);
                 return Err(Error::NotPurgeable { to });
             }
         }

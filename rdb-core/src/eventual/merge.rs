@@ -20,6 +20,7 @@
 
 use super::run::{Entry, Replaced};
 use super::vector::Origin;
+use crate::coverage::{Branch, reached};
 use crate::ids::Era;
 use crate::record::Record;
 use std::cmp::Ordering;
@@ -31,6 +32,10 @@ pub fn order(a: &Record<'_>, b: &Record<'_>) -> Ordering {
     #[cfg(feature = "bug-merge-ignores-node")]
     if (a.version.era, a.version.hlc) == (b.version.era, b.version.hlc) && a.id != b.id {
         return Ordering::Greater;
+    }
+    let (of_a, of_b) = (a.version, b.version);
+    if (of_a.era, of_a.hlc) == (of_b.era, of_b.hlc) && of_a.node != of_b.node {
+        reached(Branch::EventualTieByNode);
     }
     (a.version, a.id, a.value).cmp(&(b.version, b.id, b.value))
 }
@@ -64,7 +69,13 @@ pub fn replaced(entry: &Entry, era: Era, origin: Origin, other: &Record<'_>) -> 
     left_out
         || match entry.replaced {
             Replaced::Write(write) => write == id,
-            Replaced::Nothing(purged) => other.value.is_none() && other.version.hlc <= purged,
+            Replaced::Nothing(purged) => {
+                let was_purged = other.value.is_none() && other.version.hlc <= purged;
+                if was_purged {
+                    reached(Branch::EventualReplacesPurged);
+                }
+                was_purged
+            }
         }
 }
 

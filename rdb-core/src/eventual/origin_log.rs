@@ -7,6 +7,7 @@
 
 use super::run::Run;
 use super::vector::{Origin, Seq, Vector};
+use crate::coverage::{Branch, reached};
 use crate::ids::{Era, NodeId};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -221,6 +222,7 @@ impl OriginLogs {
             }
             let log = logs.logs.entry(origin).or_insert(first);
             if log.logged < after {
+                reached(Branch::EventualCopyFillsGap);
                 log.skip_to(after);
             }
             log.log(&held);
@@ -277,6 +279,7 @@ impl OriginLogs {
             return Err(Refusal::NotEventual { found: run.era });
         }
         if run.era != self.era {
+            reached(Branch::EventualRunOfOtherEra);
             return Err(Refusal::Era { found: run.era, expected: self.era });
         }
         let logged = self.logs.get(&origin).map_or(0, |log| log.logged);
@@ -287,7 +290,11 @@ impl OriginLogs {
             return Err(Refusal::NeverWritten { origin, last, logged });
         }
         if logged < after {
+            reached(Branch::EventualRunAfterGap);
             return Err(Refusal::Missing { origin, after, logged });
+        }
+        if after < logged {
+            reached(Branch::EventualRunHalfKnown);
         }
         match self.fences.get(&origin.node) {
             Some(Fence::Shut) => Err(Refusal::Fenced { origin, last }),

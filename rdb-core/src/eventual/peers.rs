@@ -6,6 +6,7 @@
 
 use super::origin_log::OriginLogs;
 use super::vector::{Origin, Seq, Vector};
+use crate::coverage::{Branch, reached};
 use crate::ids::{Era, NodeId};
 use crate::version::Hlc;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -180,6 +181,9 @@ impl Peers {
         }
         // In turn, so that no origin waits for another one's backlog.
         let next = wanted.iter().find(|push| peer.last < Some(push.origin)).or(wanted.first()).copied();
+        if next.is_some_and(|push| push.origin.node != logs.me().node) {
+            reached(Branch::EventualRunSentOn);
+        }
         peer.last = next.map_or(peer.last, |push| Some(push.origin));
         next
     }
@@ -244,6 +248,7 @@ impl Peers {
             };
             let peers = self.0.iter_mut().filter(|(_, peer)| held_back(peer).is_some());
             let Some((node, peer)) = peers.max_by_key(|(_, peer)| held_back(peer)) else { break };
+            reached(Branch::EventualPeerGivenUp);
             (peer.given_up, peer.copies_from) = (true, None);
             given_up.push(*node);
         }
@@ -265,6 +270,7 @@ impl Peers {
         for (node, peer) in self.0.iter_mut().filter(|(_, peer)| peer.given_up) {
             let Some(synced) = peer.synced_in(logs.era()) else { continue };
             if !peer.lacks_dropped(logs) && logs.bytes_after(synced) <= cap / 2 {
+                reached(Branch::EventualPeerTakenBack);
                 (peer.given_up, peer.copies_from) = (false, None);
                 taken.push(*node);
             }

@@ -9,6 +9,7 @@ use super::reads::Reads;
 use super::validate::{self, Rejected};
 use crate::apply::Committed;
 use crate::command::{self, Encoded, Stamp};
+use crate::coverage::{Branch, reached};
 use crate::ids::{Era, Index, NodeId, RegionId, Term};
 use crate::switch::Marker;
 use crate::version::Hlc;
@@ -177,6 +178,9 @@ impl<L: LogRead, W, R> Group<L, W, R> {
         if applied + 1 < first {
             return Err(BootError::DataBehindLog { region, applied, first });
         }
+        if hard_state.commit < applied {
+            reached(Branch::RaftStartRaisesCommit);
+        }
         // What is applied was committed, whether or not the commit index was stored: raft-rs 0.7.0 panics on an
         // applied index past it (raft-rs#392), and it is stored only along with something else.
         hard_state.commit = hard_state.commit.max(applied).max(first - 1);
@@ -275,6 +279,7 @@ impl<L: LogRead, W, R> Group<L, W, R> {
         }
         self.doubt_ticks += 1;
         if 2 * self.options.election_ticks <= self.doubt_ticks {
+            reached(Branch::RaftDoubtfulWritesGivenUp);
             let doubtful = self.proposals.drain_older(leading).map(|waiter| (waiter, Failure::LeaderLost));
             self.failed_writes.extend(doubtful);
         }
@@ -312,6 +317,7 @@ impl<L: LogRead, W, R> Group<L, W, R> {
             return Err(Rejected::Stale);
         }
         if self.may_break_lease(&message) {
+            reached(Branch::RaftVoteKeepsLease);
             return Err(Rejected::Stale);
         }
         self.stir(&message);
@@ -610,6 +616,7 @@ impl<L: LogRead, W, R> Group<L, W, R> {
         // would take the old report for the new entries, which look the same to it. The later write's report covers both.
         let replaced = |writing: &Writing| writing.entries.is_some_and(|(first, _)| first <= last);
         if self.writing.iter().any(replaced) {
+            reached(Branch::RaftPersistHeldBack);
             self.unreported_last = last;
         } else {
             self.unreported_last = 0;
@@ -718,6 +725,9 @@ impl<L: LogRead, W, R> Group<L, W, R> {
         }
         let ready = self.reads.ready(self.raw.raft.raft_log.applied);
         if self.closed {
+            if !ready.is_empty() {
+                reached(Branch::RaftReadsOfClosed);
+            }
             self.failed_reads.extend(ready.into_iter().map(|waiter| (waiter, Failure::Closed)));
         } else {
             effects.reads = ready;
@@ -876,6 +886,9 @@ impl<L: LogRead, W, R> Group<L, W, R> {
             return self.ask_for_read_round();
         }
         if !self.raw.raft.commit_to_current_term() {
+            if 0 < self.reads.len() {
+                reached(Branch::RaftReadsWaitForFirstEntry);
+            }
             return;
         }
         let Some(context) = self.reads.next_context(self.raw.raft.term) else { return };
@@ -915,6 +928,9 @@ impl<L: LogRead, W, R> Group<L, W, R> {
         let failure = self.not_leader();
         if led {
             self.failed_writes.extend(self.proposals.drain_queue().map(|waiter| (waiter, failure)));
+        }
+        if 0 < self.reads.len() {
+            reached(Branch::RaftLeaderChangeDropsReads);
         }
         // Rounds are of one leader and its term; a read may always be asked again.
         self.failed_reads.extend(self.reads.drain().into_iter().map(|waiter| (waiter, failure)));

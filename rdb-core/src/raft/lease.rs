@@ -8,6 +8,7 @@
 //! The clock is the caller's, a monotonic one, and so is how much shorter than an election timeout a lease is, for clocks and
 //! ticks that are off.
 
+use crate::coverage::{Branch, reached};
 use crate::ids::{Index, Term};
 use crate::switch::planted::{Wrong, wrong};
 
@@ -44,6 +45,7 @@ impl<M: Copy + Ord> Lease<M> {
     /// began.
     pub fn confirmed(&mut self, term: Term, until: M) {
         if term == self.handed_over || term == self.marked {
+            reached(Branch::RaftLeaseNotGranted);
             return;
         }
         if self.until.is_none_or(|(of, before)| of != term || before < until) {
@@ -81,6 +83,9 @@ impl<M: Copy + Ord> Lease<M> {
     pub fn until(&self, standing: Standing) -> Option<M> {
         let (term, until) = self.until?;
         let has_all = standing.commit <= standing.applied || wrong(Wrong::LeaseBeforeApplied);
+        if standing.leads_in == Some(term) && !has_all {
+            reached(Branch::RaftLeaseBehindCommit);
+        }
         Some(until).filter(|_| standing.leads_in == Some(term) && has_all)
     }
 }

@@ -7,6 +7,7 @@
 
 use super::disk::Terms;
 use super::effects::{Fetch, SnapshotPlace};
+use crate::coverage::{Branch, reached};
 use crate::ids::{Index, Term};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 use raft_proto::eraftpb::{ConfState, Entry, HardState, Snapshot};
@@ -121,6 +122,7 @@ impl<L: LogRead> Log<L> {
         let old_last = self.last;
         let mut terms_changed = false;
         if first <= old_last {
+            reached(Branch::RaftEntriesOverruled);
             terms_changed = self.terms.cut_from(first);
             while self.tail.back().is_some_and(|entry| first <= entry.index) {
                 self.tail_bytes -= self.tail.pop_back().map_or(0, |entry| size(&entry));
@@ -190,6 +192,7 @@ impl<L: LogRead> Log<L> {
         let fits = entries.iter().all(|entry| self.terms.term(entry.index) == Some(entry.term))
             && entries.last().is_some_and(|entry| entry.index <= self.last);
         if !fits {
+            reached(Branch::RaftFetchOutdated);
             return;
         }
         let chunks = self.chunks.get_mut();

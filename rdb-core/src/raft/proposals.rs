@@ -5,6 +5,7 @@
 
 use super::effects::Failure;
 use crate::command::Encoded;
+use crate::coverage::{Branch, reached};
 use crate::ids::{Index, Term};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -97,6 +98,7 @@ impl<W> Proposals<W> {
             if place == (index, term) {
                 mine = Some(waiters);
             } else {
+                reached(Branch::RaftWriteSuperseded);
                 lost.extend(waiters.into_iter().map(|(waiter, _)| (waiter, Failure::Superseded)));
             }
         }

@@ -8,6 +8,7 @@
 //! its first entry is committed; so a follower's round that is not answered in time is given up, and its reads join the
 //! next one, under another context.
 
+use crate::coverage::{Branch, reached};
 use crate::ids::{Index, NodeId, Term};
 use std::collections::VecDeque;
 
@@ -78,6 +79,7 @@ impl<R> Reads<R> {
     /// later than they came, as it must.
     pub(super) fn begin_anew(&mut self, tick: u64) {
         while let Some(round) = self.rounds.pop_front_if(|round| round.index.is_none() && round.tick < tick) {
+            reached(Branch::RaftReadRoundAnew);
             self.waiting.extend(round.reads);
             if cfg!(feature = "bug-read-context-reused") {
                 // The next round is called by the same name.

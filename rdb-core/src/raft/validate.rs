@@ -6,6 +6,7 @@
 
 use super::effects::SnapshotPlace;
 use super::log::{Log, LogRead};
+use crate::coverage::{Branch, reached};
 use crate::ids::{Index, NodeId, Term};
 use raft::{INVALID_INDEX, ProgressState, RawNode};
 use raft_proto::eraftpb::{EntryType, Message, MessageType};
@@ -231,6 +232,7 @@ fn append_response<L: LogRead>(raw: &RawNode<Log<L>>, message: &Message) -> Resu
     // follower has once confirmed it cannot truthfully reject: such a message is late, or its disk went back.
     let stale = message.index <= progress.matched || message.reject_hint < progress.matched;
     if progress.state != ProgressState::Replicate && stale {
+        reached(Branch::RaftStaleRejection);
         return Err(Rejected::Stale);
     }
     Ok(())

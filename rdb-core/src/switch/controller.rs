@@ -4,6 +4,7 @@
 
 use super::planted::{Wrong, wrong};
 use super::{Change, Descriptor, Mode, Origin, Phase, Report, Step, Vector};
+use crate::coverage::{Branch, reached};
 use crate::ids::NodeId;
 use std::collections::BTreeMap;
 
@@ -23,6 +24,7 @@ pub struct Facts {
 /// The next change, if there is one to be made now. `reports` may be old, doubled, and from other switches.
 pub fn next(descriptor: &Descriptor, reports: &[Report], facts: Facts) -> Option<Change> {
     if facts.give_up && descriptor.phase.may_abort() {
+        reached(Branch::SwitchControllerAborts);
         return Some(descriptor.change(Step::Abort));
     }
     let step = match (descriptor.phase, descriptor.mode) {
@@ -38,6 +40,13 @@ pub fn next(descriptor: &Descriptor, reports: &[Report], facts: Facts) -> Option
             (facts.marker_applied || wrong(Wrong::FinishBeforeMarker)).then_some(Step::Finish)
         }
     };
+    match &step {
+        Some(Step::Seal { .. }) => reached(Branch::SwitchControllerSeals),
+        Some(Step::Drain { .. }) => reached(Branch::SwitchControllerDrains),
+        Some(Step::Flip) => reached(Branch::SwitchControllerFlips),
+        Some(Step::Finish) => reached(Branch::SwitchControllerFinishes),
+        Some(Step::Begin { .. } | Step::Abort) | None => {}
+    }
     step.map(|step| descriptor.change(step))
 }
 

@@ -2,6 +2,7 @@
 
 use super::planted::{Wrong, wrong};
 use super::{Mode, Vector};
+use crate::coverage::{Branch, reached};
 use crate::ids::{Epoch, Era, NodeId};
 use std::collections::BTreeSet;
 
@@ -190,6 +191,7 @@ impl Descriptor {
     pub fn apply(&self, change: &Change) -> Result<Descriptor, Refused> {
         let is_current = (change.epoch, change.switch) == (self.epoch, self.switch);
         if change.phase != self.phase || !(is_current || wrong(Wrong::ChangeComparesPhaseOnly)) {
+            reached(Branch::SwitchStepTooLate);
             return Err(Refused::MovedOn);
         }
         self.take(&change.step)

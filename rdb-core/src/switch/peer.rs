@@ -7,6 +7,7 @@
 
 use super::planted::{Wrong, wrong};
 use super::{Descriptor, Mode, Phase, Progress, Region, SwitchId, Vector};
+use crate::coverage::{Branch, reached};
 use crate::ids::{Epoch, Era, NodeId};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -102,12 +103,18 @@ impl Peer {
         let is_due = |control: &Control| control.era() <= region.era() || wrong(Wrong::ControlOfAnyEra);
         let (due, later): (Vec<Control>, _) = std::mem::take(&mut self.later).into_iter().partition(is_due);
         self.later = later;
+        if !self.later.is_empty() {
+            reached(Branch::SwitchPromiseOfLaterEra);
+        }
         for control in due {
             match control {
                 Control::Seal(_) if wrong(Wrong::SealNotLoaded) => {}
                 Control::Open { .. } if wrong(Wrong::OpenNotLoaded) => {}
                 control if control.era() < region.era() => {}
-                control => self.install(control),
+                control => {
+                    reached(Branch::SwitchPromiseFound);
+                    self.install(control);
+                }
             }
         }
     }
@@ -161,6 +168,8 @@ impl Peer {
         let is_newer = |heard: &Arc<Descriptor>| heard.position() < descriptor.position();
         if self.heard.as_ref().is_none_or(is_newer) || wrong(Wrong::HearsOldDescriptors) {
             self.heard = Some(Arc::clone(descriptor));
+        } else if self.heard.as_ref().is_some_and(|heard| descriptor.position() < heard.position()) {
+            reached(Branch::SwitchHearsOld);
         }
     }
 
@@ -176,10 +185,14 @@ impl Peer {
         let is_followed = is_of_this_era || wrong(Wrong::EpochOfAnyEra) && self.epoch < heard.epoch;
         // The region's own log says which era it is in. What the catalog says of another one is remembered for later.
         if !is_followed {
+            if region.era() < heard.era {
+                reached(Branch::SwitchHearsEarly);
+            }
             self.stand_back(&heard, region);
             return None;
         }
         let control = if self.epoch < heard.epoch {
+            reached(Branch::SwitchOpens);
             Some(Control::Open { era: region.era(), epoch: heard.epoch })
         } else if self.epoch == heard.epoch || wrong(Wrong::HearsOldDescriptors) {
             self.follow(&heard, region, answering)
@@ -194,6 +207,7 @@ impl Peer {
     /// its silence, so this is not synced; the new era ends it.
     fn stand_back(&mut self, heard: &Descriptor, region: &Region) {
         if region.era() < heard.era && region.mode() == Mode::Eventual && self.gate == Gate::Open {
+            reached(Branch::SwitchStandsBack);
             self.gate = Gate::Shut;
         }
     }
@@ -210,9 +224,13 @@ impl Peer {
         let takes_part = heard.roster.contains(&self.node);
         // An answer that leaves behind the seal would be one that the cut may not know.
         let may_seal = !answering || wrong(Wrong::SealBeforeAnswers);
+        if self.gate == Gate::Shut && !takes_part {
+            reached(Branch::SwitchExcludedShuts);
+        }
         if self.gate != Gate::Shut || !takes_part || !may_seal {
             return None;
         }
+        reached(Branch::SwitchSeals);
         let (era, epoch, excluded) = (region.era(), self.epoch, heard.excluded.clone());
         Some(Control::Seal(Seal { era, epoch, switch: heard.switch, excluded }))
     }

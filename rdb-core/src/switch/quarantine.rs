@@ -2,6 +2,7 @@
 
 use super::planted::{Wrong, wrong};
 use super::{Mode, Origin, Region, Vector};
+use crate::coverage::{Branch, reached};
 use crate::eventual::vector::WriteId;
 use crate::ids::{Era, Incarnation, NodeId};
 
@@ -34,14 +35,22 @@ pub fn tails(region: &Region, appended: &Vector, offered: &Region) -> Vec<Tail> 
     let boundary = offered.boundary(Era(region.era().0 + 1));
     let kept = |origin| boundary.map_or(0, |boundary| boundary.cut.get(origin));
     let all = appended.iter().map(|(origin, last)| Tail { origin, after: kept(origin), last });
-    all.filter(|tail| tail.after < tail.last).collect()
+    let tails: Vec<Tail> = all.filter(|tail| tail.after < tail.last).collect();
+    if !tails.is_empty() {
+        reached(Branch::SwitchSetsAside);
+    }
+    tails
 }
 
 /// What of these tails is not in the logs of a node that has `dropped` so much. What all members have is dropped, and lies within
 /// every cut; but a copy brings what it brings at once, and the logs go on behind it. Of that the node has the records alone.
 pub fn unlogged(tails: &[Tail], dropped: &Vector) -> Vec<Tail> {
     let unlogged = |tail: &Tail| Tail { last: tail.last.min(dropped.get(tail.origin)), ..*tail };
-    tails.iter().map(unlogged).filter(|tail| tail.after < tail.last).collect()
+    let unlogged: Vec<Tail> = tails.iter().map(unlogged).filter(|tail| tail.after < tail.last).collect();
+    if !unlogged.is_empty() {
+        reached(Branch::SwitchSetsAsideCopied);
+    }
+    unlogged
 }
 
 /// Whether one of these tails has a write.

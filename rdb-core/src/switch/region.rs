@@ -2,6 +2,7 @@
 
 use super::planted::{Wrong, wrong};
 use super::{Descriptor, Mode, Phase, SwitchId, Vector};
+use crate::coverage::{Branch, reached};
 use crate::ids::{Epoch, Era, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -120,7 +121,10 @@ impl Region {
         let Boundary { cut, excluded } = &marker.boundary;
         match marker.mode {
             Mode::Eventual => Verdict::ToEventual,
-            Mode::Strong if excluded.contains(&node) && !wrong(Wrong::ExcludedApplies) => Verdict::Replace,
+            Mode::Strong if excluded.contains(&node) && !wrong(Wrong::ExcludedApplies) => {
+                reached(Branch::SwitchMarkerWithoutNode);
+                Verdict::Replace
+            }
             Mode::Strong if !synced.covers(cut) && !excluded.contains(&node) => Verdict::Await,
             Mode::Strong => Verdict::ToStrong,
         }

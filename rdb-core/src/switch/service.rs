@@ -2,6 +2,7 @@
 
 use super::planted::{Wrong, wrong};
 use super::{Gate, Mode, Peer, Region};
+use crate::coverage::{Branch, reached};
 use crate::ids::{Epoch, Era};
 
 /// What a request needs.
@@ -64,7 +65,11 @@ pub fn answer(peer: &Peer, region: &Region, era: Era, appended: Epoch) -> Option
 /// Whether a linearizable read that began in `era` may be answered now that this replica has caught up with the read's
 /// index. What it waited for may have been the marker.
 pub fn read_stands(region: &Region, era: Era) -> bool {
-    wrong(Wrong::ReadNotCheckedAgain) || (region.mode() == Mode::Strong && region.era() == era)
+    let is_of_era = region.mode() == Mode::Strong && region.era() == era;
+    if !is_of_era {
+        reached(Branch::SwitchReadFalls);
+    }
+    wrong(Wrong::ReadNotCheckedAgain) || is_of_era
 }
 
 /// Whether the region's leader may still read by its lease, having proposed a marker to `proposed`. Others may apply that

@@ -2,6 +2,7 @@
 
 use super::planted::{Wrong, wrong};
 use super::{Control, Gate, Mode, Origin, Peer, Progress, Region, Vector};
+use crate::coverage::{Branch, reached};
 use crate::ids::Era;
 
 /// A write that another node sends.
@@ -49,7 +50,11 @@ pub fn receive(peer: &Peer, region: &Region, appended: &Vector, offer: Offer) ->
     if offer.seq != appended.get(offer.origin) + 1 {
         return Err(Refused::NotNext);
     }
-    if is_fenced(peer, offer) { Err(Refused::Fenced) } else { Ok(()) }
+    if is_fenced(peer, offer) {
+        reached(Branch::SwitchRunFenced);
+        return Err(Refused::Fenced);
+    }
+    Ok(())
 }
 
 /// Once this node is sealed it has told how much it has of an excluded node's writes, and the cut counts on it. The fence stands

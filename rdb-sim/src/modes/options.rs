@@ -1,5 +1,6 @@
 //! What a world is like: every number here is drawn from the seed.
 
+use crate::floor::Floor;
 use crate::options::{
     Clocks, Faults, MS, Micros, Network, SECOND, Snapshots, Span, draw_faults, draw_network, draw_raft,
     draw_snapshots, pick, span,
@@ -78,9 +79,24 @@ pub struct Options {
     pub raft: raft::Options,
     /// Bytes of runs that a node keeps for members that lack them.
     pub log_cap: u64,
+    /// What the storm goes on for, when its time is over; not drawn.
+    pub floor: Option<Floor>,
 }
 
 impl Options {
+    /// The same world, whose storm goes on until the floor is reached, and in which nodes crash.
+    #[must_use]
+    pub fn with_floor(mut self, floor: Floor) -> Self {
+        self.faults.crash.get_or_insert(self.storm / 2);
+        Self { floor: Some(floor), ..self }
+    }
+
+    /// The weather gets better.
+    pub(crate) fn ease(&mut self) {
+        self.faults.ease();
+        self.network.ease();
+    }
+
     /// Draws a world.
     pub fn draw(seed: u64) -> Self {
         // Not the stream of the other kind of world.
@@ -131,6 +147,7 @@ impl Options {
             raft,
             // Runs have about 100 bytes.
             log_cap: *pick(rng, &[u64::MAX, u64::MAX, 800, 4_000, 20_000]),
+            floor: None,
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use super::switching::is_open;
 use super::world::World;
+use crate::floor::{EASES_AFTER, EASES_MAX};
 use crate::invariants::{Violation, holds};
 use crate::options::{Micros, Snapshots};
 use rand::RngExt as _;
@@ -17,6 +18,7 @@ impl World {
     pub(super) fn live(&mut self) -> Result<(), Violation> {
         self.boot_all()?;
         self.run_until(self.options.storm, |_| false)?;
+        self.reaches_its_floor()?;
         self.heal()?;
         self.the_switch_ends()?;
         self.is_served()?;
@@ -24,6 +26,22 @@ impl World {
         self.is_served()?;
         self.converges()?;
         self.judge()
+    }
+
+    /// The storm goes on until there was enough of everything, where that is asked for.
+    fn reaches_its_floor(&mut self) -> Result<(), Violation> {
+        let Some(floor) = self.options.floor else { return Ok(()) };
+        let is_reached = move |world: &World| {
+            let totals = world.totals();
+            floor.is_reached(totals.operations(), totals.faults(), totals.crashes)
+        };
+        for _ in 0..EASES_MAX {
+            if !is_reached(self) {
+                self.run_until(self.now + EASES_AFTER, is_reached)?;
+                self.options.ease();
+            }
+        }
+        holds("a storm reaches its floor", is_reached(self), || format!("{floor:?}: {}", self.totals()))
     }
 
     fn patience(&self) -> Micros {

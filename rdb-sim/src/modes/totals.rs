@@ -1,27 +1,6 @@
 //! What worlds went through, so that nobody mistakes an idle run for a clean one.
 
-use crate::options::{Micros, SECOND};
-use std::fmt;
-
-macro_rules! totals {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// Counts of one world, or of many.
-        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-        pub struct Totals {
-            /// Simulated time.
-            pub micros: Micros,
-            $($(#[$doc])* pub $name: u64,)*
-        }
-
-        impl Totals {
-            /// Adds another world's.
-            pub fn add(&mut self, other: &Totals) {
-                self.micros += other.micros;
-                $(self.$name += other.$name;)*
-            }
-        }
-    };
-}
+use crate::totals::totals;
 
 totals! {
     /// Events that happened.
@@ -126,86 +105,15 @@ totals! {
     clock_steps,
 }
 
-impl fmt::Display for Totals {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hours = self.micros / SECOND / 36;
-        let Self { events, messages, eventual_writes, strong_writes, strong_reads, .. } = self;
-        writeln!(
-            f,
-            "{}.{:02} simulated hours, {events} events, {messages} messages",
-            hours / 100,
-            hours % 100
-        )?;
-        writeln!(
-            f,
-            "{eventual_writes} eventual and {strong_writes} strong writes acknowledged, {} in doubt, {} held back by gates, {} \
-             refused for their clients' clocks",
-            self.in_doubt, self.writes_held_back, self.ahead_refused
-        )?;
-        writeln!(
-            f,
-            "{strong_reads} linearizable reads ({} by lease, {} came to another era), {} local, {} of sessions ({} refused), {} too soon after a \
-             write, {} operations refused that need strong, {} checked",
-            self.lease_reads,
-            self.reads_refused,
-            self.local_reads,
-            self.session_reads,
-            self.sessions_behind,
-            self.waited_for_merge,
-            self.requires_strong,
-            self.checked
-        )?;
-        writeln!(
-            f,
-            "{} switches begun: {} to strong ({} without a node), {} to eventual, {} called off; {} steps came too late",
-            self.switches_begun,
-            self.to_strong,
-            self.to_strong_without,
-            self.to_eventual,
-            self.aborted,
-            self.steps_late
-        )?;
-        writeln!(
-            f,
-            "{} gates sealed, {} opened in a new epoch, {} eras entered by replicas, {} snapshots ({} over several eras, {} found half done), {} \
-             writes quarantined, a region's log shortened {} times",
-            self.gates_sealed,
-            self.gates_opened,
-            self.eras_entered,
-            self.snapshots,
-            self.snapshots_over_eras,
-            self.snapshots_settled,
-            self.quarantined,
-            self.logs_shortened
-        )?;
-        writeln!(
-            f,
-            "{} runs sent on for others, {} refused ({} by fences), {} logs cut, {} tombstones purged, lag known {} times and \
-             unknown {}, {} replicas compared at one vector",
-            self.runs_forwarded,
-            self.runs_refused,
-            self.runs_fenced,
-            self.truncations,
-            self.tombstones_purged,
-            self.lags_known,
-            self.lags_unknown,
-            self.compared
-        )?;
-        writeln!(
-            f,
-            "{} members given up, {} copies taken, {} of them over a crash",
-            self.given_up, self.copies, self.crashes_copying
-        )?;
-        write!(
-            f,
-            "{} crashes ({} during a switch), {} power cuts, {} network cuts, {} pauses, {} disk stalls, {} clock steps",
-            self.crashes,
-            self.crashes_switching,
-            self.power_cuts,
-            self.cuts,
-            self.pauses,
-            self.stalls,
-            self.clock_steps
-        )
+impl Totals {
+    /// Operations that clients were answered.
+    pub fn operations(&self) -> u64 {
+        let writes = self.eventual_writes + self.strong_writes;
+        writes + self.strong_reads + self.local_reads + self.session_reads
+    }
+
+    /// What was done to nodes, their disks and clocks, and the network.
+    pub fn faults(&self) -> u64 {
+        self.crashes + self.power_cuts + self.cuts + self.pauses + self.stalls + self.clock_steps
     }
 }

@@ -127,7 +127,7 @@ impl World {
             lives.creating.remove(region);
             match lives.catalog.standing(*region) {
                 Standing::Named(_) => self.start_replica(id, *region)?,
-                Standing::Gone | Standing::NotYet => self.destroy_log(id, *region),
+                Standing::Gone | Standing::NotYet => self.end_later(id, *region, EndStep::Flush),
             }
         }
         let mut touched = created.to_vec();
@@ -168,7 +168,8 @@ impl World {
                 Step::End => self.begin_end(id, region),
                 Step::DestroyLog => {
                     self.forget_stored(id, region);
-                    self.destroy_log(id, region);
+                    self.end_later(id, region, EndStep::Flush);
+                    self.aim_at_life(id);
                 }
             }
         }
@@ -254,11 +255,11 @@ impl World {
         if self.node_mut(id).running(incarnation).is_none() {
             return Ok(());
         }
-        let Some(ending) = self.lives_mut(id).and_then(|lives| lives.ending.get_mut(&region)) else {
-            return Ok(());
-        };
         match step {
             EndStep::Remove => {
+                let Some(ending) = self.lives_mut(id).and_then(|lives| lives.ending.get_mut(&region)) else {
+                    return Ok(());
+                };
                 let batch = merge(ending.tasks.drain(..));
                 self.apply_batch(id, region, batch)?;
                 if LOG_FIRST {

@@ -3,6 +3,7 @@
 use super::World;
 use super::node::{Lives, Replica};
 use crate::event::Event;
+use crate::floor::{EASES_AFTER, EASES_MAX};
 use crate::invariants::{Violation, acknowledged_writes_are_there, history_is_linearizable, holds};
 use crate::options::{Micros, Options};
 use crate::totals::Totals;
@@ -20,11 +21,28 @@ impl World {
     pub(crate) fn live(&mut self) -> Result<(), Violation> {
         self.boot_all()?;
         self.run_until(self.options.storm, |_| false)?;
+        self.reaches_its_floor()?;
         self.heal_a_quorum()?;
         self.makes_progress()?;
         self.heal_everything()?;
         self.converges()?;
         self.judge()
+    }
+
+    /// The storm goes on until there was enough of everything, where that is asked for.
+    fn reaches_its_floor(&mut self) -> Result<(), Violation> {
+        let Some(floor) = self.options.floor else { return Ok(()) };
+        let is_reached = move |world: &World| {
+            let totals = world.totals();
+            floor.is_reached(totals.operations(), totals.faults(), totals.crashes)
+        };
+        for _ in 0..EASES_MAX {
+            if !is_reached(self) {
+                self.run_until(self.now + EASES_AFTER, is_reached)?;
+                self.options.ease();
+            }
+        }
+        holds("a storm reaches its floor", is_reached(self), || format!("{floor:?}: {}", self.totals()))
     }
 
     fn patience_of_elections(&self, count: u64) -> Micros {

@@ -33,6 +33,8 @@ struct Heard {
     /// Regions whose logs are made, and the catalog that came last.
     created: Vec<RegionId>,
     catalog: Option<Arc<Catalog>>,
+    /// Whether a snapshot is taken in. Should its namespace be gone by now, the region was kept until here.
+    installed: bool,
     /// Whether this is the time to look what deletions still need.
     looks: bool,
 }
@@ -61,15 +63,16 @@ impl World {
         }
         process.turn_due = false;
         let stamp = process.clock.stamp(wall_ms);
-        let Heard { mut touched, refused, outcomes, created, catalog, looks } =
-            listen(process, data, &limits, now)?;
+        let heard = listen(process, data, &limits, now)?;
+        let Heard { mut touched, refused, outcomes, created, catalog, installed, looks } = heard;
+        let known = process.lives.as_ref().filter(|_| installed).map(|lives| lives.catalog.clone());
         for (caller, failure) in refused {
             self.reply(caller, Reply::Failed(failure));
         }
         for (sender, taken) in outcomes {
             self.snapshot_outcome_later(id, sender, taken);
         }
-        touched.extend(self.live_on(id, &created, catalog, looks)?);
+        touched.extend(self.live_on(id, &created, catalog.or(known), looks)?);
         for region in touched {
             if !self.has_replica(id, region) {
                 continue;
@@ -281,12 +284,15 @@ fn listen(
 
 fn tell(replica: &mut Replica, input: Input, heard: &mut Heard) -> Result<(), Violation> {
     let group = &mut replica.group;
-    let Heard { refused, outcomes, catalog, looks, .. } = heard;
+    let Heard { refused, outcomes, catalog, looks, installed, .. } = heard;
     match input {
         Input::Message(_, message) => honest(group.step(*message))?,
         Input::Persisted(_, number) => {
             group.persisted(number);
-            outcomes.extend(finish_install(replica, number, catalog)?);
+            if let Some(taken) = finish_install(replica, number, catalog)? {
+                outcomes.push(taken);
+                *installed = true;
+            }
         }
         Input::Applied(_, index, closed) => {
             if closed {

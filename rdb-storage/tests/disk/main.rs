@@ -8,6 +8,8 @@ mod data;
 #[cfg(test)]
 mod dropped_logs;
 #[cfg(test)]
+mod files;
+#[cfg(test)]
 mod log;
 #[cfg(test)]
 mod log_writer;

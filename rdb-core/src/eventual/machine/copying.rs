@@ -6,6 +6,7 @@
 //! not await it as one that was replaced. Of the leaves the greatest stays, and the others are lost.
 
 use super::{Batch, Changes, Error, Machine, View};
+use crate::coverage::{Branch, reached};
 use crate::eventual::buckets;
 use crate::eventual::conflicts::{self, Lost};
 use crate::eventual::copy::{Copied, Note, Page, Part};
@@ -97,6 +98,7 @@ impl Machine {
                 let stored = batch.record(&copied.key)?;
                 let mine = stored.as_deref().map(record::decode).transpose()?;
                 if mine.is_none() && self.has_purged(&theirs) {
+                    reached(Branch::CopyFindsRecordPurged);
                     return Ok(());
                 }
                 self.copy_lost(copied, (theirs.id, &lost), has, batch)?;
@@ -163,6 +165,7 @@ impl Machine {
                 self.is_awaited(id, batch)?
             };
             if is_replaced && !Lost::decode(&note)?.settled {
+                reached(Branch::EventualCopyFindsReplaced);
                 self.state.lost -= batch.remove_note(&key)?;
             }
         }

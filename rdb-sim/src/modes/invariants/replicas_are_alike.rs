@@ -68,6 +68,6 @@ fn compare(one: (&Node, &Process), other: (&Node, &Process)) -> Result<bool, Vio
         (None, None) if one.1.strong.state().applied == other.1.strong.state().applied => {}
         _ => return Ok(false),
     }
-    alike(found_at(one.0) == found_at(other.0), "records differ")?;
+    alike(one.0.data.current.is_like(&other.0.data.current), "records differ")?;
     Ok(true)
 }
