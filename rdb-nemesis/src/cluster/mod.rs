@@ -355,7 +355,22 @@ impl Cluster {
         self.syncs(id)?.fail(1)
     }
 
-    /// How many of a node's syncs were slow, or failed, so far.
+    /// All of a node's syncs fail from now on.
+    pub(crate) fn fail_all_syncs(&self, id: u64) -> Result<()> {
+        self.syncs(id)?.fail(i64::MAX)
+    }
+
+    /// A node's next write to its log fails.
+    pub(crate) fn fail_write(&self, id: u64) -> Result<()> {
+        self.syncs(id)?.fail_writes(1, 0)
+    }
+
+    /// So many of a node's writes to its log write only half of what they should.
+    pub(crate) fn shorten_writes(&self, id: u64, count: i64) -> Result<()> {
+        self.syncs(id)?.fail_writes(0, count)
+    }
+
+    /// How many of a node's syncs and writes were slow or short, or failed, so far.
     pub(crate) fn bad_syncs(&self, id: u64) -> Result<i64> {
         self.syncs(id)?.met()
     }
@@ -366,6 +381,21 @@ impl Cluster {
 
     /// Waits until a node has ended by itself, in the way that it must, and returns the last that it said.
     pub(crate) async fn ends(&mut self, id: u64, limit: Duration) -> Result<String> {
+        let anew = self.until_ended(id, limit).await?;
+        if !anew.contains(DIED) {
+            bail!("node {id} ended otherwise: {}", last_words(&anew));
+        }
+        Ok(last_words(&anew).to_owned())
+    }
+
+    /// Starts a node that cannot go on, and waits until it has ended by itself again, at whatever it could not do.
+    pub(crate) async fn starts_and_ends(&mut self, id: u64, limit: Duration) -> Result<()> {
+        self.launch(id)?;
+        self.until_ended(id, limit).await.map(drop)
+    }
+
+    /// Waits until a node has ended by itself, without a panic; returns what it has said since it was last excused.
+    async fn until_ended(&mut self, id: u64, limit: Duration) -> Result<String> {
         let deadline = Instant::now() + limit;
         while self.process(id)?.ended().is_none() {
             if deadline < Instant::now() {
@@ -375,13 +405,13 @@ impl Cluster {
         }
         let said = self.said(id);
         let node = self.node_mut(id)?;
-        let anew = &said[node.excused..];
-        if !anew.contains(DIED) || NEVER_LOGGED.iter().any(|words| *words != DIED && anew.contains(words)) {
-            bail!("node {id} ended otherwise: {}", last_words(anew));
+        let anew = said[node.excused..].to_owned();
+        if NEVER_LOGGED.iter().any(|words| *words != DIED && anew.contains(words)) {
+            bail!("node {id} ended otherwise: {}", last_words(&anew));
         }
         node.process = None;
         node.excused = said.len();
-        Ok(last_words(&said).to_owned())
+        Ok(anew)
     }
 
     /// Fills a node's disk but for so many bytes.

@@ -29,7 +29,16 @@ pub(crate) enum Wire {
     Closed,
     /// Bytes pass, this much later.
     Slow(Duration),
+    /// So many bytes pass in a second.
+    Thin(u64),
+    /// Of a hundred pieces so many are lost and sent again, as TCP does: they come later, and all behind them.
+    Lossy(u32),
 }
+
+/// Until TCP sends again what was lost, at first.
+const SENT_AGAIN_MS: std::ops::Range<u64> = 200..400;
+/// Smaller ones come later by less than a timer can tell.
+const THIN_PIECE_BYTES: usize = 8 << 10;
 
 /// A direction of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +51,7 @@ impl Wire {
     /// Whether bytes pass this way.
     fn passes(self, way: Way) -> bool {
         match self {
-            Wire::Whole | Wire::Slow(_) => true,
+            Wire::Whole | Wire::Slow(_) | Wire::Thin(_) | Wire::Lossy(_) => true,
             Wire::Silent | Wire::Closed => false,
             Wire::Mute => way == Way::Back,
             Wire::Deaf => way == Way::There,
@@ -154,7 +163,9 @@ async fn copy(
 ) -> std::io::Result<()> {
     let mut buffer = vec![0; 64 << 10];
     loop {
-        let read = from.read(&mut buffer).await?;
+        let piece =
+            if matches!(*ends.wire.borrow(), Wire::Thin(_)) { THIN_PIECE_BYTES } else { buffer.len() };
+        let read = from.read(&mut buffer[..piece]).await?;
         if read == 0 {
             // The other direction ends with this one; give it a moment for its last words.
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -162,6 +173,14 @@ async fn copy(
         }
         match ends.passes(way).await {
             Some(Wire::Slow(delay)) => tokio::time::sleep(delay).await,
+            Some(Wire::Thin(bytes_per_second)) => {
+                let micros = read as u64 * 1_000_000 / bytes_per_second.max(1);
+                tokio::time::sleep(Duration::from_micros(micros)).await;
+            }
+            Some(Wire::Lossy(percent)) if rand::random_range(0..100) < percent => {
+                ends.keep_back();
+                tokio::time::sleep(Duration::from_millis(rand::random_range(SENT_AGAIN_MS))).await;
+            }
             Some(_) => {}
             None => return Ok(()),
         }

@@ -2,6 +2,7 @@
 
 use super::kill::named;
 use super::{Fault, Need, Striking, leader_or_any};
+use crate::cluster::Leader;
 use crate::dice::Dice;
 use crate::lab::{Bar, Evidence, Lab, seconds};
 use anyhow::Result;
@@ -46,6 +47,18 @@ pub(super) const FAULTS: &[Fault] = &[
         about: "a sync of the leader, or of another node, fails: it must end at once",
         needs: &[Need::Syncs],
         strike: |lab, dice| -> Striking<'_> { Box::pin(sync_error(lab, dice)) },
+    },
+    Fault {
+        name: "sync-errors",
+        about: "all syncs of the leader, or of another node, fail, and it is started again and again: it must end each time, 3 to 6 s",
+        needs: &[Need::Syncs],
+        strike: |lab, dice| -> Striking<'_> { Box::pin(sync_errors(lab, dice)) },
+    },
+    Fault {
+        name: "write-error",
+        about: "a write to the log of the leader, or of another node, fails: it must end at once; or 3 to 30 of them are short: it goes on",
+        needs: &[Need::Syncs],
+        strike: |lab, dice| -> Striking<'_> { Box::pin(write_error(lab, dice)) },
     },
 ];
 
@@ -124,16 +137,70 @@ async fn sync_error(lab: &mut Lab, dice: &mut Dice) -> Result<Evidence> {
     let (node, lasts) = (leader_or_any(lab, leader, dice), dice.millis(1_000..4_000));
     let before = lab.cluster.bad_syncs(node)?;
     lab.cluster.fail_sync(node)?;
+    let what = format!("a sync of {} fails", named(&[node], leader.node));
+    must_end(lab, leader, node, (before, lasts), what).await
+}
+
+async fn write_error(lab: &mut Lab, dice: &mut Dice) -> Result<Evidence> {
+    let leader = lab.leader().await?;
+    let (node, lasts) = (leader_or_any(lab, leader, dice), dice.millis(1_000..4_000));
+    let before = lab.cluster.bad_syncs(node)?;
+    if dice.percent(50) {
+        lab.cluster.fail_write(node)?;
+        let what = format!("a write to the log of {} fails", named(&[node], leader.node));
+        return must_end(lab, leader, node, (before, lasts), what).await;
+    }
+    let count = i64::try_from(dice.below(28))? + 3;
+    lab.cluster.shorten_writes(node, count)?;
+    let what = format!("{count} writes to the log of {} are short", named(&[node], leader.node));
+    let mut strike = lab.struck(leader, Bar::LeaderStays, what);
+    lab.hold(&mut strike, lasts).await;
+    let seen = match lab.cluster.bad_syncs(node)? - before {
+        0 => Err("the node wrote nothing to its log".to_owned()),
+        met => Ok(format!("{met} writes were short")),
+    };
+    lab.undo(strike, seen).await
+}
+
+/// A node's disk has failed once: it must end, and is away for a while. `before`: what was wrong with its disk so far.
+async fn must_end(
+    lab: &mut Lab,
+    leader: Leader,
+    node: u64,
+    (before, lasts): (i64, Duration),
+    what: String,
+) -> Result<Evidence> {
     let bar = if node == leader.node { Bar::LeaderLost } else { Bar::LeaderStays };
-    let what =
-        format!("a sync of {} fails, which is away for {}", named(&[node], leader.node), seconds(lasts));
-    let mut strike = lab.struck(leader, bar, what);
+    let mut strike = lab.struck(leader, bar, format!("{what}, and it is away for {}", seconds(lasts)));
     let ended = lab.cluster.ends(node, END_LIMIT).await;
     lab.hold(&mut strike, lasts).await;
     let seen = match (lab.cluster.bad_syncs(node)? - before, ended) {
-        (0, _) => Err("the node made no sync".to_owned()),
+        (0, _) => Err("the node asked nothing of its disk".to_owned()),
         (_, Ok(said)) => Ok(format!("it failed, and the node ended: {said}")),
         (_, Err(error)) => Err(format!("it failed, and {error:#}")),
+    };
+    lab.undo(strike, seen).await
+}
+
+async fn sync_errors(lab: &mut Lab, dice: &mut Dice) -> Result<Evidence> {
+    let leader = lab.leader().await?;
+    let (node, lasts) = (leader_or_any(lab, leader, dice), dice.millis(3_000..6_000));
+    lab.cluster.fail_all_syncs(node)?;
+    let bar = if node == leader.node { Bar::LeaderLost } else { Bar::LeaderStays };
+    let what = format!("all syncs of {} fail for {}", named(&[node], leader.node), seconds(lasts));
+    let mut strike = lab.struck(leader, bar, what);
+    let end = Instant::now() + lasts;
+    let mut ended = lab.cluster.ends(node, END_LIMIT).await.map(|_| 1);
+    while let Ok(times) = ended
+        && Instant::now() < end
+    {
+        ended = lab.cluster.starts_and_ends(node, END_LIMIT).await.map(|()| times + 1);
+    }
+    lab.hold(&mut strike, Duration::ZERO).await;
+    let seen = match ended {
+        Ok(1) => Err("it was not started again".to_owned()),
+        Ok(times) => Ok(format!("the node ended {times} times")),
+        Err(error) => Err(format!("{error:#}")),
     };
     lab.undo(strike, seen).await
 }

@@ -20,6 +20,12 @@ pub(super) const FAULTS: &[Fault] = &[
         needs: &[],
         strike: |lab, dice| -> Striking<'_> { Box::pin(slow(lab, dice)) },
     },
+    Fault {
+        name: "lossy-wires",
+        about: "5 to 50 % of all that nodes say to each other is lost and sent again, as TCP does, 2 to 5 s",
+        needs: &[],
+        strike: |lab, dice| -> Striking<'_> { Box::pin(lossy(lab, dice)) },
+    },
 ];
 
 async fn broken(lab: &mut Lab, dice: &mut Dice) -> Result<Evidence> {
@@ -64,6 +70,24 @@ async fn slow(lab: &mut Lab, dice: &mut Dice) -> Result<Evidence> {
         Ok(_) if delay <= took => Ok(format!("a write took {} ms", took.as_millis())),
         Ok(_) => Err(format!("a write took {} ms and was not slowed down", took.as_millis())),
         Err(error) => Ok(format!("a write failed: {error}")),
+    };
+    lab.undo(strike, seen).await
+}
+
+async fn lossy(lab: &mut Lab, dice: &mut Dice) -> Result<Evidence> {
+    let (leader, lasts, wires) = (lab.leader().await?, dice.millis(2_000..5_000), lab.cluster.all_wires());
+    let percent = dice.pick(&[5, 20, 50]);
+    let kept = |lab: &Lab| -> u64 { wires.iter().map(|(from, to)| lab.cluster.kept_back(*from, *to)).sum() };
+    let before = kept(lab);
+    for (from, to) in &wires {
+        lab.cluster.wire(*from, *to, Wire::Lossy(percent));
+    }
+    let what = format!("{percent} % of what nodes say is lost and sent again for {}", seconds(lasts));
+    let mut strike = lab.struck(leader, Bar::None, what);
+    lab.hold(&mut strike, lasts).await;
+    let seen = match kept(lab) - before {
+        0 => Err("nothing was lost".to_owned()),
+        count => Ok(format!("{count} pieces were sent again")),
     };
     lab.undo(strike, seen).await
 }

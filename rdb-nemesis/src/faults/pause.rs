@@ -1,11 +1,12 @@
 //! SIGSTOP: a node that notices nothing, and goes on later as if no time had passed. What a stalled virtual machine does.
 
 use super::kill::named;
-use super::{Fault, Striking};
+use super::{Fault, Striking, leader_or_any};
 use crate::dice::Dice;
 use crate::lab::{Bar, Evidence, Lab, seconds};
 use anyhow::Result;
 use std::time::Duration;
+use tokio::time::{Instant, sleep};
 
 /// Past it followers have certainly begun to look for another leader: twice the longest time to an election, and a round.
 const NOTICED: Duration = Duration::from_millis(3_500);
@@ -28,6 +29,12 @@ pub(super) const FAULTS: &[Fault] = &[
         about: "SIGSTOP of all nodes but one for 1 to 5 s",
         needs: &[],
         strike: |lab, dice| -> Striking<'_> { Box::pin(pause_majority(lab, dice)) },
+    },
+    Fault {
+        name: "starve",
+        about: "the leader, or another node, runs for a tenth of the time, some milliseconds at a time, 3 to 7 s",
+        needs: &[],
+        strike: |lab, dice| -> Striking<'_> { Box::pin(starve(lab, dice)) },
     },
 ];
 
@@ -70,6 +77,38 @@ async fn pause(lab: &mut Lab, nodes: &[u64], lasts: Duration) -> Result<Evidence
         Ok("the kernel says that they were stopped".to_owned())
     } else {
         Err("the kernel says that a process was not stopped".to_owned())
+    };
+    lab.undo(strike, seen).await
+}
+
+/// By turns of SIGSTOP and SIGCONT, as where too many share a processor.
+async fn starve(lab: &mut Lab, dice: &mut Dice) -> Result<Evidence> {
+    let leader = lab.leader().await?;
+    let (node, lasts) = (leader_or_any(lab, leader, dice), dice.millis(3_000..7_000));
+    let runs = dice.millis(2..12);
+    // A leader that is starved may keep its lead, or lose it at any moment.
+    let bar = if node == leader.node { Bar::None } else { Bar::LeaderStays };
+    let what = format!(
+        "{} runs for {} ms in {}",
+        named(&[node], leader.node),
+        runs.as_millis(),
+        10 * runs.as_millis()
+    );
+    let mut strike = lab.struck(leader, bar, format!("{what} for {}", seconds(lasts)));
+    let (end, mut turns, mut stopped) = (Instant::now() + lasts, 0, 0);
+    while Instant::now() < end {
+        lab.cluster.pause(node)?;
+        sleep(9 * runs).await;
+        stopped += u64::from(lab.cluster.is_stopped(node)?);
+        lab.cluster.resume(node)?;
+        sleep(runs).await;
+        turns += 1;
+    }
+    lab.hold(&mut strike, Duration::ZERO).await;
+    let seen = if turns / 2 < stopped {
+        Ok(format!("the kernel says that it was stopped {stopped} times"))
+    } else {
+        Err(format!("the kernel says that it was stopped in {stopped} of {turns} turns"))
     };
     lab.undo(strike, seen).await
 }

@@ -2,7 +2,7 @@
 //! the data.
 
 use super::{Fault, Need, Striking};
-use crate::cluster::{NAMESPACE, PATIENCE};
+use crate::cluster::{NAMESPACE, PATIENCE, Wire};
 use crate::dice::Dice;
 use crate::lab::{Bar, Evidence, Lab};
 use anyhow::{Context as _, Result};
@@ -17,22 +17,43 @@ const BALLAST_KEYS: usize = 8;
 /// When the snapshot is disturbed, at one of these moments.
 const DISTURBED_AFTER_MS: std::ops::Range<u64> = 100..1_500;
 
-pub(super) const FAULTS: &[Fault] = &[Fault {
-    name: "snapshot",
-    about: "a follower misses so much that it needs a snapshot, and at times is killed while it comes",
-    needs: &[Need::ShortLogs],
-    strike: |lab, dice| -> Striking<'_> { Box::pin(snapshot(lab, dice)) },
-}];
+/// A link of four megabits.
+const THIN_BYTES_PER_SECOND: u64 = 500_000;
 
-async fn snapshot(lab: &mut Lab, dice: &mut Dice) -> Result<Evidence> {
+pub(super) const FAULTS: &[Fault] = &[
+    Fault {
+        name: "snapshot",
+        about: "a follower misses so much that it needs a snapshot, and at times is killed while it comes",
+        needs: &[Need::ShortLogs],
+        strike: |lab, dice| -> Striking<'_> { Box::pin(snapshot(lab, dice, Wire::Whole)) },
+    },
+    Fault {
+        name: "thin-snapshot",
+        about: "the same, over a link of 4 Mbit/s, on which the log goes, too: the leader must keep its lead",
+        needs: &[Need::ShortLogs],
+        strike: |lab, dice| -> Striking<'_> {
+            Box::pin(snapshot(lab, dice, Wire::Thin(THIN_BYTES_PER_SECOND)))
+        },
+    },
+];
+
+async fn snapshot(lab: &mut Lab, dice: &mut Dice, link: Wire) -> Result<Evidence> {
     let leader = lab.leader().await?;
     let away = dice.pick(&lab.cluster.others(&[leader.node]));
     let before = lab.cluster.snapshots_taken_in(away);
     lab.cluster.kill(away)?;
-    let mut strike =
-        lab.struck(leader, Bar::None, format!("kill -9 of node {away} until it needs a snapshot"));
+    let (bar, over) = match link {
+        Wire::Thin(_) => (Bar::LeaderStays, " over a thin link"),
+        _ => (Bar::None, ""),
+    };
+    let what = format!("kill -9 of node {away} until it needs a snapshot{over}");
+    let mut strike = lab.struck(leader, bar, what);
     write_ballast(lab).await?;
     until_dropped(lab).await?;
+    for other in lab.cluster.others(&[away]) {
+        lab.cluster.wire(other, away, link);
+        lab.cluster.wire(away, other, link);
+    }
     lab.cluster.launch(away)?;
     if dice.percent(50) {
         sleep(dice.millis(DISTURBED_AFTER_MS)).await;
@@ -74,7 +95,7 @@ async fn until_dropped(lab: &Lab) -> Result<()> {
 
 /// Waits for one more snapshot than before; returns how many there are in the end.
 async fn wait_for_snapshot(lab: &Lab, node: u64, before: usize) -> usize {
-    let deadline = Instant::now() + PATIENCE / 3;
+    let deadline = Instant::now() + PATIENCE;
     loop {
         let now = lab.cluster.snapshots_taken_in(node);
         if before < now || deadline < Instant::now() {

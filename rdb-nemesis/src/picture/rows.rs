@@ -4,7 +4,8 @@ use super::moments::Span;
 use std::collections::BTreeMap;
 
 /// A part of a fault's words, the row, and what the row says.
-const ROWS: [(&str, u32, &str); 21] = [
+const ROWS: [(&str, u32, &str); 27] = [
+    ("over a thin link", 26, "a thin link under a snapshot"),
     ("until it needs a snapshot", 27, "a follower that needs a snapshot"),
     ("kill -9 of all", 2, "all nodes killed at once"),
     ("kill -9", 1, "a node killed under load"),
@@ -21,9 +22,14 @@ const ROWS: [(&str, u32, &str); 21] = [
     ("all clocks step", 12, "clocks that strobe"),
     ("disk full", 15, "a full disk"),
     ("a sync of", 16, "a sync that fails"),
+    ("all syncs of", 16, "syncs that fail again and again"),
+    ("a write to the log", 17, "a write that fails"),
+    ("writes to the log", 17, "writes that are short"),
     ("syncs take", 18, "a slow disk"),
     ("disk stands still", 19, "a disk that stands still"),
+    ("lost and sent again", 25, "messages that are lost on the way"),
     ("between the nodes", 25, "delayed messages"),
+    ("runs for", 40, "a node that hardly runs"),
     ("restart of", 28, "restarts, one and rolling"),
     ("another leader", 30, "a storm of transfers"),
 ];
