@@ -146,11 +146,11 @@ impl World {
         let (violation, trace, totals) = match self.kind {
             Worlds::Modes => {
                 let modes::Verdict { violation, trace, totals } = modes::run_by(self.modes(), sink);
-                (violation, trace, Totals::Modes(totals))
+                (violation, trace, Totals::Modes(Box::new(totals)))
             }
             _ => {
                 let rdb_sim::Verdict { violation, trace, totals } = rdb_sim::run_by(self.raft(), sink);
-                (violation, trace, Totals::Raft(totals))
+                (violation, trace, Totals::Raft(Box::new(totals)))
             }
         };
         Lived { world: self, violation, totals, trace, branches: branches() }
@@ -186,8 +186,8 @@ struct Lived {
 
 /// What a world of either kind went through.
 enum Totals {
-    Raft(rdb_sim::Totals),
-    Modes(modes::Totals),
+    Raft(Box<rdb_sim::Totals>),
+    Modes(Box<modes::Totals>),
 }
 
 /// What many went through.

@@ -6,11 +6,11 @@ const SEEDS: u64 = 200;
 
 #[track_caller]
 fn holds(seed: u64) -> rdb_sim::Verdict {
-    holds_in(rdb_sim::Options::draw(seed))
+    holds_in(&rdb_sim::Options::draw(seed))
 }
 
 #[track_caller]
-fn holds_in(options: rdb_sim::Options) -> rdb_sim::Verdict {
+fn holds_in(options: &rdb_sim::Options) -> rdb_sim::Verdict {
     let verdict = rdb_sim::run_by(options.clone(), None);
     if let Some(violation) = &verdict.violation {
         let (seed, full) = (options.seed, if options.floor.is_some() { " --full" } else { "" });
@@ -28,14 +28,14 @@ fn seeds_that_once_failed_hold() {
         let mut words = line.split_whitespace();
         let options = rdb_sim::Options::draw(words.next().unwrap().parse().unwrap());
         let full = words.next() == Some("full");
-        holds_in(if full { options.with_floor(rdb_sim::Floor::FULL) } else { options });
+        holds_in(&if full { options.with_floor(rdb_sim::Floor::FULL) } else { options });
     }
 }
 
 #[test]
 fn a_full_world_has_what_is_asked_of_it() {
     for seed in 1_000_000..1_000_008 {
-        let totals = holds_in(rdb_sim::Options::draw(seed).with_floor(rdb_sim::Floor::FULL)).totals;
+        let totals = holds_in(&rdb_sim::Options::draw(seed).with_floor(rdb_sim::Floor::FULL)).totals;
         let floor = rdb_sim::Floor::FULL;
         assert!(
             floor.is_reached(totals.operations(), totals.faults(), totals.crashes),
