@@ -29,7 +29,7 @@ pub(super) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "thin-snapshot",
-        about: "the same, over a link of 4 Mbit/s, on which the log goes, too: the leader must keep its lead",
+        about: "the same, over connections of 4 Mbit/s each: the leader must keep its lead",
         needs: &[Need::ShortLogs],
         strike: |lab, dice| -> Striking<'_> {
             Box::pin(snapshot(lab, dice, Wire::Thin(THIN_BYTES_PER_SECOND)))

@@ -194,7 +194,6 @@ impl Driver {
             };
             match first {
                 Ok(first) => {
-                    self.guard.look_if_measured();
                     let more = events.try_iter().take(EVENTS_PER_TURN_MAX);
                     for event in std::iter::once(first).chain(more) {
                         if matches!(event, Event::Stop) {
@@ -366,6 +365,7 @@ impl Driver {
             // The mode has no such writes.
             _ if commands.strong_only || commands.named => waiter.answer(Err(Failure::ModeChanged)),
             Some(replica) if gate.is_open() => {
+                self.guard.look_if_measured();
                 if let Some(off) = self.guard.refuses() {
                     waiter.answer(Ok(Answers::Unmet(Unmet::ClockOff(off.clone()))));
                     return Ok(());

@@ -274,11 +274,10 @@ impl World {
                     self.node_mut(id).data.destroy(region);
                 }
                 self.node_mut(id).data.flush_all();
-                self.totals.destroyed += 1;
-                if let Some(lives) = self.lives_mut(id) {
-                    lives.ending.remove(&region);
-                }
-                if !LOG_FIRST {
+                let had_replica =
+                    self.lives_mut(id).is_some_and(|lives| lives.ending.remove(&region).is_some());
+                self.totals.destroyed += u64::from(had_replica);
+                if !(LOG_FIRST && had_replica) {
                     self.destroy_log(id, region);
                 }
             }
