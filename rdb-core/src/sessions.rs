@@ -181,9 +181,7 @@ impl Sessions {
 
     /// Decides about the write that `request` names, at log position `index`.
     pub fn judge(&mut self, request: RequestId, index: Index) -> Verdict {
-        let Some(session) = self.sessions.get(&request.client) else {
-            return Verdict::Expired;
-        };
+        let Some(session) = self.sessions.get(&request.client) else { return Verdict::Expired };
         if let Some(answer) = session.answers.get(request.sequence) {
             reached(Branch::SessionsAnswerAgain);
             return Verdict::Answered(answer);

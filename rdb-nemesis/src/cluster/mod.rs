@@ -449,6 +449,11 @@ impl Cluster {
         self.wires.get(&(from, to)).map_or(0, Proxy::kept_back)
     }
 
+    /// How often all wires together have.
+    pub(crate) fn kept_back_by_all(&self) -> u64 {
+        self.wires.values().map(Proxy::kept_back).sum()
+    }
+
     /// All wires: from whom, and to whom.
     pub(crate) fn all_wires(&self) -> Vec<(u64, u64)> {
         self.wires.keys().copied().collect()

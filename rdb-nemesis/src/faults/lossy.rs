@@ -43,8 +43,7 @@ async fn broken(lab: &mut Lab, dice: &mut Dice) -> Result<Evidence> {
         breaks += 1;
     }
     strike.during = lab.cluster.leader_now().await;
-    let kept: u64 = wires.iter().map(|(from, to)| lab.cluster.kept_back(*from, *to)).sum();
-    let seen = if kept == 0 {
+    let seen = if lab.cluster.kept_back_by_all() == 0 {
         Err(format!("{breaks} breaks met no connection"))
     } else {
         Ok(format!("{breaks} breaks kept something back"))
@@ -75,17 +74,16 @@ async fn slow(lab: &mut Lab, dice: &mut Dice) -> Result<Evidence> {
 }
 
 async fn lossy(lab: &mut Lab, dice: &mut Dice) -> Result<Evidence> {
-    let (leader, lasts, wires) = (lab.leader().await?, dice.millis(2_000..5_000), lab.cluster.all_wires());
+    let (leader, lasts) = (lab.leader().await?, dice.millis(2_000..5_000));
     let percent = dice.pick(&[5, 20, 50]);
-    let kept = |lab: &Lab| -> u64 { wires.iter().map(|(from, to)| lab.cluster.kept_back(*from, *to)).sum() };
-    let before = kept(lab);
-    for (from, to) in &wires {
-        lab.cluster.wire(*from, *to, Wire::Lossy(percent));
+    let before = lab.cluster.kept_back_by_all();
+    for (from, to) in lab.cluster.all_wires() {
+        lab.cluster.wire(from, to, Wire::Lossy(percent));
     }
     let what = format!("{percent} % of what nodes say is lost and sent again for {}", seconds(lasts));
     let mut strike = lab.struck(leader, Bar::None, what);
     lab.hold(&mut strike, lasts).await;
-    let seen = match kept(lab) - before {
+    let seen = match lab.cluster.kept_back_by_all() - before {
         0 => Err("nothing was lost".to_owned()),
         count => Ok(format!("{count} pieces were sent again")),
     };
