@@ -47,6 +47,9 @@ pub struct NodeStatus {
     /// By how many milliseconds its clock is ahead of the answering node's; negative: behind; `None`: not measured of late, or
     /// the same node.
     pub clock_ahead_ms: Option<i64>,
+    /// Milliseconds that a sync of its log takes of late, where its disk is slow; 0: it is not, or does not say. As the answering node
+    /// knows it.
+    pub slow_sync_ms: u32,
 }
 
 /// One namespace.
@@ -125,6 +128,7 @@ impl From<v1::Node> for NodeStatus {
             silence_ms: node.silence_ms,
             regions_led: node.regions_led,
             clock_ahead_ms: node.clock_ahead_ms,
+            slow_sync_ms: node.slow_sync_ms,
         }
     }
 }

@@ -6,15 +6,16 @@
 //! at which the log could not be written and the node would have to stop.
 //!
 //! A thread of its own looks at them a few times a second, so that a slow flush cannot delay it; a request reads two
-//! numbers.
+//! numbers. It also judges how fast the log is synced: [`Pace`].
 
 use crate::config::Config;
+use crate::pace::Pace;
 use crate::shared::Shared;
 use crate::transport::{Peers, SILENCE_MAX};
 use rdb_core::ids::NodeId;
-use rdb_storage::Engine;
+use rdb_storage::{Engine, LogWriterHandle};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Between looks.
@@ -68,6 +69,7 @@ struct Found {
     here: AtomicU8,
     majority: AtomicU8,
     available_bytes: AtomicU64,
+    slow_sync_ms: AtomicU32,
 }
 
 impl Disk {
@@ -79,6 +81,11 @@ impl Disk {
     /// Bytes free on this node's disk.
     pub(crate) fn available_bytes(&self) -> u64 {
         self.0.available_bytes.load(Ordering::Relaxed)
+    }
+
+    /// What a sync of the log takes of late, in milliseconds, where this node's disk is slow; 0: it is not.
+    pub(crate) fn slow_sync_ms(&self) -> u32 {
+        self.0.slow_sync_ms.load(Ordering::Relaxed)
     }
 
     /// Why a write that a majority has to store must be refused, if it must; `stores` says whether it stores anything, or removes
@@ -113,6 +120,15 @@ impl Disk {
     #[cfg(test)]
     pub(crate) fn set_room(&self, room: Room) {
         self.0.here.store(room as u8, Ordering::Relaxed);
+    }
+
+    fn judge_pace(&self, slow_sync_ms: u32) {
+        let before = self.0.slow_sync_ms.swap(slow_sync_ms, Ordering::Relaxed);
+        match (before, slow_sync_ms) {
+            (0, 1..) => tracing::warn!(slow_sync_ms, "the disk is slow to sync the log"),
+            (1.., 0) => tracing::info!("the disk syncs the log quickly again"),
+            _ => {}
+        }
     }
 
     fn judge(&self, available_bytes: u64, reserve_bytes: u64) {
@@ -171,10 +187,12 @@ fn of_majority(rooms: Vec<Option<Room>>) -> Room {
 }
 
 /// Looks until `stop` is set.
-pub(crate) fn run_looks(shared: &Shared, engine: &Engine, stop: &AtomicBool) {
+pub(crate) fn run_looks(shared: &Shared, engine: &Engine, log: &LogWriterHandle, stop: &AtomicBool) {
+    let mut pace = Pace::default();
     while !stop.load(Ordering::Relaxed) {
         std::thread::sleep(LOOK_INTERVAL);
         shared.disk.look(engine, &shared.config, &shared.peers);
+        shared.disk.judge_pace(pace.look(log.metrics().sync().read()));
     }
 }
 

@@ -32,6 +32,7 @@ mod logging;
 mod mailbox;
 mod metrics;
 mod node;
+mod pace;
 mod peer;
 mod peer_manager;
 mod raft_service;

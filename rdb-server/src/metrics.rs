@@ -101,6 +101,7 @@ struct Gauges {
     clock_untrusted: Gauge,
     disk_available_bytes: Gauge,
     disk_room: Gauge,
+    disk_slow_sync_ms: Gauge,
     mailbox_events: Gauge,
     log_batches: Gauge,
     log_syncs: Gauge,
@@ -279,6 +280,11 @@ impl Metrics {
             gauges.disk_room.clone(),
         );
         registry.register(
+            "disk_slow_sync_milliseconds",
+            "What a sync of the log takes of late, where the disk is slow; 0: it is not",
+            gauges.disk_slow_sync_ms.clone(),
+        );
+        registry.register(
             "mailbox_events",
             "Events that wait for the raft loop",
             gauges.mailbox_events.clone(),
@@ -373,6 +379,7 @@ impl Metrics {
         gauges.requests_refused.set(signed(shared.budget.refused()));
         gauges.disk_available_bytes.set(signed(shared.disk.available_bytes()));
         gauges.disk_room.set(shared.disk.room() as i64);
+        gauges.disk_slow_sync_ms.set(shared.disk.slow_sync_ms().into());
         gauges.mailbox_events.set(signed(shared.mailbox.len() as u64));
         let syncs = log.sync().read();
         gauges.log_batches.set(signed(log.batches()));

@@ -291,7 +291,7 @@ impl Node {
             .map_err(|error| StartError::Boot(error.to_string()))?;
         threads.push(spawn("raft", move || manager.run(&events))?);
         let stop_upkeep = Arc::new(AtomicBool::new(false));
-        start_upkeep(&shared, &engine, &stop_upkeep, &mut threads)?;
+        start_upkeep(&shared, &engine, log.handle(), &stop_upkeep, &mut threads)?;
         let (stop_serving, stopped) = watch::channel(false);
         let addresses =
             Addresses { client: listeners.client.local_addr()?, http: listeners.http.local_addr()? };
@@ -462,6 +462,7 @@ fn start_workers(
 fn start_upkeep(
     shared: &Shared,
     engine: &Arc<Engine>,
+    log: LogWriterHandle,
     stop: &Arc<AtomicBool>,
     threads: &mut Vec<JoinHandle<()>>,
 ) -> std::io::Result<()> {
@@ -472,7 +473,7 @@ fn start_upkeep(
     // Once before this node serves.
     shared.disk.look(engine, &shared.config, &shared.peers);
     let (shared, engine, stop) = (shared.clone(), engine.clone(), stop.clone());
-    threads.push(spawn("disk", move || disk::run_looks(&shared, &engine, &stop))?);
+    threads.push(spawn("disk", move || disk::run_looks(&shared, &engine, &log, &stop))?);
     Ok(())
 }
 

@@ -882,24 +882,24 @@ impl PeerManager {
         }
     }
 
-    /// Hands regions to the nodes that should lead them, once those have been there for a while; and to one that has room on
-    /// its disk, where this one has not. A few at a time: writes to a region wait while it changes hands.
+    /// Hands regions to the nodes that should lead them, once those have been there for a while; and to one whose disk has room,
+    /// or is quick, where this one's is not. A few at a time: writes to a region wait while it changes hands.
     fn spread_leaders(&mut self) {
+        let here = Fitness::of(self.disk.room(), self.disk.slow_sync_ms());
+        let fitness = |node| Fitness::of(self.health.room(node), self.health.slow_sync_ms(node));
         let mut moved = 0;
         for (region, peer) in &mut self.peers {
             if HAND_OVERS_PER_UPKEEP_MAX <= moved {
                 return;
             }
             peer.move_asked &= peer.group.is_leader();
-            let has_room = |node| self.health.room(node) == Room::Enough;
-            let better = if self.disk.room() == Room::Enough {
+            let better = if here == Fitness::Fit {
                 peer.better_leader().filter(|successor| {
                     hands_over(self.health.steady(*successor), peer.has_led(), peer.move_asked)
-                        && (peer.move_asked || has_room(*successor))
+                        && (peer.move_asked || fitness(*successor) == Fitness::Fit)
                 })
             } else {
-                // A node that must refuse writes is no good leader, where another one need not.
-                peer.ready_successor(|node| self.health.steady(node).is_some() && has_room(node))
+                peer.ready_successor(|node| self.health.steady(node).is_some() && fitness(node) < here)
             };
             let Some(successor) = better else { continue };
             moved += 1;
@@ -919,6 +919,26 @@ impl PeerManager {
                 peer.hand_over(successor);
                 self.touched.insert(*region);
             }
+        }
+    }
+}
+
+/// How well a node leads, as far as its disk is concerned; the best comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Fitness {
+    Fit,
+    /// Each write would wait for its slow syncs.
+    Slow,
+    /// It must refuse writes, where another one need not.
+    Full,
+}
+
+impl Fitness {
+    fn of(room: Room, slow_sync_ms: u32) -> Self {
+        match (room, slow_sync_ms) {
+            (Room::Little | Room::Gone, _) => Fitness::Full,
+            (Room::Enough, 1..) => Fitness::Slow,
+            (Room::Enough, 0) => Fitness::Fit,
         }
     }
 }

@@ -247,6 +247,7 @@ impl Incoming {
                 Frame::Ping(ping) => {
                     self.peers.advanced(self.from, ping.log_position);
                     self.peers.has_room(self.from, Room::from_wire(ping.disk));
+                    self.peers.syncs_in(self.from, ping.slow_sync_ms);
                     pinged = Some((ping.sent_micros, Instant::now()));
                 }
                 Frame::Hello(_) => return Err(Status::failed_precondition("a second handshake")),

@@ -29,7 +29,7 @@ use rdb_proto::internal::v1::{
 use rdb_storage::LogWriterHandle;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -197,6 +197,8 @@ struct PeerState {
     steady_ms: AtomicU64,
     /// How much room it has on its disk, as it said last.
     room: AtomicU8,
+    /// What a sync of its log takes, as it said last; 0: its disk is quick, or it does not say.
+    slow_sync_ms: AtomicU32,
     seen: Mutex<Option<Directory>>,
 }
 
@@ -322,6 +324,18 @@ impl Peers {
     pub(crate) fn room(&self, node: NodeId) -> Room {
         let state = self.states.get(&node);
         state.map_or(Room::Enough, |state| Room::from_wire(state.room.load(Ordering::Relaxed).into()))
+    }
+
+    /// The disk of `node` is slow, and a sync of its log takes so long, or it is not, and this is 0.
+    pub(crate) fn syncs_in(&self, node: NodeId, slow_sync_ms: u32) {
+        if let Some(state) = self.states.get(&node) {
+            state.slow_sync_ms.store(slow_sync_ms, Ordering::Relaxed);
+        }
+    }
+
+    /// What a sync of the log of `node` takes where its disk is slow, as far as is known; 0: it is not.
+    pub(crate) fn slow_sync_ms(&self, node: NodeId) -> u32 {
+        self.states.get(&node).map_or(0, |state| state.slow_sync_ms.load(Ordering::Relaxed))
     }
 
     /// `node` has synced its log this far.
@@ -488,7 +502,8 @@ async fn exchange(
                 if !links.cuts.is_cut_to(node) {
                     let log_position = links.introduction.log.synced_position();
                     let sent_micros = clocks.moment_micros();
-                    let ping = Ping { log_position, disk: links.disk.room() as u32, sent_micros };
+                    let (disk, slow_sync_ms) = (links.disk.room() as u32, links.disk.slow_sync_ms());
+                    let ping = Ping { log_position, disk, sent_micros, slow_sync_ms };
                     send(&frames, Frame::Ping(ping)).await?;
                 }
             }

@@ -1168,6 +1168,7 @@ impl v1::cluster_server::Cluster for Service {
             regions_led: if *id == state.leader { state.namespaces.len() as u64 } else { 0 },
             disk_full: false,
             clock_ahead_ms: None,
+            slow_sync_ms: 0,
         });
         Ok(Response::new(v1::StatusResponse {
             header: Some(state.header(self.id)),

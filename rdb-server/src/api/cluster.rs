@@ -52,6 +52,7 @@ fn nodes(shared: &Shared) -> Vec<v1::Node> {
             regions_led: led_by(node),
             disk_full: room != Room::Enough,
             clock_ahead_ms: ahead_ms.get(&node).copied(),
+            slow_sync_ms: if this { shared.disk.slow_sync_ms() } else { shared.peers.slow_sync_ms(node) },
         });
     }
     nodes

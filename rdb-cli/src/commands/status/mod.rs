@@ -76,6 +76,8 @@ struct NodeJson {
     /// Namespaces of which it has applied nothing.
     replicas_empty: Option<Vec<String>>,
     disk_available_bytes: Option<u64>,
+    /// What a sync of its log takes of late, where its disk is slow; 0: it is not. Null: the node did not answer.
+    slow_sync_ms: Option<u32>,
     /// Whether its clock is off from those of a majority, so that it takes no eventual writes. Null: the node did not answer.
     clock_untrusted: Option<bool>,
     /// How far it is ahead of the clock of the node that answered. Null: not measured, or it is that node.
@@ -196,6 +198,7 @@ fn node_json(survey: &Survey, node: &NodeStatus) -> NodeJson {
         replicas_absent: lacks.as_ref().map(|lacks| [&lacks.absent[..], &lacks.unknown[..]].concat()),
         replicas_empty: lacks.map(|lacks| lacks.empty),
         disk_available_bytes: survey.disk_available_bytes(node.id),
+        slow_sync_ms: survey.slow_sync_ms(node.id),
         clock_untrusted: survey.own(node.id).map(|own| own.clock_untrusted),
         clock_ahead_ms: node.clock_ahead_ms,
     }

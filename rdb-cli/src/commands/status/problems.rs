@@ -30,6 +30,7 @@ pub(super) enum Kind {
     ReplicaAbsent,
     ClockOff,
     DiskFull,
+    DiskSlow,
     ReplicaEmpty,
     CatalogLag,
     Lag,
@@ -67,6 +68,7 @@ pub(super) fn find(survey: &Survey) -> Vec<Problem> {
     for node in &survey.cluster.nodes {
         problems.extend(node_problem(survey, node, has_quorum));
         problems.extend(disk_problem(survey, node));
+        problems.extend(slow_disk_problem(survey, node));
         problems.extend(clock_problem(survey, node));
         problems.extend(replica_problems(survey, node));
         problems.extend(catalog_problem(survey, node));
@@ -256,6 +258,23 @@ fn disk_problem(survey: &Survey, node: &NodeStatus) -> Option<Problem> {
             nodes: vec![node.id],
             namespaces: Vec::new(),
         }
+    })
+}
+
+fn slow_disk_problem(survey: &Survey, node: &NodeStatus) -> Option<Problem> {
+    let slow_sync_ms = survey.slow_sync_ms(node.id).filter(|ms| *ms != 0)?;
+    Some(Problem {
+        kind: Kind::DiskSlow,
+        what: format!(
+            "the disk of node {} ({}) is slow: a sync of its log takes {slow_sync_ms} ms, so it leads only what no other node could",
+            node.id, node.client_address
+        ),
+        next: Some(
+            "look at what else uses that disk, and at the disk itself; leaderships return by themselves"
+                .into(),
+        ),
+        nodes: vec![node.id],
+        namespaces: Vec::new(),
     })
 }
 

@@ -185,6 +185,12 @@ impl Survey {
         self.own(node).is_some_and(|own| own.disk_full)
     }
 
+    /// By the node's own word. `None`: it did not answer.
+    pub(super) fn slow_sync_ms(&self, node: u64) -> Option<u32> {
+        let own = self.own(node)?.nodes.iter().find(|known| known.id == node);
+        own.map(|known| known.slow_sync_ms)
+    }
+
     pub(super) fn disk_available_bytes(&self, node: u64) -> Option<u64> {
         self.own(node).map(|own| own.disk_available_bytes).filter(|bytes| *bytes != 0)
     }

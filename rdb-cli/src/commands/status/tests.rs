@@ -26,6 +26,7 @@ fn answer(by: u64, hears: &[bool], leader: u64) -> ClusterStatus {
         silence_ms: if *hears { 10 } else { 12_345 },
         regions_led: 0,
         clock_ahead_ms: None,
+        slow_sync_ms: 0,
     };
     let catalog = RegionStatus { id: 1, commit_index: 40, applied_index: 40, ..region.clone() };
     ClusterStatus {
@@ -288,6 +289,18 @@ fn a_full_disk_and_a_node_that_lags() {
         words(vec![answers[0].clone(), answers[1].clone()]).starts_with("degraded: node 3"),
         "the worst comes first"
     );
+}
+
+#[test]
+fn a_slow_disk() {
+    let mut answers = three();
+    answers[0].nodes[1].slow_sync_ms = 320;
+    assert!(words(answers.clone()).starts_with("healthy"), "its own word counts, which is newer");
+    answers[1].nodes[1].slow_sync_ms = 320;
+    let expected = "degraded: the disk of node 2 (host:2) is slow: a sync of its log takes 320 ms, so it leads only what no other node \
+                    could; serves, and may lose 1 of 3 nodes\n\
+                    next: look at what else uses that disk, and at the disk itself; leaderships return by themselves\n";
+    assert_eq!(words(answers), expected);
 }
 
 fn three() -> Vec<ClusterStatus> {
