@@ -35,6 +35,7 @@ mod node;
 mod pace;
 mod peer;
 mod peer_manager;
+mod peer_notes;
 mod raft_service;
 mod regions;
 mod shared;

@@ -32,6 +32,7 @@ use crate::logging;
 use crate::mailbox::{Event, Mailbox};
 use crate::metrics::Metrics;
 use crate::peer_manager::{Parts, PeerManager};
+use crate::peer_notes;
 use crate::raft_service::RaftService;
 use crate::regions::Regions;
 use crate::shared::{CatalogCell, Shared, Stopping};
@@ -233,7 +234,7 @@ impl Node {
             budget,
             scans: Scans::new(config.scans_max),
             disk: Disk::default(),
-            peers: Peers::new(others.iter().map(|(node, _)| *node)),
+            peers: Peers::new(others.iter().map(|(node, _)| *node), &engine.known_peers()?),
             clocks: Clocks::start(wall, others.iter().map(|(node, _)| *node)),
             finders: Finders::new(others.iter().cloned(), cuts.clone()),
             stopping: Stopping::default(),
@@ -470,6 +471,8 @@ fn start_upkeep(
     threads.push(spawn("flushes", move || upkeep::run_flushes(&flushes, &stop_flushes))?);
     let (dropped, disk, stop_removals) = (engine.dropped_logs(), shared.disk.clone(), stop.clone());
     threads.push(spawn("removals", move || upkeep::run_removals(&dropped, &disk, &stop_removals))?);
+    let (peers, notes, stop_notes) = (shared.peers.clone(), engine.clone(), stop.clone());
+    threads.push(spawn("peer-notes", move || peer_notes::run_notes(&peers, &notes, &stop_notes))?);
     // Once before this node serves.
     shared.disk.look(engine, &shared.config, &shared.peers);
     let (shared, engine, stop) = (shared.clone(), engine.clone(), stop.clone());

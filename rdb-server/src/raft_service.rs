@@ -418,7 +418,7 @@ mod tests {
             Inbox { eventual: eventual.clone(), disk, budget: budget.clone(), metrics: metrics.clone() };
         Incoming {
             from,
-            peers: Peers::new([from].into_iter()),
+            peers: Peers::new([from].into_iter(), &BTreeMap::new()),
             catalog: CatalogCell::default(),
             mailbox,
             eventual,

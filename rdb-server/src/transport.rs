@@ -27,6 +27,7 @@ use rdb_proto::internal::v1::{
     RaftMessage, RaftPart, SleepingRegion, SwitchStanding, SwitchStandings, Welcome,
 };
 use rdb_storage::LogWriterHandle;
+pub(crate) use rdb_storage::PeerDirectory as Directory;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -202,19 +203,11 @@ struct PeerState {
     seen: Mutex<Option<Directory>>,
 }
 
-/// A node's directory, as the node described it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Directory {
-    pub(crate) store_id: u64,
-    pub(crate) incarnation: u64,
-    pub(crate) log_position: u64,
-    /// Drawn at every start of its process. What one process says on two connections may arrive in another order.
-    pub(crate) process: u64,
-}
-
 impl Peers {
-    pub(crate) fn new(others: impl Iterator<Item = NodeId>) -> Self {
-        let states = others.map(|node| (node, PeerState::default())).collect();
+    /// `known`: what was seen of them before this process.
+    pub(crate) fn new(others: impl Iterator<Item = NodeId>, known: &BTreeMap<NodeId, Directory>) -> Self {
+        let state = |node| PeerState { seen: Mutex::new(known.get(&node).copied()), ..PeerState::default() };
+        let states = others.map(|node| (node, state(node))).collect();
         Self { states: Arc::new(states), started: Instant::now() }
     }
 
@@ -260,6 +253,11 @@ impl Peers {
     /// The directory with which `node` was last seen.
     pub(crate) fn directory(&self, node: NodeId) -> Option<Directory> {
         *self.states.get(&node)?.seen.lock()
+    }
+
+    /// What is known of all of them.
+    pub(crate) fn directories(&self) -> BTreeMap<NodeId, Directory> {
+        self.states.iter().filter_map(|(node, state)| Some((*node, (*state.seen.lock())?))).collect()
     }
 
     /// Takes note of a node's directory. Returns whether it was another process before.
@@ -682,7 +680,7 @@ mod tests {
     use super::*;
 
     fn peers() -> Peers {
-        Peers::new([NodeId(2)].into_iter())
+        Peers::new([NodeId(2)].into_iter(), &BTreeMap::new())
     }
 
     fn directory(store_id: u64, incarnation: u64, log_position: u64) -> Directory {
@@ -703,6 +701,17 @@ mod tests {
         peers.meet(NodeId(2), late, &catalog).expect("the same process, said earlier and heard later");
         peers.advanced(NodeId(2), 460);
         assert_eq!(peers.directory(NodeId(2)).unwrap().log_position, 500);
+    }
+
+    #[test]
+    fn what_was_seen_before_a_start_counts() {
+        let seen = directory(7, 2, 500);
+        let peers = Peers::new([NodeId(2)].into_iter(), &[(NodeId(2), seen)].into());
+        let catalog = CatalogCell::default();
+        assert!(peers.meet(NodeId(2), directory(7, 2, 400), &catalog).unwrap_err().contains("backup"));
+        assert!(!peers.meet(NodeId(2), seen, &catalog).unwrap(), "it has run all the time");
+        assert!(peers.meet(NodeId(2), directory(7, 3, 600), &catalog).unwrap());
+        assert_eq!(peers.directories(), [(NodeId(2), directory(7, 3, 600))].into());
     }
 
     /// A leader that has just started has heard nobody yet. Were the others away to it, it would drop what they need.

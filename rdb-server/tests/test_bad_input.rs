@@ -549,6 +549,44 @@ async fn an_old_backup_of_a_node_is_refused_by_the_others() {
     assert_eq!(client.namespace(NAMESPACE).get("key").await.unwrap().unwrap().value, "99");
 }
 
+/// Then nobody has it in memory what the node was.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_backup_of_a_node_is_refused_after_all_were_started_again() {
+    let mut cluster = Cluster::of_three().await;
+    let client = cluster.client().await;
+    cluster.create(&client, NAMESPACE).await;
+    client.namespace(NAMESPACE).put("key", "before").await.unwrap();
+    let restored = cluster.others(&[cluster.leader(NAMESPACE).await])[0];
+    cluster.kill(restored);
+    let backup = cluster.folder.path().join("backup");
+    copy(cluster.data(restored), &backup);
+    cluster.restart(restored).await;
+    client.namespace(NAMESPACE).put("key", "after").await.unwrap();
+    cluster.catch_up(NAMESPACE, &cluster.ids()).await;
+    let rest = cluster.others(&[restored]);
+    for node in &rest {
+        let notes = cluster.data(*node).join("PEERS");
+        // The node's second start, which the backup knows nothing of.
+        let noted = async || {
+            let text = std::fs::read_to_string(&notes).ok()?;
+            let line = text.lines().find_map(|line| line.strip_prefix(&format!("{restored} ")))?.to_owned();
+            (line.split(' ').nth(1) == Some("2")).then_some(())
+        };
+        until("the others have noted it", noted).await;
+    }
+    for node in cluster.ids() {
+        cluster.kill(node);
+    }
+    std::fs::remove_dir_all(cluster.data(restored)).unwrap();
+    copy(&backup, cluster.data(restored));
+    for node in cluster.ids() {
+        cluster.launch(node);
+    }
+    until_said(&cluster, &rest, &["older state of its data directory", "backup was put back"]).await;
+    assert_does_not_count(&mut cluster, restored).await;
+    assert_eq!(client.namespace(NAMESPACE).get("key").await.unwrap().unwrap().value, "after");
+}
+
 fn copy(from: &Path, to: &Path) {
     assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success());
 }

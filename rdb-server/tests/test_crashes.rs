@@ -16,6 +16,7 @@ use rdb_client::{Client, Mode, Options, SwitchOptions, SwitchPhase};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use support::elements::{at, everywhere, stop, writers};
+use support::proxy::Wire;
 use support::{Cluster, PATIENCE, Settings, until};
 
 const NAMESPACE: &str = "carts";
@@ -28,7 +29,10 @@ const UNDER_LOAD: &[(&str, u64)] = &[
     ("apply-before-write", 40),
     ("apply-after-write", 40),
     ("reads-before-answer", 3),
+    ("lease-before-renewal", 3),
     ("origin-before-log", 30),
+    ("clock-before-mark", 1),
+    ("clock-mark-synced", 1),
     ("origin-synced", 30),
     ("origin-answered", 30),
     ("origin-applied", 30),
@@ -137,7 +141,8 @@ async fn crash_under_load(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_crashes_under_load_and_switches_nothing_is_lost() {
-    let mut cluster = Cluster::of_three().await;
+    let options = "leader_lease = true".to_owned();
+    let mut cluster = Cluster::start(Settings { options, ..Settings::default() }).await;
     let client = patient(&cluster).await;
     client.create_namespace(NAMESPACE, Mode::Eventual).await.unwrap();
     settled(&cluster, &client).await;
@@ -253,4 +258,38 @@ async fn who_crashes_while_it_catches_up_or_cleans_up_loses_nothing() {
         settled(&cluster, &client).await;
         everywhere(&cluster, NAMESPACE, &acknowledged).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_crashes_while_it_sets_writes_aside_has_them_in_quarantine() {
+    const POINT: &str = "quarantine-before-sync";
+    let mut cluster = Cluster::start(Settings { wires: true, ..Settings::default() }).await;
+    let client = patient(&cluster).await;
+    client.create_namespace(NAMESPACE, Mode::Eventual).await.unwrap();
+    settled(&cluster, &client).await;
+    cluster.isolate(3, Wire::Silent);
+    for number in 0..5 {
+        at(&cluster, 3, NAMESPACE).await.put(format!("apart-{number}"), "x").await.unwrap();
+    }
+    let others = Options::new([cluster.node(1).address(), cluster.node(2).address()]);
+    let others = cluster.client_with(others).await;
+    let options = SwitchOptions { excluded: vec![3], ..SwitchOptions::default() };
+    let begun =
+        until("the switch begins", async || others.switch_mode(NAMESPACE, Mode::Strong, &options).await.ok())
+            .await;
+    assert!(others.wait_for_switch(&begun, |_| ()).await.unwrap().completed);
+    cluster.kill(3);
+    cluster.launch_to_crash(3, &format!("{POINT}:1"));
+    cluster.isolate(3, Wire::Whole);
+    comes_to(&mut cluster, 3, POINT).await;
+    cluster.restart(3).await;
+    let page = until("what was set aside is listed", async || {
+        let page = client.quarantine_at(&cluster.node(3).address(), NAMESPACE, None, 0).await.ok()?;
+        (0 < page.total).then_some(page)
+    })
+    .await;
+    let listed: BTreeSet<_> = page.writes.iter().map(|write| write.key.clone()).collect();
+    let expected = (0..5).map(|number| format!("apart-{number}").into()).collect();
+    assert_eq!((page.total, listed), (5, expected));
+    everywhere(&cluster, NAMESPACE, &["settled".to_owned()].into()).await;
 }

@@ -17,6 +17,10 @@ pub(crate) const IDENTITY: &str = "IDENTITY";
 pub(crate) const IDENTITY_NEW: &str = "IDENTITY.new";
 /// The next contents of the identity file.
 pub(crate) const IDENTITY_TEMPORARY: &str = "IDENTITY.tmp";
+/// What this node has seen of the others' directories.
+pub(crate) const PEERS: &str = "PEERS";
+/// Its next contents.
+pub(crate) const PEERS_TEMPORARY: &str = "PEERS.tmp";
 /// How far the log was synced.
 pub(crate) const WATERMARK: &str = "WATERMARK";
 /// Snapshots of other nodes, while they come.

@@ -9,11 +9,14 @@ use crate::initialise::{self, Found};
 use crate::keys::{self, Position};
 use crate::log_store::LogStore;
 use crate::origin_logs::OriginLogs;
+use crate::peers::{self, PeerDirectory};
 use crate::rocks::{self, Databases, EngineOptions};
 use crate::snapshot::{self, SnapshotInbox};
 use crate::wal;
 use crate::watermark::Watermark;
+use rdb_core::ids::NodeId;
 use rocksdb::{DB, WriteBatch, WriteOptions};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -102,6 +105,22 @@ impl Engine {
     /// Where snapshots of other nodes are put while they come.
     pub fn inbox(&self) -> SnapshotInbox {
         self.inbox.clone()
+    }
+
+    /// What [`Engine::note_peers`] was given last; nothing where it never was.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is not as it was written.
+    pub fn known_peers(&self) -> Result<BTreeMap<NodeId, PeerDirectory>> {
+        peers::read(&self.path)
+    }
+
+    /// Keeps what is known of other nodes' directories, for good.
+    ///
+    /// # Errors
+    /// It cannot be written; what was written before is still there.
+    pub fn note_peers(&self, known: &BTreeMap<NodeId, PeerDirectory>) -> Result<()> {
+        peers::write(&self.path, known)
     }
 
     /// How full the file system is.

@@ -83,6 +83,17 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// The file about the other nodes' directories is not as it was written.
+    #[error(
+        "{path} is damaged or was edited: {problem}. Put back the file as FlareDB wrote it, or remove it: then this node \
+         notices only from when it meets another one again whether that comes back with an older state of its directory"
+    )]
+    PeersDamaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The identity file is an older copy of itself.
     #[error(
         "{path} is an old copy: it says that this node has started {found} times, but its databases know of {known}. \

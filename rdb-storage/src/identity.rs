@@ -3,6 +3,7 @@
 //! The file is text, so that a person can see what a directory is; its last line is a checksum, so that nobody changes
 //! it by hand. It is written beside itself, synced and renamed, so that a crash leaves the old one or the new one.
 
+use crate::checked_text;
 use crate::directory::{self, IDENTITY, IDENTITY_TEMPORARY};
 use crate::error::{Error, Result};
 use rdb_core::codec::{Corrupt, Reader, put_varint};
@@ -111,15 +112,11 @@ impl Identity {
              incarnation = {}\n",
             self.cluster_id, self.node_id, self.store_id, self.incarnation,
         );
-        let crc = crc32fast::hash(body.as_bytes());
-        format!("{body}crc32 = \"{crc:08x}\"\n")
+        checked_text::seal(&body)
     }
 
     fn parse(text: &str) -> std::result::Result<Self, String> {
-        let (body, crc) = text.rsplit_once("crc32 = ").ok_or("its checksum is missing")?;
-        if crc != format!("\"{:08x}\"\n", crc32fast::hash(body.as_bytes())) {
-            return Err("its checksum does not match".into());
-        }
+        let body = checked_text::open(text)?;
         // The checksum is right, so from here on the text is what some FlareDB wrote.
         let field = |name: &str| {
             let lines = body.lines().filter_map(|line| line.split_once(" = "));

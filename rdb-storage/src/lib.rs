@@ -9,6 +9,7 @@
 //!
 //! ```text
 //! <data_dir>/IDENTITY     whose directory this is: cluster, node, store, incarnation     identity.rs
+//! <data_dir>/PEERS        what this node has seen of the others' directories             peers.rs
 //! <data_dir>/LOCK         held by the process that uses it                               directory.rs
 //! <data_dir>/WATERMARK    how far the log was synced when anyone was last promised that  watermark.rs
 //! <data_dir>/log/         RocksDB with a write-ahead log: the truth                      log_writer.rs, log_store.rs
@@ -24,6 +25,7 @@
 //! sync that failed once may have dropped the pages it was to write), and it repairs nothing but a log's end that was
 //! never synced.
 
+mod checked_text;
 mod data;
 mod directory;
 mod dropped_logs;
@@ -38,6 +40,7 @@ mod log_store;
 mod log_writer;
 mod metrics;
 mod origin_logs;
+mod peers;
 mod region_scan;
 mod rocks;
 mod scan;
@@ -59,6 +62,7 @@ pub use log_writer::{
 };
 pub use metrics::{LATENCY_BOUNDS_MICROS, Latency, LatencyHistogram, LogMetrics};
 pub use origin_logs::{OriginLogs, StoredOrigins};
+pub use peers::PeerDirectory;
 pub use region_scan::FrozenRegion;
 pub use rocks::EngineOptions;
 pub use scan::{Frozen, Length, Walk};

@@ -12,6 +12,7 @@ use crate::regions::RegionView;
 use crate::shared::Shared;
 use crate::waiter::{ReadWaiter, Released};
 use bytes::Bytes;
+use fail::fail_point;
 use rdb_core::ids::RegionId;
 use rdb_core::raft::Failure;
 use rdb_pd::Mode;
@@ -182,6 +183,9 @@ impl Shared {
         let (view, lease, began) = (self.regions.get(region), self.config.lease(), Moment::now());
         let waiter = ReadWaiter::new(move |answer| {
             if let (Ok(released), Some(view)) = (&answer, view) {
+                if lease.is_some() && released.led_in.is_some() {
+                    fail_point!("lease-before-renewal");
+                }
                 view.confirmed(began, *released, lease);
             }
             then(answer);

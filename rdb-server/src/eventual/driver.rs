@@ -311,6 +311,9 @@ impl Driver {
                 self.restless.extend(self.replicas.keys());
             }
             Event::Synced { region, era, mark, control } => {
+                if mark.is_some() {
+                    fail_point!("clock-mark-synced");
+                }
                 self.mark_synced = self.mark_synced.max(mark.unwrap_or_default());
                 if let Some(replica) = self.replicas.get_mut(&region).filter(|replica| replica.era() == era) {
                     replica.synced(&self.tools)?;
@@ -438,6 +441,9 @@ impl Driver {
             replica.moves();
             if let Some(write) = write {
                 fail_point!("origin-before-log");
+                if self.mark.is_some() {
+                    fail_point!("clock-before-mark");
+                }
                 // Whatever was stamped below the mark comes with it or behind it, and is seen by nobody before it is synced.
                 let write = OriginWrite { stamps_below: self.mark.take(), ..write };
                 let synced = synced(&self.eventual, region, &write, None);

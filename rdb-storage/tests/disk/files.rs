@@ -11,7 +11,7 @@ use rdb_core::eventual::vector::Origin;
 use rdb_core::ids::{Era, Incarnation, NamespaceId, NodeId};
 use rdb_core::raft::disk::encode_entry;
 use rdb_core::version::Hlc;
-use rdb_storage::{OriginWrite, Result};
+use rdb_storage::{OriginWrite, PeerDirectory, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -25,6 +25,7 @@ struct Contents {
     runs: Vec<Vec<u8>>,
     records: Vec<(Vec<u8>, Vec<u8>)>,
     applied: u64,
+    peers: BTreeMap<NodeId, PeerDirectory>,
 }
 
 fn contents(path: &Path) -> Result<Contents> {
@@ -37,7 +38,13 @@ fn contents(path: &Path) -> Result<Contents> {
     let applied = data.load(REGION)?.map_or(0, |(state, _)| state.applied);
     let records = data.records(NAMESPACE)?;
     let runs = engine.origins().runs(REGION, ERA, ORIGIN, 0, usize::MAX)?;
-    Ok(Contents { entries: entries.iter().map(encode_entry).collect(), runs, records, applied })
+    Ok(Contents {
+        entries: entries.iter().map(encode_entry).collect(),
+        runs,
+        records,
+        applied,
+        peers: engine.known_peers()?,
+    })
 }
 
 fn run(last: u64) -> (Origin, u64, Bytes) {
@@ -66,6 +73,8 @@ fn killed(parent: &Path) -> PathBuf {
             node.engine.data().apply(REGION, NAMESPACE, &changes).unwrap();
         }
         node.engine.data().flush().unwrap();
+        let seen = PeerDirectory { store_id: 7, incarnation: 1, log_position: half, process: 9 };
+        node.engine.note_peers(&[(NodeId(2), seen)].into()).unwrap();
         if half == 21 {
             copy(&path, &killed);
         }
@@ -188,7 +197,8 @@ fn flip_bits(count: u64) {
         }
     }
     println!("{outcomes:#?}");
-    for kind in ["log/.sst", "log/MANIFEST-", "log/.log", "data/.sst", "data/MANIFEST-", "IDENTITY"] {
+    for kind in ["log/.sst", "log/MANIFEST-", "log/.log", "data/.sst", "data/MANIFEST-", "IDENTITY", "PEERS"]
+    {
         assert!(outcomes.get(kind).is_some_and(|outcome| 0 < outcome.refused), "{kind}: {outcomes:?}");
     }
 }
@@ -201,8 +211,13 @@ fn a_missing_file_is_refused() {
     let again = parent.path().join("again");
     for file in files(&killed) {
         let kind = kind(&file);
-        // RocksDB writes its options anew, and has its own name for the directory in the manifest, too.
-        if kind.contains("OPTIONS") || kind.ends_with("/IDENTITY") || kind.starts_with("archive/") {
+        // RocksDB writes its options anew, and has its own name for the directory in the manifest, too. Where nothing is known of the
+        // other nodes, nothing was noted.
+        if kind == "PEERS"
+            || kind.contains("OPTIONS")
+            || kind.ends_with("/IDENTITY")
+            || kind.starts_with("archive/")
+        {
             continue;
         }
         if again.exists() {

@@ -79,7 +79,7 @@ fn shared(engine: &Engine, eventual: Eventual, mailbox: Mailbox) -> Shared {
         budget,
         scans: Scans::new(1),
         disk: Disk::default(),
-        peers: Health::new([TWO, THREE].into_iter()),
+        peers: Health::new([TWO, THREE].into_iter(), &BTreeMap::new()),
         clocks: Clocks::start(WallClock::default(), [TWO, THREE].into_iter()),
         finders: Finders::new(std::iter::empty(), Cuts::new(false)),
         stopping: Stopping::default(),
