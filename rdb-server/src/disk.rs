@@ -192,7 +192,8 @@ pub(crate) fn run_looks(shared: &Shared, engine: &Engine, log: &LogWriterHandle,
     while !stop.load(Ordering::Relaxed) {
         std::thread::sleep(LOOK_INTERVAL);
         shared.disk.look(engine, &shared.config, &shared.peers);
-        shared.disk.judge_pace(pace.look(log.metrics().sync().read()));
+        let log = log.metrics();
+        shared.disk.judge_pace(pace.look(log.sync().read(), log.under_way()));
     }
 }
 

@@ -12,6 +12,7 @@
 //!           flushes      upkeep          a clock ──▶ mailbox
 //!           removals     upkeep          a clock
 //!           disk         disk            a clock ──▶ what requests and pings read
+//!           peer-notes   peer_notes      a clock
 //! runtimes  peers        transport and raft_service: a flood of clients cannot stop heartbeats
 //!           clients      api; each scan blocks a thread of it
 //!           http         health and metrics, which answer whatever clients do
@@ -234,7 +235,7 @@ impl Node {
             budget,
             scans: Scans::new(config.scans_max),
             disk: Disk::default(),
-            peers: Peers::new(others.iter().map(|(node, _)| *node), &engine.known_peers()?),
+            peers: Peers::new(others.iter().map(|(node, _)| *node), engine.known_peers()),
             clocks: Clocks::start(wall, others.iter().map(|(node, _)| *node)),
             finders: Finders::new(others.iter().cloned(), cuts.clone()),
             stopping: Stopping::default(),
@@ -267,7 +268,7 @@ impl Node {
         let controller = Controller::new(shared.clone());
         threads.push(spawn("switch", move || controller.run(&rings))?);
         threads.push(spawn("eventual", move || driver.run(&eventual_events))?);
-        let links = links(&shared, &log.handle(), cuts);
+        let links = links(&shared, &engine, &log.handle(), cuts);
         let outbound = start_sends(&shared, &links, &mut threads)?;
         let installer = start_installs(&shared, &log.handle(), &applier, &mut threads)?;
         let inbound = inbound(&shared, &engine, &installer, &links.cuts);
@@ -514,7 +515,7 @@ fn start_installs(
     Ok(installer)
 }
 
-fn links(shared: &Shared, log: &LogWriterHandle, cuts: Cuts) -> Links {
+fn links(shared: &Shared, engine: &Engine, log: &LogWriterHandle, cuts: Cuts) -> Links {
     let config = &shared.config;
     let introduction = Introduction {
         cluster_id: config.cluster_id.clone(),
@@ -535,6 +536,7 @@ fn links(shared: &Shared, log: &LogWriterHandle, cuts: Cuts) -> Links {
         standings: shared.standings.clone(),
         disk: shared.disk.clone(),
         cuts,
+        outdated: engine.outdated_mark(),
     }
 }
 
@@ -667,7 +669,9 @@ async fn register_nodes(shared: Shared) {
             let store_id = if node == shared.config.node() {
                 Some(shared.identity.store_id)
             } else {
-                shared.peers.directory(node).map(|directory| directory.store_id)
+                // Not one that is known from before this process alone: it may be another one by now.
+                let met = shared.peers.silence(node).and_then(|_| shared.peers.directory(node));
+                met.map(|directory| directory.store_id)
             };
             if let Some(store_id) = store_id.filter(|_| shared.catalog.load().node(node).is_none()) {
                 register(&shared, node, store_id).await;

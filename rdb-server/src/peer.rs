@@ -235,13 +235,18 @@ impl Peer {
 
     /// Another member among `nodes` that could lead at once.
     pub(crate) fn ready_successor(&self, nodes: impl Fn(NodeId) -> bool) -> Option<NodeId> {
+        self.ready_successors(nodes).first().copied()
+    }
+
+    /// All such members; none where this node does not lead.
+    pub(crate) fn ready_successors(&self, nodes: impl Fn(NodeId) -> bool) -> Vec<NodeId> {
         let status = self.group.status();
         let ready = |(node, confirmed, active): &&(NodeId, Index, bool)| {
             let close = status.last <= *confirmed + HAND_OVER_LAG_MAX;
             *node != self.node && *active && close && nodes(*node) && !self.is_left_out(*node)
         };
         let leads = status.role == Role::Leader;
-        status.members.iter().filter(|_| leads).find(ready).map(|(node, ..)| *node)
+        status.members.iter().filter(|_| leads).filter(ready).map(|(node, ..)| *node).collect()
     }
 
     /// The member to which the leadership is best handed: heard from lately, and the furthest along.

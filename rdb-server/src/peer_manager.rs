@@ -47,6 +47,8 @@ const STEADY_MIN: Duration = Duration::from_secs(10);
 const HAND_OVERS_PER_UPKEEP_MAX: usize = 16;
 /// Between looks at the logs' lengths.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// A leader with a slow disk has led for so long before it hands over: it may just have been asked to lead, or have tried in vain.
+const SLOW_LED_MIN: Duration = Duration::from_secs(5);
 
 /// The raft loop's state.
 pub(crate) struct PeerManager {
@@ -893,14 +895,22 @@ impl PeerManager {
                 return;
             }
             peer.move_asked &= peer.group.is_leader();
-            let better = if here == Fitness::Fit {
-                peer.better_leader().filter(|successor| {
-                    hands_over(self.health.steady(*successor), peer.has_led(), peer.move_asked)
-                        && (peer.move_asked || fitness(*successor) == Fitness::Fit)
-                })
-            } else {
-                peer.ready_successor(|node| self.health.steady(node).is_some() && fitness(node) < here)
-            };
+            let preferred = peer.better_leader().filter(|successor| {
+                let both_fit = here == Fitness::Fit && fitness(*successor) == Fitness::Fit;
+                hands_over(self.health.steady(*successor), peer.has_led(), peer.move_asked)
+                    && (peer.move_asked || both_fit)
+            });
+            // Each write waits for a slow disk, but none is lost by it: nobody is woken for that, nor asked again and again.
+            let waits = here == Fitness::Slow && (peer.has_led() < SLOW_LED_MIN || peer.group.is_asleep());
+            let better = preferred.or_else(|| {
+                if here == Fitness::Fit || waits {
+                    return None;
+                }
+                let ready = peer.ready_successors(|node| self.health.steady(node).is_some());
+                let ready: Vec<_> = ready.into_iter().map(|node| (node, fitness(node))).collect();
+                let members = peer.group.status().members.len();
+                replacement(here, &ready, members, peer.preferred, region.0)
+            });
             let Some(successor) = better else { continue };
             moved += 1;
             tracing::info!(%region, %successor, "handing the leadership to a node that should rather have it");
@@ -941,6 +951,25 @@ impl Fitness {
             (Room::Enough, 0) => Fitness::Fit,
         }
     }
+}
+
+/// Who is to lead in place of a node whose disk is not fit, among those that could at once: whoever should lead anyway, else one
+/// of the best, another one for each `region`.
+fn replacement(
+    here: Fitness,
+    ready: &[(NodeId, Fitness)],
+    members: usize,
+    preferred: Option<NodeId>,
+    region: u64,
+) -> Option<NodeId> {
+    let best = ready.iter().map(|(_, fitness)| *fitness).min().filter(|best| *best < here)?;
+    let best: Vec<NodeId> = ready.iter().filter(|(_, it)| *it == best).map(|(node, _)| *node).collect();
+    // A majority that needs the slow disk is no faster for another leader; and an election waits for two syncs of it.
+    if here == Fitness::Slow && best.len() <= members / 2 {
+        return None;
+    }
+    let turn = usize::try_from(region).unwrap_or_default() % best.len();
+    preferred.filter(|preferred| best.contains(preferred)).or_else(|| best.get(turn).copied())
 }
 
 /// Whether a leader that has led for so long hands over to the member that should lead, which is heard without a pause for
@@ -1108,6 +1137,26 @@ mod tests {
         }
         writer.shutdown().unwrap();
         assert_eq!(engine.log().regions().unwrap().len(), 20);
+    }
+
+    #[test]
+    fn a_slow_leader_is_replaced_where_the_others_are_fast_without_it() {
+        use Fitness::{Fit, Full, Slow};
+        let node = NodeId;
+        let both = [(node(2), Fit), (node(3), Fit)];
+        assert_eq!(replacement(Fit, &both, 3, Some(node(3)), 7), None);
+        assert_eq!(replacement(Slow, &both, 3, Some(node(3)), 7), Some(node(3)), "it should lead anyway");
+        assert_eq!(replacement(Slow, &both, 3, Some(node(1)), 6), Some(node(2)));
+        assert_eq!(replacement(Slow, &both, 3, Some(node(1)), 7), Some(node(3)), "the next region's");
+        let one = [(node(2), Fit), (node(3), Slow)];
+        assert_eq!(replacement(Slow, &one, 3, None, 7), None, "a majority needs a slow disk either way");
+        assert_eq!(replacement(Slow, &one[..1], 3, None, 7), None, "the other one is away");
+        assert_eq!(replacement(Full, &one, 3, Some(node(3)), 7), Some(node(2)), "a full one must go");
+        assert_eq!(replacement(Full, &one[1..], 3, None, 7), Some(node(3)));
+        assert_eq!(replacement(Slow, &[(node(2), Slow), (node(3), Full)], 3, None, 7), None);
+        assert_eq!(replacement(Slow, &[], 1, None, 7), None);
+        assert_eq!(Fitness::of(Room::Little, 500), Full);
+        assert_eq!((Fitness::of(Room::Enough, 120), Fitness::of(Room::Enough, 0)), (Slow, Fit));
     }
 
     #[test]

@@ -20,15 +20,18 @@ type Known = BTreeMap<NodeId, Directory>;
 
 /// Notes what is known until `stop` is set, and once more then.
 pub(crate) fn run_notes(peers: &Peers, engine: &Engine, stop: &AtomicBool) {
-    let (mut noted, mut at) = (peers.directories(), Instant::now());
+    let (mut noted, mut at, mut fails) = (peers.directories(), Instant::now(), false);
     loop {
         let stops = stop.load(Ordering::Relaxed);
         let known = peers.directories();
         if is_due(&noted, &known, stops || NOTE_INTERVAL <= at.elapsed()) {
             match engine.note_peers(&known) {
-                Ok(()) => (noted, at) = (known, Instant::now()),
-                // It is tried again. A disk that fails shows where the log is written.
-                Err(error) => tracing::debug!(%error, "what is known of the other nodes is not noted"),
+                Ok(()) => (noted, at, fails) = (known, Instant::now(), false),
+                // It is tried again, as a whole: nothing rests on what a failed sync may have left.
+                Err(error) if !std::mem::replace(&mut fails, true) => {
+                    tracing::warn!(%error, "what is known of the other nodes cannot be noted; it is tried again and again");
+                }
+                Err(_) => {}
             }
         }
         if stops {

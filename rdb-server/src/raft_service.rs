@@ -10,7 +10,9 @@ use crate::metrics::Metrics;
 use crate::shared::CatalogCell;
 use crate::snapshots::Inbound;
 use crate::switch::{self, Standings};
-use crate::transport::{Directory, Introduction, Links, MESSAGE_BYTES_MAX, PROTOCOL, Peers, SILENCE_MAX};
+use crate::transport::{
+    Directory, Introduction, Links, MESSAGE_BYTES_MAX, PROTOCOL, Peers, Refusal, SILENCE_MAX,
+};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use raft_prost::Message as _;
@@ -97,34 +99,34 @@ impl RaftService {
         tokio::time::timeout(2 * SILENCE_MAX, whole)
             .await
             .map_err(|_| Status::deadline_exceeded("cut off by a fault call"))?;
-        self.check(hello).map_err(|reason| {
-            self.tell(hello.from, &reason);
-            Status::failed_precondition(reason)
+        self.check(hello).map_err(|refusal| {
+            self.tell(hello.from, &refusal.reason);
+            refusal.into_status()
         })
     }
 
     /// Who calls, if it is one to listen to.
-    fn check(&self, hello: &Hello) -> Result<NodeId, String> {
+    fn check(&self, hello: &Hello) -> Result<NodeId, Refusal> {
         let (from, to) = (NodeId(hello.from), NodeId(hello.to));
         let this = &self.introduction;
         if hello.protocol != PROTOCOL {
-            return Err(format!(
+            return Err(Refusal::of(format!(
                 "node {from} speaks protocol {} and node {} speaks {PROTOCOL}: upgrade the older one",
                 hello.protocol, this.node
-            ));
+            )));
         }
         if hello.cluster_id != this.cluster_id {
-            return Err(format!(
+            return Err(Refusal::of(format!(
                 "node {from} belongs to the cluster '{}' and node {} to '{}': check cluster_id and the addresses \
                  under [[nodes]]",
                 hello.cluster_id, this.node, this.cluster_id
-            ));
+            )));
         }
         if to != this.node {
-            return Err(format!(
+            return Err(Refusal::of(format!(
                 "node {from} wants to speak to node {to}, but this is node {}: check the addresses under [[nodes]]",
                 this.node
-            ));
+            )));
         }
         let Hello { store_id, incarnation, log_position, process, .. } = *hello;
         let directory = Directory { store_id, incarnation, log_position, process };
@@ -156,6 +158,7 @@ impl peer_server::Peer for RaftService {
         let (eventual, disk, metrics) = (self.eventual.clone(), self.disk.clone(), self.metrics.clone());
         let incoming = Incoming {
             from,
+            process: hello.process,
             peers: self.peers.clone(),
             catalog: self.catalog.clone(),
             mailbox: self.mailbox.clone(),
@@ -212,6 +215,8 @@ async fn in_time(
 /// One incoming connection.
 struct Incoming {
     from: NodeId,
+    /// The process that speaks.
+    process: u64,
     peers: Peers,
     catalog: CatalogCell,
     mailbox: Mailbox,
@@ -245,7 +250,7 @@ impl Incoming {
                 Frame::Reports(reports) => self.reports(&reports)?,
                 Frame::Standings(standings) => self.standings(&standings)?,
                 Frame::Ping(ping) => {
-                    self.peers.advanced(self.from, ping.log_position);
+                    self.peers.advanced(self.from, self.process, ping.log_position);
                     self.peers.has_room(self.from, Room::from_wire(ping.disk));
                     self.peers.syncs_in(self.from, ping.slow_sync_ms);
                     pinged = Some((ping.sent_micros, Instant::now()));
@@ -418,6 +423,7 @@ mod tests {
             Inbox { eventual: eventual.clone(), disk, budget: budget.clone(), metrics: metrics.clone() };
         Incoming {
             from,
+            process: 1,
             peers: Peers::new([from].into_iter(), &BTreeMap::new()),
             catalog: CatalogCell::default(),
             mailbox,

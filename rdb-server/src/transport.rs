@@ -26,18 +26,21 @@ use rdb_proto::internal::v1::{
     Hello, OriginPart, OriginReport, OriginReports, OriginRuns, PeerFrame, PeerReply, Ping, Pong, RaftBatch,
     RaftMessage, RaftPart, SleepingRegion, SwitchStanding, SwitchStandings, Welcome,
 };
-use rdb_storage::LogWriterHandle;
 pub(crate) use rdb_storage::PeerDirectory as Directory;
+use rdb_storage::{LogWriterHandle, OutdatedMark};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
+use tonic::metadata::MetadataValue;
 use tonic::transport::Endpoint;
+use tonic::{Status, Streaming};
 
 /// The version of what nodes say to each other.
+/// In the refusal of a node whose directory is an older state of itself.
+const OUTDATED_KEY: &str = "flaredb-outdated";
 pub(crate) const PROTOCOL: u32 = 3;
 /// A connection silent for this long is dead.
 pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(1);
@@ -264,14 +267,14 @@ impl Peers {
     ///
     /// # Errors
     /// It is another one than before, or the same one as it was earlier: the node has lost what it promised.
-    pub(crate) fn meet(&self, node: NodeId, now: Directory, catalog: &CatalogCell) -> Result<bool, String> {
-        let state =
-            self.states.get(&node).ok_or_else(|| format!("node {node} is not a member of this cluster"))?;
+    pub(crate) fn meet(&self, node: NodeId, now: Directory, catalog: &CatalogCell) -> Result<bool, Refusal> {
+        let stranger = || Refusal::of(format!("node {node} is not a member of this cluster"));
+        let state = self.states.get(&node).ok_or_else(stranger)?;
         let mut seen = state.seen.lock();
         let registered = catalog.load().node(node).map(|known| known.store_id);
         let known = registered.or(seen.map(|before| before.store_id));
         if let Some(store_id) = known.filter(|store_id| *store_id != now.store_id) {
-            return Err(replaced(node, now.store_id, store_id));
+            return Err(Refusal::of(replaced(node, now.store_id, store_id)));
         }
         // Another directory's past says nothing of this one.
         let before = seen.filter(|before| before.store_id == now.store_id);
@@ -279,11 +282,13 @@ impl Peers {
             && now.process != before.process
             && (now.incarnation <= before.incarnation || now.log_position < before.log_position)
         {
-            return Err(format!(
+            let reason = format!(
                 "node {node} comes with an older state of its data directory (start {}, log position {}) than it \
-                 had (start {}, log position {}): a backup was put back, or its log was lost",
+                 had (start {}, log position {}): a backup was put back, or its log was lost. Put its newest directory \
+                 back, or replace the node",
                 now.incarnation, now.log_position, before.incarnation, before.log_position
-            ));
+            );
+            return Err(Refusal { reason, outdated: true });
         }
         let log_position = before.map_or(0, |before| before.log_position).max(now.log_position);
         *seen = Some(Directory { log_position, ..now });
@@ -336,14 +341,50 @@ impl Peers {
         self.states.get(&node).map_or(0, |state| state.slow_sync_ms.load(Ordering::Relaxed))
     }
 
-    /// `node` has synced its log this far.
-    pub(crate) fn advanced(&self, node: NodeId, log_position: u64) {
+    /// The process of `node` that is known by this has synced its log this far.
+    pub(crate) fn advanced(&self, node: NodeId, process: u64, log_position: u64) {
         if let Some(state) = self.states.get(&node)
             && let Some(seen) = state.seen.lock().as_mut()
+            && seen.process == process
         {
             seen.log_position = seen.log_position.max(log_position);
         }
     }
+}
+
+/// Why a node is not listened to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) reason: String,
+    /// Its directory is an older state of itself: it must not be started again.
+    pub(crate) outdated: bool,
+}
+
+impl Refusal {
+    pub(crate) fn of(reason: String) -> Self {
+        Self { reason, outdated: false }
+    }
+
+    /// As it is told to the node.
+    pub(crate) fn into_status(self) -> Status {
+        let mut status = Status::failed_precondition(self.reason);
+        if self.outdated {
+            status.metadata_mut().insert(OUTDATED_KEY, MetadataValue::from_static("1"));
+        }
+        status
+    }
+}
+
+/// Marks this node's directory and ends the process, if that is what a peer has found out about it.
+fn end_if_outdated(node: NodeId, status: &Status, links: &Links) {
+    if status.metadata().get(OUTDATED_KEY).is_none() {
+        return;
+    }
+    let reason = format!("node {node} says that {}", status.message());
+    if let Err(error) = links.outdated.set(&reason) {
+        tracing::error!(%error, "this directory could not be marked as outdated: do not start it again");
+    }
+    crate::node::die(&reason);
 }
 
 fn replaced(node: NodeId, found: u64, joined_with: u64) -> String {
@@ -404,6 +445,7 @@ pub(crate) struct Links {
     pub(crate) standings: Standings,
     pub(crate) disk: Disk,
     pub(crate) cuts: Cuts,
+    pub(crate) outdated: OutdatedMark,
 }
 
 /// Queues that wait for their tasks: the transport exists before the log writer, whose position the tasks announce.
@@ -572,19 +614,22 @@ async fn connect(
     let handshake = async {
         let mut replies = client.exchange(ReceiverStream::new(sent)).await?.into_inner();
         let first = replies.message().await?;
-        Ok::<_, tonic::Status>((replies, first))
+        Ok::<_, Status>((replies, first))
     };
     let (replies, first) = tokio::time::timeout(SILENCE_MAX, handshake)
         .await
         .map_err(|_| "no answer to the handshake within a second".to_owned())?
-        .map_err(|status| status.message().to_owned())?;
+        .map_err(|status| {
+            end_if_outdated(node, &status, links);
+            status.message().to_owned()
+        })?;
     let Some(Reply::Welcome(Welcome { store_id, incarnation, log_position, process, clock_ms, .. })) =
         first.and_then(|reply| reply.reply)
     else {
         return Err("the peer did not answer the handshake".to_owned());
     };
     let directory = Directory { store_id, incarnation, log_position, process };
-    if links.peers.meet(node, directory, &links.catalog)? {
+    if links.peers.meet(node, directory, &links.catalog).map_err(|refusal| refusal.reason)? {
         links.mailbox.post(Event::Restarted { node });
     }
     links.peers.heard(node);
@@ -692,14 +737,17 @@ mod tests {
         let (peers, catalog) = (peers(), CatalogCell::default());
         peers.meet(NodeId(2), directory(7, 1, 100), &catalog).unwrap();
         peers.meet(NodeId(2), directory(7, 2, 120), &catalog).unwrap();
-        peers.advanced(NodeId(2), 500);
-        assert!(peers.meet(NodeId(2), directory(7, 2, 400), &catalog).unwrap_err().contains("backup"));
+        peers.advanced(NodeId(2), 140, 500);
+        peers.advanced(NodeId(2), 110, 700);
+        assert!(peers.meet(NodeId(2), directory(7, 2, 400), &catalog).unwrap_err().reason.contains("backup"));
         assert!(peers.meet(NodeId(2), directory(7, 1, 600), &catalog).is_err(), "an earlier start");
-        assert!(peers.meet(NodeId(2), directory(8, 1, 900), &catalog).unwrap_err().contains("replaced"));
+        assert!(
+            peers.meet(NodeId(2), directory(8, 1, 900), &catalog).unwrap_err().reason.contains("replaced")
+        );
         peers.meet(NodeId(2), directory(7, 3, 500), &catalog).unwrap();
         let late = Directory { log_position: 450, ..directory(7, 3, 500) };
         peers.meet(NodeId(2), late, &catalog).expect("the same process, said earlier and heard later");
-        peers.advanced(NodeId(2), 460);
+        peers.advanced(NodeId(2), 530, 460);
         assert_eq!(peers.directory(NodeId(2)).unwrap().log_position, 500);
     }
 
@@ -708,7 +756,7 @@ mod tests {
         let seen = directory(7, 2, 500);
         let peers = Peers::new([NodeId(2)].into_iter(), &[(NodeId(2), seen)].into());
         let catalog = CatalogCell::default();
-        assert!(peers.meet(NodeId(2), directory(7, 2, 400), &catalog).unwrap_err().contains("backup"));
+        assert!(peers.meet(NodeId(2), directory(7, 2, 400), &catalog).unwrap_err().reason.contains("backup"));
         assert!(!peers.meet(NodeId(2), seen, &catalog).unwrap(), "it has run all the time");
         assert!(peers.meet(NodeId(2), directory(7, 3, 600), &catalog).unwrap());
         assert_eq!(peers.directories(), [(NodeId(2), directory(7, 3, 600))].into());
@@ -729,7 +777,7 @@ mod tests {
 
     #[test]
     fn a_stranger_is_refused() {
-        let error = peers().meet(NodeId(9), directory(1, 1, 1), &CatalogCell::default()).unwrap_err();
-        assert!(error.contains("not a member"), "{error}");
+        let refusal = peers().meet(NodeId(9), directory(1, 1, 1), &CatalogCell::default()).unwrap_err();
+        assert!(refusal.reason.contains("not a member") && !refusal.outdated, "{refusal:?}");
     }
 }

@@ -17,6 +17,8 @@ pub(crate) const IDENTITY: &str = "IDENTITY";
 pub(crate) const IDENTITY_NEW: &str = "IDENTITY.new";
 /// The next contents of the identity file.
 pub(crate) const IDENTITY_TEMPORARY: &str = "IDENTITY.tmp";
+/// Another node has refused this directory.
+pub(crate) const OUTDATED: &str = "OUTDATED";
 /// What this node has seen of the others' directories.
 pub(crate) const PEERS: &str = "PEERS";
 /// Its next contents.

@@ -9,6 +9,7 @@ use crate::initialise::{self, Found};
 use crate::keys::{self, Position};
 use crate::log_store::LogStore;
 use crate::origin_logs::OriginLogs;
+use crate::outdated::{self, OutdatedMark};
 use crate::peers::{self, PeerDirectory};
 use crate::rocks::{self, Databases, EngineOptions};
 use crate::snapshot::{self, SnapshotInbox};
@@ -31,6 +32,8 @@ pub struct Engine {
     watermark: Arc<Watermark>,
     data: Data,
     inbox: SnapshotInbox,
+    /// What was known of the other nodes' directories at the start.
+    known_peers: BTreeMap<NodeId, PeerDirectory>,
     /// The position of the last batch in the log.
     position: u64,
 }
@@ -51,6 +54,8 @@ impl Engine {
         }
         let mut identity = Identity::read(path)?;
         identity.check(path, expected)?;
+        outdated::check(path)?;
+        let known_peers = peers::read(path, &identity)?;
         let watermark = Watermark::open(path, &identity)?;
         if directory::has_database(&path.join(LOG)) {
             wal::repair(&path.join(LOG), watermark.position(), &path.join(SAVED))?;
@@ -75,6 +80,7 @@ impl Engine {
             path: path.to_path_buf(),
             data: Data::new(databases.clone()),
             inbox,
+            known_peers,
             identity,
             databases,
             watermark: Arc::new(watermark),
@@ -107,20 +113,22 @@ impl Engine {
         self.inbox.clone()
     }
 
-    /// What [`Engine::note_peers`] was given last; nothing where it never was.
-    ///
-    /// # Errors
-    /// The file cannot be read, or is not as it was written.
-    pub fn known_peers(&self) -> Result<BTreeMap<NodeId, PeerDirectory>> {
-        peers::read(&self.path)
+    /// What [`Engine::note_peers`] was given last before this start; nothing where it never was.
+    pub fn known_peers(&self) -> &BTreeMap<NodeId, PeerDirectory> {
+        &self.known_peers
     }
 
     /// Keeps what is known of other nodes' directories, for good.
     ///
     /// # Errors
-    /// It cannot be written; what was written before is still there.
+    /// It cannot be written; what was written before, or this, is there.
     pub fn note_peers(&self, known: &BTreeMap<NodeId, PeerDirectory>) -> Result<()> {
-        peers::write(&self.path, known)
+        peers::write(&self.path, &self.identity, known)
+    }
+
+    /// For the moment at which another node says that this directory is outdated.
+    pub fn outdated_mark(&self) -> OutdatedMark {
+        OutdatedMark::of(&self.path)
     }
 
     /// How full the file system is.

@@ -83,6 +83,17 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// Another node has found this directory to be older than it was.
+    #[error(
+        "{path}: {said}. It has forgotten what the cluster counts on, and is not started again. Put the newest directory of this node \
+         back; if there is none, replace the node: give it an empty directory and a node id that was never used"
+    )]
+    Outdated {
+        /// The mark.
+        path: PathBuf,
+        /// What is in it.
+        said: String,
+    },
     /// The file about the other nodes' directories is not as it was written.
     #[error(
         "{path} is damaged or was edited: {problem}. Put back the file as FlareDB wrote it, or remove it: then this node \

@@ -10,6 +10,7 @@
 //! ```text
 //! <data_dir>/IDENTITY     whose directory this is: cluster, node, store, incarnation     identity.rs
 //! <data_dir>/PEERS        what this node has seen of the others' directories             peers.rs
+//! <data_dir>/OUTDATED     another node has refused this directory: it is not started again  outdated.rs
 //! <data_dir>/LOCK         held by the process that uses it                               directory.rs
 //! <data_dir>/WATERMARK    how far the log was synced when anyone was last promised that  watermark.rs
 //! <data_dir>/log/         RocksDB with a write-ahead log: the truth                      log_writer.rs, log_store.rs
@@ -40,6 +41,7 @@ mod log_store;
 mod log_writer;
 mod metrics;
 mod origin_logs;
+mod outdated;
 mod peers;
 mod region_scan;
 mod rocks;
@@ -62,6 +64,7 @@ pub use log_writer::{
 };
 pub use metrics::{LATENCY_BOUNDS_MICROS, Latency, LatencyHistogram, LogMetrics};
 pub use origin_logs::{OriginLogs, StoredOrigins};
+pub use outdated::OutdatedMark;
 pub use peers::PeerDirectory;
 pub use region_scan::FrozenRegion;
 pub use rocks::EngineOptions;

@@ -467,6 +467,7 @@ impl<S: LogSink> Committer<S> {
         let Batch { mut writes, sync, promise, changes, .. } = batch;
         self.metrics.commands.fetch_add(changes as u64, Ordering::Relaxed);
         let began = Instant::now();
+        self.metrics.begin_batch();
         if !writes.is_empty() {
             self.position += 1;
             let synced = self.metrics.synced_position.load(Ordering::Relaxed);
@@ -489,6 +490,7 @@ impl<S: LogSink> Committer<S> {
             self.metrics.synced_position.store(self.position, Ordering::Relaxed);
             self.keeper.synced(self.position);
         }
+        self.metrics.end_batch();
         if promise { self.keeper.promise(self.position) } else { Ok(()) }
     }
 

@@ -1,7 +1,8 @@
 //! What the log writer counts. Read at any time from any thread; the node turns it into metrics.
 
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Upper bounds of the latency buckets, in microseconds. One more bucket takes what is longer than all.
 pub const LATENCY_BOUNDS_MICROS: [u64; 14] =
@@ -60,6 +61,15 @@ pub struct LogMetrics {
     pub(crate) bytes: AtomicU64,
     pub(crate) synced_position: AtomicU64,
     pub(crate) sync: LatencyHistogram,
+    /// When the batch that is written now was handed to the disk, in microseconds of [`EPOCH`]; 0: none is.
+    began_micros: AtomicU64,
+}
+
+/// Any moment before all that is measured.
+static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+fn now_micros() -> u64 {
+    u64::try_from(EPOCH.elapsed().as_micros()).unwrap_or(u64::MAX).saturating_add(1)
 }
 
 impl LogMetrics {
@@ -76,6 +86,22 @@ impl LogMetrics {
     /// Bytes written, keys and all.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn begin_batch(&self) {
+        self.began_micros.store(now_micros(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn end_batch(&self) {
+        self.began_micros.store(0, Ordering::Relaxed);
+    }
+
+    /// For how long a batch is being written by now, its sync included; nothing where none is.
+    pub fn under_way(&self) -> Duration {
+        match self.began_micros.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            began => Duration::from_micros(now_micros().saturating_sub(began)),
+        }
     }
 
     /// Synced batches: how long from handing one to RocksDB until it was on disk.

@@ -7,6 +7,7 @@
 use crate::checked_text;
 use crate::directory::{self, PEERS, PEERS_TEMPORARY};
 use crate::error::{Error, Result};
+use crate::identity::Identity;
 use rdb_core::ids::NodeId;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -27,8 +28,8 @@ pub struct PeerDirectory {
     pub process: u64,
 }
 
-/// What was written last.
-pub(crate) fn read(directory: &Path) -> Result<BTreeMap<NodeId, PeerDirectory>> {
+/// What the node of this directory wrote last.
+pub(crate) fn read(directory: &Path, own: &Identity) -> Result<BTreeMap<NodeId, PeerDirectory>> {
     let path = directory.join(PEERS);
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
@@ -39,19 +40,28 @@ pub(crate) fn read(directory: &Path) -> Result<BTreeMap<NodeId, PeerDirectory>> 
         }
         Err(error) => return Err(Error::io("read", &path)(error)),
     };
-    parse(&text).map_err(|problem| Error::PeersDamaged { path, problem })
+    match parse(&text) {
+        Ok((store_id, peers)) if store_id == own.store_id => Ok(peers),
+        Ok((store_id, _)) => Err(Error::Foreign {
+            path,
+            found: format!("store {store_id:016x}"),
+            expected: Box::new(own.clone()),
+        }),
+        Err(problem) => Err(Error::PeersDamaged { path, problem }),
+    }
 }
 
 /// Replaces the file, for good.
-pub(crate) fn write(directory: &Path, peers: &BTreeMap<NodeId, PeerDirectory>) -> Result<()> {
-    directory::write_synced(&directory.join(PEERS_TEMPORARY), to_text(peers).as_bytes())?;
+pub(crate) fn write(directory: &Path, own: &Identity, peers: &BTreeMap<NodeId, PeerDirectory>) -> Result<()> {
+    directory::write_synced(&directory.join(PEERS_TEMPORARY), to_text(own.store_id, peers).as_bytes())?;
     directory::rename_synced(directory, PEERS_TEMPORARY, PEERS)
 }
 
-fn to_text(peers: &BTreeMap<NodeId, PeerDirectory>) -> String {
+fn to_text(own_store_id: u64, peers: &BTreeMap<NodeId, PeerDirectory>) -> String {
     let mut body = format!(
         "# What a FlareDB node has seen of the others' data directories: node, store, starts, synced batches of its log, process.\n\
-         format = {FORMAT}\n"
+         format = {FORMAT}\n\
+         store_id = {own_store_id:016x}\n"
     );
     for (node, PeerDirectory { store_id, incarnation, log_position, process }) in peers {
         // Writing to a string cannot fail.
@@ -60,7 +70,8 @@ fn to_text(peers: &BTreeMap<NodeId, PeerDirectory>) -> String {
     checked_text::seal(&body)
 }
 
-fn parse(text: &str) -> std::result::Result<BTreeMap<NodeId, PeerDirectory>, String> {
+/// Whose it is, and what is in it.
+fn parse(text: &str) -> std::result::Result<(u64, BTreeMap<NodeId, PeerDirectory>), String> {
     // The checksum is right, so from here on the text is what some FlareDB wrote.
     let mut lines = checked_text::open(text)?.lines().filter(|line| !line.starts_with('#'));
     let format = lines.next().and_then(|line| line.strip_prefix("format = ")).unwrap_or_default();
@@ -69,7 +80,12 @@ fn parse(text: &str) -> std::result::Result<BTreeMap<NodeId, PeerDirectory>, Str
             "its format is '{format}', and this FlareDB knows {FORMAT}: use the one that wrote it"
         ));
     }
-    lines.map(|line| peer(line).ok_or_else(|| format!("the line '{line}' is not understood"))).collect()
+    let store_id = lines.next().and_then(|line| line.strip_prefix("store_id = "));
+    let store_id =
+        store_id.and_then(|id| u64::from_str_radix(id, 16).ok()).ok_or("it does not say whose it is")?;
+    let peers: std::result::Result<_, String> =
+        lines.map(|line| peer(line).ok_or_else(|| format!("the line '{line}' is not understood"))).collect();
+    Ok((store_id, peers?))
 }
 
 fn peer(line: &str) -> Option<(NodeId, PeerDirectory)> {
@@ -87,6 +103,7 @@ fn peer(line: &str) -> Option<(NodeId, PeerDirectory)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::Expected;
 
     fn some() -> BTreeMap<NodeId, PeerDirectory> {
         let directory = |seed: u64| PeerDirectory {
@@ -101,16 +118,19 @@ mod tests {
     #[test]
     fn what_was_written_is_read() {
         let directory = tempfile::tempdir().unwrap();
-        assert!(read(directory.path()).unwrap().is_empty());
+        let expected = Expected { cluster_id: "test".into(), node_id: NodeId(1) };
+        let (own, other) = (Identity::draw(&expected), Identity::draw(&expected));
+        assert!(read(directory.path(), &own).unwrap().is_empty());
         for peers in [some(), BTreeMap::new()] {
-            write(directory.path(), &peers).unwrap();
-            assert_eq!(read(directory.path()).unwrap(), peers);
+            write(directory.path(), &own, &peers).unwrap();
+            assert_eq!(read(directory.path(), &own).unwrap(), peers);
         }
+        assert!(matches!(read(directory.path(), &other), Err(Error::Foreign { .. })));
     }
 
     #[test]
     fn any_changed_byte_is_noticed() {
-        let text = to_text(&some());
+        let text = to_text(7, &some());
         for at in 0..text.len() {
             let mut bytes = text.clone().into_bytes();
             bytes[at] ^= 1;
@@ -120,6 +140,11 @@ mod tests {
         }
         assert!(parse("").is_err());
         assert!(parse(&checked_text::seal("format = 2\n")).unwrap_err().contains("its format is '2'"));
-        assert!(parse(&checked_text::seal("format = 1\n1 2 3\n")).unwrap_err().contains("not understood"));
+        assert!(
+            parse(&checked_text::seal("format = 1\nstore_id = 7\n1 2 3\n"))
+                .unwrap_err()
+                .contains("not understood")
+        );
+        assert!(parse(&checked_text::seal("format = 1\n1 2 3\n")).unwrap_err().contains("whose it is"));
     }
 }

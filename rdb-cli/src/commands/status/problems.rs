@@ -266,7 +266,7 @@ fn slow_disk_problem(survey: &Survey, node: &NodeStatus) -> Option<Problem> {
     Some(Problem {
         kind: Kind::DiskSlow,
         what: format!(
-            "the disk of node {} ({}) is slow: a sync of its log takes {slow_sync_ms} ms, so it leads only what no other node could",
+            "the disk of node {} ({}) is slow: a sync of its log takes {slow_sync_ms} ms; it hands over what others could lead",
             node.id, node.client_address
         ),
         next: Some(

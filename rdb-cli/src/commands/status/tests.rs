@@ -297,8 +297,7 @@ fn a_slow_disk() {
     answers[0].nodes[1].slow_sync_ms = 320;
     assert!(words(answers.clone()).starts_with("healthy"), "its own word counts, which is newer");
     answers[1].nodes[1].slow_sync_ms = 320;
-    let expected = "degraded: the disk of node 2 (host:2) is slow: a sync of its log takes 320 ms, so it leads only what no other node \
-                    could; serves, and may lose 1 of 3 nodes\n\
+    let expected = "degraded: the disk of node 2 (host:2) is slow: a sync of its log takes 320 ms; it hands over what others could lead; serves, and may lose 1 of 3 nodes\n\
                     next: look at what else uses that disk, and at the disk itself; leaderships return by themselves\n";
     assert_eq!(words(answers), expected);
 }
