@@ -96,6 +96,7 @@ fn judge(plan: &Plan, history: &History, faults: &[Evidence], report: &mut Repor
         report.problems.extend(verdict::reads_by_lease(&entries));
     }
     for fault in faults {
+        report.problems.extend(verdict::lost_the_lead(fault).filter(|_| plan.wanted.bars));
         let resumed = verdict::resumed_after(&entries, fault);
         report
             .faults
