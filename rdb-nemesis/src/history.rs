@@ -238,12 +238,36 @@ pub struct Seen {
     pub lag_ms: Option<u64>,
     /// Whether that is known; else it is at least so much.
     pub lag_known: bool,
+    /// What it used, where it was measured: once a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used: Option<Used>,
+}
+
+/// What a node used at a moment, as the kernel told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Used {
+    /// By this process.
+    pub process: u32,
+    /// Memory.
+    pub resident_bytes: u64,
+    /// Files, connections among them.
+    pub open_files: u64,
+    /// Room on its disk.
+    pub data_bytes: u64,
 }
 
 impl Seen {
     /// A node that does not answer.
     pub(crate) fn away(node: u64) -> Self {
-        Self { node, answers: false, leads_in_term: None, mode: None, lag_ms: None, lag_known: false }
+        Self {
+            node,
+            answers: false,
+            leads_in_term: None,
+            mode: None,
+            lag_ms: None,
+            lag_known: false,
+            used: None,
+        }
     }
 }
 

@@ -14,6 +14,11 @@ const SWITCHED_PERCENT: u32 = 40;
 /// With which a follower that was away for a moment needs a snapshot.
 const SHORT_LOGS: &str = "log_keep_entries = 8\nlog_bytes_max = 0\nsnapshot_bytes_per_second = 33554432\n";
 
+/// Of a node's memory: for its cache, which is small so that nodes have room beside each other, and for requests under way, which
+/// is the server's default (`request_bytes_max`).
+const CACHE_BYTES: u64 = 16 << 20;
+const REQUEST_BYTES: u64 = 256 << 20;
+
 const THREE: u64 = 3;
 const FIVE: u64 = 5;
 
@@ -84,7 +89,7 @@ impl Plan {
 
     /// Lines for every node's configuration.
     pub(crate) fn configuration(&self) -> String {
-        let mut lines = "cache_bytes = 16777216\n".to_owned();
+        let mut lines = format!("cache_bytes = {CACHE_BYTES}\nrequest_bytes_max = {REQUEST_BYTES}\n");
         if self.lease {
             lines += "leader_lease = true\n";
         }
@@ -92,6 +97,11 @@ impl Plan {
             lines += SHORT_LOGS;
         }
         lines
+    }
+
+    /// How much memory each node is configured to use for what grows with its work.
+    pub(crate) fn memory_budget_bytes(&self) -> u64 {
+        CACHE_BYTES + REQUEST_BYTES
     }
 
     /// How many nodes.

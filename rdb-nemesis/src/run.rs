@@ -11,6 +11,7 @@ use crate::picture::write_page;
 use crate::plan::Plan;
 use crate::probe;
 use crate::report::{FaultReport, Report};
+use crate::resources;
 use crate::verdict::{self, OPERATIONS_BEFORE_MIN};
 use crate::watch;
 use crate::workloads::{Caller, Extent, Scene, Where, switched};
@@ -109,6 +110,8 @@ fn judge(plan: &Plan, history: &History, faults: &[Evidence], report: &mut Repor
             Some(Ok(_)) | None => {}
         }
     }
+    report.peaks = resources::peaks(&history.all(), plan.nodes());
+    report.problems.extend(resources::over(&report.peaks, plan.memory_budget_bytes()));
     let (looked, problems) = verdict::judge(&entries);
     report.looked = looked;
     report.problems.extend(problems);

@@ -3,6 +3,7 @@
 
 mod clock;
 mod disk;
+mod meter;
 mod page;
 mod preload;
 mod process;
@@ -11,6 +12,7 @@ mod syncs;
 mod wire;
 
 pub(crate) use disk::try_one as try_power_cut;
+pub(crate) use meter::Meter;
 pub(crate) use page::get as page;
 pub(crate) use process::Usage;
 pub(crate) use raw::{Raw, error_in, timed};
@@ -71,6 +73,7 @@ struct Node {
     log: PathBuf,
     raw: Raw,
     process: Option<Process>,
+    meter: Meter,
     disk: Option<Disk>,
     clock: Option<Clock>,
     syncs: Option<Syncs>,
@@ -129,6 +132,7 @@ impl Cluster {
             let data = disk
                 .as_ref()
                 .map_or_else(|| folder.join(format!("node-{id}")), |disk| disk.folder().join("data"));
+            let meter = Meter::new(&data);
             let node = Node {
                 client_port,
                 peer_port,
@@ -138,6 +142,7 @@ impl Cluster {
                 log: folder.join(format!("node-{id}.log")),
                 raw: Raw::new(&format!("127.0.0.1:{client_port}"))?,
                 process: None,
+                meter,
                 disk,
                 clock: clocks.remove(&id),
                 syncs: syncs.remove(&id),
@@ -218,6 +223,11 @@ impl Cluster {
         self.nodes.iter().map(|(id, node)| (*id, node.http_port)).collect()
     }
 
+    /// What measures each node, in the same order.
+    pub(crate) fn meters(&self) -> Vec<Meter> {
+        self.nodes.values().map(|node| node.meter.clone()).collect()
+    }
+
     fn node(&self, id: u64) -> &Node {
         &self.nodes[&id]
     }
@@ -248,8 +258,17 @@ impl Cluster {
         let node = self.node_mut(id)?;
         let clock = node.clock.iter().map(Clock::preload);
         let preloads = clock.chain(node.syncs.iter().map(Syncs::preload));
-        node.process = Some(Process::start(&server, &node.config, &node.log, preloads)?);
+        let process = Process::start(&server, &node.config, &node.log, preloads)?;
+        node.meter.begins(process.id());
+        node.process = Some(process);
         Ok(())
+    }
+
+    /// Takes a node's process, to end it.
+    fn take_process(&mut self, id: u64) -> Result<Process> {
+        let node = self.node_mut(id)?;
+        node.meter.ends();
+        node.process.take().with_context(|| format!("node {id} does not run"))
     }
 
     /// Waits until a node that was started answers.
@@ -271,15 +290,13 @@ impl Cluster {
 
     /// kill -9. Returns when the process is gone.
     pub(crate) fn kill(&mut self, id: u64) -> Result<()> {
-        let process = self.node_mut(id)?.process.take();
-        process.with_context(|| format!("node {id} does not run"))?.kill();
+        self.take_process(id)?.kill();
         Ok(())
     }
 
     /// SIGTERM. Returns when the process is gone, which must be in good order.
     pub(crate) async fn stop(&mut self, id: u64) -> Result<()> {
-        let process = self.node_mut(id)?.process.take();
-        let status = process.with_context(|| format!("node {id} does not run"))?.stop().await?;
+        let status = self.take_process(id)?.stop().await?;
         if !status.success() {
             bail!("node {id} was asked to stop and ended with {status}");
         }
@@ -410,6 +427,7 @@ impl Cluster {
             bail!("node {id} ended otherwise: {}", last_words(&anew));
         }
         node.process = None;
+        node.meter.ends();
         node.excused = said.len();
         Ok(anew)
     }

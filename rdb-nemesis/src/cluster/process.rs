@@ -124,7 +124,7 @@ fn processor_time(stat: &str) -> Option<Duration> {
     Some(Duration::from_micros((user + system) * 1_000_000 / ticks_per_second.max(1)))
 }
 
-fn resident_bytes(status: &str) -> Option<u64> {
+pub(super) fn resident_bytes(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
     Some(kib << 10)
