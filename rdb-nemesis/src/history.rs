@@ -367,6 +367,12 @@ impl History {
         self.lines.lock().clone()
     }
 
+    /// How nodes stood so far, without the operations, which are many more.
+    pub(crate) fn looks(&self) -> Vec<Line> {
+        let is_look = |line: &&Line| matches!(line, Line::Seen { .. });
+        self.lines.lock().iter().filter(is_look).cloned().collect()
+    }
+
     /// How many operations were answered so far.
     pub(crate) fn answered(&self) -> u64 {
         self.answered.load(Ordering::Relaxed)
@@ -382,6 +388,18 @@ impl History {
     #[must_use]
     pub fn entries(&self) -> Vec<Entry> {
         self.lines.lock().iter().filter_map(entry).cloned().collect()
+    }
+
+    /// Forgets the operations, and looks at nodes that did not measure what they use: a long run's would fill the memory.
+    pub(crate) fn forget_operations(&self) {
+        let stays = |line: &Line| match line {
+            Line::Head { .. } | Line::Note { .. } => true,
+            Line::Seen { seen, .. } => seen.used.is_some(),
+            Line::Entry(_) => false,
+        };
+        let mut lines = self.lines.lock();
+        lines.retain(stays);
+        lines.shrink_to_fit();
     }
 
     /// All keys so far, by workload: what belongs together stands together.

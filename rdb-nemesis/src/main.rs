@@ -118,6 +118,9 @@ struct RunArgs {
     /// Go on until the workload `retries` has made so many compare-and-swaps
     #[arg(long, default_value_t = 0)]
     tries: u64,
+    /// One long run of so many seconds: a steady load, faults drawn all the time, and whether memory, open files and disk grow
+    #[arg(long, conflicts_with_all = ["runs", "tries"])]
+    soak: bool,
     /// Write a page with pictures of each run into this folder, and an index of them
     #[arg(long)]
     pages: Option<PathBuf>,
@@ -175,6 +178,7 @@ async fn run_all(args: RunArgs) -> Result<bool> {
         seconds: args.seconds,
         nodes: args.nodes,
         tries: args.tries,
+        soak: args.soak,
         bars: true,
     };
     let power = place.has_power().map_err(|error| format!("{error:#}"));

@@ -2,6 +2,7 @@
 
 use crate::dice::Dice;
 use crate::faults::{self, Fault, Need};
+use crate::soak;
 use crate::workloads::{self, WORKLOADS, Workload, switched};
 use anyhow::{Result, bail};
 
@@ -35,13 +36,23 @@ pub struct Wanted {
     pub nodes: Option<u64>,
     /// Named compare-and-swaps to make at least; 0: as many as there is time for.
     pub tries: u64,
+    /// Whether this is one long run, whose faults are drawn all the time, and whose load is steady.
+    pub soak: bool,
     /// Whether writes must be acknowledged again within a set time after a fault.
     pub bars: bool,
 }
 
 impl Default for Wanted {
     fn default() -> Self {
-        Self { faults: Vec::new(), workloads: Vec::new(), seconds: 20, nodes: None, tries: 0, bars: true }
+        Self {
+            faults: Vec::new(),
+            workloads: Vec::new(),
+            seconds: 20,
+            nodes: None,
+            tries: 0,
+            soak: false,
+            bars: true,
+        }
     }
 }
 
@@ -70,7 +81,8 @@ impl Plan {
     pub fn draw(seed: u64, wanted: &Wanted, power: Result<(), &str>) -> Result<Self> {
         let possible = possible(wanted, power)?;
         let mut dice = Dice::new(seed, STREAM);
-        let faults = if wanted.tries == 0 { draw_faults(seed, &possible, &mut dice)? } else { possible };
+        let all = wanted.soak || wanted.tries != 0;
+        let faults = if all { possible } else { draw_faults(seed, &possible, &mut dice)? };
         let mut workloads = Vec::new();
         for name in &wanted.workloads {
             match workloads::named(name) {
@@ -78,7 +90,9 @@ impl Plan {
                 None => bail!("there is no workload '{name}'; rdb-nemesis list names all"),
             }
         }
-        if workloads.is_empty() {
+        if wanted.soak {
+            workloads = soak::workloads(&workloads)?;
+        } else if workloads.is_empty() {
             workloads = vec![&WORKLOADS[0], &WORKLOADS[1 + dice.below(WORKLOADS.len() - 1)]];
             let switched = workloads::named(switched::NAME).filter(|_| dice.percent(SWITCHED_PERCENT));
             workloads.extend(switched.filter(|_| workloads[1].name != switched::NAME));
@@ -126,14 +140,18 @@ impl Plan {
         let workloads: Vec<_> = self.workloads.iter().map(|workload| workload.name).collect();
         let lease = if self.lease { ", leases" } else { "" };
         let nodes = self.nodes();
-        format!("{} on {}{lease}, {nodes} nodes", faults.join(" and "), workloads.join(", "))
+        let faults = match faults.len() {
+            many if self.wanted.soak => format!("a soak under {many} kinds of faults"),
+            _ => faults.join(" and "),
+        };
+        format!("{faults} on {}{lease}, {nodes} nodes", workloads.join(", "))
     }
 
     /// The command that does this again.
     #[must_use]
     pub fn again(&self) -> String {
-        let mut command =
-            format!("./x nemesis --runs 1 --seed {} --seconds {}", self.seed, self.wanted.seconds);
+        let one = if self.wanted.soak { "--soak" } else { "--runs 1" };
+        let mut command = format!("./x nemesis {one} --seed {} --seconds {}", self.seed, self.wanted.seconds);
         for fault in &self.wanted.faults {
             command += &format!(" --fault {fault}");
         }
@@ -175,7 +193,10 @@ fn possible(wanted: &Wanted, power: Result<(), &str>) -> Result<Vec<&'static Fau
     }
     if chosen.is_empty() {
         chosen = faults::all().filter(|fault| !fault.needs(Need::Disks) || power.is_ok()).collect();
-        chosen.retain(|fault| wanted.nodes.is_none_or(|nodes| nodes == FIVE) || !fault.needs(Need::Five));
+        chosen.retain(|fault| !wanted.soak || !soak::FILL_MEMORY.iter().any(|need| fault.needs(*need)));
+        // A soak's faults are all there are, so it has as many nodes as were asked for.
+        let five = wanted.nodes.map_or(!wanted.soak, |nodes| nodes == FIVE);
+        chosen.retain(|fault| five || !fault.needs(Need::Five));
     }
     Ok(chosen)
 }
