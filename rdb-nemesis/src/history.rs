@@ -3,6 +3,8 @@
 //! Times are nanoseconds since the run began, by the monotonic clock of the one process that records. A call whose result
 //! is unknown has no return: it may take effect at any time after it was made, and its client makes no other.
 
+use crate::probe;
+use crate::workloads::switched;
 use anyhow::{Context as _, Result, bail};
 use parking_lot::Mutex;
 use rdb_check::Version;
@@ -382,6 +384,19 @@ impl History {
     pub(crate) fn has_succeeded_since(&self, at_ns: u64, workload: &str, request: Request) -> bool {
         let last = self.succeeded.lock().get(&(workload.to_owned(), request)).copied();
         last.is_some_and(|last| at_ns <= last)
+    }
+
+    /// Why calls of the strong namespace's workloads were refused that were made since then.
+    pub(crate) fn refused_since(&self, at_ns: u64) -> Vec<String> {
+        let lines = self.lines.lock();
+        // What is switched asks for what its mode does not do; these others ask nodes that do not lead, too.
+        let asks_anybody = |workload: &str| [switched::NAME, probe::NAME, "retries"].contains(&workload);
+        let ours = |entry: &&Entry| at_ns <= entry.call_ns && !asks_anybody(&entry.workload);
+        let refused = lines.iter().filter_map(entry).filter(ours).filter_map(|entry| match &entry.outcome {
+            Outcome::NotDone { why } => Some(format!("{:?} of {}: {why}", entry.request, entry.key)),
+            _ => None,
+        });
+        refused.collect()
     }
 
     /// All operations so far.

@@ -121,6 +121,9 @@ struct RunArgs {
     /// One long run of so many seconds: a steady load, faults drawn all the time, and whether memory, open files and disk grow
     #[arg(long, conflicts_with_all = ["runs", "tries"])]
     soak: bool,
+    /// An older server that nodes begin with, to be upgraded from
+    #[arg(long)]
+    server_before: Option<PathBuf>,
     /// Write a page with pictures of each run into this folder, and an index of them
     #[arg(long)]
     pages: Option<PathBuf>,
@@ -179,11 +182,15 @@ async fn run_all(args: RunArgs) -> Result<bool> {
         nodes: args.nodes,
         tries: args.tries,
         soak: args.soak,
+        server_before: args.server_before.map(|before| another(before, &place.server)).transpose()?,
         bars: true,
     };
     let power = place.has_power().map_err(|error| format!("{error:#}"));
     if let Err(why) = &power {
         println!("no power cuts: {why}");
+    }
+    if wanted.server_before.is_none() {
+        println!("no upgrades: no older server was named by --server-before");
     }
     let power = power.as_ref().copied().map_err(String::as_str);
     let seed = args.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
@@ -274,6 +281,15 @@ fn server(named: Option<PathBuf>) -> Result<PathBuf> {
         );
     }
     Ok(std::path::absolute(server)?)
+}
+
+/// An older server, which must be there, and must not be the other once more.
+fn another(before: PathBuf, server: &Path) -> Result<PathBuf> {
+    let bytes = |path: &Path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    if bytes(&before)? == bytes(server)? {
+        bail!("--server-before is the same program as {}", server.display());
+    }
+    Ok(std::path::absolute(before)?)
 }
 
 fn default_folder() -> PathBuf {

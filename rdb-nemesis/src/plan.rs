@@ -5,6 +5,7 @@ use crate::faults::{self, Fault, Need};
 use crate::soak;
 use crate::workloads::{self, WORKLOADS, Workload, switched};
 use anyhow::{Result, bail};
+use std::path::PathBuf;
 
 /// The stream of chance that draws plans.
 const STREAM: u64 = 1;
@@ -38,6 +39,8 @@ pub struct Wanted {
     pub tries: u64,
     /// Whether this is one long run, whose faults are drawn all the time, and whose load is steady.
     pub soak: bool,
+    /// An older server that nodes begin with, for faults that upgrade them.
+    pub server_before: Option<PathBuf>,
     /// Whether writes must be acknowledged again within a set time after a fault.
     pub bars: bool,
 }
@@ -45,6 +48,7 @@ pub struct Wanted {
 impl Default for Wanted {
     fn default() -> Self {
         Self {
+            server_before: None,
             faults: Vec::new(),
             workloads: Vec::new(),
             seconds: 20,
@@ -161,6 +165,9 @@ impl Plan {
         if let Some(nodes) = self.wanted.nodes {
             command += &format!(" --nodes {nodes}");
         }
+        if let Some(server) = &self.wanted.server_before {
+            command += &format!(" --server-before {}", server.display());
+        }
         if self.wanted.tries != 0 {
             command += &format!(" --tries {}", self.wanted.tries);
         }
@@ -187,12 +194,18 @@ fn possible(wanted: &Wanted, power: Result<(), &str>) -> Result<Vec<&'static Fau
     if let (Some(fault), Err(why)) = (chosen.iter().find(|fault| fault.needs(Need::Disks)), power) {
         bail!("{} cannot be done here: {why}", fault.name);
     }
+    if let Some(fault) =
+        chosen.iter().find(|fault| fault.needs(Need::Before) && wanted.server_before.is_none())
+    {
+        bail!("{} needs an older server: say --server-before PATH", fault.name);
+    }
     let few = wanted.nodes.filter(|nodes| *nodes < FIVE);
     if let (Some(fault), Some(nodes)) = (chosen.iter().find(|fault| fault.needs(Need::Five)), few) {
         bail!("{} needs {FIVE} nodes, and {nodes} were asked for", fault.name);
     }
     if chosen.is_empty() {
         chosen = faults::all().filter(|fault| !fault.needs(Need::Disks) || power.is_ok()).collect();
+        chosen.retain(|fault| wanted.server_before.is_some() || !fault.needs(Need::Before));
         chosen.retain(|fault| !wanted.soak || !soak::FILL_MEMORY.iter().any(|need| fault.needs(*need)));
         // A soak's faults are all there are, so it has as many nodes as were asked for.
         let five = wanted.nodes.map_or(!wanted.soak, |nodes| nodes == FIVE);
@@ -208,9 +221,10 @@ mod tests {
     #[test]
     fn a_seed_stands_for_one_plan_and_consecutive_seeds_meet_every_fault() {
         let mut met = std::collections::BTreeSet::new();
+        let wanted = Wanted { server_before: Some("before".into()), ..Wanted::default() };
         for seed in 0..faults::all().count() as u64 {
-            let plan = Plan::draw(seed, &Wanted::default(), Ok(())).unwrap();
-            let again = Plan::draw(seed, &Wanted::default(), Ok(())).unwrap();
+            let plan = Plan::draw(seed, &wanted, Ok(())).unwrap();
+            let again = Plan::draw(seed, &wanted, Ok(())).unwrap();
             assert_eq!((plan.in_words(), plan.lease), (again.in_words(), again.lease));
             met.insert(plan.faults[0].name);
         }
@@ -222,6 +236,7 @@ mod tests {
         let with = |fault: &str| Wanted { faults: vec![fault.to_owned()], ..Wanted::default() };
         assert!(Plan::draw(0, &with("flood"), Ok(())).is_err());
         assert!(Plan::draw(0, &with("power-cut"), Err("no root")).is_err());
+        assert!(Plan::draw(0, &with("rolling-upgrade"), Ok(())).is_err());
         let few = |nodes| Wanted { nodes: Some(nodes), ..with("ring") };
         assert!(Plan::draw(0, &few(3), Ok(())).is_err());
         assert_eq!(Plan::draw(0, &few(5), Ok(())).unwrap().nodes(), 5);
@@ -230,7 +245,7 @@ mod tests {
         assert!(Plan::draw(0, &Wanted { workloads, ..Wanted::default() }, Ok(())).is_err());
         for seed in 0..40 {
             let plan = Plan::draw(seed, &Wanted::default(), Err("no root")).unwrap();
-            assert!(!plan.needs(Need::Disks), "seed {seed}");
+            assert!(!plan.needs(Need::Disks) && !plan.needs(Need::Before), "seed {seed}");
         }
     }
 }

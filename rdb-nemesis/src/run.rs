@@ -4,7 +4,7 @@ use crate::checks::FINAL;
 use crate::cluster::{Cluster, NAMESPACE, PATIENCE, Settings};
 use crate::demand::Demand;
 use crate::dice::Dice;
-use crate::faults::Need;
+use crate::faults::{Fault, Need};
 use crate::history::History;
 use crate::lab::{Evidence, Lab};
 use crate::picture::write_page;
@@ -167,6 +167,7 @@ pub(crate) async fn begin(plan: &Plan, place: &Place, folder: &Path, history: &A
         disks: plan.needs(Need::Disks),
         clocks: plan.needs(Need::Clocks),
         syncs: plan.needs(Need::Syncs),
+        before: plan.wanted.server_before.clone().filter(|_| plan.needs(Need::Before)),
     };
     let cluster = Cluster::start(&place.server, folder, &settings).await?;
     let options = Options { request_timeout: PATIENCE / 2, ..Options::default() };
@@ -232,12 +233,12 @@ async fn strike(plan: &Plan, lab: &mut Lab, scene: &Scene, faults: &mut Vec<Evid
     let mut dice = Dice::new(plan.seed, STREAM);
     for in_turn in plan.faults.iter().cycle() {
         let fault = if plan.wanted.soak { dice.pick(&plan.faults) } else { in_turn };
-        let evidence =
-            (fault.strike)(lab, &mut dice).await.with_context(|| format!("fault {}", fault.name))?;
-        let healed_ns = evidence.ended_ns;
-        faults.push(evidence);
-        lab.cluster.is_sound()?;
-        clients_succeed(lab, healed_ns).await.with_context(|| format!("after {}", fault.name))?;
+        if fault.needs(Need::Before) && lab.cluster.is_upgraded() {
+            // It is done once a run.
+            sleep(QUIET).await;
+        } else {
+            strike_with(fault, lab, &mut dice, faults).await?;
+        }
         sleep(dice.millis(if plan.wanted.soak { soak::QUIET_MS } else { QUIET_MS })).await;
         let time_is_over = plan.wanted.seconds <= began.elapsed().as_secs();
         let all_struck = plan.wanted.soak || plan.faults.len() <= faults.len();
@@ -255,6 +256,20 @@ async fn strike(plan: &Plan, lab: &mut Lab, scene: &Scene, faults: &mut Vec<Evid
     // So that the last write comes after all of it.
     sleep(QUIET / 2).await;
     Ok(())
+}
+
+/// One fault, from its strike until clients are served again.
+async fn strike_with(
+    fault: &Fault,
+    lab: &mut Lab,
+    dice: &mut Dice,
+    faults: &mut Vec<Evidence>,
+) -> Result<()> {
+    let evidence = (fault.strike)(lab, dice).await.with_context(|| format!("fault {}", fault.name))?;
+    let healed_ns = evidence.ended_ns;
+    faults.push(evidence);
+    lab.cluster.is_sound()?;
+    clients_succeed(lab, healed_ns).await.with_context(|| format!("after {}", fault.name))
 }
 
 fn tries_are_made(scene: &Scene) -> bool {

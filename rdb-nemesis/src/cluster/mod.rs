@@ -62,9 +62,12 @@ pub(crate) struct Settings {
     pub(crate) clocks: bool,
     /// Whether each one's syncs can be made slow, or fail.
     pub(crate) syncs: bool,
+    /// The server that they begin with, where it is another one.
+    pub(crate) before: Option<PathBuf>,
 }
 
 struct Node {
+    server: PathBuf,
     client_port: u16,
     peer_port: u16,
     http_port: u16,
@@ -134,6 +137,7 @@ impl Cluster {
                 .map_or_else(|| folder.join(format!("node-{id}")), |disk| disk.folder().join("data"));
             let meter = Meter::new(&data);
             let node = Node {
+                server: settings.before.as_deref().unwrap_or(server).to_owned(),
                 client_port,
                 peer_port,
                 http_port,
@@ -254,11 +258,10 @@ impl Cluster {
 
     /// Starts a node and does not wait.
     pub(crate) fn launch(&mut self, id: u64) -> Result<()> {
-        let server = self.server.clone();
         let node = self.node_mut(id)?;
         let clock = node.clock.iter().map(Clock::preload);
         let preloads = clock.chain(node.syncs.iter().map(Syncs::preload));
-        let process = Process::start(&server, &node.config, &node.log, preloads)?;
+        let process = Process::start(&node.server, &node.config, &node.log, preloads)?;
         node.meter.begins(process.id());
         node.process = Some(process);
         Ok(())
@@ -299,6 +302,31 @@ impl Cluster {
         let status = self.take_process(id)?.stop().await?;
         if !status.success() {
             bail!("node {id} was asked to stop and ended with {status}");
+        }
+        Ok(())
+    }
+
+    /// Stops a node that runs the older server, in good order, and starts it with the other, which it must run then.
+    pub(crate) async fn upgrade(&mut self, id: u64) -> Result<()> {
+        let (older, newer) = (self.node(id).server.clone(), self.server.clone());
+        self.runs(id, &older)?;
+        self.stop(id).await?;
+        self.node_mut(id)?.server = newer.clone();
+        self.launch(id)?;
+        self.ready(id).await?;
+        self.runs(id, &newer)
+    }
+
+    /// Whether all nodes have the server that is tried.
+    pub(crate) fn is_upgraded(&self) -> bool {
+        self.nodes.values().all(|node| node.server == self.server)
+    }
+
+    /// Fails where the kernel says that a node's process is of another file.
+    fn runs(&mut self, id: u64, server: &Path) -> Result<()> {
+        let (runs, should) = (self.process(id)?.executable()?, server.canonicalize()?);
+        if runs != should {
+            bail!("node {id} runs {}, and should {}", runs.display(), should.display());
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ mod power;
 mod restart;
 mod snapshot;
 mod transfer;
+mod upgrade;
 
 use crate::cluster::Leader;
 use crate::dice::Dice;
@@ -34,6 +35,8 @@ pub(crate) enum Need {
     Clocks,
     /// Syncs that can be made slow, or fail.
     Syncs,
+    /// Nodes that begin with an older server.
+    Before,
     /// Five nodes.
     Five,
 }
@@ -56,6 +59,7 @@ pub const FAULTS: &[&[Fault]] = &[
     partition::FAULTS,
     lossy::FAULTS,
     restart::FAULTS,
+    upgrade::FAULTS,
     transfer::FAULTS,
     snapshot::FAULTS,
     power::FAULTS,
