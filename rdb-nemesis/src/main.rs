@@ -4,8 +4,8 @@
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use rdb_nemesis::{
-    CHECKS, FAULTS, History, ModesArgs, Outcome, Place, Plan, Report, WORKLOADS, Wanted, idle, judge, modes,
-    run, write_page,
+    CHECKS, FAULTS, History, ModesArgs, Outcome, Place, Plan, Report, WORKLOADS, Wanted, has_memory_caps,
+    idle, judge, modes, run, write_page,
 };
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -175,6 +175,10 @@ async fn run_all(args: RunArgs) -> Result<bool> {
         bail!("--nodes is 3 or 5, not {nodes}");
     }
     let place = Place { pages: args.pages, ..args.place.place()? };
+    let caps = has_memory_caps();
+    if let Err(why) = &caps {
+        println!("no kills for want of memory: {why:#}");
+    }
     let wanted = Wanted {
         faults: args.fault,
         workloads: workloads(args.workload, args.tries)?,
@@ -182,6 +186,7 @@ async fn run_all(args: RunArgs) -> Result<bool> {
         nodes: args.nodes,
         tries: args.tries,
         soak: args.soak,
+        memory_caps: caps.is_ok(),
         server_before: args.server_before.map(|before| another(before, &place.server)).transpose()?,
         bars: true,
     };

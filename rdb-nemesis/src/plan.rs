@@ -41,6 +41,8 @@ pub struct Wanted {
     pub soak: bool,
     /// An older server that nodes begin with, for faults that upgrade them.
     pub server_before: Option<PathBuf>,
+    /// Whether the memory of nodes can be capped here.
+    pub memory_caps: bool,
     /// Whether writes must be acknowledged again within a set time after a fault.
     pub bars: bool,
 }
@@ -49,6 +51,7 @@ impl Default for Wanted {
     fn default() -> Self {
         Self {
             server_before: None,
+            memory_caps: false,
             faults: Vec::new(),
             workloads: Vec::new(),
             seconds: 20,
@@ -199,6 +202,9 @@ fn possible(wanted: &Wanted, power: Result<(), &str>) -> Result<Vec<&'static Fau
     {
         bail!("{} needs an older server: say --server-before PATH", fault.name);
     }
+    if let Some(fault) = chosen.iter().find(|fault| fault.needs(Need::Memory) && !wanted.memory_caps) {
+        bail!("{} cannot be done here: memory cannot be capped", fault.name);
+    }
     let few = wanted.nodes.filter(|nodes| *nodes < FIVE);
     if let (Some(fault), Some(nodes)) = (chosen.iter().find(|fault| fault.needs(Need::Five)), few) {
         bail!("{} needs {FIVE} nodes, and {nodes} were asked for", fault.name);
@@ -206,6 +212,7 @@ fn possible(wanted: &Wanted, power: Result<(), &str>) -> Result<Vec<&'static Fau
     if chosen.is_empty() {
         chosen = faults::all().filter(|fault| !fault.needs(Need::Disks) || power.is_ok()).collect();
         chosen.retain(|fault| wanted.server_before.is_some() || !fault.needs(Need::Before));
+        chosen.retain(|fault| wanted.memory_caps || !fault.needs(Need::Memory));
         chosen.retain(|fault| !wanted.soak || !soak::FILL_MEMORY.iter().any(|need| fault.needs(*need)));
         // A soak's faults are all there are, so it has as many nodes as were asked for.
         let five = wanted.nodes.map_or(!wanted.soak, |nodes| nodes == FIVE);
@@ -221,7 +228,7 @@ mod tests {
     #[test]
     fn a_seed_stands_for_one_plan_and_consecutive_seeds_meet_every_fault() {
         let mut met = std::collections::BTreeSet::new();
-        let wanted = Wanted { server_before: Some("before".into()), ..Wanted::default() };
+        let wanted = Wanted { server_before: Some("before".into()), memory_caps: true, ..Wanted::default() };
         for seed in 0..faults::all().count() as u64 {
             let plan = Plan::draw(seed, &wanted, Ok(())).unwrap();
             let again = Plan::draw(seed, &wanted, Ok(())).unwrap();
@@ -237,6 +244,7 @@ mod tests {
         assert!(Plan::draw(0, &with("flood"), Ok(())).is_err());
         assert!(Plan::draw(0, &with("power-cut"), Err("no root")).is_err());
         assert!(Plan::draw(0, &with("rolling-upgrade"), Ok(())).is_err());
+        assert!(Plan::draw(0, &with("out-of-memory"), Ok(())).is_err());
         let few = |nodes| Wanted { nodes: Some(nodes), ..with("ring") };
         assert!(Plan::draw(0, &few(3), Ok(())).is_err());
         assert_eq!(Plan::draw(0, &few(5), Ok(())).unwrap().nodes(), 5);

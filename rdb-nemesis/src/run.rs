@@ -64,6 +64,14 @@ impl Place {
     }
 }
 
+/// Whether the memory of nodes can be capped here.
+///
+/// # Errors
+/// Why not.
+pub fn has_memory_caps() -> Result<()> {
+    crate::cluster::try_memory_cap()
+}
+
 /// Does one run. Whatever goes wrong is among the report's problems.
 pub async fn run(plan: &Plan, place: &Place) -> Report {
     let began = Instant::now();

@@ -29,7 +29,7 @@ const CHAPTER_SECONDS: u64 = 300;
 pub(crate) const QUIET_MS: std::ops::Range<u64> = 3_000..20_000;
 /// What faults need that fill memory at one time, in tens of mebibytes: beside that no growth shows. They are struck where they are
 /// named.
-pub(crate) const FILL_MEMORY: [Need; 1] = [Need::ShortLogs];
+pub(crate) const FILL_MEMORY: [Need; 2] = [Need::ShortLogs, Need::Memory];
 /// A shorter one shows nothing: most of what nodes use is what they fill once.
 const SECONDS_MIN: f64 = 600.0;
 /// Faults are that long apart at most, on the average.

@@ -3,6 +3,7 @@
 
 mod clock;
 mod disk;
+mod memory;
 mod meter;
 mod page;
 mod preload;
@@ -12,6 +13,7 @@ mod syncs;
 mod wire;
 
 pub(crate) use disk::try_one as try_power_cut;
+pub(crate) use memory::try_one as try_memory_cap;
 pub(crate) use meter::Meter;
 pub(crate) use page::get as page;
 pub(crate) use process::Usage;
@@ -21,11 +23,13 @@ pub(crate) use wire::Wire;
 use anyhow::{Context as _, Result, bail};
 use clock::Clock;
 use disk::Disk;
+use memory::Cap;
 use process::Process;
 use rustix::process::Signal;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::TcpListener;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use syncs::Syncs;
@@ -77,6 +81,8 @@ struct Node {
     raw: Raw,
     process: Option<Process>,
     meter: Meter,
+    /// On its memory. Dropped after the process, or it could not be taken off.
+    cap: Option<Cap>,
     disk: Option<Disk>,
     clock: Option<Clock>,
     syncs: Option<Syncs>,
@@ -147,6 +153,7 @@ impl Cluster {
                 raw: Raw::new(&format!("127.0.0.1:{client_port}"))?,
                 process: None,
                 meter,
+                cap: None,
                 disk,
                 clock: clocks.remove(&id),
                 syncs: syncs.remove(&id),
@@ -460,6 +467,27 @@ impl Cluster {
         Ok(anew)
     }
 
+    /// A node may take so many bytes of memory more, and is killed by the kernel if it wants more than that.
+    pub(crate) fn cap_memory(&mut self, id: u64, bytes: u64) -> Result<()> {
+        let process = self.process(id)?.id();
+        self.node_mut(id)?.cap = Some(Cap::on(process, &format!("flaredb-nemesis-node-{id}"), bytes)?);
+        Ok(())
+    }
+
+    /// Whether a node has been killed by somebody else.
+    pub(crate) fn was_killed(&mut self, id: u64) -> Result<bool> {
+        let Some(status) = self.process(id)?.ended() else { return Ok(false) };
+        if status.signal() != Some(Signal::KILL.as_raw()) {
+            bail!("node {id} ended by itself ({status}): {}", last_words(&self.said(id)));
+        }
+        self.take_process(id).map(|_| true)
+    }
+
+    /// How many of a node's processes the kernel has killed for want of memory, since it was capped.
+    pub(crate) fn killed_for_memory(&self, id: u64) -> Result<u64> {
+        self.node(id).cap.as_ref().context("the node's memory has no cap")?.kills()
+    }
+
     /// Fills a node's disk but for so many bytes.
     pub(crate) fn fill_disk(&self, id: u64, but_for: u64) -> Result<()> {
         self.disk(id)?.fill(but_for)
@@ -509,6 +537,9 @@ impl Cluster {
     pub(crate) async fn heal(&mut self) -> Result<()> {
         for proxy in self.wires.values() {
             proxy.set(Wire::Whole);
+        }
+        for node in self.nodes.values_mut() {
+            node.cap = None;
         }
         self.mend_disks()?;
         for id in self.ids() {

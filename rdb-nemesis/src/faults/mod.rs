@@ -7,6 +7,7 @@ mod clock;
 mod disk;
 mod kill;
 mod lossy;
+mod memory;
 mod partition;
 mod pause;
 mod power;
@@ -35,6 +36,8 @@ pub(crate) enum Need {
     Clocks,
     /// Syncs that can be made slow, or fail.
     Syncs,
+    /// Memory that can be capped. Root only.
+    Memory,
     /// Nodes that begin with an older server.
     Before,
     /// Five nodes.
@@ -63,6 +66,7 @@ pub const FAULTS: &[&[Fault]] = &[
     transfer::FAULTS,
     snapshot::FAULTS,
     power::FAULTS,
+    memory::FAULTS,
     disk::FAULTS,
     clock::FAULTS,
 ];
