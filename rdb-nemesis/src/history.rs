@@ -3,6 +3,8 @@
 //! Times are nanoseconds since the run began, by the monotonic clock of the one process that records. A call whose result
 //! is unknown has no return: it may take effect at any time after it was made, and its client makes no other.
 
+use crate::probe;
+use crate::workloads::switched;
 use anyhow::{Context as _, Result, bail};
 use parking_lot::Mutex;
 use rdb_check::Version;
@@ -238,12 +240,36 @@ pub struct Seen {
     pub lag_ms: Option<u64>,
     /// Whether that is known; else it is at least so much.
     pub lag_known: bool,
+    /// What it used, where it was measured: once a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used: Option<Used>,
+}
+
+/// What a node used at a moment, as the kernel told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Used {
+    /// By this process.
+    pub process: u32,
+    /// Memory.
+    pub resident_bytes: u64,
+    /// Files, connections among them.
+    pub open_files: u64,
+    /// Room on its disk.
+    pub data_bytes: u64,
 }
 
 impl Seen {
     /// A node that does not answer.
     pub(crate) fn away(node: u64) -> Self {
-        Self { node, answers: false, leads_in_term: None, mode: None, lag_ms: None, lag_known: false }
+        Self {
+            node,
+            answers: false,
+            leads_in_term: None,
+            mode: None,
+            lag_ms: None,
+            lag_known: false,
+            used: None,
+        }
     }
 }
 
@@ -343,6 +369,12 @@ impl History {
         self.lines.lock().clone()
     }
 
+    /// How nodes stood so far, without the operations, which are many more.
+    pub(crate) fn looks(&self) -> Vec<Line> {
+        let is_look = |line: &&Line| matches!(line, Line::Seen { .. });
+        self.lines.lock().iter().filter(is_look).cloned().collect()
+    }
+
     /// How many operations were answered so far.
     pub(crate) fn answered(&self) -> u64 {
         self.answered.load(Ordering::Relaxed)
@@ -354,10 +386,35 @@ impl History {
         last.is_some_and(|last| at_ns <= last)
     }
 
+    /// Why calls of the strong namespace's workloads were refused that were made since then.
+    pub(crate) fn refused_since(&self, at_ns: u64) -> Vec<String> {
+        let lines = self.lines.lock();
+        // What is switched asks for what its mode does not do; these others ask nodes that do not lead, too.
+        let asks_anybody = |workload: &str| [switched::NAME, probe::NAME, "retries"].contains(&workload);
+        let ours = |entry: &&Entry| at_ns <= entry.call_ns && !asks_anybody(&entry.workload);
+        let refused = lines.iter().filter_map(entry).filter(ours).filter_map(|entry| match &entry.outcome {
+            Outcome::NotDone { why } => Some(format!("{:?} of {}: {why}", entry.request, entry.key)),
+            _ => None,
+        });
+        refused.collect()
+    }
+
     /// All operations so far.
     #[must_use]
     pub fn entries(&self) -> Vec<Entry> {
         self.lines.lock().iter().filter_map(entry).cloned().collect()
+    }
+
+    /// Forgets the operations, and looks at nodes that did not measure what they use: a long run's would fill the memory.
+    pub(crate) fn forget_operations(&self) {
+        let stays = |line: &Line| match line {
+            Line::Head { .. } | Line::Note { .. } => true,
+            Line::Seen { seen, .. } => seen.used.is_some(),
+            Line::Entry(_) => false,
+        };
+        let mut lines = self.lines.lock();
+        lines.retain(stays);
+        lines.shrink_to_fit();
     }
 
     /// All keys so far, by workload: what belongs together stands together.

@@ -30,6 +30,8 @@ pub(crate) enum Bar {
     None,
     /// A majority with its leader was there all the time.
     LeaderStays,
+    /// The same, and it is the leader in the same term all the time.
+    LeaderKept,
     /// A majority has lost its leader: counted from the fault's beginning, and to be met before its end.
     LeaderLost,
     /// A leader has handed over in good order and gone: counted and to be met likewise. It says nothing about elections.
@@ -41,7 +43,7 @@ pub(crate) enum Bar {
 impl Bar {
     /// Whether some must be able to serve while the fault lasts.
     pub(crate) fn leaves_a_majority(self) -> bool {
-        matches!(self, Self::LeaderStays | Self::LeaderLost | Self::HandedOver)
+        matches!(self, Self::LeaderStays | Self::LeaderKept | Self::LeaderLost | Self::HandedOver)
     }
 
     /// Whether the fault cannot have passed without a failed operation or another leader.
@@ -77,6 +79,13 @@ pub(crate) struct Strike {
     /// Who leads when the fault is about to be undone, where somebody does.
     pub(crate) during: Option<Leader>,
     bar: Bar,
+}
+
+impl Strike {
+    /// For a fault whose beginning is no matter: who leads is to be compared with this.
+    pub(crate) fn led_by(&mut self, leader: Leader) {
+        self.before = leader;
+    }
 }
 
 impl Lab {

@@ -4,8 +4,8 @@
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use rdb_nemesis::{
-    CHECKS, FAULTS, History, ModesArgs, Outcome, Place, Plan, Report, WORKLOADS, Wanted, idle, judge, modes,
-    run, write_page,
+    CHECKS, FAULTS, History, ModesArgs, Outcome, Place, Plan, Report, WORKLOADS, Wanted, has_memory_caps,
+    idle, judge, modes, run, write_page,
 };
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -118,6 +118,12 @@ struct RunArgs {
     /// Go on until the workload `retries` has made so many compare-and-swaps
     #[arg(long, default_value_t = 0)]
     tries: u64,
+    /// One long run of so many seconds: a steady load, faults drawn all the time, and whether memory, open files and disk grow
+    #[arg(long, conflicts_with_all = ["runs", "tries"])]
+    soak: bool,
+    /// An older server that nodes begin with, to be upgraded from
+    #[arg(long)]
+    server_before: Option<PathBuf>,
     /// Write a page with pictures of each run into this folder, and an index of them
     #[arg(long)]
     pages: Option<PathBuf>,
@@ -169,17 +175,27 @@ async fn run_all(args: RunArgs) -> Result<bool> {
         bail!("--nodes is 3 or 5, not {nodes}");
     }
     let place = Place { pages: args.pages, ..args.place.place()? };
+    let caps = has_memory_caps();
+    if let Err(why) = &caps {
+        println!("no kills for want of memory: {why:#}");
+    }
     let wanted = Wanted {
         faults: args.fault,
         workloads: workloads(args.workload, args.tries)?,
         seconds: args.seconds,
         nodes: args.nodes,
         tries: args.tries,
+        soak: args.soak,
+        memory_caps: caps.is_ok(),
+        server_before: args.server_before.map(|before| another(before, &place.server)).transpose()?,
         bars: true,
     };
     let power = place.has_power().map_err(|error| format!("{error:#}"));
     if let Err(why) = &power {
         println!("no power cuts: {why}");
+    }
+    if wanted.server_before.is_none() {
+        println!("no upgrades: no older server was named by --server-before");
     }
     let power = power.as_ref().copied().map_err(String::as_str);
     let seed = args.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
@@ -270,6 +286,15 @@ fn server(named: Option<PathBuf>) -> Result<PathBuf> {
         );
     }
     Ok(std::path::absolute(server)?)
+}
+
+/// An older server, which must be there, and must not be the other once more.
+fn another(before: PathBuf, server: &Path) -> Result<PathBuf> {
+    let bytes = |path: &Path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    if bytes(&before)? == bytes(server)? {
+        bail!("--server-before is the same program as {}", server.display());
+    }
+    Ok(std::path::absolute(before)?)
 }
 
 fn default_folder() -> PathBuf {

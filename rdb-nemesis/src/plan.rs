@@ -2,8 +2,10 @@
 
 use crate::dice::Dice;
 use crate::faults::{self, Fault, Need};
+use crate::soak;
 use crate::workloads::{self, WORKLOADS, Workload, switched};
 use anyhow::{Result, bail};
+use std::path::PathBuf;
 
 /// The stream of chance that draws plans.
 const STREAM: u64 = 1;
@@ -13,6 +15,11 @@ const LEASE_PERCENT: u32 = 30;
 const SWITCHED_PERCENT: u32 = 40;
 /// With which a follower that was away for a moment needs a snapshot.
 const SHORT_LOGS: &str = "log_keep_entries = 8\nlog_bytes_max = 0\nsnapshot_bytes_per_second = 33554432\n";
+
+/// Of a node's memory: for its cache, which is small so that nodes have room beside each other, and for requests under way, which
+/// is the server's default (`request_bytes_max`).
+const CACHE_BYTES: u64 = 16 << 20;
+const REQUEST_BYTES: u64 = 256 << 20;
 
 const THREE: u64 = 3;
 const FIVE: u64 = 5;
@@ -30,13 +37,29 @@ pub struct Wanted {
     pub nodes: Option<u64>,
     /// Named compare-and-swaps to make at least; 0: as many as there is time for.
     pub tries: u64,
+    /// Whether this is one long run, whose faults are drawn all the time, and whose load is steady.
+    pub soak: bool,
+    /// An older server that nodes begin with, for faults that upgrade them.
+    pub server_before: Option<PathBuf>,
+    /// Whether the memory of nodes can be capped here.
+    pub memory_caps: bool,
     /// Whether writes must be acknowledged again within a set time after a fault.
     pub bars: bool,
 }
 
 impl Default for Wanted {
     fn default() -> Self {
-        Self { faults: Vec::new(), workloads: Vec::new(), seconds: 20, nodes: None, tries: 0, bars: true }
+        Self {
+            server_before: None,
+            memory_caps: false,
+            faults: Vec::new(),
+            workloads: Vec::new(),
+            seconds: 20,
+            nodes: None,
+            tries: 0,
+            soak: false,
+            bars: true,
+        }
     }
 }
 
@@ -65,7 +88,8 @@ impl Plan {
     pub fn draw(seed: u64, wanted: &Wanted, power: Result<(), &str>) -> Result<Self> {
         let possible = possible(wanted, power)?;
         let mut dice = Dice::new(seed, STREAM);
-        let faults = if wanted.tries == 0 { draw_faults(seed, &possible, &mut dice)? } else { possible };
+        let all = wanted.soak || wanted.tries != 0;
+        let faults = if all { possible } else { draw_faults(seed, &possible, &mut dice)? };
         let mut workloads = Vec::new();
         for name in &wanted.workloads {
             match workloads::named(name) {
@@ -73,7 +97,9 @@ impl Plan {
                 None => bail!("there is no workload '{name}'; rdb-nemesis list names all"),
             }
         }
-        if workloads.is_empty() {
+        if wanted.soak {
+            workloads = soak::workloads(&workloads)?;
+        } else if workloads.is_empty() {
             workloads = vec![&WORKLOADS[0], &WORKLOADS[1 + dice.below(WORKLOADS.len() - 1)]];
             let switched = workloads::named(switched::NAME).filter(|_| dice.percent(SWITCHED_PERCENT));
             workloads.extend(switched.filter(|_| workloads[1].name != switched::NAME));
@@ -84,7 +110,7 @@ impl Plan {
 
     /// Lines for every node's configuration.
     pub(crate) fn configuration(&self) -> String {
-        let mut lines = "cache_bytes = 16777216\n".to_owned();
+        let mut lines = format!("cache_bytes = {CACHE_BYTES}\nrequest_bytes_max = {REQUEST_BYTES}\n");
         if self.lease {
             lines += "leader_lease = true\n";
         }
@@ -92,6 +118,11 @@ impl Plan {
             lines += SHORT_LOGS;
         }
         lines
+    }
+
+    /// How much memory each node is configured to use for what grows with its work.
+    pub(crate) fn memory_budget_bytes(&self) -> u64 {
+        CACHE_BYTES + REQUEST_BYTES
     }
 
     /// How many nodes.
@@ -116,14 +147,18 @@ impl Plan {
         let workloads: Vec<_> = self.workloads.iter().map(|workload| workload.name).collect();
         let lease = if self.lease { ", leases" } else { "" };
         let nodes = self.nodes();
-        format!("{} on {}{lease}, {nodes} nodes", faults.join(" and "), workloads.join(", "))
+        let faults = match faults.len() {
+            many if self.wanted.soak => format!("a soak under {many} kinds of faults"),
+            _ => faults.join(" and "),
+        };
+        format!("{faults} on {}{lease}, {nodes} nodes", workloads.join(", "))
     }
 
     /// The command that does this again.
     #[must_use]
     pub fn again(&self) -> String {
-        let mut command =
-            format!("./x nemesis --runs 1 --seed {} --seconds {}", self.seed, self.wanted.seconds);
+        let one = if self.wanted.soak { "--soak" } else { "--runs 1" };
+        let mut command = format!("./x nemesis {one} --seed {} --seconds {}", self.seed, self.wanted.seconds);
         for fault in &self.wanted.faults {
             command += &format!(" --fault {fault}");
         }
@@ -132,6 +167,9 @@ impl Plan {
         }
         if let Some(nodes) = self.wanted.nodes {
             command += &format!(" --nodes {nodes}");
+        }
+        if let Some(server) = &self.wanted.server_before {
+            command += &format!(" --server-before {}", server.display());
         }
         if self.wanted.tries != 0 {
             command += &format!(" --tries {}", self.wanted.tries);
@@ -159,13 +197,26 @@ fn possible(wanted: &Wanted, power: Result<(), &str>) -> Result<Vec<&'static Fau
     if let (Some(fault), Err(why)) = (chosen.iter().find(|fault| fault.needs(Need::Disks)), power) {
         bail!("{} cannot be done here: {why}", fault.name);
     }
+    if let Some(fault) =
+        chosen.iter().find(|fault| fault.needs(Need::Before) && wanted.server_before.is_none())
+    {
+        bail!("{} needs an older server: say --server-before PATH", fault.name);
+    }
+    if let Some(fault) = chosen.iter().find(|fault| fault.needs(Need::Memory) && !wanted.memory_caps) {
+        bail!("{} cannot be done here: memory cannot be capped", fault.name);
+    }
     let few = wanted.nodes.filter(|nodes| *nodes < FIVE);
     if let (Some(fault), Some(nodes)) = (chosen.iter().find(|fault| fault.needs(Need::Five)), few) {
         bail!("{} needs {FIVE} nodes, and {nodes} were asked for", fault.name);
     }
     if chosen.is_empty() {
         chosen = faults::all().filter(|fault| !fault.needs(Need::Disks) || power.is_ok()).collect();
-        chosen.retain(|fault| wanted.nodes.is_none_or(|nodes| nodes == FIVE) || !fault.needs(Need::Five));
+        chosen.retain(|fault| wanted.server_before.is_some() || !fault.needs(Need::Before));
+        chosen.retain(|fault| wanted.memory_caps || !fault.needs(Need::Memory));
+        chosen.retain(|fault| !wanted.soak || !soak::FILL_MEMORY.iter().any(|need| fault.needs(*need)));
+        // A soak's faults are all there are, so it has as many nodes as were asked for.
+        let five = wanted.nodes.map_or(!wanted.soak, |nodes| nodes == FIVE);
+        chosen.retain(|fault| five || !fault.needs(Need::Five));
     }
     Ok(chosen)
 }
@@ -177,9 +228,10 @@ mod tests {
     #[test]
     fn a_seed_stands_for_one_plan_and_consecutive_seeds_meet_every_fault() {
         let mut met = std::collections::BTreeSet::new();
+        let wanted = Wanted { server_before: Some("before".into()), memory_caps: true, ..Wanted::default() };
         for seed in 0..faults::all().count() as u64 {
-            let plan = Plan::draw(seed, &Wanted::default(), Ok(())).unwrap();
-            let again = Plan::draw(seed, &Wanted::default(), Ok(())).unwrap();
+            let plan = Plan::draw(seed, &wanted, Ok(())).unwrap();
+            let again = Plan::draw(seed, &wanted, Ok(())).unwrap();
             assert_eq!((plan.in_words(), plan.lease), (again.in_words(), again.lease));
             met.insert(plan.faults[0].name);
         }
@@ -191,6 +243,8 @@ mod tests {
         let with = |fault: &str| Wanted { faults: vec![fault.to_owned()], ..Wanted::default() };
         assert!(Plan::draw(0, &with("flood"), Ok(())).is_err());
         assert!(Plan::draw(0, &with("power-cut"), Err("no root")).is_err());
+        assert!(Plan::draw(0, &with("rolling-upgrade"), Ok(())).is_err());
+        assert!(Plan::draw(0, &with("out-of-memory"), Ok(())).is_err());
         let few = |nodes| Wanted { nodes: Some(nodes), ..with("ring") };
         assert!(Plan::draw(0, &few(3), Ok(())).is_err());
         assert_eq!(Plan::draw(0, &few(5), Ok(())).unwrap().nodes(), 5);
@@ -199,7 +253,7 @@ mod tests {
         assert!(Plan::draw(0, &Wanted { workloads, ..Wanted::default() }, Ok(())).is_err());
         for seed in 0..40 {
             let plan = Plan::draw(seed, &Wanted::default(), Err("no root")).unwrap();
-            assert!(!plan.needs(Need::Disks), "seed {seed}");
+            assert!(!plan.needs(Need::Disks) && !plan.needs(Need::Before), "seed {seed}");
         }
     }
 }

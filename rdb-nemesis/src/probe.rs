@@ -6,7 +6,6 @@ use anyhow::Result;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
 
 /// The workload that these writes belong to.
 pub(crate) const NAME: &str = "probe";
@@ -28,7 +27,7 @@ async fn work(scene: Arc<Scene>, node: u64) -> Result<()> {
         let key = format!("{NAME}/{node}/{}", count / WRITES_PER_KEY);
         count += 1;
         caller.put_at(&key, &count.to_string(), Where::Node(node)).await;
-        sleep(PAUSE).await;
+        scene.pause(PAUSE).await;
     }
     Ok(())
 }

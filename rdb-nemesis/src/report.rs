@@ -1,8 +1,10 @@
 //! What came of a run, for people and for programs.
 
+use crate::growth::{self, Growth};
 use crate::history::{Entry, Outcome};
 use crate::lab::Evidence;
 use crate::plan::Plan;
+use crate::resources::{self, Peak};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -26,6 +28,11 @@ pub struct Report {
     pub unknown: u64,
     /// What was done to the nodes, and how that shows.
     pub faults: Vec<FaultReport>,
+    /// The most that each node has used.
+    pub peaks: Vec<Peak>,
+    /// How what each node uses has grown, in a run that is long enough to say.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub growth: Vec<Growth>,
     /// What each check has looked at.
     pub looked: Vec<String>,
     /// All that is wrong. A run without problems has passed.
@@ -73,6 +80,8 @@ impl Report {
             not_done: 0,
             unknown: 0,
             faults: Vec::new(),
+            peaks: Vec::new(),
+            growth: Vec::new(),
             looked: Vec::new(),
             problems: Vec::new(),
             folder: None,
@@ -105,12 +114,14 @@ impl Report {
             .max()
             .map_or(String::new(), |most| format!(", writes back after {most} ms at most"));
         format!(
-            "seed {}: {verdict}: {}: {} operations answered, {} in doubt, {} faults{resumed}, {:.0} s",
+            "seed {}: {verdict}: {}: {} operations answered, {} in doubt, {} faults{resumed}, {}{}, {:.0} s",
             self.seed,
             self.what,
             self.answered,
             self.unknown,
             self.faults.len(),
+            resources::in_words(&self.peaks),
+            growth::in_words(&self.growth),
             self.seconds
         )
     }

@@ -4,13 +4,15 @@ use crate::checks::FINAL;
 use crate::cluster::{Cluster, NAMESPACE, PATIENCE, Settings};
 use crate::demand::Demand;
 use crate::dice::Dice;
-use crate::faults::Need;
+use crate::faults::{Fault, Need};
 use crate::history::History;
 use crate::lab::{Evidence, Lab};
 use crate::picture::write_page;
 use crate::plan::Plan;
 use crate::probe;
 use crate::report::{FaultReport, Report};
+use crate::resources;
+use crate::soak;
 use crate::verdict::{self, OPERATIONS_BEFORE_MIN};
 use crate::watch;
 use crate::workloads::{Caller, Extent, Scene, Where, switched};
@@ -27,6 +29,8 @@ use tokio::time::{Instant, sleep, timeout};
 const STREAM: u64 = 2;
 /// Without faults, before the first one.
 const QUIET: Duration = Duration::from_secs(2);
+/// Between two faults.
+const QUIET_MS: std::ops::Range<u64> = 500..2_500;
 /// Keys of one read.
 const KEYS_PER_READ: usize = 200;
 /// How long a fault that leaves a majority waits for clients to be answered: twice the longest that writes may take.
@@ -60,19 +64,31 @@ impl Place {
     }
 }
 
+/// Whether the memory of nodes can be capped here.
+///
+/// # Errors
+/// Why not.
+pub fn has_memory_caps() -> Result<()> {
+    crate::cluster::try_memory_cap()
+}
+
 /// Does one run. Whatever goes wrong is among the report's problems.
 pub async fn run(plan: &Plan, place: &Place) -> Report {
     let began = Instant::now();
     let folder = place.folder.join(format!("seed-{}", plan.seed));
     let history = Arc::new(History::begin(plan.seed));
     let mut report = Report::new(plan);
-    let mut faults = Vec::new();
     // Of another run of this seed.
     let _ = std::fs::remove_dir_all(&folder);
-    if let Err(error) = act(plan, place, &folder, &history, &mut faults).await {
-        report.problems.push(format!("{error:#}"));
+    if plan.wanted.soak {
+        soak::soak(plan, place, &folder, &history, &mut report).await;
+    } else {
+        let mut faults = Vec::new();
+        if let Err(error) = act(plan, place, &folder, &history, &mut faults).await {
+            report.problems.push(format!("{error:#}"));
+        }
+        judge(plan, &history, &faults, &mut report);
     }
-    judge(plan, &history, &faults, &mut report);
     report.seconds = began.elapsed().as_secs_f64();
     if let Some(pages) = &place.pages
         && let Err(error) = write_pages(pages, &history, &report)
@@ -87,7 +103,7 @@ pub async fn run(plan: &Plan, place: &Place) -> Report {
     report
 }
 
-fn judge(plan: &Plan, history: &History, faults: &[Evidence], report: &mut Report) {
+pub(crate) fn judge(plan: &Plan, history: &History, faults: &[Evidence], report: &mut Report) {
     let entries = history.entries();
     report.count(&entries);
     report.problems.extend(verdict::vacuous(&entries, faults));
@@ -96,6 +112,7 @@ fn judge(plan: &Plan, history: &History, faults: &[Evidence], report: &mut Repor
         report.problems.extend(verdict::reads_by_lease(&entries));
     }
     for fault in faults {
+        report.problems.extend(verdict::lost_the_lead(fault).filter(|_| plan.wanted.bars));
         let resumed = verdict::resumed_after(&entries, fault);
         report
             .faults
@@ -108,6 +125,8 @@ fn judge(plan: &Plan, history: &History, faults: &[Evidence], report: &mut Repor
             Some(Ok(_)) | None => {}
         }
     }
+    report.peaks = resources::peaks(&history.looks(), plan.nodes());
+    report.problems.extend(resources::over(&report.peaks, plan.memory_budget_bytes()));
     let (looked, problems) = verdict::judge(&entries);
     report.looked = looked;
     report.problems.extend(problems);
@@ -143,6 +162,12 @@ async fn act(
     history: &Arc<History>,
     faults: &mut Vec<Evidence>,
 ) -> Result<()> {
+    let mut lab = begin(plan, place, folder, history).await?;
+    work(plan, &mut lab, faults).await
+}
+
+/// Starts the nodes, and makes the namespaces.
+pub(crate) async fn begin(plan: &Plan, place: &Place, folder: &Path, history: &Arc<History>) -> Result<Lab> {
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let settings = Settings {
         size: plan.nodes(),
@@ -150,6 +175,7 @@ async fn act(
         disks: plan.needs(Need::Disks),
         clocks: plan.needs(Need::Clocks),
         syncs: plan.needs(Need::Syncs),
+        before: plan.wanted.server_before.clone().filter(|_| plan.needs(Need::Before)),
     };
     let cluster = Cluster::start(&place.server, folder, &settings).await?;
     let options = Options { request_timeout: PATIENCE / 2, ..Options::default() };
@@ -163,12 +189,18 @@ async fn act(
     }
     let demand = Demand::of(&plan.workloads);
     let answers_limit = if plan.wanted.bars { ANSWERS_LIMIT } else { PATIENCE };
-    let mut lab = Lab { cluster, client, history: history.clone(), demand, answers_limit };
+    let lab = Lab { cluster, client, history: history.clone(), demand, answers_limit };
     lab.leader().await?;
+    Ok(lab)
+}
+
+/// Lets clients work and be struck, and reads everything at every node in the end.
+pub(crate) async fn work(plan: &Plan, lab: &mut Lab, faults: &mut Vec<Evidence>) -> Result<()> {
     let scene = Scene {
         lease: plan.lease,
         tries: plan.wanted.tries,
-        ..Scene::new(history.clone(), lab.cluster.addresses(), plan.seed, switched::NAMESPACE)
+        pace: plan.wanted.soak.then(soak::pace),
+        ..Scene::new(lab.history.clone(), lab.cluster.addresses(), plan.seed, switched::NAMESPACE)
     };
     let scene = Arc::new(scene);
     let mut clients = JoinSet::new();
@@ -177,7 +209,7 @@ async fn act(
     }
     probe::start(&scene, &mut clients);
     watch::start(&lab.cluster, &scene, &mut clients);
-    let struck = strike(plan, &mut lab, &scene, faults).await;
+    let struck = strike(plan, lab, &scene, faults).await;
     scene.stop.store(true, Ordering::Relaxed);
     if let Err(error) = struck {
         return Err(match first_failure(&mut clients) {
@@ -199,23 +231,26 @@ pub(crate) async fn connect(cluster: &Cluster, options: Options) -> Result<Clien
 
 /// Faults one after the other, with quiet between them, until the time is over.
 async fn strike(plan: &Plan, lab: &mut Lab, scene: &Scene, faults: &mut Vec<Evidence>) -> Result<()> {
-    let began = Instant::now();
+    let (began, began_ns) = (Instant::now(), lab.history.now_ns());
+    let enough = scene.history.answered() + OPERATIONS_BEFORE_MIN;
     sleep(QUIET).await;
-    while scene.history.answered() < OPERATIONS_BEFORE_MIN && began.elapsed() < PATIENCE {
+    while scene.history.answered() < enough && began.elapsed() < PATIENCE {
         sleep(QUIET / 20).await;
     }
-    clients_succeed(lab, 0).await.context("before the first fault")?;
+    clients_succeed(lab, began_ns).await.context("before the first fault")?;
     let mut dice = Dice::new(plan.seed, STREAM);
-    for fault in plan.faults.iter().cycle() {
-        let evidence =
-            (fault.strike)(lab, &mut dice).await.with_context(|| format!("fault {}", fault.name))?;
-        let healed_ns = evidence.ended_ns;
-        faults.push(evidence);
-        lab.cluster.is_sound()?;
-        clients_succeed(lab, healed_ns).await.with_context(|| format!("after {}", fault.name))?;
-        sleep(dice.millis(500..2_500)).await;
+    for in_turn in plan.faults.iter().cycle() {
+        let fault = if plan.wanted.soak { dice.pick(&plan.faults) } else { in_turn };
+        if fault.needs(Need::Before) && lab.cluster.is_upgraded() {
+            // It is done once a run.
+            sleep(QUIET).await;
+        } else {
+            strike_with(fault, lab, &mut dice, faults).await?;
+        }
+        sleep(dice.millis(if plan.wanted.soak { soak::QUIET_MS } else { QUIET_MS })).await;
         let time_is_over = plan.wanted.seconds <= began.elapsed().as_secs();
-        if time_is_over && plan.faults.len() <= faults.len() && tries_are_made(scene) {
+        let all_struck = plan.wanted.soak || plan.faults.len() <= faults.len();
+        if time_is_over && all_struck && tries_are_made(scene) {
             break;
         }
         if TRIES_LIMIT < began.elapsed() {
@@ -229,6 +264,20 @@ async fn strike(plan: &Plan, lab: &mut Lab, scene: &Scene, faults: &mut Vec<Evid
     // So that the last write comes after all of it.
     sleep(QUIET / 2).await;
     Ok(())
+}
+
+/// One fault, from its strike until clients are served again.
+async fn strike_with(
+    fault: &Fault,
+    lab: &mut Lab,
+    dice: &mut Dice,
+    faults: &mut Vec<Evidence>,
+) -> Result<()> {
+    let evidence = (fault.strike)(lab, dice).await.with_context(|| format!("fault {}", fault.name))?;
+    let healed_ns = evidence.ended_ns;
+    faults.push(evidence);
+    lab.cluster.is_sound()?;
+    clients_succeed(lab, healed_ns).await.with_context(|| format!("after {}", fault.name))
 }
 
 fn tries_are_made(scene: &Scene) -> bool {

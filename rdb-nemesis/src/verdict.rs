@@ -33,7 +33,7 @@ pub fn judge(history: &[Entry]) -> (Vec<String>, Vec<String>) {
 /// After which time a write was acknowledged that was made after a fault; `None` for faults that are not judged by it.
 pub(crate) fn resumed_after(history: &[Entry], evidence: &Evidence) -> Option<Result<Duration, String>> {
     let from = match evidence.bar {
-        Bar::None | Bar::LeaderStays => return None,
+        Bar::None | Bar::LeaderStays | Bar::LeaderKept => return None,
         Bar::LeaderLost | Bar::HandedOver => evidence.began_ns,
         Bar::AllLost => evidence.ended_ns,
     };
@@ -61,6 +61,12 @@ pub(crate) fn over_the_bar(evidence: &Evidence, after: Duration) -> Option<Strin
             most.as_secs()
         )
     })
+}
+
+/// Whether a leader has lost its lead that must keep it.
+pub(crate) fn lost_the_lead(evidence: &Evidence) -> Option<String> {
+    (evidence.bar == Bar::LeaderKept && evidence.leader_changed)
+        .then(|| format!("the leader did not keep its lead while {} lasted", evidence.what))
 }
 
 /// What has not happened though it should have.
@@ -223,5 +229,13 @@ mod tests {
         assert!(over_the_bar(&fault(), lasted).is_none());
         assert!(over_the_bar(&fault(), later).is_some_and(|why| why.contains("healed")));
         assert!(over_the_bar(&Evidence { bar: Bar::AllLost, ..fault() }, later).is_none());
+    }
+
+    #[test]
+    fn a_leader_that_must_keep_its_lead_has_to() {
+        let changed = |bar| Evidence { leader_changed: true, bar, ..fault() };
+        assert!(lost_the_lead(&changed(Bar::LeaderKept)).is_some());
+        assert!(lost_the_lead(&changed(Bar::LeaderStays)).is_none());
+        assert!(lost_the_lead(&Evidence { bar: Bar::LeaderKept, ..fault() }).is_none());
     }
 }

@@ -3,6 +3,8 @@
 
 mod clock;
 mod disk;
+mod memory;
+mod meter;
 mod page;
 mod preload;
 mod process;
@@ -11,6 +13,8 @@ mod syncs;
 mod wire;
 
 pub(crate) use disk::try_one as try_power_cut;
+pub(crate) use memory::try_one as try_memory_cap;
+pub(crate) use meter::Meter;
 pub(crate) use page::get as page;
 pub(crate) use process::Usage;
 pub(crate) use raw::{Raw, error_in, timed};
@@ -19,11 +23,13 @@ pub(crate) use wire::Wire;
 use anyhow::{Context as _, Result, bail};
 use clock::Clock;
 use disk::Disk;
+use memory::Cap;
 use process::Process;
 use rustix::process::Signal;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::TcpListener;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use syncs::Syncs;
@@ -60,9 +66,12 @@ pub(crate) struct Settings {
     pub(crate) clocks: bool,
     /// Whether each one's syncs can be made slow, or fail.
     pub(crate) syncs: bool,
+    /// The server that they begin with, where it is another one.
+    pub(crate) before: Option<PathBuf>,
 }
 
 struct Node {
+    server: PathBuf,
     client_port: u16,
     peer_port: u16,
     http_port: u16,
@@ -71,6 +80,9 @@ struct Node {
     log: PathBuf,
     raw: Raw,
     process: Option<Process>,
+    meter: Meter,
+    /// On its memory. Dropped after the process, or it could not be taken off.
+    cap: Option<Cap>,
     disk: Option<Disk>,
     clock: Option<Clock>,
     syncs: Option<Syncs>,
@@ -129,7 +141,9 @@ impl Cluster {
             let data = disk
                 .as_ref()
                 .map_or_else(|| folder.join(format!("node-{id}")), |disk| disk.folder().join("data"));
+            let meter = Meter::new(&data);
             let node = Node {
+                server: settings.before.as_deref().unwrap_or(server).to_owned(),
                 client_port,
                 peer_port,
                 http_port,
@@ -138,6 +152,8 @@ impl Cluster {
                 log: folder.join(format!("node-{id}.log")),
                 raw: Raw::new(&format!("127.0.0.1:{client_port}"))?,
                 process: None,
+                meter,
+                cap: None,
                 disk,
                 clock: clocks.remove(&id),
                 syncs: syncs.remove(&id),
@@ -218,6 +234,11 @@ impl Cluster {
         self.nodes.iter().map(|(id, node)| (*id, node.http_port)).collect()
     }
 
+    /// What measures each node, in the same order.
+    pub(crate) fn meters(&self) -> Vec<Meter> {
+        self.nodes.values().map(|node| node.meter.clone()).collect()
+    }
+
     fn node(&self, id: u64) -> &Node {
         &self.nodes[&id]
     }
@@ -244,12 +265,20 @@ impl Cluster {
 
     /// Starts a node and does not wait.
     pub(crate) fn launch(&mut self, id: u64) -> Result<()> {
-        let server = self.server.clone();
         let node = self.node_mut(id)?;
         let clock = node.clock.iter().map(Clock::preload);
         let preloads = clock.chain(node.syncs.iter().map(Syncs::preload));
-        node.process = Some(Process::start(&server, &node.config, &node.log, preloads)?);
+        let process = Process::start(&node.server, &node.config, &node.log, preloads)?;
+        node.meter.begins(process.id());
+        node.process = Some(process);
         Ok(())
+    }
+
+    /// Takes a node's process, to end it.
+    fn take_process(&mut self, id: u64) -> Result<Process> {
+        let node = self.node_mut(id)?;
+        node.meter.ends();
+        node.process.take().with_context(|| format!("node {id} does not run"))
     }
 
     /// Waits until a node that was started answers.
@@ -271,17 +300,40 @@ impl Cluster {
 
     /// kill -9. Returns when the process is gone.
     pub(crate) fn kill(&mut self, id: u64) -> Result<()> {
-        let process = self.node_mut(id)?.process.take();
-        process.with_context(|| format!("node {id} does not run"))?.kill();
+        self.take_process(id)?.kill();
         Ok(())
     }
 
     /// SIGTERM. Returns when the process is gone, which must be in good order.
     pub(crate) async fn stop(&mut self, id: u64) -> Result<()> {
-        let process = self.node_mut(id)?.process.take();
-        let status = process.with_context(|| format!("node {id} does not run"))?.stop().await?;
+        let status = self.take_process(id)?.stop().await?;
         if !status.success() {
             bail!("node {id} was asked to stop and ended with {status}");
+        }
+        Ok(())
+    }
+
+    /// Stops a node that runs the older server, in good order, and starts it with the other, which it must run then.
+    pub(crate) async fn upgrade(&mut self, id: u64) -> Result<()> {
+        let (older, newer) = (self.node(id).server.clone(), self.server.clone());
+        self.runs(id, &older)?;
+        self.stop(id).await?;
+        self.node_mut(id)?.server = newer.clone();
+        self.launch(id)?;
+        self.ready(id).await?;
+        self.runs(id, &newer)
+    }
+
+    /// Whether all nodes have the server that is tried.
+    pub(crate) fn is_upgraded(&self) -> bool {
+        self.nodes.values().all(|node| node.server == self.server)
+    }
+
+    /// Fails where the kernel says that a node's process is of another file.
+    fn runs(&mut self, id: u64, server: &Path) -> Result<()> {
+        let (runs, should) = (self.process(id)?.executable()?, server.canonicalize()?);
+        if runs != should {
+            bail!("node {id} runs {}, and should {}", runs.display(), should.display());
         }
         Ok(())
     }
@@ -410,8 +462,30 @@ impl Cluster {
             bail!("node {id} ended otherwise: {}", last_words(&anew));
         }
         node.process = None;
+        node.meter.ends();
         node.excused = said.len();
         Ok(anew)
+    }
+
+    /// A node may take so many bytes of memory more, and is killed by the kernel if it wants more than that.
+    pub(crate) fn cap_memory(&mut self, id: u64, bytes: u64) -> Result<()> {
+        let process = self.process(id)?.id();
+        self.node_mut(id)?.cap = Some(Cap::on(process, &format!("flaredb-nemesis-node-{id}"), bytes)?);
+        Ok(())
+    }
+
+    /// Whether a node has been killed by somebody else.
+    pub(crate) fn was_killed(&mut self, id: u64) -> Result<bool> {
+        let Some(status) = self.process(id)?.ended() else { return Ok(false) };
+        if status.signal() != Some(Signal::KILL.as_raw()) {
+            bail!("node {id} ended by itself ({status}): {}", last_words(&self.said(id)));
+        }
+        self.take_process(id).map(|_| true)
+    }
+
+    /// How many of a node's processes the kernel has killed for want of memory, since it was capped.
+    pub(crate) fn killed_for_memory(&self, id: u64) -> Result<u64> {
+        self.node(id).cap.as_ref().context("the node's memory has no cap")?.kills()
     }
 
     /// Fills a node's disk but for so many bytes.
@@ -463,6 +537,9 @@ impl Cluster {
     pub(crate) async fn heal(&mut self) -> Result<()> {
         for proxy in self.wires.values() {
             proxy.set(Wire::Whole);
+        }
+        for node in self.nodes.values_mut() {
+            node.cap = None;
         }
         self.mend_disks()?;
         for id in self.ids() {

@@ -4,7 +4,7 @@ use super::preload::Preload;
 use anyhow::{Context as _, Result};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -53,6 +53,11 @@ impl Process {
     /// Its number.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The file that it runs, as the kernel says.
+    pub(crate) fn executable(&self) -> Result<PathBuf> {
+        Ok(std::fs::read_link(format!("/proc/{}/exe", self.id()))?)
     }
 
     /// Sends a signal.
@@ -124,7 +129,7 @@ fn processor_time(stat: &str) -> Option<Duration> {
     Some(Duration::from_micros((user + system) * 1_000_000 / ticks_per_second.max(1)))
 }
 
-fn resident_bytes(status: &str) -> Option<u64> {
+pub(super) fn resident_bytes(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
     Some(kib << 10)

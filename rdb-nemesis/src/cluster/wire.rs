@@ -1,9 +1,10 @@
 //! A wire between two nodes that can be cut: a TCP proxy in this process, so that no root is needed.
 //!
-//! Each ordered pair of nodes has its own, for the one connection that the first dials and on which it alone speaks: so
-//! what one says can be lost while it hears the other. A wire counts what it kept back, which is how a partition is known
+//! Each ordered pair of nodes has its own, for the connections that the first dials and on which it alone speaks: so
+//! what one says can be lost while it hears the other. All of them share what a thin wire lets pass. A wire counts what it kept back, which is how a partition is known
 //! to have happened.
 
+use parking_lot::Mutex;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,6 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// How a wire is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +31,7 @@ pub(crate) enum Wire {
     Closed,
     /// Bytes pass, this much later.
     Slow(Duration),
-    /// So many bytes pass in a second.
+    /// So many bytes pass in a second each way, of all connections together.
     Thin(u64),
     /// Of a hundred pieces so many are lost and sent again, as TCP does: they come later, and all behind them.
     Lossy(u32),
@@ -73,7 +75,8 @@ impl Proxy {
         let address = listener.local_addr()?;
         let (wire, state) = watch::channel(Wire::Whole);
         let kept_back = Arc::<AtomicU64>::default();
-        tokio::spawn(accept(listener, port, Ends { wire: state, kept_back: kept_back.clone() }));
+        let ends = Ends { wire: state, kept_back: kept_back.clone(), there: Room::new(), back: Room::new() };
+        tokio::spawn(accept(listener, port, ends));
         Ok(Self { address, wire, kept_back })
     }
 
@@ -98,9 +101,41 @@ impl Proxy {
 struct Ends {
     wire: watch::Receiver<Wire>,
     kept_back: Arc<AtomicU64>,
+    there: Room,
+    back: Room,
+}
+
+/// One way of a thin wire, which all connections share: when the piece that came last will be through. Who comes next is served
+/// behind it, so that connections take turns, and nothing saves up what it did not use.
+#[derive(Clone)]
+struct Room(Arc<Mutex<Instant>>);
+
+impl Room {
+    fn new() -> Self {
+        Self(Arc::new(Mutex::new(Instant::now())))
+    }
+
+    /// Waits until so many bytes are through.
+    async fn pass(&self, bytes: usize, bytes_per_second: u64) {
+        tokio::time::sleep_until(self.reserve(bytes, bytes_per_second)).await;
+    }
+
+    fn reserve(&self, bytes: usize, bytes_per_second: u64) -> Instant {
+        let micros = bytes as u64 * 1_000_000 / bytes_per_second.max(1);
+        let mut through = self.0.lock();
+        *through = Instant::now().max(*through) + Duration::from_micros(micros);
+        *through
+    }
 }
 
 impl Ends {
+    fn room(&self, way: Way) -> &Room {
+        match way {
+            Way::There => &self.there,
+            Way::Back => &self.back,
+        }
+    }
+
     fn keep_back(&self) {
         self.kept_back.fetch_add(1, Ordering::Relaxed);
     }
@@ -173,10 +208,7 @@ async fn copy(
         }
         match ends.passes(way).await {
             Some(Wire::Slow(delay)) => tokio::time::sleep(delay).await,
-            Some(Wire::Thin(bytes_per_second)) => {
-                let micros = read as u64 * 1_000_000 / bytes_per_second.max(1);
-                tokio::time::sleep(Duration::from_micros(micros)).await;
-            }
+            Some(Wire::Thin(bytes_per_second)) => ends.room(way).pass(read, bytes_per_second).await,
             Some(Wire::Lossy(percent)) if rand::random_range(0..100) < percent => {
                 ends.keep_back();
                 tokio::time::sleep(Duration::from_millis(rand::random_range(SENT_AGAIN_MS))).await;
@@ -185,5 +217,44 @@ async fn copy(
             None => return Ok(()),
         }
         to.write_all(&buffer[..read]).await?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BYTES_PER_SECOND: u64 = 500_000;
+
+    /// Sends so many bytes through a proxy on so many connections at once; returns how long all of them took.
+    async fn takes(connections: usize, bytes: usize) -> Duration {
+        let far = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let proxy = Proxy::start(far.local_addr().unwrap().port()).await.unwrap();
+        proxy.set(Wire::Thin(BYTES_PER_SECOND));
+        let began = Instant::now();
+        let mut work = tokio::task::JoinSet::new();
+        for _ in 0..connections {
+            let port = proxy.port();
+            work.spawn(async move {
+                let mut near = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                near.write_all(&vec![0; bytes]).await.unwrap();
+                near.shutdown().await.unwrap();
+            });
+            let (mut heard, _) = far.accept().await.unwrap();
+            work.spawn(async move {
+                let mut all = Vec::new();
+                heard.read_to_end(&mut all).await.unwrap();
+                assert_eq!(all.len(), bytes);
+            });
+        }
+        work.join_all().await;
+        began.elapsed()
+    }
+
+    #[tokio::test]
+    async fn the_connections_of_a_thin_wire_share_it() {
+        // 200 kB at 500 kB a second.
+        let shared = takes(4, 50_000).await;
+        assert!(Duration::from_millis(380) <= shared, "{shared:?}");
     }
 }

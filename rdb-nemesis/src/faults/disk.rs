@@ -5,7 +5,7 @@ use super::{Fault, Need, Striking, leader_or_any};
 use crate::cluster::Leader;
 use crate::dice::Dice;
 use crate::lab::{Bar, Evidence, Lab, seconds};
-use anyhow::Result;
+use anyhow::{Result, bail};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -185,22 +185,41 @@ async fn must_end(
 async fn sync_errors(lab: &mut Lab, dice: &mut Dice) -> Result<Evidence> {
     let leader = lab.leader().await?;
     let (node, lasts) = (leader_or_any(lab, leader, dice), dice.millis(3_000..6_000));
+    let before = lab.cluster.bad_syncs(node)?;
     lab.cluster.fail_all_syncs(node)?;
     let bar = if node == leader.node { Bar::LeaderLost } else { Bar::LeaderStays };
     let what = format!("all syncs of {} fail for {}", named(&[node], leader.node), seconds(lasts));
     let mut strike = lab.struck(leader, bar, what);
     let end = Instant::now() + lasts;
-    let mut ended = lab.cluster.ends(node, END_LIMIT).await.map(|_| 1);
+    let mut ended = match lab.cluster.ends(node, END_LIMIT).await {
+        Ok(_) => by_a_sync(lab, node, before).map(|()| 1),
+        Err(error) => Err(error),
+    };
     while let Ok(times) = ended
         && Instant::now() < end
     {
-        ended = lab.cluster.starts_and_ends(node, END_LIMIT).await.map(|()| times + 1);
+        ended = starts_and_ends(lab, node).await.map(|()| times + 1);
     }
     lab.hold(&mut strike, Duration::ZERO).await;
     let seen = match ended {
         Ok(1) => Err("it was not started again".to_owned()),
-        Ok(times) => Ok(format!("the node ended {times} times")),
+        Ok(times) => Ok(format!("the node ended {times} times, each time after a sync that failed")),
         Err(error) => Err(format!("{error:#}")),
     };
     lab.undo(strike, seen).await
+}
+
+/// Starts a node whose syncs fail, and waits until one has ended it.
+async fn starts_and_ends(lab: &mut Lab, node: u64) -> Result<()> {
+    let before = lab.cluster.bad_syncs(node)?;
+    lab.cluster.starts_and_ends(node, END_LIMIT).await?;
+    by_a_sync(lab, node, before)
+}
+
+/// A node that has ended may have done so for another reason, such as a port that is taken. `before`: the bad syncs before its start.
+fn by_a_sync(lab: &Lab, node: u64, before: i64) -> Result<()> {
+    if lab.cluster.bad_syncs(node)? <= before {
+        bail!("node {node} ended though no sync of it had failed");
+    }
+    Ok(())
 }

@@ -31,6 +31,7 @@ pub(super) const FAULTS: &[Fault] = &[
 async fn broken(lab: &mut Lab, dice: &mut Dice) -> Result<Evidence> {
     let (leader, lasts, wires) = (lab.leader().await?, dice.millis(2_000..5_000), lab.cluster.all_wires());
     let what = format!("connections between nodes break again and again for {}", seconds(lasts));
+    let before = lab.cluster.kept_back_by_all();
     let mut strike = lab.struck(leader, Bar::None, what);
     let (end, mut breaks) = (Instant::now() + lasts, 0);
     while Instant::now() < end {
@@ -43,10 +44,9 @@ async fn broken(lab: &mut Lab, dice: &mut Dice) -> Result<Evidence> {
         breaks += 1;
     }
     strike.during = lab.cluster.leader_now().await;
-    let seen = if lab.cluster.kept_back_by_all() == 0 {
-        Err(format!("{breaks} breaks met no connection"))
-    } else {
-        Ok(format!("{breaks} breaks kept something back"))
+    let seen = match lab.cluster.kept_back_by_all() - before {
+        0 => Err(format!("{breaks} breaks met no connection")),
+        count => Ok(format!("{breaks} breaks kept something back {count} times")),
     };
     lab.undo(strike, seen).await
 }

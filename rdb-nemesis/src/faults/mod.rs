@@ -7,12 +7,14 @@ mod clock;
 mod disk;
 mod kill;
 mod lossy;
+mod memory;
 mod partition;
 mod pause;
 mod power;
 mod restart;
 mod snapshot;
 mod transfer;
+mod upgrade;
 
 use crate::cluster::Leader;
 use crate::dice::Dice;
@@ -34,6 +36,10 @@ pub(crate) enum Need {
     Clocks,
     /// Syncs that can be made slow, or fail.
     Syncs,
+    /// Memory that can be capped. Root only.
+    Memory,
+    /// Nodes that begin with an older server.
+    Before,
     /// Five nodes.
     Five,
 }
@@ -56,9 +62,11 @@ pub const FAULTS: &[&[Fault]] = &[
     partition::FAULTS,
     lossy::FAULTS,
     restart::FAULTS,
+    upgrade::FAULTS,
     transfer::FAULTS,
     snapshot::FAULTS,
     power::FAULTS,
+    memory::FAULTS,
     disk::FAULTS,
     clock::FAULTS,
 ];

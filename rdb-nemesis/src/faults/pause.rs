@@ -95,6 +95,23 @@ async fn starve(lab: &mut Lab, dice: &mut Dice) -> Result<Evidence> {
         10 * runs.as_millis()
     );
     let mut strike = lab.struck(leader, bar, format!("{what} for {}", seconds(lasts)));
+    let starved = by_turns(lab, node, runs, lasts).await;
+    // Whatever went wrong with a turn: a node that stays stopped would be another fault, which nobody undoes.
+    let resumed = lab.cluster.resume(node);
+    let (turns, stopped) = starved?;
+    resumed?;
+    lab.hold(&mut strike, Duration::ZERO).await;
+    let seen = if turns / 2 < stopped {
+        Ok(format!("the kernel says that it was stopped {stopped} times"))
+    } else {
+        Err(format!("the kernel says that it was stopped in {stopped} of {turns} turns"))
+    };
+    lab.undo(strike, seen).await
+}
+
+/// Stops a node for nine tenths of the time. Returns how many turns there were, and in how many it was seen to be stopped. After
+/// an error it may be stopped still.
+async fn by_turns(lab: &mut Lab, node: u64, runs: Duration, lasts: Duration) -> Result<(u64, u64)> {
     let (end, mut turns, mut stopped) = (Instant::now() + lasts, 0, 0);
     while Instant::now() < end {
         lab.cluster.pause(node)?;
@@ -104,11 +121,5 @@ async fn starve(lab: &mut Lab, dice: &mut Dice) -> Result<Evidence> {
         sleep(runs).await;
         turns += 1;
     }
-    lab.hold(&mut strike, Duration::ZERO).await;
-    let seen = if turns / 2 < stopped {
-        Ok(format!("the kernel says that it was stopped {stopped} times"))
-    } else {
-        Err(format!("the kernel says that it was stopped in {stopped} of {turns} turns"))
-    };
-    lab.undo(strike, seen).await
+    Ok((turns, stopped))
 }

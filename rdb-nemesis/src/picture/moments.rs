@@ -1,7 +1,7 @@
 //! A history by moments: what is drawn of it.
 
 use crate::checks::FINAL;
-use crate::history::{Entry, Line, Outcome, Seen};
+use crate::history::{Entry, Line, Outcome, Seen, Used};
 use std::collections::BTreeMap;
 
 /// The picture is about so many moments wide.
@@ -52,7 +52,12 @@ pub(super) struct Moments {
     pub(super) modes: BTreeMap<u64, Vec<Span>>,
     /// Seconds, and milliseconds.
     pub(super) lags: BTreeMap<u64, Vec<(f64, f64)>>,
+    /// What each node used, a series for each of its processes.
+    pub(super) used: BTreeMap<u64, Vec<Series>>,
 }
+
+/// What a process used, and when, in seconds of the run.
+pub(super) type Series = Vec<(f64, Used)>;
 
 impl Moments {
     pub(super) fn of(lines: &[Line]) -> Self {
@@ -74,6 +79,7 @@ impl Moments {
             away: states(seen(), |seen| (!seen.answers).then(String::new)),
             modes: states(seen(), |seen| seen.mode.clone()),
             lags: lags(seen()),
+            used: used(seen()),
         }
     }
 }
@@ -212,6 +218,20 @@ fn lags<'a>(seen: impl Iterator<Item = (f64, &'a Seen)>) -> BTreeMap<u64, Vec<(f
     lags
 }
 
+/// A process that is started anew begins a new series.
+fn used<'a>(seen: impl Iterator<Item = (f64, &'a Seen)>) -> BTreeMap<u64, Vec<Series>> {
+    let mut all: BTreeMap<u64, Vec<Series>> = BTreeMap::new();
+    for (at, seen) in seen {
+        let Some(used) = seen.used else { continue };
+        let ours = all.entry(seen.node).or_default();
+        match ours.last_mut().filter(|series| series.iter().all(|(_, last)| last.process == used.process)) {
+            Some(series) => series.push((at, used)),
+            None => ours.push(vec![(at, used)]),
+        }
+    }
+    all
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -245,6 +265,19 @@ mod tests {
         let leads =
             states(lines.iter().filter_map(seen), |seen| seen.leads_in_term.map(|term| term.to_string()));
         assert_eq!(leads[&1], [span(1.0, 3.0, "1"), span(5.0, 6.0, "4"), span(6.0, 6.0, "5")]);
+    }
+
+    #[test]
+    fn a_process_that_is_started_anew_begins_a_new_series() {
+        let at = |process, second: u64| {
+            let used = Some(Used { process, resident_bytes: 1, open_files: 2, data_bytes: 3 });
+            let seen = Seen { used, ..Seen::away(1) };
+            Line::Seen { seen, at_ns: second * 1_000_000_000 }
+        };
+        let lines = [at(7, 1), leads(None, 2), at(7, 3), at(8, 4)];
+        let used = used(lines.iter().filter_map(seen));
+        let lengths: Vec<usize> = used[&1].iter().map(Vec::len).collect();
+        assert_eq!(lengths, [2, 1]);
     }
 
     #[test]

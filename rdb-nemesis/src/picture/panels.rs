@@ -1,7 +1,8 @@
-//! Pictures over time, one below the other: what clients were told and how soon, who led, and how the switched namespace stood. Faults
-//! lie behind all of them.
+//! Pictures over time, one below the other: what clients were told and how soon, who led, what nodes used, and how the switched
+//! namespace stood. Faults lie behind all of them.
 
 use super::moments::{Latency, Moment, Moments, Span};
+use crate::history::Used;
 use anyhow::{Result, anyhow};
 use plotters::coord::Shift;
 use plotters::coord::types::RangedCoordf64;
@@ -38,13 +39,15 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 /// Each with its name, its colour, and what it shows.
 type Lines<T> = [(&'static str, RGBColor, fn(&T) -> f64); 3];
+/// Of what a node uses, as a number.
+type Use = fn(&Used) -> f64;
 
 /// The picture of a run, as SVG.
 pub(super) fn draw(moments: &Moments) -> Result<String> {
     let nodes = u32::try_from(moments.leads.len())?;
     let rows = ROWS_MARGIN + ROW * nodes;
     let switched = !moments.modes.values().all(Vec::is_empty);
-    let mut heights = vec![PANEL, PANEL, rows];
+    let mut heights = vec![PANEL, PANEL, rows, PANEL];
     if switched {
         heights.extend([rows, PANEL]);
     }
@@ -69,7 +72,8 @@ pub(super) fn draw(moments: &Moments) -> Result<String> {
             &led,
             |_| None,
         )?;
-        if let [_, _, _, modes, lags] = panels.as_slice() {
+        uses(&panels[3], moments)?;
+        if let [_, _, _, _, modes, lags] = panels.as_slice() {
             let shown = [(&moments.modes, STRONG), (&moments.away, AWAY)];
             let mode = |span: &Span| (span.what == "eventual").then_some(EVENTUAL);
             of_nodes(
@@ -112,7 +116,7 @@ fn told(panel: &Area<'_>, moments: &Moments) -> Result<()> {
         let line = moments.clients.iter().map(|moment| (moment.at, of(moment))).collect();
         add_line(&mut chart, name, colour, line)?;
     }
-    legend(&mut chart)
+    legend(&mut chart, SeriesLabelPosition::UpperRight)
 }
 
 /// On a scale of powers of ten: the labels are milliseconds.
@@ -140,7 +144,7 @@ fn latencies(panel: &Area<'_>, moments: &Moments) -> Result<()> {
     for (name, colour, of) in lines {
         add_line(&mut chart, name, colour, known().map(|(at, latency)| (at, power(of(&latency)))).collect())?;
     }
-    legend(&mut chart)
+    legend(&mut chart, SeriesLabelPosition::UpperRight)
 }
 
 fn of_lags(panel: &Area<'_>, moments: &Moments) -> Result<()> {
@@ -159,7 +163,54 @@ fn of_lags(panel: &Area<'_>, moments: &Moments) -> Result<()> {
     for ((node, lags), colour) in moments.lags.iter().zip(NODES) {
         add_line(&mut chart, &format!("node {node}"), colour, lags.clone())?;
     }
-    legend(&mut chart)
+    legend(&mut chart, SeriesLabelPosition::UpperRight)
+}
+
+/// Three pictures side by side.
+fn uses(panel: &Area<'_>, moments: &Moments) -> Result<()> {
+    let pictures: [(&str, Use); 3] = [
+        ("memory of each node, MiB", |used| mebibytes(used.resident_bytes)),
+        ("open files", |used| number(used.open_files)),
+        ("room on disk, MiB", |used| mebibytes(used.data_bytes)),
+    ];
+    for (panel, (title, of)) in panel.split_evenly((1, 3)).iter().zip(pictures) {
+        of_use(panel, title, moments, of)?;
+    }
+    Ok(())
+}
+
+fn of_use(panel: &Area<'_>, title: &str, moments: &Moments, of: Use) -> Result<()> {
+    let most = moments.used.values().flatten().flatten().map(|(_, used)| of(used)).fold(1.0, f64::max) * 1.1;
+    let mut chart = chart(panel, title, moments.end, 0.0..most)?;
+    behind(&mut chart, &moments.faults, 0.0, most)?;
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .light_line_style(TRANSPARENT)
+        .x_labels(5)
+        .y_labels(5)
+        .label_style(SMALL)
+        .draw()
+        .map_err(failed)?;
+    for ((node, processes), colour) in moments.used.iter().zip(NODES) {
+        for (number, series) in processes.iter().enumerate() {
+            let line = series.iter().map(|(at, used)| (*at, of(used))).collect();
+            // One of its lines stands for the node.
+            let name = if number == 0 { format!("node {node}") } else { String::new() };
+            add_line(&mut chart, &name, colour, line)?;
+        }
+    }
+    // What is used hardly falls to the bottom.
+    legend(&mut chart, SeriesLabelPosition::LowerRight)
+}
+
+fn mebibytes(bytes: u64) -> f64 {
+    number(bytes) / number(1 << 20)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a picture is no more precise")]
+fn number(count: u64) -> f64 {
+    count as f64
 }
 
 /// A row for each node, with bars of what it was.
@@ -223,14 +274,17 @@ fn behind(chart: &mut Chart<'_, '_>, faults: &[Span], low: f64, high: f64) -> Re
 
 fn add_line(chart: &mut Chart<'_, '_>, name: &str, colour: RGBColor, line: Vec<(f64, f64)>) -> Result<()> {
     let drawn = chart.draw_series(LineSeries::new(line, colour.stroke_width(2))).map_err(failed)?;
+    if name.is_empty() {
+        return Ok(());
+    }
     drawn.label(name).legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2)));
     Ok(())
 }
 
-fn legend<'a, 'b: 'a>(chart: &mut Chart<'a, 'b>) -> Result<()> {
+fn legend<'a, 'b: 'a>(chart: &mut Chart<'a, 'b>, position: SeriesLabelPosition) -> Result<()> {
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
+        .position(position)
         .background_style(WHITE.mix(0.8))
         .label_font(SMALL)
         .draw()

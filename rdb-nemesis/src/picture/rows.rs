@@ -4,7 +4,7 @@ use super::moments::Span;
 use std::collections::BTreeMap;
 
 /// A part of a fault's words, the row, and what the row says.
-const ROWS: [(&str, u32, &str); 27] = [
+const ROWS: [(&str, u32, &str); 29] = [
     ("over a thin link", 26, "a thin link under a snapshot"),
     ("until it needs a snapshot", 27, "a follower that needs a snapshot"),
     ("kill -9 of all", 2, "all nodes killed at once"),
@@ -29,7 +29,9 @@ const ROWS: [(&str, u32, &str); 27] = [
     ("disk stands still", 19, "a disk that stands still"),
     ("lost and sent again", 25, "messages that are lost on the way"),
     ("between the nodes", 25, "delayed messages"),
+    ("want of memory", 40, "a node that is killed for want of memory"),
     ("runs for", 40, "a node that hardly runs"),
+    ("upgrade of", 28, "nodes of two versions, upgraded one by one"),
     ("restart of", 28, "restarts, one and rolling"),
     ("another leader", 30, "a storm of transfers"),
 ];

@@ -1,5 +1,6 @@
 //! A client whose every call is recorded.
 
+use super::pace::Pace;
 use crate::cluster::NAMESPACE;
 use crate::dice::Dice;
 use crate::history::{Call, Entry, Expect, History, Outcome, Request, Stamp, Swap};
@@ -37,6 +38,8 @@ pub(crate) struct Scene {
     pub(crate) leader_changes: AtomicU64,
     /// Which namespace is switched.
     pub(crate) switched: &'static str,
+    /// Where clients share so many turns a second.
+    pub(crate) pace: Option<Pace>,
     pub(crate) stop: AtomicBool,
 }
 
@@ -57,6 +60,7 @@ impl Scene {
             tried: AtomicU64::new(0),
             leader_changes: AtomicU64::new(0),
             switched,
+            pace: None,
             stop: AtomicBool::new(false),
         }
     }
@@ -64,6 +68,14 @@ impl Scene {
     /// Whether clients should end.
     pub(crate) fn is_over(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Waits so long between two calls of a client, and until it is its turn, where turns are shared.
+    pub(crate) async fn pause(&self, pause: Duration) {
+        tokio::time::sleep(pause).await;
+        if let Some(pace) = &self.pace {
+            pace.turn().await;
+        }
     }
 
     /// Chance for the client of this number in this workload.

@@ -8,7 +8,6 @@ use crate::history::{Expect, Outcome, Request, Stamp, Swap};
 use anyhow::Result;
 use rdb_client::{Consistency, Record, Transaction, TransactionOutcome, WriteError};
 use std::sync::Arc;
-use tokio::time::sleep;
 
 const NAME: &str = "counter";
 const CLIENTS: u64 = 3;
@@ -31,7 +30,7 @@ async fn work(scene: Arc<Scene>, number: u64) -> Result<()> {
             count += 1;
             count_up(&mut caller, &key, found, &format!("{number}.{count}")).await;
         }
-        sleep(dice.millis(0..20)).await;
+        scene.pause(dice.millis(0..20)).await;
     }
     Ok(())
 }

@@ -6,6 +6,7 @@
 mod caller;
 mod counter;
 mod extent;
+mod pace;
 mod pairs;
 mod register;
 mod retries;
@@ -16,6 +17,7 @@ pub(crate) mod switched;
 pub(crate) use caller::{Caller, Scene, Where};
 pub(crate) use counter::number_in;
 pub(crate) use extent::Extent;
+pub(crate) use pace::Pace;
 pub(crate) use retries::{ANSWERS_MIN, SHARED, WHEELS, wheel_value};
 
 use crate::history::Request;

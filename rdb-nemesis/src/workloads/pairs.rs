@@ -5,7 +5,6 @@ use crate::history::{Call, Request};
 use anyhow::Result;
 use rdb_client::{Consistency, Transaction, Write, WriteError, Written};
 use std::sync::Arc;
-use tokio::time::sleep;
 
 const NAME: &str = "pairs";
 const WRITERS: u64 = 2;
@@ -40,7 +39,7 @@ async fn write(scene: Arc<Scene>, number: u64) -> Result<()> {
             (Request::Transaction, put_by_transaction(&caller, &a, &b, &value).await)
         };
         caller.wrote(&[&a, &b], request, &Call::Put(value), call_ns, answer);
-        sleep(dice.millis(0..20)).await;
+        scene.pause(dice.millis(0..20)).await;
     }
     Ok(())
 }
@@ -59,7 +58,7 @@ async fn read(scene: Arc<Scene>, number: u64) -> Result<()> {
     while !scene.is_over() {
         let place = Where::Node(dice.pick(&caller.nodes()));
         caller.batch_get(&keys(dice.below(PAIRS)), place, Consistency::Linearizable).await;
-        sleep(dice.millis(0..20)).await;
+        scene.pause(dice.millis(0..20)).await;
     }
     Ok(())
 }

@@ -11,7 +11,6 @@ use rdb_client::Consistency;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::time::sleep;
 
 const NAME: &str = "register";
 /// At most ten, so that a key never has more: the time to judge a history without versions grows with it.
@@ -72,7 +71,7 @@ async fn work(scene: Arc<Scene>, slots: Slots, number: u64) -> Result<()> {
                 seen.remove(&key);
             }
         }
-        sleep(dice.millis(0..20)).await;
+        scene.pause(dice.millis(0..20)).await;
     }
     resolve(resolving).await
 }
