@@ -399,7 +399,7 @@ impl Cluster {
 
     /// SIGSTOP: it neither answers nor notices.
     pub fn pause(&mut self, id: u64) {
-        self.process(id).signal(Signal::STOP);
+        self.process(id).pause();
     }
 
     /// SIGCONT.

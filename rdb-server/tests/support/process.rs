@@ -49,6 +49,29 @@ impl Process {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    /// Stops it, and waits until it stands still. The signal is taken by one thread, which stops the others when it is its turn to
+    /// run: on a busy machine they go on for a while, and a follower that was to be away confirms one more read.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+        let deadline = Instant::now() + PATIENCE;
+        while !self.stands_still() {
+            assert!(
+                Instant::now() < deadline,
+                "the process does not stop; its log is {}",
+                self.log.display()
+            );
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn stands_still(&self) -> bool {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        // One that has ended meanwhile runs no more either.
+        let states =
+            threads.flatten().filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok());
+        states.into_iter().all(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')))
+    }
+
     /// The most memory that it has had so far.
     pub fn peak_memory_bytes(&self) -> u64 {
         self.status_bytes("VmHWM:")
