@@ -113,6 +113,18 @@ impl Budget {
     }
 }
 
+impl Share {
+    /// Has it take more, until it has `bytes`. It never takes less.
+    ///
+    /// # Errors
+    /// That exceeds the budget, or one that it lies in. It has what it had.
+    pub(crate) fn grow_to(&mut self, bytes: usize) -> Result<(), Refused> {
+        let mut more = self.budget.take(bytes.saturating_sub(self.bytes))?;
+        self.bytes += std::mem::take(&mut more.bytes);
+        Ok(())
+    }
+}
+
 impl Drop for Share {
     fn drop(&mut self) {
         self.budget.give_back(self.bytes);
@@ -131,6 +143,18 @@ mod tests {
         assert_eq!((budget.used(), budget.refused()), (8, 1));
         drop(share);
         assert!(budget.take(10).is_ok());
+    }
+
+    #[test]
+    fn a_share_that_grows_gives_all_of_it_back() {
+        let budget = Budget::new(10);
+        let mut share = budget.take(4).unwrap();
+        share.grow_to(9).unwrap();
+        share.grow_to(3).unwrap();
+        assert!(share.grow_to(11).is_err());
+        assert_eq!(budget.used(), 9);
+        drop(share);
+        assert_eq!(budget.used(), 0);
     }
 
     #[test]

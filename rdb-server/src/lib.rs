@@ -22,6 +22,7 @@ mod backlog;
 mod budget;
 mod clock;
 mod clocks;
+mod connections;
 #[cfg(feature = "failpoints")]
 mod crash;
 mod disk;

@@ -52,6 +52,11 @@ struct RegionLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PortLabels {
+    port: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PeerLabels {
     peer: u64,
 }
@@ -83,6 +88,11 @@ struct Gauges {
     request_bytes: Gauge,
     scans: Gauge,
     requests_refused: Gauge,
+    arriving_bytes: Gauge,
+    arriving_refused: Gauge,
+    connections: Family<PortLabels, Gauge>,
+    connections_refused: Family<PortLabels, Gauge>,
+    connections_silent: Family<PortLabels, Gauge>,
     region_request_bytes: Family<RegionLabels, Gauge>,
     region_requests_refused: Family<RegionLabels, Gauge>,
     eventual_lag_ms: Family<RegionLabels, Gauge>,
@@ -188,6 +198,27 @@ impl Metrics {
             "requests_refused",
             "Requests since the start that found the node's memory for requests used up",
             gauges.requests_refused.clone(),
+        );
+        registry.register(
+            "arriving_bytes",
+            "Bytes that have come of messages which are not whole yet",
+            gauges.arriving_bytes.clone(),
+        );
+        registry.register(
+            "arriving_refused",
+            "Messages since the start that found the memory for those used up before they were whole",
+            gauges.arriving_refused.clone(),
+        );
+        registry.register("connections", "Connections to the port now", gauges.connections.clone());
+        registry.register(
+            "connections_refused",
+            "Connections since the start that were closed at once, since there were as many as may be",
+            gauges.connections_refused.clone(),
+        );
+        registry.register(
+            "connections_silent",
+            "Connections since the start that were closed for not having begun to speak in time",
+            gauges.connections_silent.clone(),
         );
         registry.register(
             "region_request_bytes",
@@ -372,9 +403,12 @@ impl Metrics {
         }
         self.switches.look(shared);
         self.look_at_clocks(shared);
+        self.look_at_doors(shared);
         let asleep = shared.regions.all().values().filter(|view| view.asleep()).count();
         gauges.regions_asleep.set(signed(asleep as u64));
         gauges.request_bytes.set(signed(shared.budget.used() as u64));
+        gauges.arriving_bytes.set(signed(shared.arriving.used() as u64));
+        gauges.arriving_refused.set(signed(shared.arriving.refused()));
         gauges.scans.set(signed(shared.scans.under_way() as u64));
         gauges.requests_refused.set(signed(shared.budget.refused()));
         gauges.disk_available_bytes.set(signed(shared.disk.available_bytes()));
@@ -385,6 +419,16 @@ impl Metrics {
         gauges.log_batches.set(signed(log.batches()));
         gauges.log_syncs.set(signed(syncs.count));
         gauges.log_sync_micros.set(signed(syncs.sum_micros));
+    }
+
+    fn look_at_doors(&self, shared: &crate::shared::Shared) {
+        let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        for door in shared.doors.all() {
+            let labels = PortLabels { port: door.port() };
+            self.gauges.connections.get_or_create(&labels).set(signed(door.open() as u64));
+            self.gauges.connections_refused.get_or_create(&labels).set(signed(door.refused()));
+            self.gauges.connections_silent.get_or_create(&labels).set(signed(door.silent()));
+        }
     }
 
     fn look_at_clocks(&self, shared: &crate::shared::Shared) {

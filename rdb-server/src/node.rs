@@ -18,11 +18,14 @@
 //!           http         health and metrics, which answer whatever clients do
 //! ```
 
-use crate::api::{ClusterService, Holding, KvService, MESSAGE_BYTES_MAX, NamespaceService, Scans};
+use crate::api::{
+    Arriving, ClusterService, Holding, KvService, MESSAGE_BYTES_MAX, NamespaceService, Scans, arriving_budget,
+};
 use crate::applier::{Applier, ApplierHandle, Task};
 use crate::budget::Budget;
 use crate::clocks::{Clocks, WallClock};
 use crate::config::Config;
+use crate::connections::{Arrivals, Doors};
 use crate::disk::{self, Disk};
 use crate::eventual::copy::{self, CopiesService};
 use crate::eventual::records::{Finders, REQUEST_BYTES_MAX, RecordsService};
@@ -62,10 +65,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 
 /// How long a stopping node waits for others to take over what it leads.
@@ -80,6 +81,18 @@ const REGISTER_INTERVAL: Duration = Duration::from_millis(500);
 const HTTP2_FRAME_BYTES: u32 = 128 << 10;
 /// Streams that one client's connection may have open.
 const STREAMS_PER_CONNECTION_MAX: u32 = 256;
+/// Streams that a connection may have opened and reset before this node came to look, past which it is closed. A client that has
+/// all its calls time out while the node stands still has as many as it may have streams; one that has more floods.
+const RESETS_PENDING_MAX: usize = STREAMS_PER_CONNECTION_MAX as usize;
+/// Streams of a connection that this node may have to reset for what was wrong with them, past which it is closed. Clients that
+/// keep to the protocol have none.
+const RESETS_FOR_ERRORS_MAX: usize = 1_024;
+/// The headers of one call. Those of ours are a few hundred bytes.
+const HEADERS_BYTES_MAX: u32 = 16 << 10;
+/// Between signs of life that are asked of a client, however idle it is.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// How long it may take for one, after which it is taken for dead, and its connection for another one's place.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -233,7 +246,9 @@ impl Node {
             data: engine.data(),
             logs: engine.origins(),
             budget,
+            arriving: arriving_budget(config.request_bytes_max),
             scans: Scans::new(config.scans_max),
+            doors: Doors::of_this_process(config.client_connections_max),
             disk: Disk::default(),
             peers: Peers::new(others.iter().map(|(node, _)| *node), engine.known_peers()),
             clocks: Clocks::start(wall, others.iter().map(|(node, _)| *node)),
@@ -571,23 +586,27 @@ fn serve_peers(
     let copies = CopiesServer::new(copies).max_decoding_message_size(copy::REQUEST_BYTES_MAX);
     let _entered = runtime.enter();
     unstarted.start(links);
-    let incoming = TcpListenerStream::new(TcpListener::from_std(listener)?);
+    let arrivals = Arrivals::of_grpc(listener, shared.doors.peers.clone())?;
     runtime.spawn(async move {
         let served = Server::builder()
-            .tcp_nodelay(true)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(2 * STREAM_WINDOW_BYTES)
             .max_frame_size(HTTP2_FRAME_BYTES)
             .add_service(service)
             .add_service(records)
             .add_service(copies)
-            .serve_with_incoming(NoDelay(incoming))
+            .serve_with_incoming(arrivals)
             .await;
         if let Err(error) = served {
             die(&format!("other nodes can no longer be served: {error}"));
         }
     });
     Ok(())
+}
+
+/// What arrives for a service counts, whichever it is: a client may choose the one that does not.
+fn counted<S>(shared: &Shared, service: S) -> Arriving<S> {
+    Arriving::new(service, shared.arriving.clone(), shared.config.request_timeout())
 }
 
 fn serve_clients(
@@ -597,34 +616,41 @@ fn serve_clients(
     listener: std::net::TcpListener,
     mut stopped: watch::Receiver<bool>,
 ) -> Result<(), StartError> {
-    let faults = FaultService::new(cuts, &shared.config).map(FaultsServer::new);
-    let limit = MESSAGE_BYTES_MAX;
+    let (limit, patience) = (MESSAGE_BYTES_MAX, shared.config.request_timeout());
+    let faults =
+        FaultService::new(cuts, &shared.config).map(|service| counted(shared, FaultsServer::new(service)));
     let kv = KvServer::new(KvService(shared.clone())).max_decoding_message_size(limit);
-    let kv = Holding::new(kv, shared.config.request_timeout());
+    let kv = counted(shared, Holding::new(kv, patience));
     let namespaces = NamespacesServer::new(NamespaceService(shared.clone())).max_decoding_message_size(limit);
-    let namespaces = Holding::new(namespaces, shared.config.request_timeout());
+    let namespaces = counted(shared, Holding::new(namespaces, patience));
     let cluster = ClusterServer::new(ClusterService(shared.clone())).max_decoding_message_size(limit);
+    let cluster = counted(shared, cluster);
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(rdb_proto::FILE_DESCRIPTOR_SET)
         .build_v1()
         .map_err(|error| StartError::Boot(format!("reflection: {error}")))?;
+    let reflection = counted(shared, reflection);
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let health = counted(shared, health);
     let _entered = runtime.enter();
-    let incoming = TcpListenerStream::new(TcpListener::from_std(listener)?);
+    let arrivals = Arrivals::of_grpc(listener, shared.doors.clients.clone())?;
     runtime.spawn(async move {
-        let (reporter, health) = tonic_health::server::health_reporter();
         reporter.set_serving::<KvServer<KvService>>().await;
         let served = Server::builder()
-            .tcp_nodelay(true)
             .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+            .http2_max_pending_accept_reset_streams(Some(RESETS_PENDING_MAX))
+            .http2_max_local_error_reset_streams(Some(RESETS_FOR_ERRORS_MAX))
+            .http2_max_header_list_size(HEADERS_BYTES_MAX)
             .max_frame_size(HTTP2_FRAME_BYTES)
-            .http2_keepalive_interval(Some(Duration::from_secs(10)))
+            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
             .add_service(kv)
             .add_service(namespaces)
             .add_service(cluster)
             .add_optional_service(faults)
             .add_service(health)
             .add_service(reflection)
-            .serve_with_incoming_shutdown(NoDelay(incoming), async move {
+            .serve_with_incoming_shutdown(arrivals, async move {
                 let _ = stopped.wait_for(|stop| *stop).await;
             })
             .await;
@@ -644,9 +670,9 @@ fn serve_http(
 ) -> Result<(), StartError> {
     let pages = http::Pages { shared: shared.clone(), log: log.clone() };
     let _entered = runtime.enter();
-    let listener = TcpListener::from_std(listener)?;
+    let arrivals = Arrivals::of_http(listener, shared.doors.http.clone())?;
     runtime.spawn(async move {
-        let serve = axum::serve(listener, http::router(pages)).with_graceful_shutdown(async move {
+        let serve = axum::serve(arrivals, http::router(pages)).with_graceful_shutdown(async move {
             let _ = stopped.wait_for(|stop| *stop).await;
         });
         if let Err(error) = serve.await {
@@ -687,24 +713,5 @@ async fn register(shared: &Shared, node: NodeId, store_id: u64) {
     shared.mailbox.post(event);
     if let Ok(Ok(Err(failure))) = tokio::time::timeout(shared.config.request_timeout(), answer).await {
         tracing::debug!(%node, ?failure, "the node is not registered yet");
-    }
-}
-
-/// Accepted connections without Nagle's algorithm, which holds small answers back.
-struct NoDelay(TcpListenerStream);
-
-impl tokio_stream::Stream for NoDelay {
-    type Item = std::io::Result<tokio::net::TcpStream>;
-
-    fn poll_next(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Self::Item>> {
-        let next = std::pin::Pin::new(&mut self.0).poll_next(context);
-        if let std::task::Poll::Ready(Some(Ok(stream))) = &next {
-            // Slower without, and no worse.
-            let _ = stream.set_nodelay(true);
-        }
-        next
     }
 }

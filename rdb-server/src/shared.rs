@@ -4,6 +4,7 @@ use crate::api::Scans;
 use crate::budget::Budget;
 use crate::clocks::Clocks;
 use crate::config::Config;
+use crate::connections::Doors;
 use crate::disk::Disk;
 use crate::eventual::Eventual;
 use crate::eventual::records::Finders;
@@ -91,7 +92,11 @@ pub(crate) struct Shared {
     pub(crate) logs: OriginLogs,
     /// The node's memory for requests; each region's view has the part of its namespace.
     pub(crate) budget: Budget,
+    /// The memory for messages that are not whole yet.
+    pub(crate) arriving: Budget,
     pub(crate) scans: Scans,
+    /// Who is connected.
+    pub(crate) doors: Doors,
     pub(crate) disk: Disk,
     pub(crate) peers: Peers,
     /// How the members' clocks differ from this node's.

@@ -78,6 +78,11 @@ pub(crate) fn pipe(operations: usize) -> Result<(), v1::Error> {
     within("the message has", operations, "operations", PIPE_OPERATIONS_MAX)
 }
 
+/// Checks a message's length, as it is announced.
+pub(crate) fn message(bytes: usize) -> Result<(), v1::Error> {
+    within("the message has", bytes, "bytes", MESSAGE_BYTES_MAX)
+}
+
 fn within(what: &str, is: usize, unit: &str, most: usize) -> Result<(), v1::Error> {
     if is <= most { Ok(()) } else { Err(over(what, is, unit, most)) }
 }

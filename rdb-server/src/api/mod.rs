@@ -2,6 +2,7 @@
 
 mod acks;
 mod answers;
+mod arriving;
 mod cluster;
 mod conflicts;
 mod eventual_reads;
@@ -20,6 +21,7 @@ mod status;
 mod switch;
 mod transaction;
 
+pub(crate) use arriving::{Arriving, arriving_budget};
 pub(crate) use cluster::ClusterService;
 pub(crate) use held::Holding;
 pub(crate) use kv::KvService;

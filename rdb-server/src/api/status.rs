@@ -191,6 +191,20 @@ pub(crate) fn no_memory(Refused { bytes_max, outermost }: Refused) -> v1::Error 
     )
 }
 
+/// There is no memory for a message of which not all has come.
+pub(crate) fn arriving_too_much(bytes_max: usize) -> v1::Error {
+    overloaded("bytes of messages that are not whole yet", bytes_max)
+}
+
+/// Not all of a message has come in time.
+pub(crate) fn arriving_late(patience: Duration) -> v1::Error {
+    not_done(
+        v1::Code::DeadlineExceeded,
+        format!("the message was not whole {patience:?} after it began, and is thrown away"),
+        "send smaller messages, or over a faster network; request_timeout_ms of the node is how long one may take, if that is more",
+    )
+}
+
 pub(crate) fn disk_full(lack: Lack) -> v1::Error {
     let (message, hint) = match lack {
         Lack::Here(mark_bytes) => (

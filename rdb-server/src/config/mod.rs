@@ -60,6 +60,9 @@ pub struct Flags {
     /// Bytes of client requests under way, past which more are refused
     #[arg(long, env = "FLAREDB_REQUEST_BYTES_MAX")]
     pub request_bytes_max: Option<usize>,
+    /// Connections of clients, past which more are closed at once
+    #[arg(long, env = "FLAREDB_CLIENT_CONNECTIONS_MAX")]
+    pub client_connections_max: Option<usize>,
     /// Scans at a time, past which more are refused
     #[arg(long, env = "FLAREDB_SCANS_MAX")]
     pub scans_max: Option<usize>,
@@ -169,6 +172,8 @@ pub struct Config {
     pub request_timeout_ms: u64,
     /// Bytes of requests under way.
     pub request_bytes_max: usize,
+    /// Connections of clients.
+    pub client_connections_max: usize,
     /// Scans at a time.
     pub scans_max: usize,
     /// Those of one namespace; 0: a quarter of the node's.
@@ -217,6 +222,7 @@ impl Default for Config {
             leader_lease: false,
             request_timeout_ms: 5_000,
             request_bytes_max: 256 << 20,
+            client_connections_max: 10_000,
             scans_max: 64,
             namespace_request_bytes_max: 0,
             cache_bytes: 256 << 20,
@@ -318,6 +324,7 @@ impl Config {
         set(&mut self.leader_lease, flags.leader_lease);
         set(&mut self.request_timeout_ms, flags.request_timeout_ms);
         set(&mut self.request_bytes_max, flags.request_bytes_max);
+        set(&mut self.client_connections_max, flags.client_connections_max);
         set(&mut self.scans_max, flags.scans_max);
         set(&mut self.namespace_request_bytes_max, flags.namespace_request_bytes_max);
         set(&mut self.cache_bytes, flags.cache_bytes);
@@ -363,6 +370,9 @@ impl Config {
                  heartbeat_ticks",
                 self.tick_ms, self.heartbeat_ticks, self.election_ticks
             ));
+        }
+        if self.client_connections_max == 0 {
+            return wrong("client_connections_max is 0, and at least 1: nobody could connect".to_owned());
         }
         if !SCANS_MAX.contains(&self.scans_max) {
             let (least, most) = (SCANS_MAX.start(), SCANS_MAX.end());
@@ -520,7 +530,7 @@ mod tests {
             let explained = text.lines().any(|line| line.starts_with(option) || line.contains("[[nodes]]"));
             assert!(explained, "{option}");
         }
-        assert_eq!(table.len(), 28, "an option is missing from config/node.toml or from this count");
+        assert_eq!(table.len(), 29, "an option is missing from config/node.toml or from this count");
     }
 
     /// A leader that sleeps promises nothing, so its lease must have run out by then.
@@ -563,6 +573,7 @@ mod tests {
             Config { nodes: [good.nodes.clone(), good.nodes.clone()].concat(), ..good.clone() },
             Config { election_ticks: 4, ..good.clone() },
             Config { snapshot_bytes_per_second: 1000, ..good.clone() },
+            Config { client_connections_max: 0, ..good.clone() },
             Config { scans_max: 0, ..good.clone() },
             Config { scans_max: 257, ..good.clone() },
             Config { request_bytes_max: 1 << 20, ..good.clone() },

@@ -36,11 +36,13 @@ pub struct Settings {
     pub options: String,
     /// Whether what the nodes say to each other goes through wires that can be cut.
     pub wires: bool,
+    /// Files that each node may open, if not as many as the test.
+    pub files_max: Option<usize>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { size: 3, options: String::new(), wires: false }
+        Self { size: 3, options: String::new(), wires: false, files_max: None }
     }
 }
 
@@ -323,7 +325,7 @@ impl Cluster {
         let node = self.nodes.get_mut(&id).unwrap();
         assert!(node.process.is_none(), "node {id} runs");
         node.said_before = node.said().len();
-        node.process = Some(Process::start(&node.config, &node.log, at));
+        node.process = Some(Process::start(&node.config, &node.log, at, self.settings.files_max));
     }
 
     /// Whether a node has crashed at this point, as it was told. It can be started again then.
@@ -375,7 +377,8 @@ impl Cluster {
         status
     }
 
-    fn process(&mut self, id: u64) -> &mut Process {
+    /// The process of a node that runs.
+    pub fn process(&mut self, id: u64) -> &mut Process {
         self.nodes.get_mut(&id).unwrap().process.as_mut().expect("the node runs")
     }
 
@@ -396,7 +399,7 @@ impl Cluster {
 
     /// SIGSTOP: it neither answers nor notices.
     pub fn pause(&mut self, id: u64) {
-        self.process(id).signal(Signal::STOP);
+        self.process(id).pause();
     }
 
     /// SIGCONT.

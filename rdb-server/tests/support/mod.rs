@@ -18,6 +18,7 @@
 pub mod cluster;
 pub mod disk;
 pub mod elements;
+pub mod hostile;
 pub mod load;
 pub mod ports;
 pub mod process;

@@ -5,6 +5,7 @@ use crate::api::Scans;
 use crate::budget::Budget;
 use crate::clocks::WallClock;
 use crate::config::Config;
+use crate::connections::Doors;
 use crate::disk::Disk;
 use crate::eventual::copy::{Arrived, Piece};
 use crate::eventual::records::Finders;
@@ -77,7 +78,9 @@ fn shared(engine: &Engine, eventual: Eventual, mailbox: Mailbox) -> Shared {
         data: engine.data(),
         logs: engine.origins(),
         budget,
+        arriving: Budget::new(1 << 20),
         scans: Scans::new(1),
+        doors: Doors::within(1, 1024),
         disk: Disk::default(),
         peers: Health::new([TWO, THREE].into_iter(), &BTreeMap::new()),
         clocks: Clocks::start(WallClock::default(), [TWO, THREE].into_iter()),
