@@ -115,7 +115,7 @@ impl Identity {
         format!("{body}crc32 = \"{crc:08x}\"\n")
     }
 
-    fn parse(text: &str) -> std::result::Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> std::result::Result<Self, String> {
         let (body, crc) = text.rsplit_once("crc32 = ").ok_or("its checksum is missing")?;
         if crc != format!("\"{:08x}\"\n", crc32fast::hash(body.as_bytes())) {
             return Err("its checksum does not match".into());
@@ -167,7 +167,7 @@ impl Identity {
         Err(Error::Foreign { path: path.to_path_buf(), found, expected: Box::new(self.clone()) })
     }
 
-    fn from_marker(bytes: &[u8]) -> std::result::Result<Self, Corrupt> {
+    pub(crate) fn from_marker(bytes: &[u8]) -> std::result::Result<Self, Corrupt> {
         let mut reader = Reader::new("a database's marker", bytes);
         if reader.u8()? != MARKER_FORMAT {
             return Err(reader.corrupt("its format is not known to this version of FlareDB"));

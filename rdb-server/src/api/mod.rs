@@ -5,6 +5,7 @@ mod answers;
 mod cluster;
 mod conflicts;
 mod eventual_reads;
+pub(crate) mod fuzzed;
 mod held;
 mod kv;
 mod limits;

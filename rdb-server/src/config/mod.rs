@@ -1,6 +1,8 @@
 //! What a node is told. A file, then environment variables, then flags: the later wins. Unknown keys are refused, and
 //! `config/node.toml` explains each option.
 
+pub(crate) mod fuzzed;
+
 use crate::peer::LogLimits;
 use clap::Parser;
 use rdb_core::ids::NodeId;
