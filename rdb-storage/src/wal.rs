@@ -125,7 +125,7 @@ fn intact(files: &[Vec<u8>]) -> Intact {
                 Ok(None) => break,
                 Ok(Some((end, position))) => {
                     if let (Some(last), Some(position)) = (last, position)
-                        && position.at != last + 1
+                        && Some(position.at) != last.checked_add(1)
                     {
                         return Intact { last: Some(last), damage: Some((number, at)) };
                     }

@@ -39,6 +39,8 @@ run_fuzz() {
         ;;
     esac
   done
+  # A backtrace costs more memory than an input may hold.
+  export RUST_BACKTRACE=0
   setup
   fuzz_build
   binary=target/fuzz/$(fuzz_triple)/fuzz/rdb-fuzz
