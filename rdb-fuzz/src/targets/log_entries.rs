@@ -35,7 +35,7 @@ pub(super) fn run(input: &[u8]) -> bool {
         }
         // What cannot be read stops a node.
         let Ok(applied) = machine.apply(&entry, &data) else { break };
-        for (client, session) in applied.changes.sessions.iter() {
+        for (client, session) in &applied.changes.sessions {
             if let Some(session) = session {
                 assert_eq!(
                     sessions.load(*client, session),

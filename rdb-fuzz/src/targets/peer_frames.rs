@@ -20,7 +20,7 @@ const FRAMES_MAX: usize = 32;
 
 pub(super) fn run(input: &[u8]) -> bool {
     let mut parts = Parts::of(input);
-    if parts.number() % 4 == 0 {
+    if parts.number().is_multiple_of(4) {
         return fuzzed::snapshot_frame(parts.rest());
     }
     let frames = std::iter::from_fn(|| (!parts.is_empty()).then(|| parts.part()));

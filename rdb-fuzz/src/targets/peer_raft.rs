@@ -32,7 +32,7 @@ pub(super) fn run(input: &[u8]) -> bool {
         match parts.number() % 12 {
             0 => group.tick(),
             1 => settle(&mut group),
-            2 => drop(group.propose_truncation(0)),
+            2 => group.propose_truncation(0),
             3 => group.campaign(),
             4 => group.unreachable(NodeId(2)),
             5 => drop(group.truncate(u64::from(parts.number()))),
