@@ -15,6 +15,8 @@
 //! `node.rs` is the wiring: every thread and channel is named there once.
 
 pub mod config;
+#[doc(hidden)]
+pub mod fuzzed;
 
 mod api;
 mod applier;

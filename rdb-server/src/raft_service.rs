@@ -1,5 +1,7 @@
 //! Messages from other nodes: the handshake, then frames into the mailbox.
 
+pub(crate) mod fuzzed;
+
 use crate::budget::{Budget, Share};
 use crate::clocks::Clocks;
 use crate::disk::{Disk, Room};

@@ -115,7 +115,7 @@ impl Identity {
         checked_text::seal(&body)
     }
 
-    fn parse(text: &str) -> std::result::Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> std::result::Result<Self, String> {
         let body = checked_text::open(text)?;
         // The checksum is right, so from here on the text is what some FlareDB wrote.
         let field = |name: &str| {
@@ -164,7 +164,7 @@ impl Identity {
         Err(Error::Foreign { path: path.to_path_buf(), found, expected: Box::new(self.clone()) })
     }
 
-    fn from_marker(bytes: &[u8]) -> std::result::Result<Self, Corrupt> {
+    pub(crate) fn from_marker(bytes: &[u8]) -> std::result::Result<Self, Corrupt> {
         let mut reader = Reader::new("a database's marker", bytes);
         if reader.u8()? != MARKER_FORMAT {
             return Err(reader.corrupt("its format is not known to this version of FlareDB"));

@@ -32,6 +32,8 @@ mod directory;
 mod dropped_logs;
 mod engine;
 mod error;
+#[doc(hidden)]
+pub mod fuzzed;
 mod identity;
 mod initialise;
 mod keys;

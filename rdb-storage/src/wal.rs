@@ -28,8 +28,8 @@ use crate::keys::{self, Position};
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 
-const BLOCK_BYTES: usize = 32 * 1024;
-const HEADER_BYTES: usize = 7;
+pub(crate) const BLOCK_BYTES: usize = 32 * 1024;
+pub(crate) const HEADER_BYTES: usize = 7;
 /// What RocksDB adds to a checksum, so that a checksum of bytes that hold checksums is not degenerate.
 const MASK_DELTA: u32 = 0xa282_ead8;
 
@@ -107,6 +107,14 @@ pub(crate) fn repair(database: &Path, watermark: u64, saved: &Path) -> Result<()
     cut(&paths[file..], offset, saved)
 }
 
+/// What a file is found to be, for `rdb-fuzz`: the last position up to which it is whole; and whether it is so to its end, or else
+/// what it says further on that was synced.
+pub(crate) fn looked_over(file: Vec<u8>) -> (Option<u64>, Option<Option<u64>>) {
+    let files = [file];
+    let Intact { last, damage } = intact(&files);
+    (last, damage.map(|(file, offset)| witness(&files, file, offset, last)))
+}
+
 /// Walks from batch to batch until one does not follow the one before.
 fn intact(files: &[Vec<u8>]) -> Intact {
     let mut last: Option<u64> = None;
@@ -117,7 +125,7 @@ fn intact(files: &[Vec<u8>]) -> Intact {
                 Ok(None) => break,
                 Ok(Some((end, position))) => {
                     if let (Some(last), Some(position)) = (last, position)
-                        && position.at != last + 1
+                        && Some(position.at) != last.checked_add(1)
                     {
                         return Intact { last: Some(last), damage: Some((number, at)) };
                     }
@@ -177,13 +185,17 @@ fn record(file: &[u8], at: usize) -> Found<'_> {
     let Some(bytes) = rest.get(..len).filter(|_| fits && (1..=4).contains(&kind)) else {
         return Found::Damage;
     };
-    let crc = crc32c::crc32c_append(crc32c::crc32c(&[kind]), bytes);
-    let masked = crc.rotate_right(15).wrapping_add(MASK_DELTA);
-    if masked.to_le_bytes() == header[..4] {
+    if checksum(kind, bytes) == header[..4] {
         Found::Record(Record { kind, bytes, end: begin + HEADER_BYTES + len })
     } else {
         Found::Damage
     }
+}
+
+/// The checksum of a record, as it stands in its header.
+pub(crate) fn checksum(kind: u8, bytes: &[u8]) -> [u8; 4] {
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&[kind]), bytes);
+    crc.rotate_right(15).wrapping_add(MASK_DELTA).to_le_bytes()
 }
 
 /// The highest position after `last` that an intact batch behind the damage, or the intact end of one, says was synced.
@@ -232,8 +244,7 @@ mod tests {
     use super::*;
 
     fn framed(kind: u8, bytes: &[u8]) -> Vec<u8> {
-        let crc = crc32c::crc32c_append(crc32c::crc32c(&[kind]), bytes);
-        let mut record = crc.rotate_right(15).wrapping_add(MASK_DELTA).to_le_bytes().to_vec();
+        let mut record = checksum(kind, bytes).to_vec();
         record.extend_from_slice(&u16::try_from(bytes.len()).unwrap().to_le_bytes());
         record.push(kind);
         record.extend_from_slice(bytes);

@@ -39,14 +39,14 @@ const BODY_BYTES: usize = 8 + 1 + 3 * 8;
 
 /// What one slot says. The larger one of two is the newer one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Note {
-    incarnation: u64,
-    position: u64,
-    store_id: u64,
+pub(crate) struct Note {
+    pub(crate) incarnation: u64,
+    pub(crate) position: u64,
+    pub(crate) store_id: u64,
 }
 
 impl Note {
-    fn encode(self) -> Vec<u8> {
+    pub(crate) fn encode(self) -> Vec<u8> {
         let mut out = MAGIC.to_vec();
         out.push(FORMAT);
         for number in [self.store_id, self.incarnation, self.position] {
@@ -57,7 +57,7 @@ impl Note {
         out
     }
 
-    fn decode(bytes: &[u8]) -> std::result::Result<Self, Corrupt> {
+    pub(crate) fn decode(bytes: &[u8]) -> std::result::Result<Self, Corrupt> {
         let mut reader = Reader::new("a slot", bytes);
         let body = reader.take(BODY_BYTES)?;
         if reader.take(4)? != crc32fast::hash(body).to_be_bytes() {

@@ -221,6 +221,10 @@ impl State {
         };
         if !reader.is_empty() {
             (state.copied_pages, state.copied_to) = (reader.varint()?, Vector::read(&mut reader)?);
+            // Written only while there is one, and there is one way to write a state.
+            if state.copied_pages == 0 {
+                return Err(reader.corrupt("it goes up to somewhere in a copy that has not begun"));
+            }
         }
         reader.finish()?;
         Ok(state)

@@ -173,6 +173,10 @@ impl Terms {
             }
             terms.runs.push(run);
         }
+        // The next index must be one, too.
+        if terms.runs.last().unwrap_or(&terms.dropped).0 == Index::MAX {
+            return Err(reader.corrupt("an index is out of range"));
+        }
         Ok(terms)
     }
 }

@@ -6,6 +6,7 @@ mod arriving;
 mod cluster;
 mod conflicts;
 mod eventual_reads;
+pub(crate) mod fuzzed;
 mod held;
 mod kv;
 mod limits;

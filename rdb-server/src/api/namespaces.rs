@@ -238,7 +238,7 @@ impl Namespaces for NamespaceService {
 }
 
 /// What a namespace is to be created with.
-fn settings(create: &v1::CreateNamespaceRequest) -> Result<Settings, v1::Error> {
+pub(super) fn settings(create: &v1::CreateNamespaceRequest) -> Result<Settings, v1::Error> {
     let durability = match v1::Durability::try_from(create.durability) {
         Ok(v1::Durability::Unspecified | v1::Durability::Sync) => Durability::Sync,
         Ok(v1::Durability::Periodic) => Durability::Periodic,

@@ -9,6 +9,7 @@
 //! may take. Then the pipe ends and gives back what its answers have taken of the node's memory.
 
 mod eventual;
+pub(super) mod fuzzed;
 
 use super::kv::{self, read_record, read_records, records};
 use super::reads::{Served, Wanted};

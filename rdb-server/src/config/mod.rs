@@ -1,6 +1,8 @@
 //! What a node is told. A file, then environment variables, then flags: the later wins. Unknown keys are refused, and
 //! `config/node.toml` explains each option.
 
+pub(crate) mod fuzzed;
+
 use crate::peer::LogLimits;
 use clap::Parser;
 use rdb_core::ids::NodeId;
@@ -115,6 +117,13 @@ const EVENTUAL_LOG_BYTES_MIN: u64 = 256 << 10;
 
 /// The runtime has threads for twice as many.
 const SCANS_MAX: RangeInclusive<usize> = 1..=256;
+/// A year: the next comparison is a moment of the clock, which has an end.
+const COMPARE_SECONDS_MAX: u64 = 365 * 24 * 3600;
+/// A clock that is slower than this finds no dead leader in time for anyone. What is counted in ticks stays small enough to be
+/// multiplied.
+const TICK_MS_MAX: u64 = 60_000;
+/// The same.
+const ELECTION_TICKS_MAX: usize = 10_000;
 /// A batch of the largest size, read or written, and room for others beside it.
 const REQUEST_BYTES_MIN: usize = 8 << 20;
 
@@ -364,10 +373,13 @@ impl Config {
         if ![1, 3, 5].contains(&ids.len()) {
             return wrong(format!("nodes lists {} members; a cluster has 1, 3 or 5", ids.len()));
         }
-        if self.tick_ms == 0 || self.heartbeat_ticks == 0 || self.election_ticks <= 2 * self.heartbeat_ticks {
+        let ticks_fit = self.heartbeat_ticks != 0
+            && self.heartbeat_ticks.saturating_mul(2) < self.election_ticks
+            && self.election_ticks <= ELECTION_TICKS_MAX;
+        if !(1..=TICK_MS_MAX).contains(&self.tick_ms) || !ticks_fit {
             return wrong(format!(
-                "tick_ms ({}) and heartbeat_ticks ({}) are at least 1, and election_ticks ({}) more than twice \
-                 heartbeat_ticks",
+                "tick_ms ({}) is 1 to {TICK_MS_MAX}, heartbeat_ticks ({}) at least 1, and election_ticks ({}) more than twice \
+                 heartbeat_ticks, and at most {ELECTION_TICKS_MAX}",
                 self.tick_ms, self.heartbeat_ticks, self.election_ticks
             ));
         }
@@ -405,6 +417,12 @@ impl Config {
                 "eventual_log_bytes_max is {}, and at least {EVENTUAL_LOG_BYTES_MIN}: with less, every short delay would cost a \
                  copy of the data",
                 self.eventual_log_bytes_max
+            ));
+        }
+        if COMPARE_SECONDS_MAX < self.eventual_compare_seconds {
+            return wrong(format!(
+                "eventual_compare_seconds is {}, and at most {COMPARE_SECONDS_MAX}, a year",
+                self.eventual_compare_seconds
             ));
         }
         self.check_fault_calls()
@@ -572,8 +590,12 @@ mod tests {
             Config { nodes: vec![], ..good.clone() },
             Config { nodes: [good.nodes.clone(), good.nodes.clone()].concat(), ..good.clone() },
             Config { election_ticks: 4, ..good.clone() },
+            Config { heartbeat_ticks: usize::MAX, ..good.clone() },
+            Config { election_ticks: usize::MAX, ..good.clone() },
+            Config { tick_ms: u64::MAX, leader_lease: true, ..good.clone() },
             Config { snapshot_bytes_per_second: 1000, ..good.clone() },
             Config { client_connections_max: 0, ..good.clone() },
+            Config { eventual_compare_seconds: u64::MAX, ..good.clone() },
             Config { scans_max: 0, ..good.clone() },
             Config { scans_max: 257, ..good.clone() },
             Config { request_bytes_max: 1 << 20, ..good.clone() },

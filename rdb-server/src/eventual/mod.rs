@@ -41,6 +41,7 @@
 pub(crate) mod copy;
 mod driver;
 mod ends;
+pub(crate) mod fuzzed;
 mod gatekeeper;
 mod guard;
 mod hashes;

@@ -125,7 +125,7 @@ impl Shared {
 }
 
 /// The keys that a request names.
-fn range(keys: Option<WireKeys>) -> Result<KeyRange, v1::Error> {
+pub(super) fn range(keys: Option<WireKeys>) -> Result<KeyRange, v1::Error> {
     match keys {
         None => Ok(KeyRange::all()),
         Some(WireKeys::Prefix(prefix)) => {
