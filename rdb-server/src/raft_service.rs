@@ -243,22 +243,10 @@ impl Incoming {
         while let Some(frame) = self.next(frames).await? {
             self.peers.recheck(self.from, &self.catalog, &mut seen).map_err(Status::failed_precondition)?;
             self.peers.heard(self.from);
-            match frame {
-                Frame::Raft(batch) => self.post(batch)?,
-                Frame::Part(part) => self.join(&part, &mut joining)?,
-                Frame::Sleep(sleep) => self.sleep(&sleep),
-                Frame::Runs(OriginRuns { region, runs, awaited }) => self.runs(region, &runs, awaited)?,
-                Frame::RunPart(part) => self.join_run(&part, &mut joining_runs)?,
-                Frame::Reports(reports) => self.reports(&reports)?,
-                Frame::Standings(standings) => self.standings(&standings)?,
-                Frame::Ping(ping) => {
-                    self.peers.advanced(self.from, self.process, ping.log_position);
-                    self.peers.has_room(self.from, Room::from_wire(ping.disk));
-                    self.peers.syncs_in(self.from, ping.slow_sync_ms);
-                    pinged = Some((ping.sent_micros, Instant::now()));
-                }
-                Frame::Hello(_) => return Err(Status::failed_precondition("a second handshake")),
+            if let Frame::Ping(ping) = &frame {
+                pinged = Some((ping.sent_micros, Instant::now()));
             }
+            self.take(frame, (&mut joining, &mut joining_runs))?;
             // Not for pings alone: on a slow link they come late, behind what was sent before them.
             if ANSWER_INTERVAL <= answered.elapsed() && !self.cuts.is_cut_to(self.from) {
                 answered = Instant::now();
@@ -267,6 +255,33 @@ impl Incoming {
             }
         }
         Ok(())
+    }
+
+    /// Takes a frame in. What came of messages and runs that are in parts is in the two that join them.
+    fn take(
+        &self,
+        frame: Frame,
+        (joining, joining_runs): (&mut Joining, &mut Joining),
+    ) -> Result<(), Status> {
+        match frame {
+            Frame::Raft(batch) => self.post(batch),
+            Frame::Part(part) => self.join(&part, joining),
+            Frame::Sleep(sleep) => {
+                self.sleep(&sleep);
+                Ok(())
+            }
+            Frame::Runs(OriginRuns { region, runs, awaited }) => self.runs(region, &runs, awaited),
+            Frame::RunPart(part) => self.join_run(&part, joining_runs),
+            Frame::Reports(reports) => self.reports(&reports),
+            Frame::Standings(standings) => self.standings(&standings),
+            Frame::Ping(ping) => {
+                self.peers.advanced(self.from, self.process, ping.log_position);
+                self.peers.has_room(self.from, Room::from_wire(ping.disk));
+                self.peers.syncs_in(self.from, ping.slow_sync_ms);
+                Ok(())
+            }
+            Frame::Hello(_) => Err(Status::failed_precondition("a second handshake")),
+        }
     }
 
     /// What the last ping said comes back, so that its sender can tell how old this is.

@@ -8,11 +8,11 @@
     reason = "clippy takes only functions marked as tests for tests"
 )]
 
-use rdb_nemesis::{Place, Plan, Wanted, run};
+use rdb_nemesis::{Place, Plan, Report, Wanted, run};
 use tempfile::TempDir;
 
 /// Does one run. How fast an unoptimised server recovers on a busy machine is no matter here, so no bar is held.
-async fn passes(seed: u64, faults: &[&str], workloads: &[&str]) {
+async fn passes(seed: u64, faults: &[&str], workloads: &[&str]) -> Report {
     let names = |names: &[&str]| names.iter().map(ToString::to_string).collect();
     let wanted = Wanted {
         faults: names(faults),
@@ -31,6 +31,7 @@ async fn passes(seed: u64, faults: &[&str], workloads: &[&str]) {
     let report = run(&plan, &place).await;
     assert!(report.passed(), "{report:#?}");
     println!("{}", report.in_a_line());
+    report
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -41,6 +42,13 @@ async fn clients_see_nothing_wrong_while_the_leader_is_killed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_see_nothing_wrong_while_the_leader_is_cut_off() {
     passes(2, &["partition-leader"], &["register", "counter", "pairs"]).await;
+}
+
+/// The seed strikes the leader: it must hand over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_whose_disk_is_slow_hands_over() {
+    let report = passes(4, &["slow-disk"], &["register", "set"]).await;
+    assert!(report.faults.iter().any(|fault| fault.what.contains("the leader")), "{:?}", report.faults);
 }
 
 #[tokio::test(flavor = "multi_thread")]

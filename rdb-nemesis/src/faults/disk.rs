@@ -15,6 +15,8 @@ const LEFT_BYTES: [u64; 2] = [800 << 20, 160 << 20];
 const NOTICE_LIMIT: Duration = Duration::from_secs(5);
 /// A node whose sync has failed ends in this time.
 const END_LIMIT: Duration = Duration::from_secs(10);
+/// A leader with a slow disk hands over in this time: after a second and a half at the soonest, and when it has led for five.
+const HAND_OVER_LIMIT: Duration = Duration::from_secs(20);
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 pub(super) const FAULTS: &[Fault] = &[
@@ -38,7 +40,7 @@ pub(super) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "slow-disk",
-        about: "each sync of the leader, or of another node, takes 0.1 to 1 s longer, 3 to 7 s",
+        about: "each sync of the leader, or of another node, takes 0.1 to 1 s longer, 3 to 7 s; the leader must hand over",
         needs: &[Need::Syncs],
         strike: |lab, dice| -> Striking<'_> { Box::pin(slow(lab, dice)) },
     },
@@ -125,11 +127,25 @@ async fn slow(lab: &mut Lab, dice: &mut Dice) -> Result<Evidence> {
     let bar = if node == leader.node { Bar::None } else { Bar::LeaderStays };
     let mut strike = lab.struck(leader, bar, format!("{what} for {}", seconds(lasts)));
     lab.hold(&mut strike, lasts).await;
+    let handed_over = node != leader.node || hands_over(lab, node).await;
     let seen = match lab.cluster.bad_syncs(node)? - before {
         0 => Err("the node made no sync".to_owned()),
-        count => Ok(format!("{count} syncs were slow")),
+        count if handed_over => Ok(format!("{count} syncs were slow")),
+        count => Err(format!("{count} syncs were slow, and the leader has not handed over")),
     };
     lab.undo(strike, seen).await
+}
+
+/// Whether a leader gives up its lead in time.
+async fn hands_over(lab: &Lab, node: u64) -> bool {
+    let deadline = Instant::now() + HAND_OVER_LIMIT;
+    while Instant::now() < deadline {
+        if lab.cluster.leader_now().await.is_some_and(|leader| leader.node != node) {
+            return true;
+        }
+        sleep(LOOK_INTERVAL).await;
+    }
+    false
 }
 
 async fn sync_error(lab: &mut Lab, dice: &mut Dice) -> Result<Evidence> {

@@ -17,8 +17,8 @@ pub fn peer_frames<'b>(frames: impl Iterator<Item = &'b [u8]>) -> usize {
     let (mut joining, mut joining_runs) = (Joining::default(), Joining::default());
     let taken = frames.take_while(|bytes| {
         let decoded = PeerFrame::decode(*bytes).ok().and_then(|frame| frame.frame);
-        let taken = decoded
-            .is_some_and(|frame| connection.take_one(frame, (&mut joining, &mut joining_runs)).is_ok());
+        let taken =
+            decoded.is_some_and(|frame| connection.take(frame, (&mut joining, &mut joining_runs)).is_ok());
         // What waits is what has a share of the connection's memory.
         events.try_iter().for_each(drop);
         runs_and_reports.try_iter().for_each(drop);
@@ -35,7 +35,8 @@ fn incoming(mailbox: Mailbox, eventual: Eventual) -> Incoming {
     let runs = Inbox { eventual: eventual.clone(), disk, budget: budget.clone(), metrics: metrics.clone() };
     Incoming {
         from: FROM,
-        peers: Peers::new([FROM].into_iter()),
+        process: 1,
+        peers: Peers::new([FROM].into_iter(), &BTreeMap::new()),
         catalog: CatalogCell::default(),
         mailbox,
         eventual,
@@ -45,34 +46,6 @@ fn incoming(mailbox: Mailbox, eventual: Eventual) -> Incoming {
         metrics,
         budget,
         runs,
-    }
-}
-
-impl Incoming {
-    /// As [`Incoming::receive`] does with each.
-    fn take_one(
-        &self,
-        frame: Frame,
-        (joining, joining_runs): (&mut Joining, &mut Joining),
-    ) -> Result<(), Status> {
-        match frame {
-            Frame::Raft(batch) => self.post(batch),
-            Frame::Part(part) => self.join(&part, joining),
-            Frame::Sleep(sleep) => {
-                self.sleep(&sleep);
-                Ok(())
-            }
-            Frame::Runs(OriginRuns { region, runs, awaited }) => self.runs(region, &runs, awaited),
-            Frame::RunPart(part) => self.join_run(&part, joining_runs),
-            Frame::Reports(reports) => self.reports(&reports),
-            Frame::Standings(standings) => self.standings(&standings),
-            Frame::Ping(ping) => {
-                self.peers.advanced(self.from, ping.log_position);
-                self.peers.has_room(self.from, Room::from_wire(ping.disk));
-                Ok(())
-            }
-            Frame::Hello(_) => Err(Status::failed_precondition("a second handshake")),
-        }
     }
 }
 
