@@ -59,7 +59,7 @@ fn all() -> Vec<Frame> {
         Frame::RunPart(wire::OriginPart { region: 16, bytes: run, last: true, awaited: false }),
         Frame::Reports(wire::OriginReports { reports: vec![report()] }),
         Frame::Standings(wire::SwitchStandings { standings: vec![standing()] }),
-        Frame::Ping(wire::Ping { log_position: 9, disk: 1, sent_micros: 7 }),
+        Frame::Ping(wire::Ping { log_position: 9, disk: 1, sent_micros: 7, slow_sync_ms: 5 }),
     ]
 }
 
