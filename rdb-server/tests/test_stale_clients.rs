@@ -223,7 +223,7 @@ async fn a_leader_that_has_handed_over_refuses_or_serves_nothing_older() {
         }
         match raw.put(NAMESPACE, "stale", &newest, TIMEOUT_MS).await {
             Ok(_) => {
-                assert_eq!(raw.get(NAMESPACE, "stale", TIMEOUT_MS).await.unwrap().value.unwrap(), newest)
+                assert_eq!(raw.get(NAMESPACE, "stale", TIMEOUT_MS).await.unwrap().value.unwrap(), newest);
             }
             Err(error) => {
                 met += 1;
