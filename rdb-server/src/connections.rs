@@ -15,7 +15,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::Sleep;
+use tokio::time::{Instant as Moment, Sleep};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
 /// How long a new connection may take for its first words. They come with the first packets of whoever means to speak.
@@ -24,6 +24,9 @@ const OPENING_WAIT: Duration = Duration::from_secs(5);
 const HTTP2_OPENING_BYTES: usize = 24;
 /// The shortest first line of a request over HTTP/1.
 const HTTP1_OPENING_BYTES: usize = 16;
+/// A connection over HTTP/1 from which nothing comes for so long ends: one that is dead would keep its place for ever. Over HTTP/2
+/// there are pings for that.
+const HTTP1_IDLE_MAX: Duration = Duration::from_secs(120);
 /// Between attempts to accept where the system has nothing to accept with. What waits is not lost meanwhile.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Between two lines in the log about the same door.
@@ -120,7 +123,7 @@ impl Door {
         self.0.refused.load(Ordering::Relaxed)
     }
 
-    /// Those that were closed since the start for having said nothing.
+    /// Those that were closed since the start for having said nothing, at first or for long.
     pub(crate) fn silent(&self) -> u64 {
         self.0.silent.load(Ordering::Relaxed)
     }
@@ -152,6 +155,7 @@ pub(crate) struct Arrivals {
     listener: TcpListener,
     door: Door,
     opening_bytes: usize,
+    idle_max: Option<Duration>,
     /// While nothing is accepted.
     pause: Option<Pin<Box<Sleep>>>,
     /// When the log last had a line about refusals, and about failures.
@@ -164,7 +168,7 @@ impl Arrivals {
     /// # Errors
     /// The runtime, in which this is to be called, cannot watch the socket.
     pub(crate) fn of_grpc(listener: std::net::TcpListener, door: Door) -> Result<Self> {
-        Self::new(listener, door, HTTP2_OPENING_BYTES)
+        Self::new(listener, door, HTTP2_OPENING_BYTES, None)
     }
 
     /// Of a port that serves pages.
@@ -172,12 +176,17 @@ impl Arrivals {
     /// # Errors
     /// As [`Self::of_grpc`].
     pub(crate) fn of_http(listener: std::net::TcpListener, door: Door) -> Result<Self> {
-        Self::new(listener, door, HTTP1_OPENING_BYTES)
+        Self::new(listener, door, HTTP1_OPENING_BYTES, Some(HTTP1_IDLE_MAX))
     }
 
-    fn new(listener: std::net::TcpListener, door: Door, opening_bytes: usize) -> Result<Self> {
+    fn new(
+        listener: std::net::TcpListener,
+        door: Door,
+        opening_bytes: usize,
+        idle_max: Option<Duration>,
+    ) -> Result<Self> {
         let listener = TcpListener::from_std(listener)?;
-        Ok(Self { listener, door, opening_bytes, pause: None, said: [None; 2] })
+        Ok(Self { listener, door, opening_bytes, idle_max, pause: None, said: [None; 2] })
     }
 
     fn poll_arrival(&mut self, context: &mut Context<'_>) -> Poll<Connection> {
@@ -189,7 +198,14 @@ impl Arrivals {
             // Tokio has a task that accepts without end wait for its turn, also where all are closed at once.
             match ready!(self.listener.poll_accept(context)) {
                 Ok((stream, _)) => match self.door.enter() {
-                    Some(place) => return Poll::Ready(Connection::new(stream, place, self.opening_bytes)),
+                    Some(place) => {
+                        return Poll::Ready(Connection::new(
+                            stream,
+                            place,
+                            self.opening_bytes,
+                            self.idle_max,
+                        ));
+                    }
                     None => self.say_refused(),
                 },
                 Err(error) if is_of_the_connection(&error) => {}
@@ -262,41 +278,46 @@ impl Listener for Arrivals {
 /// A connection that was let in.
 pub(crate) struct Connection {
     stream: TcpStream,
-    /// Until enough was said.
-    opening: Option<Opening>,
+    /// Until enough was said, and from then on where there is a limit to silence.
+    patience: Option<Patience>,
     place: Place,
 }
 
-struct Opening {
+struct Patience {
+    /// Of the first words.
     bytes_left: usize,
     deadline: Pin<Box<Sleep>>,
+    /// For how long nothing may come after these.
+    idle_max: Option<Duration>,
 }
 
 impl Connection {
-    fn new(stream: TcpStream, place: Place, opening_bytes: usize) -> Self {
+    fn new(stream: TcpStream, place: Place, opening_bytes: usize, idle_max: Option<Duration>) -> Self {
         // Without Nagle's algorithm, which holds small answers back. Slower with it, and no worse.
         let _ = stream.set_nodelay(true);
         let deadline = Box::pin(tokio::time::sleep(OPENING_WAIT));
-        Self { stream, opening: Some(Opening { bytes_left: opening_bytes, deadline }), place }
+        Self { stream, patience: Some(Patience { bytes_left: opening_bytes, deadline, idle_max }), place }
     }
 
-    /// Reads while the first words are awaited. What has come is read before the time is looked at: a node that stood still
+    /// Reads while there is a limit to silence. What has come is read before the time is looked at: a node that stood still
     /// meanwhile would else send everyone away who spoke while it did.
-    fn poll_opening(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+    fn poll_patiently(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        let Some(opening) = &mut self.opening else { return read };
+        let Some(patience) = &mut self.patience else { return read };
         if read.is_ready() {
-            opening.bytes_left = opening.bytes_left.saturating_sub(buffer.filled().len() - before);
-            if opening.bytes_left == 0 {
-                self.opening = None;
+            patience.bytes_left = patience.bytes_left.saturating_sub(buffer.filled().len() - before);
+            match patience.idle_max {
+                _ if 0 < patience.bytes_left => {}
+                Some(idle_max) => patience.deadline.as_mut().reset(Moment::now() + idle_max),
+                None => self.patience = None,
             }
             return read;
         }
-        ready!(opening.deadline.as_mut().poll(context));
+        ready!(patience.deadline.as_mut().poll(context));
         self.place.0.0.silent.fetch_add(1, Ordering::Relaxed);
-        self.opening = None;
-        Poll::Ready(Err(Error::new(ErrorKind::TimedOut, "the connection has not begun to speak in time")))
+        self.patience = None;
+        Poll::Ready(Err(Error::new(ErrorKind::TimedOut, "nothing has come over the connection for too long")))
     }
 }
 
@@ -306,9 +327,9 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<Result<()>> {
-        match self.opening {
+        match self.patience {
             None => Pin::new(&mut self.stream).poll_read(context, buffer),
-            Some(_) => self.poll_opening(context, buffer),
+            Some(_) => self.poll_patiently(context, buffer),
         }
     }
 }
@@ -380,6 +401,27 @@ mod tests {
         for errno in [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE, rustix::io::Errno::NOBUFS] {
             assert!(!is_of_the_connection(&Error::from(errno)));
         }
+    }
+
+    /// Who has begun to speak and says nothing more keeps its place for as long as it may, and no longer.
+    #[tokio::test]
+    async fn silence_after_the_first_words_ends_a_connection_where_it_has_a_limit() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let door = Door::new("http", 1);
+        let idle_max = Some(Duration::from_millis(50));
+        let mut arrivals = Arrivals::new(listener, door.clone(), HTTP1_OPENING_BYTES, idle_max).unwrap();
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let (mut connection, ()) = Listener::accept(&mut arrivals).await;
+        client.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+        let mut words = [0; 16];
+        connection.read_exact(&mut words).await.unwrap();
+        assert_eq!(connection.read(&mut words).await.unwrap_err().kind(), ErrorKind::TimedOut);
+        assert_eq!((door.open(), door.silent()), (1, 1));
+        drop(connection);
+        assert_eq!(door.open(), 0);
     }
 
     #[test]

@@ -213,6 +213,8 @@ impl Node {
     /// As [`Self::start`].
     pub fn start_by(config: Config, wall: WallClock) -> Result<Self, StartError> {
         let listeners = Listeners::bind(&config)?;
+        // Before the data is opened, which may take more files than a process is given at first.
+        let doors = Doors::of_this_process(config.client_connections_max);
         let engine = Arc::new(open(&config)?);
         let runtime = |name: &str, workers: usize| {
             let mut builder = tokio::runtime::Builder::new_multi_thread();
@@ -248,7 +250,7 @@ impl Node {
             budget,
             arriving: arriving_budget(config.request_bytes_max),
             scans: Scans::new(config.scans_max),
-            doors: Doors::of_this_process(config.client_connections_max),
+            doors,
             disk: Disk::default(),
             peers: Peers::new(others.iter().map(|(node, _)| *node), engine.known_peers()),
             clocks: Clocks::start(wall, others.iter().map(|(node, _)| *node)),
@@ -592,6 +594,8 @@ fn serve_peers(
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(2 * STREAM_WINDOW_BYTES)
             .max_frame_size(HTTP2_FRAME_BYTES)
+            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
             .add_service(service)
             .add_service(records)
             .add_service(copies)

@@ -12,7 +12,9 @@ use std::time::Duration;
 const LONG_MICROS: u64 = 100_000;
 /// Looks that are judged together: three seconds of four a second.
 const LOOKS: usize = 12;
-/// From the first of them that found long syncs to the last, at least: a second and a half.
+/// So many of them must have found long syncs,
+const SLOW_MIN: usize = 3;
+/// from the first of them that found long syncs to the last, at least: a second and a half.
 const SPAN_MIN: usize = 6;
 /// Of three looks that found anything, so many must have found long syncs.
 const SLOW_OF_THREE: usize = 2;
@@ -66,7 +68,9 @@ impl Pace {
             Found::Slow(ms) => Some(*ms),
             Found::Quick | Found::Nothing => None,
         });
-        (SPAN_MIN <= last - first && SLOW_OF_THREE * told <= 3 * count).then(|| slow_ms.max()).flatten()
+        (SLOW_MIN <= count && SPAN_MIN <= last - first && SLOW_OF_THREE * told <= 3 * count)
+            .then(|| slow_ms.max())
+            .flatten()
     }
 }
 

@@ -906,7 +906,10 @@ impl PeerManager {
                 if here == Fitness::Fit || waits {
                     return None;
                 }
-                let ready = peer.ready_successors(|node| self.health.steady(node).is_some());
+                // Who has just come says that its disk is quick until it has been seen to be slow.
+                let steady_min = if here == Fitness::Slow { SLOW_LED_MIN } else { Duration::ZERO };
+                let is_steady = |node| self.health.steady(node).is_some_and(|steady| steady_min <= steady);
+                let ready = peer.ready_successors(is_steady);
                 let ready: Vec<_> = ready.into_iter().map(|node| (node, fitness(node))).collect();
                 let members = peer.group.status().members.len();
                 replacement(here, &ready, members, peer.preferred, region.0)

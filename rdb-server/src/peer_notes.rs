@@ -20,7 +20,7 @@ type Known = BTreeMap<NodeId, Directory>;
 
 /// Notes what is known until `stop` is set, and once more then.
 pub(crate) fn run_notes(peers: &Peers, engine: &Engine, stop: &AtomicBool) {
-    let (mut noted, mut at, mut fails) = (peers.directories(), Instant::now(), false);
+    let (mut noted, mut at, mut fails) = (engine.known_peers().clone(), Instant::now(), false);
     loop {
         let stops = stop.load(Ordering::Relaxed);
         let known = peers.directories();

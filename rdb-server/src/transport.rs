@@ -39,9 +39,9 @@ use tonic::transport::Endpoint;
 use tonic::{Status, Streaming};
 
 /// The version of what nodes say to each other.
+pub(crate) const PROTOCOL: u32 = 3;
 /// In the refusal of a node whose directory is an older state of itself.
 const OUTDATED_KEY: &str = "flaredb-outdated";
-pub(crate) const PROTOCOL: u32 = 3;
 /// A connection silent for this long is dead.
 pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(1);
 /// Between pings.
