@@ -46,6 +46,6 @@ pub use picture::write_page;
 pub use plan::{Plan, Wanted};
 pub use report::Report;
 pub use resources::Peak;
-pub use run::{Place, has_memory_caps, run};
+pub use run::{Place, has_hosts, has_memory_caps, run};
 pub use verdict::judge;
 pub use workloads::{WORKLOADS, Workload};

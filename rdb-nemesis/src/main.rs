@@ -4,8 +4,8 @@
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use rdb_nemesis::{
-    CHECKS, FAULTS, History, ModesArgs, Outcome, Place, Plan, Report, WORKLOADS, Wanted, has_memory_caps,
-    idle, judge, modes, run, write_page,
+    CHECKS, FAULTS, History, ModesArgs, Outcome, Place, Plan, Report, WORKLOADS, Wanted, has_hosts,
+    has_memory_caps, idle, judge, modes, run, write_page,
 };
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -124,6 +124,9 @@ struct RunArgs {
     /// An older server that nodes begin with, to be upgraded from
     #[arg(long)]
     server_before: Option<PathBuf>,
+    /// Give each node a host of its own, a network namespace, between which packets are lost; root only
+    #[arg(long)]
+    hosts: bool,
     /// Write a page with pictures of each run into this folder, and an index of them
     #[arg(long)]
     pages: Option<PathBuf>,
@@ -175,6 +178,9 @@ async fn run_all(args: RunArgs) -> Result<bool> {
         bail!("--nodes is 3 or 5, not {nodes}");
     }
     let place = Place { pages: args.pages, ..args.place.place()? };
+    if args.hosts {
+        has_hosts().context("nodes cannot have hosts of their own here")?;
+    }
     let caps = has_memory_caps();
     if let Err(why) = &caps {
         println!("no kills for want of memory: {why:#}");
@@ -187,6 +193,7 @@ async fn run_all(args: RunArgs) -> Result<bool> {
         tries: args.tries,
         soak: args.soak,
         memory_caps: caps.is_ok(),
+        hosts: args.hosts,
         server_before: args.server_before.map(|before| another(before, &place.server)).transpose()?,
         bars: true,
     };

@@ -3,6 +3,7 @@
 use crate::cluster::{Cluster, page};
 use anyhow::{Context as _, Result};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -33,17 +34,17 @@ pub(crate) struct Sample {
 
 /// The nodes' pages.
 #[derive(Debug, Clone)]
-pub(crate) struct Pages(BTreeMap<u64, u16>);
+pub(crate) struct Pages(BTreeMap<u64, SocketAddr>);
 
 impl Pages {
     pub(crate) fn of(cluster: &Cluster) -> Self {
-        Self(cluster.http_ports())
+        Self(cluster.http_addresses())
     }
 
     /// What a node says now.
     pub(crate) async fn look(&self, node: u64) -> Result<Look> {
-        let port = self.0.get(&node).with_context(|| format!("there is no node {node}"))?;
-        let text = page(*port, "/metrics").await?;
+        let address = self.0.get(&node).with_context(|| format!("there is no node {node}"))?;
+        let text = page(*address, "/metrics").await?;
         look_in(&text).with_context(|| format!("node {node} tells no lag of an eventual namespace"))
     }
 

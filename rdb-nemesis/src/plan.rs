@@ -41,6 +41,8 @@ pub struct Wanted {
     pub soak: bool,
     /// An older server that nodes begin with, for faults that upgrade them.
     pub server_before: Option<PathBuf>,
+    /// Whether each node has a host of its own.
+    pub hosts: bool,
     /// Whether the memory of nodes can be capped here.
     pub memory_caps: bool,
     /// Whether writes must be acknowledged again within a set time after a fault.
@@ -51,6 +53,7 @@ impl Default for Wanted {
     fn default() -> Self {
         Self {
             server_before: None,
+            hosts: false,
             memory_caps: false,
             faults: Vec::new(),
             workloads: Vec::new(),
@@ -146,12 +149,12 @@ impl Plan {
         let faults: Vec<_> = self.faults.iter().map(|fault| fault.name).collect();
         let workloads: Vec<_> = self.workloads.iter().map(|workload| workload.name).collect();
         let lease = if self.lease { ", leases" } else { "" };
-        let nodes = self.nodes();
+        let nodes = format!("{} {}", self.nodes(), if self.wanted.hosts { "hosts" } else { "nodes" });
         let faults = match faults.len() {
             many if self.wanted.soak => format!("a soak under {many} kinds of faults"),
             _ => faults.join(" and "),
         };
-        format!("{faults} on {}{lease}, {nodes} nodes", workloads.join(", "))
+        format!("{faults} on {}{lease}, {nodes}", workloads.join(", "))
     }
 
     /// The command that does this again.
@@ -167,6 +170,9 @@ impl Plan {
         }
         if let Some(nodes) = self.wanted.nodes {
             command += &format!(" --nodes {nodes}");
+        }
+        if self.wanted.hosts {
+            command += " --hosts";
         }
         if let Some(server) = &self.wanted.server_before {
             command += &format!(" --server-before {}", server.display());
@@ -205,6 +211,9 @@ fn possible(wanted: &Wanted, power: Result<(), &str>) -> Result<Vec<&'static Fau
     if let Some(fault) = chosen.iter().find(|fault| fault.needs(Need::Memory) && !wanted.memory_caps) {
         bail!("{} cannot be done here: memory cannot be capped", fault.name);
     }
+    if let Some(fault) = chosen.iter().find(|fault| fault.needs(Need::Wires) && wanted.hosts) {
+        bail!("{} needs wires that can be slow, which there are none of between --hosts", fault.name);
+    }
     let few = wanted.nodes.filter(|nodes| *nodes < FIVE);
     if let (Some(fault), Some(nodes)) = (chosen.iter().find(|fault| fault.needs(Need::Five)), few) {
         bail!("{} needs {FIVE} nodes, and {nodes} were asked for", fault.name);
@@ -212,6 +221,7 @@ fn possible(wanted: &Wanted, power: Result<(), &str>) -> Result<Vec<&'static Fau
     if chosen.is_empty() {
         chosen = faults::all().filter(|fault| !fault.needs(Need::Disks) || power.is_ok()).collect();
         chosen.retain(|fault| wanted.server_before.is_some() || !fault.needs(Need::Before));
+        chosen.retain(|fault| !wanted.hosts || !fault.needs(Need::Wires));
         chosen.retain(|fault| wanted.memory_caps || !fault.needs(Need::Memory));
         chosen.retain(|fault| !wanted.soak || !soak::FILL_MEMORY.iter().any(|need| fault.needs(*need)));
         // A soak's faults are all there are, so it has as many nodes as were asked for.

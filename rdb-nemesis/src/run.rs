@@ -64,6 +64,14 @@ impl Place {
     }
 }
 
+/// Whether nodes can have hosts of their own here.
+///
+/// # Errors
+/// Why not.
+pub fn has_hosts() -> Result<()> {
+    crate::cluster::try_hosts()
+}
+
 /// Whether the memory of nodes can be capped here.
 ///
 /// # Errors
@@ -175,6 +183,7 @@ pub(crate) async fn begin(plan: &Plan, place: &Place, folder: &Path, history: &A
         disks: plan.needs(Need::Disks),
         clocks: plan.needs(Need::Clocks),
         syncs: plan.needs(Need::Syncs),
+        hosts: plan.wanted.hosts,
         before: plan.wanted.server_before.clone().filter(|_| plan.needs(Need::Before)),
     };
     let cluster = Cluster::start(&place.server, folder, &settings).await?;

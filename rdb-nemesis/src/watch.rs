@@ -6,6 +6,7 @@ use crate::peek::look_in;
 use crate::workloads::{Scene, switched};
 use anyhow::Result;
 use rdb_proto::v1;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -20,19 +21,25 @@ const ANSWER_LIMIT: Duration = Duration::from_millis(300);
 
 /// Looks at every node until clients end.
 pub(crate) fn start(cluster: &Cluster, scene: &Arc<Scene>, clients: &mut JoinSet<Result<()>>) {
-    let (ports, meters) = (cluster.http_ports(), cluster.meters());
+    let (addresses, meters) = (cluster.http_addresses(), cluster.meters());
     for ((node, raw), meter) in cluster.raws().into_iter().zip(meters) {
-        clients.spawn(watch(scene.clone(), node, raw, ports.get(&node).copied(), meter));
+        clients.spawn(watch(scene.clone(), node, raw, addresses.get(&node).copied(), meter));
     }
 }
 
-async fn watch(scene: Arc<Scene>, node: u64, raw: Raw, port: Option<u16>, meter: Meter) -> Result<()> {
+async fn watch(
+    scene: Arc<Scene>,
+    node: u64,
+    raw: Raw,
+    pages: Option<SocketAddr>,
+    meter: Meter,
+) -> Result<()> {
     let mut measured: Option<Instant> = None;
     while !scene.is_over() {
         let status = raw.status(ANSWER_LIMIT).await.ok();
         let mut seen = status.map_or_else(|| Seen::away(node), |status| seen_in(node, &status));
-        if let Some(port) = port.filter(|_| seen.mode.is_some()) {
-            let text = tokio::time::timeout(ANSWER_LIMIT, page(port, "/metrics")).await;
+        if let Some(address) = pages.filter(|_| seen.mode.is_some()) {
+            let text = tokio::time::timeout(ANSWER_LIMIT, page(address, "/metrics")).await;
             let look = text.ok().and_then(Result::ok).and_then(|text| look_in(&text));
             seen.lag_ms = look.map(|look| u64::try_from(look.lag.as_millis()).unwrap_or(u64::MAX));
             seen.lag_known = look.is_some_and(|look| look.known);

@@ -1,8 +1,9 @@
-//! Nodes that belong together: real processes on loopback, in a folder of their own, whose words to each other go through
-//! wires that can be cut. Clients reach the nodes directly.
+//! Nodes that belong together: real processes in a folder of their own. On loopback, their words to each other go through wires that
+//! can be cut; or each has a host of its own, and packets are lost between these. Clients reach the nodes directly.
 
 mod clock;
 mod disk;
+mod host;
 mod memory;
 mod meter;
 mod page;
@@ -13,6 +14,7 @@ mod syncs;
 mod wire;
 
 pub(crate) use disk::try_one as try_power_cut;
+pub(crate) use host::try_two as try_hosts;
 pub(crate) use memory::try_one as try_memory_cap;
 pub(crate) use meter::Meter;
 pub(crate) use page::get as page;
@@ -23,14 +25,16 @@ pub(crate) use wire::Wire;
 use anyhow::{Context as _, Result, bail};
 use clock::Clock;
 use disk::Disk;
+use host::{Bridge, Host, Sending};
 use memory::Cap;
 use process::Process;
 use rustix::process::Signal;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use syncs::Syncs;
 use tokio::time::{Instant, sleep};
@@ -68,10 +72,13 @@ pub(crate) struct Settings {
     pub(crate) syncs: bool,
     /// The server that they begin with, where it is another one.
     pub(crate) before: Option<PathBuf>,
+    /// Whether each has a host of its own.
+    pub(crate) hosts: bool,
 }
 
 struct Node {
     server: PathBuf,
+    address: Ipv4Addr,
     client_port: u16,
     peer_port: u16,
     http_port: u16,
@@ -86,8 +93,16 @@ struct Node {
     disk: Option<Disk>,
     clock: Option<Clock>,
     syncs: Option<Syncs>,
+    /// Dropped after the process, which lives there.
+    host: Option<Host>,
     /// Up to here its log is of a process whose end was wanted.
     excused: usize,
+}
+
+impl Node {
+    fn http_address(&self) -> SocketAddr {
+        (self.address, self.http_port).into()
+    }
 }
 
 /// Who leads the namespace, in which term.
@@ -101,7 +116,12 @@ pub(crate) struct Leader {
 pub(crate) struct Cluster {
     server: PathBuf,
     nodes: BTreeMap<u64, Node>,
+    /// None where nodes have hosts of their own.
     wires: BTreeMap<(u64, u64), Proxy>,
+    /// Why what a host sends could not be lost, or mended, if so.
+    not_sent: Mutex<Option<String>>,
+    /// What hosts are on. Dropped after them.
+    _bridge: Option<Bridge>,
 }
 
 impl Cluster {
@@ -129,6 +149,7 @@ impl Cluster {
         let mut clocks: BTreeMap<u64, Clock> = clocks.into_iter().collect();
         let syncs = if settings.syncs { Syncs::of(folder, &ids)? } else { Vec::new() };
         let mut syncs: BTreeMap<u64, Syncs> = syncs.into_iter().collect();
+        let bridge = settings.hosts.then(Bridge::put_up).transpose()?;
         let mut nodes = BTreeMap::new();
         let mut ports = Ports::default();
         for id in 1..=settings.size {
@@ -142,32 +163,37 @@ impl Cluster {
                 .as_ref()
                 .map_or_else(|| folder.join(format!("node-{id}")), |disk| disk.folder().join("data"));
             let meter = Meter::new(&data);
+            let host = bridge.as_ref().map(|bridge| Host::put_up(bridge, id)).transpose()?;
+            let address = host.as_ref().map_or(Ipv4Addr::LOCALHOST, Host::address);
             let node = Node {
                 server: settings.before.as_deref().unwrap_or(server).to_owned(),
+                address,
                 client_port,
                 peer_port,
                 http_port,
                 config: folder.join(format!("node-{id}.toml")),
                 data,
                 log: folder.join(format!("node-{id}.log")),
-                raw: Raw::new(&format!("127.0.0.1:{client_port}"))?,
+                raw: Raw::new(&format!("{address}:{client_port}"))?,
                 process: None,
                 meter,
                 cap: None,
                 disk,
                 clock: clocks.remove(&id),
                 syncs: syncs.remove(&id),
+                host,
                 excused: 0,
             };
             nodes.insert(id, node);
         }
         let mut wires = BTreeMap::new();
-        for from in nodes.keys() {
+        for from in nodes.keys().filter(|_| bridge.is_none()) {
             for (to, node) in nodes.iter().filter(|(to, _)| *to != from) {
                 wires.insert((*from, *to), Proxy::start(node.peer_port).await?);
             }
         }
-        let cluster = Self { server: server.to_owned(), nodes, wires };
+        let cluster =
+            Self { server: server.to_owned(), nodes, wires, not_sent: Mutex::default(), _bridge: bridge };
         for id in cluster.ids() {
             std::fs::write(&cluster.node(id).config, cluster.configuration(id, &settings.options))?;
         }
@@ -178,20 +204,22 @@ impl Cluster {
         let node = self.node(id);
         let mut text = format!(
             "cluster_id = \"nemesis\"\nnode_id = {id}\ndata_dir = \"{}\"\n\
-             listen_client = \"127.0.0.1:{}\"\nlisten_peer = \"127.0.0.1:{}\"\nlisten_http = \"127.0.0.1:{}\"\n\
+             listen_client = \"{address}:{}\"\nlisten_peer = \"{address}:{}\"\nlisten_http = \"{address}:{}\"\n\
              {options}\n",
             node.data.display(),
             node.client_port,
             node.peer_port,
-            node.http_port
+            node.http_port,
+            address = node.address,
         );
         for (peer_id, peer) in &self.nodes {
             let port = self.wires.get(&(id, *peer_id)).map_or(peer.peer_port, Proxy::port);
             // Writing to a string cannot fail.
             let _ = writeln!(
                 text,
-                "[[nodes]]\nid = {peer_id}\nclient = \"127.0.0.1:{}\"\npeer = \"127.0.0.1:{port}\"",
-                peer.client_port
+                "[[nodes]]\nid = {peer_id}\nclient = \"{address}:{}\"\npeer = \"{address}:{port}\"",
+                peer.client_port,
+                address = peer.address,
             );
         }
         text
@@ -221,7 +249,7 @@ impl Cluster {
 
     /// Where clients reach each node.
     pub(crate) fn addresses(&self) -> BTreeMap<u64, String> {
-        self.nodes.iter().map(|(id, node)| (*id, format!("127.0.0.1:{}", node.client_port))).collect()
+        self.nodes.iter().map(|(id, node)| (*id, format!("{}:{}", node.address, node.client_port))).collect()
     }
 
     /// A connection to each node.
@@ -230,8 +258,8 @@ impl Cluster {
     }
 
     /// Where each node shows its metrics.
-    pub(crate) fn http_ports(&self) -> BTreeMap<u64, u16> {
-        self.nodes.iter().map(|(id, node)| (*id, node.http_port)).collect()
+    pub(crate) fn http_addresses(&self) -> BTreeMap<u64, SocketAddr> {
+        self.nodes.iter().map(|(id, node)| (*id, node.http_address())).collect()
     }
 
     /// What measures each node, in the same order.
@@ -268,7 +296,7 @@ impl Cluster {
         let node = self.node_mut(id)?;
         let clock = node.clock.iter().map(Clock::preload);
         let preloads = clock.chain(node.syncs.iter().map(Syncs::preload));
-        let process = Process::start(&node.server, &node.config, &node.log, preloads)?;
+        let process = Process::start(&node.server, node.host.as_ref(), &node.config, &node.log, preloads)?;
         node.meter.begins(process.id());
         node.process = Some(process);
         Ok(())
@@ -515,12 +543,35 @@ impl Cluster {
     pub(crate) fn wire(&self, from: u64, to: u64, wire: Wire) {
         if let Some(proxy) = self.wires.get(&(from, to)) {
             proxy.set(wire);
+        } else if let Err(error) = self.send(from, to, wire) {
+            // Whoever cuts wires goes on; the run does not.
+            *self.not_sent.lock().unwrap_or_else(PoisonError::into_inner) = Some(format!("{error:#}"));
         }
     }
 
-    /// How often the wire from `from` to `to` has kept something back.
+    /// The same between hosts, where it is the packets of all connections that are lost.
+    fn send(&self, from: u64, to: u64, wire: Wire) -> Result<()> {
+        let (one, other) = (self.host(from)?, self.host(to)?);
+        match wire {
+            Wire::Whole => one.sends(other, Sending::Arrives),
+            Wire::Silent | Wire::Mute => one.sends(other, Sending::IsLost),
+            Wire::Closed => one.sends(other, Sending::IsRefused),
+            Wire::Deaf => other.sends(one, Sending::IsLost),
+            Wire::Slow(_) | Wire::Thin(_) | Wire::Lossy(_) => {
+                bail!("hosts can lose packets, and cannot delay them")
+            }
+        }
+    }
+
+    fn host(&self, id: u64) -> Result<&Host> {
+        self.node(id).host.as_ref().context("the node has no host of its own")
+    }
+
+    /// How often the wire from `from` to `to` has kept something back; between hosts, how often that of `from` has sent again to anyone.
     pub(crate) fn kept_back(&self, from: u64, to: u64) -> u64 {
-        self.wires.get(&(from, to)).map_or(0, Proxy::kept_back)
+        let process = || self.node(from).process.as_ref().map(Process::id);
+        let sent_again = || process().and_then(|process| host::sent_again(process).ok()).unwrap_or_default();
+        self.wires.get(&(from, to)).map_or_else(sent_again, Proxy::kept_back)
     }
 
     /// How often all wires together have.
@@ -530,13 +581,14 @@ impl Cluster {
 
     /// All wires: from whom, and to whom.
     pub(crate) fn all_wires(&self) -> Vec<(u64, u64)> {
-        self.wires.keys().copied().collect()
+        let ids = self.ids();
+        ids.iter().flat_map(|from| self.others(&[*from]).into_iter().map(|to| (*from, to))).collect()
     }
 
     /// Undoes whatever a fault has left: wires are mended, paused nodes go on, and dead ones are started.
     pub(crate) async fn heal(&mut self) -> Result<()> {
-        for proxy in self.wires.values() {
-            proxy.set(Wire::Whole);
+        for (from, to) in self.all_wires() {
+            self.wire(from, to, Wire::Whole);
         }
         for node in self.nodes.values_mut() {
             node.cap = None;
@@ -617,7 +669,7 @@ impl Cluster {
 
     /// A number among a node's metrics that has no labels.
     pub(crate) async fn metric(&self, id: u64, name: &str) -> Result<u64> {
-        let page = page::get(self.node(id).http_port, "/metrics").await?;
+        let page = page::get(self.node(id).http_address(), "/metrics").await?;
         let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         let value = value.with_context(|| format!("node {id} has no metric {name}"))?;
         value.parse().with_context(|| format!("{name} of node {id} is {value}"))
@@ -658,7 +710,7 @@ impl Cluster {
     pub(crate) async fn log_entries(&self, id: u64) -> Option<u64> {
         let node = self.node(id);
         let region = region_in(&node.raw.status(STATUS_LIMIT).await.ok()?)?.id;
-        let text = page(node.http_port, "/metrics").await.ok()?;
+        let text = page(node.http_address(), "/metrics").await.ok()?;
         let name = format!("flaredb_region_log_entries{{region=\"{region}\"}} ");
         text.lines().find_map(|line| line.strip_prefix(&name)?.parse().ok())
     }
@@ -674,6 +726,9 @@ impl Cluster {
     /// # Errors
     /// Says what was found.
     pub(crate) fn is_sound(&mut self) -> Result<()> {
+        if let Some(why) = self.not_sent.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            bail!("what hosts send to each other could not be changed: {why}");
+        }
         for id in self.ids() {
             let node = self.node_mut(id)?;
             let ended = node.process.as_mut().and_then(Process::ended);

@@ -1,5 +1,6 @@
 //! One `rdb-server` process.
 
+use super::host::Host;
 use super::preload::Preload;
 use anyhow::{Context as _, Result};
 use rustix::process::{Pid, Signal, kill_process};
@@ -29,15 +30,16 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts a node with this configuration file, and these libraries. What it says is added to `log`.
+    /// Starts a node with this configuration file, and these libraries, on its host where it has one. What it says is added to `log`.
     pub(super) fn start<'a>(
         server: &Path,
+        host: Option<&Host>,
         config: &Path,
         log: &Path,
         preloads: impl Iterator<Item = &'a Preload>,
     ) -> Result<Self> {
         let output = File::options().create(true).append(true).open(log)?;
-        let mut command = Command::new(server);
+        let mut command = host.map_or_else(|| Command::new(server), |host| host.command(server));
         Preload::give_to(preloads, &mut command);
         let child = command
             .arg("--config")

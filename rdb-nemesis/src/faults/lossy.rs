@@ -1,6 +1,6 @@
 //! Wires that are slow, or whose connections break again and again.
 
-use super::{Fault, Striking};
+use super::{Fault, Need, Striking};
 use crate::cluster::Wire;
 use crate::dice::Dice;
 use crate::lab::{Bar, Evidence, Lab, seconds};
@@ -11,19 +11,19 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "broken-connections",
         about: "every 20 to 200 ms some wire's connections break, 2 to 5 s",
-        needs: &[],
+        needs: &[Need::Wires],
         strike: |lab, dice| -> Striking<'_> { Box::pin(broken(lab, dice)) },
     },
     Fault {
         name: "slow-wires",
         about: "all that nodes say to each other comes 10 to 100 ms later, 2 to 5 s",
-        needs: &[],
+        needs: &[Need::Wires],
         strike: |lab, dice| -> Striking<'_> { Box::pin(slow(lab, dice)) },
     },
     Fault {
         name: "lossy-wires",
         about: "5 to 50 % of all that nodes say to each other is lost and sent again, as TCP does, 2 to 5 s",
-        needs: &[],
+        needs: &[Need::Wires],
         strike: |lab, dice| -> Striking<'_> { Box::pin(lossy(lab, dice)) },
     },
 ];

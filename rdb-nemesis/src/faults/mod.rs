@@ -40,6 +40,8 @@ pub(crate) enum Need {
     Memory,
     /// Nodes that begin with an older server.
     Before,
+    /// Wires that can be slow, or thin: between hosts of the nodes' own there are none.
+    Wires,
     /// Five nodes.
     Five,
 }

@@ -36,7 +36,7 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "thin-snapshot",
         about: "the same with more data, over links of 4 Mbit/s each way between the two: the leader must keep its lead",
-        needs: &[Need::ShortLogs],
+        needs: &[Need::ShortLogs, Need::Wires],
         strike: |lab, dice| -> Striking<'_> { Box::pin(thin_snapshot(lab, dice)) },
     },
 ];
