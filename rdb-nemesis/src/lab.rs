@@ -11,6 +11,8 @@ use tokio::time::{Instant, sleep};
 
 /// After a fault, so that what it has caused is seen: more than an election takes.
 const LOOK_AFTER: Duration = Duration::from_millis(200);
+/// Between looks.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What a fault has in its hands.
 pub(crate) struct Lab {
@@ -105,15 +107,24 @@ impl Lab {
     /// it is not the healing that answers them.
     pub(crate) async fn hold(&self, strike: &mut Strike, lasts: Duration) {
         sleep(lasts.saturating_sub(LOOK_AFTER)).await;
-        let deadline = Instant::now() + self.answers_limit;
-        while strike.bar.leaves_a_majority()
-            && self.demand.missing_since(&self.history, strike.began_ns).is_some()
-            && Instant::now() < deadline
-        {
-            sleep(LOOK_AFTER / 10).await;
+        if strike.bar.leaves_a_majority() {
+            // What did not succeed is judged by the history.
+            let _ = self.all_succeed(strike.began_ns, self.answers_limit).await;
         }
         strike.during = self.cluster.leader_now().await;
         sleep(LOOK_AFTER.min(lasts)).await;
+    }
+
+    /// Waits until all that clients do has succeeded since then, and for no longer than that. Gives what has not.
+    pub(crate) async fn all_succeed(&self, since_ns: u64, limit: Duration) -> Result<(), String> {
+        let deadline = Instant::now() + limit;
+        while let Some(missing) = self.demand.missing_since(&self.history, since_ns) {
+            if deadline < Instant::now() {
+                return Err(missing);
+            }
+            sleep(LOOK_INTERVAL).await;
+        }
+        Ok(())
     }
 
     /// Undoes a fault and says how it went.

@@ -200,35 +200,41 @@ fn possible(wanted: &Wanted, power: Result<(), &str>) -> Result<Vec<&'static Fau
             None => bail!("there is no fault '{name}'; rdb-nemesis list names all"),
         }
     }
-    if let (Some(fault), Err(why)) = (chosen.iter().find(|fault| fault.needs(Need::Disks)), power) {
-        bail!("{} cannot be done here: {why}", fault.name);
-    }
-    if let Some(fault) =
-        chosen.iter().find(|fault| fault.needs(Need::Before) && wanted.server_before.is_none())
-    {
-        bail!("{} needs an older server: say --server-before PATH", fault.name);
-    }
-    if let Some(fault) = chosen.iter().find(|fault| fault.needs(Need::Memory) && !wanted.memory_caps) {
-        bail!("{} cannot be done here: memory cannot be capped", fault.name);
-    }
-    if let Some(fault) = chosen.iter().find(|fault| fault.needs(Need::Wires) && wanted.hosts) {
-        bail!("{} needs wires that can be slow, which there are none of between --hosts", fault.name);
-    }
-    let few = wanted.nodes.filter(|nodes| *nodes < FIVE);
-    if let (Some(fault), Some(nodes)) = (chosen.iter().find(|fault| fault.needs(Need::Five)), few) {
-        bail!("{} needs {FIVE} nodes, and {nodes} were asked for", fault.name);
+    for fault in &chosen {
+        if let Some(why) = hindrance(fault, wanted, power) {
+            bail!("{} {why}", fault.name);
+        }
     }
     if chosen.is_empty() {
-        chosen = faults::all().filter(|fault| !fault.needs(Need::Disks) || power.is_ok()).collect();
-        chosen.retain(|fault| wanted.server_before.is_some() || !fault.needs(Need::Before));
-        chosen.retain(|fault| !wanted.hosts || !fault.needs(Need::Wires));
-        chosen.retain(|fault| wanted.memory_caps || !fault.needs(Need::Memory));
-        chosen.retain(|fault| !wanted.soak || !soak::FILL_MEMORY.iter().any(|need| fault.needs(*need)));
+        chosen = faults::all().filter(|fault| hindrance(fault, wanted, power).is_none()).collect();
+    }
+    if wanted.soak && wanted.faults.is_empty() {
+        chosen.retain(|fault| !soak::FILL_MEMORY.iter().any(|need| fault.needs(*need)));
         // A soak's faults are all there are, so it has as many nodes as were asked for.
-        let five = wanted.nodes.map_or(!wanted.soak, |nodes| nodes == FIVE);
-        chosen.retain(|fault| five || !fault.needs(Need::Five));
+        chosen.retain(|fault| wanted.nodes == Some(FIVE) || !fault.needs(Need::Five));
     }
     Ok(chosen)
+}
+
+/// Why a fault cannot be done as things are, if so.
+fn hindrance(fault: &Fault, wanted: &Wanted, power: Result<(), &str>) -> Option<String> {
+    let needs = |need, lacks: bool| lacks && fault.needs(need);
+    if let Err(why) = power
+        && fault.needs(Need::Disks)
+    {
+        return Some(format!("cannot be done here: {why}"));
+    }
+    if needs(Need::Before, wanted.server_before.is_none()) {
+        return Some("needs an older server: say --server-before PATH".to_owned());
+    }
+    if needs(Need::Memory, !wanted.memory_caps) {
+        return Some("cannot be done here: memory cannot be capped".to_owned());
+    }
+    if needs(Need::Wires, wanted.hosts) {
+        return Some("needs wires that can be slow, which there are none of between --hosts".to_owned());
+    }
+    let few = wanted.nodes.filter(|nodes| *nodes < FIVE && fault.needs(Need::Five))?;
+    Some(format!("needs {FIVE} nodes, and {few} were asked for"))
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::soak;
 use crate::verdict::{self, OPERATIONS_BEFORE_MIN};
 use crate::watch;
 use crate::workloads::{Caller, Extent, Scene, Where, switched};
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use rdb_client::{Client, Consistency, Mode, Options};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -295,14 +295,10 @@ fn tries_are_made(scene: &Scene) -> bool {
 
 /// Waits until all that clients do has succeeded since then.
 async fn clients_succeed(lab: &Lab, since_ns: u64) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
-    while let Some(missing) = lab.demand.missing_since(&lab.history, since_ns) {
-        if deadline < Instant::now() {
-            bail!("vacuous: for {} s none of these succeeded: {missing}", PATIENCE.as_secs());
-        }
-        sleep(QUIET / 100).await;
-    }
-    Ok(())
+    let missing = lab.all_succeed(since_ns, PATIENCE).await;
+    missing.map_err(|missing| {
+        anyhow!("vacuous: for {} s none of these succeeded: {missing}", PATIENCE.as_secs())
+    })
 }
 
 /// Why a client has ended early, if one has: what went wrong may follow from it.

@@ -98,7 +98,7 @@ struct Counts {
     open: AtomicUsize,
     /// Closed at once, since there were as many as may be.
     refused: AtomicU64,
-    /// Closed since they had not begun to speak in time.
+    /// Closed since they had said nothing, at first or for long.
     silent: AtomicU64,
 }
 

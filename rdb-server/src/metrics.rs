@@ -217,7 +217,7 @@ impl Metrics {
         );
         registry.register(
             "connections_silent",
-            "Connections since the start that were closed for not having begun to speak in time",
+            "Connections since the start that were closed for having said nothing, at first or for long",
             gauges.connections_silent.clone(),
         );
         registry.register(

@@ -1,6 +1,7 @@
 //! What this crate reads from disk by itself, as plain functions for `rdb-fuzz`. What RocksDB reads is its own affair, and what
 //! the core reads is the core's.
 
+use crate::checked_text;
 use crate::identity::Identity;
 use crate::keys::{self, Position};
 use crate::snapshot::{self, Chunk};
@@ -63,8 +64,7 @@ impl Kind {
         match self {
             Kind::Identity => {
                 let text = example_identity().to_text();
-                let end = text.rfind("crc32 = ").unwrap_or(text.len());
-                text.into_bytes()[..end].to_vec()
+                checked_text::open(&text).unwrap_or_default().as_bytes().to_vec()
             }
             Kind::Marker => example_identity().to_marker(),
             Kind::Watermark => {
@@ -102,8 +102,7 @@ fn example_log() -> Vec<u8> {
 
 fn identity(body: &[u8]) -> bool {
     let Ok(body) = std::str::from_utf8(body) else { return false };
-    let crc = crc32fast::hash(body.as_bytes());
-    let Ok(identity) = Identity::parse(&format!("{body}crc32 = \"{crc:08x}\"\n")) else { return false };
+    let Ok(identity) = Identity::parse(&checked_text::seal(body)) else { return false };
     // The configuration is held against it before it is written anew, and no other cluster's id is.
     let expected = crate::Expected { cluster_id: identity.cluster_id.clone(), node_id: identity.node_id };
     if expected.validate().is_ok() {

@@ -9,13 +9,12 @@ use crate::dice::Dice;
 use crate::lab::{Bar, Evidence, Lab};
 use anyhow::{Context as _, Result, bail};
 use std::time::Duration;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 /// How soon all that clients do must succeed between two nodes: twice the longest that writes may take.
 const SERVED_LIMIT: Duration = Duration::from_secs(10);
 /// How long each leads after that.
 const MIXED_MS: std::ops::Range<u64> = 1_000..3_000;
-const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// Refusals that are told.
 const TOLD_MAX: usize = 3;
 
@@ -52,15 +51,12 @@ async fn upgrade(lab: &mut Lab, dice: &mut Dice) -> Result<Evidence> {
 /// With this leader clients must be served, and once they are, nothing may be refused.
 async fn serves_all(lab: &Lab, dice: &mut Dice, leader: u64) -> Result<()> {
     lab.client.move_leader(NAMESPACE, leader).await.with_context(|| format!("node {leader} cannot lead"))?;
-    let (began, began_ns) = (Instant::now(), lab.history.now_ns());
-    while let Some(missing) = lab.demand.missing_since(&lab.history, began_ns) {
-        if SERVED_LIMIT < began.elapsed() {
-            bail!(
-                "while node {leader} leads, for {} s none of these succeeded: {missing}",
-                SERVED_LIMIT.as_secs()
-            );
-        }
-        sleep(LOOK_INTERVAL).await;
+    let served = lab.all_succeed(lab.history.now_ns(), SERVED_LIMIT).await;
+    if let Err(missing) = served {
+        bail!(
+            "while node {leader} leads, for {} s none of these succeeded: {missing}",
+            SERVED_LIMIT.as_secs()
+        );
     }
     let served_ns = lab.history.now_ns();
     sleep(dice.millis(MIXED_MS)).await;
