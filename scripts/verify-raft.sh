@@ -192,8 +192,8 @@ case_rejoin() {
 case_retries() {
   local retries=$1 log status=0
   log=$(mktemp "${TMPDIR:-/tmp}/flaredb-verify.XXXXXX")
-  FLAREDB_RETRIES=$retries cargo test --release --locked -p rdb-server --test test_retries -- \
-    --exact --nocapture a_retried_compare_and_swap_is_applied_once >"$log" 2>&1 || status=1
+  FLAREDB_RETRIES=$retries cargo test --release --locked -p rdb-server --test nodes -- \
+    --exact --nocapture test_retries::a_retried_compare_and_swap_is_applied_once >"$log" 2>&1 || status=1
   if ((status == 0)); then
     measured "$(grep "applied once each" "$log")"
   else

@@ -1,23 +1,14 @@
 //! Memory for requests: what does not fit is refused at once and definitely, with the bound that was hit and a time to come
 //! back; one namespace cannot take what the others need; and all of it is given back.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "clippy takes only functions marked as tests for tests"
-)]
-
-mod support;
-
+use crate::support::raw::Raw;
+use crate::support::{Cluster, Settings, assert_words, until};
 use rdb_client::Consistency;
 use rdb_proto::v1;
 use rdb_proto::v1::pipe_operation::Operation;
 use rdb_proto::v1::pipe_result::Result as Answer;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use support::raw::Raw;
-use support::{Cluster, Settings, assert_words, until};
 use tokio::task::JoinHandle;
 
 const FLOODED: &str = "flooded";

@@ -1,15 +1,8 @@
 //! What people and programs get wrong: requests, configurations, directories. Each gets an error that names what
 //! is wrong and what to do, and changes nothing.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "clippy takes only functions marked as tests for tests"
-)]
-
-mod support;
-
+use crate::support::raw::{Raw, Refused, timed};
+use crate::support::{Cluster, Settings, assert_words, until};
 use rdb_proto::v1;
 use rdb_proto::v1::compare_and_swap::Expect;
 use std::net::TcpListener;
@@ -17,8 +10,6 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
-use support::raw::{Raw, Refused, timed};
-use support::{Cluster, Settings, assert_words, until};
 
 const NAMESPACE: &str = "things";
 const TIMEOUT_MS: u64 = 5_000;

@@ -2,21 +2,13 @@
 //! what it has acknowledged, and takes writes again when its clock is right. Two nodes are processes; the third runs in here,
 //! so that it can be given another wall clock.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "clippy takes only functions marked as tests for tests"
-)]
-
-mod support;
-
+use crate::support;
+use crate::support::proxy::Wire;
+use crate::support::{Cluster, Settings, until};
 use rdb_client::{Client, Code, Error, Mode, Namespace, Options, Record, WriteError};
 use rdb_server::config::{Config, Flags};
 use rdb_server::{Node, WallClock};
 use std::time::Duration;
-use support::proxy::Wire;
-use support::{Cluster, Settings, until};
 
 const NAMESPACE: &str = "carts";
 const HOUR_MS: i64 = 3_600_000;

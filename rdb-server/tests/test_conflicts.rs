@@ -1,21 +1,13 @@
 //! Lost writes that a namespace keeps, on real processes: what is listed is what was lost and nothing else, on every node, also
 //! after a restart and a switch of mode; and it goes when its time is over, and is counted all the same.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "clippy takes only functions marked as tests for tests"
-)]
-
-mod support;
-
+use crate::support;
+use crate::support::proxy::Wire;
+use crate::support::{Cluster, Settings, until};
 use rdb_client::{
     Bytes, Client, LostWrite, Mode, Namespace, NamespaceSettings, Options, SwitchOptions, Version,
 };
 use std::collections::BTreeMap;
-use support::proxy::Wire;
-use support::{Cluster, Settings, until};
 
 const NAMESPACE: &str = "carts";
 const CERTAIN: &str = "flaredb_lww_conflicts_certain";

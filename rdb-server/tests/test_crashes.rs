@@ -2,7 +2,6 @@
 //! and nothing that was acknowledged is lost. Each point must be come to.
 //!
 //! `cargo test -p rdb-server --features failpoints --test test_crashes`
-#![cfg(feature = "failpoints")]
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,

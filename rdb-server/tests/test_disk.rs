@@ -4,21 +4,12 @@
 //!
 //! Disks of their own are mounted: where that may not be done the tests are skipped, which they say.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "clippy takes only functions marked as tests for tests"
-)]
-
-mod support;
-
+use crate::support::disk::Disk;
+use crate::support::load::Load;
+use crate::support::raw::{Raw, Refused, timed};
+use crate::support::{Cluster, Settings, assert_words, until};
 use rdb_client::{Client, Consistency, Mode, Transaction, Write};
 use rdb_proto::v1;
-use support::disk::Disk;
-use support::load::Load;
-use support::raw::{Raw, Refused, timed};
-use support::{Cluster, Settings, assert_words, until};
 
 const NAMESPACE: &str = "things";
 const TIMEOUT_MS: u64 = 5_000;

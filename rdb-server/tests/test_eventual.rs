@@ -1,22 +1,14 @@
 //! Eventual namespaces on real processes: every node takes writes, also alone; what was acknowledged is never lost; and all come to
 //! the same records.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "clippy takes only functions marked as tests for tests"
-)]
-
-mod support;
-
+use crate::support;
+use crate::support::proxy::Wire;
+use crate::support::{Cluster, Settings, until};
 use rdb_client::{
     CasOutcome, Client, Consistency, Error, Expect, Mode, Namespace, Options, Record, ScanOptions, WriteError,
 };
 use rdb_proto::v1;
 use std::collections::BTreeMap;
-use support::proxy::Wire;
-use support::{Cluster, Settings, until};
 
 const NAMESPACE: &str = "carts";
 

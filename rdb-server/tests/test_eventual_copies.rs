@@ -2,22 +2,14 @@
 //! data when it is back, and has lost nothing that it wrote itself. And replicas that differ, since one was damaged: that is noticed
 //! and mended.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "clippy takes only functions marked as tests for tests"
-)]
-
-mod support;
-
+use crate::support;
+use crate::support::proxy::Wire;
+use crate::support::{Cluster, Settings, until};
 use rdb_client::{Client, Mode, Namespace, Options, ScanOptions, SwitchOptions};
 use rdb_core::eventual::machine::Changes;
 use rdb_core::ids::{NamespaceId, NodeId, RegionId};
 use rdb_storage::{Engine, EngineOptions, Expected};
 use std::collections::BTreeMap;
-use support::proxy::Wire;
-use support::{Cluster, Settings, until};
 
 const NAMESPACE: &str = "carts";
 /// The least that is allowed.

@@ -2,15 +2,10 @@
 //! than it was by the first one, or told that it cannot be; a read of a majority sees what a majority has acknowledged; and a write
 //! that is not known to be on as many nodes as was asked says where it is.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "clippy takes only functions marked as tests for tests"
-)]
-
-mod support;
-
+use crate::support;
+use crate::support::proxy::Wire;
+use crate::support::raw::Refused;
+use crate::support::{Cluster, Settings, until};
 use rdb_client::{
     Acks, Bytes, Client, Consistency, Error, Mode, Namespace, Options, Refusal, ScanOptions, ServedBy,
     Transport, WriteError,
@@ -18,9 +13,6 @@ use rdb_client::{
 use rdb_proto::session::Token;
 use rdb_proto::v1::{self, Code};
 use std::time::Duration;
-use support::proxy::Wire;
-use support::raw::Refused;
-use support::{Cluster, Settings, until};
 
 const NAMESPACE: &str = "carts";
 const TRANSPORTS: [Transport; 2] = [Transport::Pipe, Transport::Unary];

@@ -1,18 +1,10 @@
 //! What eventual namespaces do besides taking writes, on real processes: losses become certain and come to the same number
 //! everywhere, and deletions are forgotten when everybody has them, and not before.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "clippy takes only functions marked as tests for tests"
-)]
-
-mod support;
-
+use crate::support;
+use crate::support::proxy::Wire;
+use crate::support::{Cluster, Settings, until};
 use rdb_client::{Client, Mode, Namespace, Options};
-use support::proxy::Wire;
-use support::{Cluster, Settings, until};
 
 const NAMESPACE: &str = "carts";
 const LOST: &str = "flaredb_lww_conflicts";

@@ -1,21 +1,13 @@
 //! The fault calls, on real processes: a cut does to a cluster what a pulled cable does, mending it brings everything back,
 //! and nodes that were not started for demonstrations know no such call.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "clippy takes only functions marked as tests for tests"
-)]
-
-mod support;
-
+use crate::support;
+use crate::support::raw::timed;
+use crate::support::{Cluster, Settings, assert_words, until};
 use rdb_client::{Client, Options};
 use rdb_proto::internal::v1::CutRequest;
 use rdb_proto::internal::v1::faults_client::FaultsClient;
 use rdb_proto::v1;
-use support::raw::timed;
-use support::{Cluster, Settings, assert_words, until};
 
 const NAMESPACE: &str = "things";
 /// Long enough that a cluster that could answer would.

@@ -1,15 +1,6 @@
 //! Idle namespaces: they sleep, cost nothing, and are there when they are wanted, also after a node's death.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "clippy takes only functions marked as tests for tests"
-)]
-
-mod support;
-
-use support::{Cluster, Settings, until};
+use crate::support::{Cluster, Settings, until};
 
 const NAMESPACES: u64 = 30;
 

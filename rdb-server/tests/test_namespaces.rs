@@ -5,25 +5,16 @@
 //! Every node has writers and readers of its own, which note when each operation began. An operation that began after the
 //! deletion was acknowledged must not succeed. One that began before may: its answer may come later than the deletion's.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "clippy takes only functions marked as tests for tests"
-)]
-
-mod support;
-
+use crate::support::load::Load;
+use crate::support::proxy::Wire;
+use crate::support::raw::{Raw, Refused, timed};
+use crate::support::{Cluster, PATIENCE, Settings, assert_words, until};
 use rdb_client::{Client, Code, Mode, Options, WriteError};
 use rdb_proto::v1;
 use rdb_proto::v1::Consistency;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
-use support::load::Load;
-use support::proxy::Wire;
-use support::raw::{Raw, Refused, timed};
-use support::{Cluster, PATIENCE, Settings, assert_words, until};
 use tokio::task::JoinHandle;
 
 const NAMESPACE: &str = "goes";

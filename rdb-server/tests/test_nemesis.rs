@@ -1,13 +1,6 @@
 //! The nemesis against the server of this build, briefly: a run with each kind of trouble that needs nothing but
 //! processes. What it is after is that the nemesis works; `./x nemesis` is what finds faults in the server.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "clippy takes only functions marked as tests for tests"
-)]
-
 use rdb_nemesis::{Place, Plan, Report, Wanted, run};
 use tempfile::TempDir;
 

@@ -2,22 +2,14 @@
 //! come to every node, and no switch of mode and no restart that leaves the disk alone loses one. What a session has seen and no
 //! node will ever have is told.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "clippy takes only functions marked as tests for tests"
-)]
-
-mod support;
-
+use crate::support;
+use crate::support::{Cluster, Settings, until};
 use rdb_client::{
     Acks, Client, Consistency, Durability, Mode, Namespace, NamespaceSettings, Options, SwitchOptions,
 };
 use rdb_proto::session::Token;
 use rdb_proto::v1;
 use std::collections::BTreeSet;
-use support::{Cluster, Settings, until};
 
 const WRITES: u64 = 400;
 const SYNCS: &str = "flaredb_log_syncs";

@@ -1,21 +1,12 @@
 //! Reads at every node and of every consistency, and leaders that move while they are read from.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "clippy takes only functions marked as tests for tests"
-)]
-
-mod support;
-
+use crate::support::load::Load;
+use crate::support::proxy::Wire;
+use crate::support::raw::{Raw, Refused, timed};
+use crate::support::{Cluster, Settings, assert_words, until};
 use rdb_proto::v1;
 use rdb_proto::v1::Consistency;
 use std::time::Duration;
-use support::load::Load;
-use support::proxy::Wire;
-use support::raw::{Raw, Refused, timed};
-use support::{Cluster, Settings, assert_words, until};
 
 const NAMESPACE: &str = "things";
 const PATIENCE_MS: u64 = 3_000;

@@ -4,22 +4,14 @@
 //! Each test does something bad to a node or a wire, under load where that matters, and then looks for every write that
 //! was acknowledged.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "clippy takes only functions marked as tests for tests"
-)]
-
-mod support;
-
+use crate::support;
+use crate::support::load::Load;
+use crate::support::proxy::Wire;
+use crate::support::raw::{Refused, timed};
+use crate::support::{Cluster, Settings, until};
 use rdb_client::{Bytes, Client, Expect, Options, Write};
 use rdb_proto::v1;
 use std::time::{Duration, Instant};
-use support::load::Load;
-use support::proxy::Wire;
-use support::raw::{Refused, timed};
-use support::{Cluster, Settings, until};
 
 const NAMESPACE: &str = "things";
 /// Long enough that a cluster that could answer would.

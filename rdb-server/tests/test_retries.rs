@@ -3,23 +3,15 @@
 //!
 //! `FLAREDB_RETRIES` is the number of compare-and-swaps to try at least (3,000 where it is not set).
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "clippy takes only functions marked as tests for tests"
-)]
-
-mod support;
-
+use crate::support;
+use crate::support::raw::{Raw, Refused, timed};
+use crate::support::{Cluster, PATIENCE, Settings, until};
 use rdb_client::{Client, Code, Mode, Options, WriteError};
 use rdb_proto::v1;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use support::raw::{Raw, Refused, timed};
-use support::{Cluster, PATIENCE, Settings, until};
 use tokio::task::JoinHandle;
 
 const NAMESPACE: &str = "things";

@@ -1,15 +1,10 @@
 //! Scans on real processes: what they bring and in which order, that all of it is of one moment, that they go on by their
 //! token and by no other, and that a node is neither held up nor filled by those who do not read.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "clippy takes only functions marked as tests for tests"
-)]
-
-mod support;
-
+use crate::support;
+use crate::support::cluster::Node;
+use crate::support::raw::{Raw, Refused, timed};
+use crate::support::{Cluster, PATIENCE, Settings, assert_words, until};
 use rdb_client::{Bytes, Client, Namespace, Options, Record, ScanOptions, ServedBy, Transaction, Write};
 use rdb_proto::v1;
 use rdb_proto::v1::kv_client::KvClient;
@@ -17,9 +12,6 @@ use rdb_proto::v1::scan::Keys;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use support::cluster::Node;
-use support::raw::{Raw, Refused, timed};
-use support::{Cluster, PATIENCE, Settings, assert_words, until};
 use tonic::transport::{Channel, Endpoint};
 
 const NAMESPACE: &str = "things";

@@ -1,15 +1,8 @@
 //! Requests at a limit are done, and one byte or one operation past it they are refused, by name and with nothing applied: by calls
 //! of their own and in the pipe alike. Scans over far more than a node may keep in memory come in pages that it can.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "clippy takes only functions marked as tests for tests"
-)]
-
-mod support;
-
+use crate::support::raw::{Raw, Refused, timed};
+use crate::support::{Cluster, Settings, assert_words};
 use bytes::Bytes;
 use prost::Message as _;
 use rdb_proto::v1;
@@ -18,8 +11,6 @@ use rdb_proto::v1::pipe_operation::Operation;
 use rdb_proto::v1::pipe_result::Result as Answer;
 use rdb_proto::v1::transaction_operation::Operation as Step;
 use std::time::Instant;
-use support::raw::{Raw, Refused, timed};
-use support::{Cluster, Settings, assert_words};
 
 const NAMESPACE: &str = "things";
 const TIMEOUT_MS: u64 = 30_000;

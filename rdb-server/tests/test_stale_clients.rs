@@ -1,22 +1,13 @@
 //! Clients that go by what was true: an epoch that is over, a leader that has handed over. They are refused, nothing is done, and
 //! the answer says what is true now; none of them is ever served in another epoch than the one it has asked for.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "clippy takes only functions marked as tests for tests"
-)]
-
-mod support;
-
+use crate::support::raw::{Raw, Refused, timed};
+use crate::support::{Cluster, Settings, until};
 use rdb_client::{Client, Mode, SwitchOptions};
 use rdb_proto::v1;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use support::raw::{Raw, Refused, timed};
-use support::{Cluster, Settings, until};
 
 const NAMESPACE: &str = "things";
 const TIMEOUT_MS: u64 = 5_000;

@@ -1,21 +1,12 @@
 //! The switch of a namespace between strong and eventual, on real processes and under load: no acknowledged write is lost, whoever
 //! is killed in between.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "clippy takes only functions marked as tests for tests"
-)]
-
-mod support;
-
+use crate::support::elements::{at, everywhere, keys, stop, writers};
+use crate::support::proxy::Wire;
+use crate::support::{Cluster, Settings, until};
 use rdb_client::{Client, Error, Expect, Mode, Options, SwitchEnd, SwitchOptions, SwitchPhase, WriteError};
 use std::collections::BTreeSet;
 use std::time::Duration;
-use support::elements::{at, everywhere, keys, stop, writers};
-use support::proxy::Wire;
-use support::{Cluster, Settings, until};
 
 const NAMESPACE: &str = "carts";
 

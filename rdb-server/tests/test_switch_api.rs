@@ -2,20 +2,11 @@
 //! and a switch that cannot go on waits, tells for what, and is called off, by whoever leads the catalog by then. A member
 //! that is stopped right before the switch begins keeps it in its preparations.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "clippy takes only functions marked as tests for tests"
-)]
-
-mod support;
-
+use crate::support::raw::{Refused, timed};
+use crate::support::{Cluster, Settings, assert_words, until};
 use rdb_client::{Client, Code, Error, Mode, SwitchOptions, SwitchPhase, SwitchStatus, WriteError};
 use rdb_proto::v1;
 use std::time::Duration;
-use support::raw::{Refused, timed};
-use support::{Cluster, Settings, assert_words, until};
 
 const NAMESPACE: &str = "things";
 const TIMEOUT_MS: u64 = 5_000;

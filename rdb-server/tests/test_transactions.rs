@@ -1,15 +1,8 @@
 //! Transactions and range deletes on real processes: whole or not at all, once under a session, and refused with a clear
 //! word where they are over a limit.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "clippy takes only functions marked as tests for tests"
-)]
-
-mod support;
-
+use crate::support::raw::{Raw, Refused, timed};
+use crate::support::{Cluster, PATIENCE, Settings, assert_words, until};
 use rdb_client::{Bytes, Namespace, OperationResult, Options, Transaction, Transport};
 use rdb_proto::v1;
 use rdb_proto::v1::compare::Expect;
@@ -19,8 +12,6 @@ use rdb_proto::v1::transaction_operation::Operation;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-use support::raw::{Raw, Refused, timed};
-use support::{Cluster, PATIENCE, Settings, assert_words, until};
 
 const NAMESPACE: &str = "things";
 const TIMEOUT_MS: u64 = 5_000;
