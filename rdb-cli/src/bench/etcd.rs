@@ -1,23 +1,29 @@
-//! An etcd cluster as the benchmark's target: puts, and linearizable gets.
+//! An etcd cluster as the benchmark's target: puts, and linearizable or serializable gets.
 
+use super::BenchArgs;
 use super::target::{Failed, Stored};
+use crate::args::Args;
+use crate::commands::read::ConsistencyArg;
 use crate::exit::{Class, Failure};
-use etcd_client::{ConnectOptions, KvClient, Txn, TxnOp, TxnOpResponse};
+use etcd_client::{ConnectOptions, GetOptions, KvClient, Txn, TxnOp, TxnOpResponse};
 use rdb_client::{Bytes, Version};
-use std::time::Duration;
 
 #[derive(Clone)]
 pub(super) struct Etcd {
     kv: KvClient,
     prefix: String,
+    /// Whether gets are served by whichever member is asked, from what it has.
+    serializable: bool,
 }
 
 impl Etcd {
-    pub(super) async fn connect(
-        endpoints: &[String],
-        prefix: &str,
-        timeout: Duration,
-    ) -> Result<Self, Failure> {
+    pub(super) async fn connect(args: &Args, bench: &BenchArgs) -> Result<Self, Failure> {
+        let (endpoints, timeout) = (&args.endpoints, args.timeout);
+        let serializable = match bench.consistency {
+            None | Some(ConsistencyArg::Linearizable) => false,
+            Some(ConsistencyArg::Local) => true,
+            Some(_) => return Err(Failure::usage("etcd's reads are linearizable or local")),
+        };
         let options = ConnectOptions::new().with_connect_timeout(timeout).with_timeout(timeout);
         let connect = async {
             let client = etcd_client::Client::connect(endpoints, Some(options)).await?;
@@ -26,7 +32,7 @@ impl Etcd {
             Ok::<_, etcd_client::Error>(kv)
         };
         match connect.await {
-            Ok(kv) => Ok(Self { kv, prefix: format!("{prefix}/") }),
+            Ok(kv) => Ok(Self { kv, prefix: format!("{}/", bench.namespace), serializable }),
             Err(error) => {
                 let message = format!("cannot reach etcd at {} ({error})", endpoints.join(", "));
                 Err(Failure::new(Class::Unreachable, message)
@@ -35,8 +41,14 @@ impl Etcd {
         }
     }
 
+    /// Whether gets promise to see what was acknowledged before.
+    pub(super) fn reads_are_current(&self) -> bool {
+        !self.serializable
+    }
+
     pub(super) async fn get(&self, key: &Bytes) -> Result<Stored, Failed> {
-        let mut answer = self.kv.clone().get(self.key(key), None).await.map_err(read_failed)?;
+        let options = self.serializable.then(|| GetOptions::new().with_serializable());
+        let mut answer = self.kv.clone().get(self.key(key), options).await.map_err(read_failed)?;
         Ok(answer.take_kvs().into_iter().next().map(|kv| {
             let version = version(kv.mod_revision());
             (kv.into_key_value().1.into(), version)

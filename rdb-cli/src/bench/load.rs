@@ -22,14 +22,12 @@ const TRIES: usize = 5;
 
 /// Whether the first and the last key are there.
 pub(super) async fn is_loaded(target: &Target, workload: &Workload) -> Result<bool, Failure> {
-    for key in [workload.keys().first(), workload.keys().last()].into_iter().flatten() {
-        match target.get(key).await {
-            Ok(Some(_)) => {}
-            Ok(None) => return Ok(false),
-            Err(failed) => return Err(Failure::new(Class::Unreachable, failed.message)),
-        }
+    let ends: Vec<_> =
+        [workload.keys().first(), workload.keys().last()].into_iter().flatten().cloned().collect();
+    match target.get_many(&ends).await {
+        Ok(stored) => Ok(stored.iter().all(Option::is_some)),
+        Err(failed) => Err(Failure::new(Class::Unreachable, failed.message)),
     }
-    Ok(true)
 }
 
 pub(super) async fn run(

@@ -15,6 +15,8 @@ const SHOWN_MAX: usize = 5;
 pub(super) struct Measure {
     pub(super) reads: Kind,
     pub(super) writes: Kind,
+    /// Records that scans have brought. A scan that came to its end is one of `reads`.
+    pub(super) scanned: AtomicU64,
     /// Reads that missed an acknowledged write, or found what nobody wrote. Each of them is a defect.
     pub(super) wrong_reads: AtomicU64,
     /// The first failures' messages.
@@ -51,6 +53,7 @@ impl Measure {
         Self {
             reads: kind(),
             writes: kind(),
+            scanned: AtomicU64::new(0),
             wrong_reads: AtomicU64::new(0),
             messages: Mutex::default(),
             wrong: Mutex::default(),

@@ -1,23 +1,31 @@
-//! `rdb bench`: a closed loop of callers, its measurements, and a check of the data that it leaves.
+//! `rdb bench`: a loop of callers, its measurements, and a check of the data that it leaves.
 //!
-//! Each of the callers has one request on its way and sends the next one when the answer is there. What is measured lies
-//! between the end of the warm-up and the end of the run. Every value says which key it belongs to, who wrote it and in
-//! which order, so that afterwards each stored value can be judged. The same loop drives an etcd cluster.
+//! Each of the callers has one request on its way, or a few, and sends the next ones when the answers are there (`closed`); or
+//! requests are sent at a fixed rate, whether answers come or not (`open`); or the data set is read from end to end (`scans`).
+//! What is measured lies between the end of the warm-up and the end of the run. Every value says which key it belongs to, who
+//! wrote it and in which order, so that afterwards each stored value can be judged. The same loops drive etcd and Redis.
 
 mod check;
+mod closed;
 mod cpu;
 #[cfg(feature = "etcd")]
 mod etcd;
+mod flaredb;
 mod load;
 mod measure;
+mod open;
+mod redis;
 mod report;
+mod request;
 mod run;
+mod scans;
 mod target;
 mod workload;
 
 use crate::args::{Args, parse_duration};
-use crate::commands::ns::ModeArg;
+use crate::commands::ns::{DurabilityArg, ModeArg};
 use crate::commands::put::AcksArgs;
+use crate::commands::read::ConsistencyArg;
 use crate::exit::{Class, Failure};
 use crate::output::Answer;
 use clap::ValueEnum;
@@ -32,6 +40,15 @@ pub(crate) struct BenchArgs {
     /// Callers, each with one request on its way
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     callers: u32,
+    /// Requests that each caller sends together; the next ones go when all of them are answered
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    in_flight: u32,
+    /// Send so many requests a second, whether answers come or not (an open loop); latencies count from when each was due
+    #[arg(long, value_name = "PER_SECOND", value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "in_flight")]
+    rate: Option<u32>,
+    /// Read the whole data set from end to end, again and again; its records are what is counted
+    #[arg(long, conflicts_with_all = ["in_flight", "rate", "read_share"])]
+    scan: bool,
     /// How long to measure
     #[arg(long, default_value = "60s", value_parser = parse_duration)]
     duration: Duration,
@@ -65,8 +82,14 @@ pub(crate) struct BenchArgs {
     /// The namespace's mode. Of an eventual one, reads are a session's, and the time until all nodes have everything is told
     #[arg(long, value_enum, default_value_t = ModeArg::Strong)]
     mode: ModeArg,
+    /// When a node acknowledges an eventual write, if the namespace is created
+    #[arg(long, value_enum, default_value_t = DurabilityArg::Sync)]
+    durability: DurabilityArg,
     #[command(flatten)]
     acks: AcksArgs,
+    /// How reads are to be served, if not as `--mode` says. Of etcd, local ones are its serializable ones
+    #[arg(long, value_enum)]
+    consistency: Option<ConsistencyArg>,
     /// Write the data set and exit; without it the data set is written only where it is missing
     #[arg(long)]
     load: bool,
@@ -82,7 +105,7 @@ pub(crate) struct BenchArgs {
     /// Processes on this machine whose processor time is measured
     #[arg(long, value_delimiter = ',', value_name = "PID,...", conflicts_with = "server_name")]
     server_pids: Vec<u32>,
-    /// The same, for all processes of this name (default: rdb-server, or etcd)
+    /// The same, for all processes of this name (default: rdb-server, etcd, or redis-server)
     #[arg(long)]
     server_name: Option<String>,
 }
@@ -111,6 +134,8 @@ enum TargetArg {
     Flaredb,
     #[cfg(feature = "etcd")]
     Etcd,
+    /// One Redis, the first of the endpoints, through a connection for each caller
+    Redis,
 }
 
 impl TargetArg {
@@ -119,6 +144,7 @@ impl TargetArg {
             TargetArg::Flaredb => "rdb-server",
             #[cfg(feature = "etcd")]
             TargetArg::Etcd => "etcd",
+            TargetArg::Redis => "redis-server",
         }
     }
 }
@@ -144,7 +170,7 @@ pub(crate) async fn run(args: &Args, bench: &BenchArgs) -> Result<Answer, Failur
         Some(name) => cpu::pids_named(name),
         None => cpu::pids_named(bench.target.process_name()),
     };
-    let measured = run::run(&target, &workload, bench, &pids).await;
+    let measured = run::run(&target, &workload, bench, &pids).await?;
     let drained = target.drain(&workload).await;
     let checked = check::run(&target, &workload).await.map_err(|error| {
         Failure::new(Class::Unreachable, format!("the data could not be checked: {}", error.message))

@@ -4,8 +4,9 @@ use super::check::Checked;
 use super::measure::{Kind, Latency};
 use super::run::Measured;
 use super::{BenchArgs, Distribution, TargetArg, TransportArg};
-use crate::commands::ns::ModeArg;
+use crate::commands::ns::{DurabilityArg, ModeArg};
 use crate::commands::put::AcksArg;
+use crate::commands::read::ConsistencyArg;
 use crate::output::{Answer, Paint, table};
 use serde::Serialize;
 use std::sync::atomic::Ordering;
@@ -15,13 +16,16 @@ use std::time::Duration;
 struct Report {
     settings: Settings,
     seconds: f64,
+    /// Requests that were done; of a scan, records.
     operations: u64,
     operations_per_second: f64,
+    /// The same, the time added that all nodes needed to have everything.
+    drained_operations_per_second: f64,
     reads: KindReport,
     writes: KindReport,
     /// Microseconds of processor time per operation; null where it could not be measured.
     cpu: Cpu,
-    /// Of an eventual namespace: from the end of the run until all nodes have all that was written; null: that was not seen.
+    /// From the end of the run until all nodes have all that was written; null: that was not seen.
     drain_ms: Option<u128>,
     check: Check,
     /// The first failures' messages.
@@ -36,8 +40,14 @@ struct Settings {
     /// Null: not FlareDB's.
     sessions: Option<bool>,
     mode: Option<ModeArg>,
+    durability: Option<DurabilityArg>,
     acks: Option<AcksArg>,
+    consistency: Option<ConsistencyArg>,
     callers: u32,
+    in_flight: u32,
+    /// Requests a second; null: callers wait for answers.
+    rate: Option<u32>,
+    scan: bool,
     threads: usize,
     keys: u64,
     key_size: u32,
@@ -87,18 +97,21 @@ pub(super) fn answer(
     checked: &Checked,
     drained: Option<Duration>,
 ) -> Answer {
-    let drain_ms = drained.map(|drained| drained.as_millis());
-    let report = Report { drain_ms, ..report(bench, measured, checked) };
+    let report = report(bench, measured, checked, drained);
     let code = u8::from(!report.check.passed);
     Answer::new(text(&report), &report).with_exit_code(code)
 }
 
 #[allow(clippy::cast_precision_loss, reason = "rates, for people")]
-fn report(bench: &BenchArgs, measured: &Measured, checked: &Checked) -> Report {
-    let measure = &measured.measure;
+fn report(bench: &BenchArgs, measured: &Measured, checked: &Checked, drained: Option<Duration>) -> Report {
+    let measure = measured.measure();
     let (reads, writes) = (kind(&measure.reads), kind(&measure.writes));
-    let operations = reads.latency.count + writes.latency.count;
+    let operations = match bench.scan {
+        true => measure.scanned.load(Ordering::Relaxed),
+        false => reads.latency.count + writes.latency.count,
+    };
     let seconds = measured.elapsed.as_secs_f64();
+    let drained_seconds = seconds + drained.unwrap_or_default().as_secs_f64();
     let wrong_reads = measure.wrong_reads.load(Ordering::Relaxed);
     let wrong = measure.wrong.lock().map(|wrong| wrong.clone()).unwrap_or_default();
     Report {
@@ -107,8 +120,13 @@ fn report(bench: &BenchArgs, measured: &Measured, checked: &Checked) -> Report {
             transport: (bench.target == TargetArg::Flaredb).then_some(bench.transport),
             sessions: (bench.target == TargetArg::Flaredb).then_some(!bench.no_sessions),
             mode: (bench.target == TargetArg::Flaredb).then_some(bench.mode),
+            durability: (bench.target == TargetArg::Flaredb).then_some(bench.durability),
             acks: bench.acks.typed(),
+            consistency: bench.consistency,
             callers: bench.callers,
+            in_flight: bench.in_flight,
+            rate: bench.rate,
+            scan: bench.scan,
             threads: bench.threads,
             keys: bench.keys,
             key_size: bench.key_size,
@@ -120,9 +138,10 @@ fn report(bench: &BenchArgs, measured: &Measured, checked: &Checked) -> Report {
         seconds,
         operations,
         operations_per_second: operations as f64 / seconds,
+        drained_operations_per_second: operations as f64 / drained_seconds,
         reads,
         writes,
-        drain_ms: None,
+        drain_ms: drained.map(|drained| drained.as_millis()),
         cpu: cpu(measured, operations as f64, seconds),
         check: Check {
             passed: checked.wrong == 0 && wrong_reads == 0,

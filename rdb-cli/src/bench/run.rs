@@ -1,44 +1,38 @@
-//! The closed loop.
+//! Starts the callers, lets them warm up, and measures them.
 
 use super::BenchArgs;
+use super::closed;
 use super::cpu;
 use super::measure::Measure;
+use super::open;
+use super::request::{Phase, Shared};
+use super::scans;
 use super::target::Target;
 use super::workload::Workload;
+use crate::exit::Failure;
 use indicatif::{ProgressBar, ProgressStyle};
-use rand::RngExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 /// How often the bar shows a new rate.
 const BAR_INTERVAL: Duration = Duration::from_millis(500);
-/// A caller whose request failed waits so long: a dead cluster must not be asked as fast as the loop can.
-const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(10);
-
-/// What the callers share.
-struct Shared {
-    target: Target,
-    workload: Arc<Workload>,
-    measure: Arc<Measure>,
-    read_share: f64,
-    phase: AtomicU8,
-    /// All requests that succeeded, for the bar.
-    completed: AtomicU64,
-}
-
-const WARMING_UP: u8 = 0;
-const MEASURING: u8 = 1;
-const STOPPING: u8 = 2;
 
 /// What a run measured.
 pub(super) struct Measured {
-    pub(super) measure: Arc<Measure>,
+    shared: Arc<Shared>,
     pub(super) elapsed: Duration,
     /// Per process, its processor time; `None`: it is gone, or was never there.
     pub(super) server_cpu: Vec<(u32, Option<Duration>)>,
     pub(super) client_cpu: Option<Duration>,
+}
+
+impl Measured {
+    pub(super) fn measure(&self) -> &Measure {
+        &self.shared.measure
+    }
 }
 
 pub(super) async fn run(
@@ -46,27 +40,17 @@ pub(super) async fn run(
     workload: &Arc<Workload>,
     bench: &BenchArgs,
     pids: &[u32],
-) -> Measured {
-    let shared = Arc::new(Shared {
-        target: target.clone(),
-        workload: workload.clone(),
-        measure: Arc::new(Measure::new()),
-        read_share: bench.read_share,
-        phase: AtomicU8::new(WARMING_UP),
-        completed: AtomicU64::new(0),
-    });
-    let mut callers = JoinSet::new();
-    for caller in 0..bench.callers {
-        callers.spawn(call(shared.clone(), caller));
-    }
+) -> Result<Measured, Failure> {
+    let shared = Arc::new(Shared::new(workload.clone(), bench.read_share, target.reads_are_current()));
+    let mut callers = start(&shared, target, bench).await?;
     let bar = bar(bench.warmup + bench.duration);
     wait(&shared, &bar, "warm-up", bench.warmup).await;
     let cpu_before: Vec<_> = pids.iter().map(|pid| cpu::used(*pid)).collect();
     let own_before = cpu::used_here();
     let started = Instant::now();
-    shared.phase.store(MEASURING, Ordering::Relaxed);
+    shared.enter(Phase::Measuring);
     wait(&shared, &bar, "measuring", bench.duration).await;
-    shared.phase.store(STOPPING, Ordering::Relaxed);
+    shared.enter(Phase::Stopping);
     let elapsed = started.elapsed();
     let client_cpu = difference(own_before, cpu::used_here());
     let server_cpu = pids
@@ -76,70 +60,27 @@ pub(super) async fn run(
         .collect();
     bar.finish_and_clear();
     while callers.join_next().await.is_some() {}
-    Measured { measure: shared.measure.clone(), elapsed, server_cpu, client_cpu }
+    Ok(Measured { shared, elapsed, server_cpu, client_cpu })
 }
 
-/// One caller: one request on its way, until the run is over.
-async fn call(shared: Arc<Shared>, caller: u32) {
-    let mut random = shared.workload.random(caller);
-    while shared.phase.load(Ordering::Relaxed) != STOPPING {
-        let key = shared.workload.choose(&mut random);
-        let is_read = random.random::<f64>() < shared.read_share;
-        let succeeded = if is_read { read(&shared, key).await } else { write(&shared, key, caller).await };
-        if succeeded {
-            shared.completed.fetch_add(1, Ordering::Relaxed);
-        } else {
-            tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
+async fn start(shared: &Arc<Shared>, target: &Target, bench: &BenchArgs) -> Result<JoinSet<()>, Failure> {
+    let mut callers = JoinSet::new();
+    if let Some(rate) = bench.rate {
+        let (shared, target, runtime, writers) =
+            (shared.clone(), target.shareable()?, Handle::current(), bench.callers);
+        callers.spawn_blocking(move || open::drive(&shared, &target, &runtime, writers, rate));
+    } else if bench.scan {
+        let namespace = target.namespace()?;
+        for _ in 0..bench.callers {
+            callers.spawn(scans::call(shared.clone(), namespace.clone()));
+        }
+    } else {
+        for caller in 0..bench.callers {
+            let line = target.line().await?;
+            callers.spawn(closed::call(shared.clone(), line, caller, bench.in_flight));
         }
     }
-}
-
-async fn read(shared: &Shared, key: usize) -> bool {
-    let (workload, measure) = (&shared.workload, &shared.measure);
-    let at_least = workload.acknowledged(key);
-    let started = Instant::now();
-    let result = shared.target.get(&workload.keys()[key]).await;
-    let measuring = shared.phase.load(Ordering::Relaxed) == MEASURING;
-    match result {
-        Ok(stored) => {
-            if measuring {
-                measure.reads.record(started.elapsed());
-            }
-            if let Err(what) = workload.judge(key, stored.as_ref(), at_least) {
-                measure.wrong(&what);
-            }
-            true
-        }
-        Err(failed) => {
-            if measuring {
-                measure.failed(&measure.reads, &failed);
-            }
-            false
-        }
-    }
-}
-
-async fn write(shared: &Shared, key: usize, caller: u32) -> bool {
-    let (workload, measure) = (&shared.workload, &shared.measure);
-    let value = workload.begin_write(key, caller);
-    let started = Instant::now();
-    let result = shared.target.put(&workload.keys()[key], value).await;
-    let measuring = shared.phase.load(Ordering::Relaxed) == MEASURING;
-    match result {
-        Ok(version) => {
-            if measuring {
-                measure.writes.record(started.elapsed());
-            }
-            workload.acknowledge(key, version);
-            true
-        }
-        Err(failed) => {
-            if measuring {
-                measure.failed(&measure.writes, &failed);
-            }
-            false
-        }
-    }
+    Ok(callers)
 }
 
 async fn wait(shared: &Shared, bar: &ProgressBar, phase: &'static str, duration: Duration) {

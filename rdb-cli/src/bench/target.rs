@@ -1,17 +1,17 @@
-//! What is measured: a namespace of FlareDB, or an etcd cluster, with the few operations that the benchmark needs.
+//! What is measured: a namespace of FlareDB, an etcd cluster or a Redis, with the few operations that the benchmark needs.
 
 #[cfg(feature = "etcd")]
 use super::etcd::Etcd;
+use super::flaredb::FlareDb;
+use super::redis::{self, Redis};
+use super::request::{Answer, Request};
 use super::workload::Workload;
-use super::{BenchArgs, TargetArg, TransportArg};
+use super::{BenchArgs, TargetArg};
 use crate::args::Args;
 use crate::exit::Failure;
-use rdb_client::{
-    Acks, Bytes, Client, Code, Consistency, Error, Mode, Namespace, Options, Transport, Version, Write,
-    WriteError,
-};
-
-use std::time::{Duration, Instant};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use rdb_client::{Bytes, Error, Namespace, Version, WriteError};
+use std::time::Duration;
 
 /// A request that failed.
 pub(super) struct Failed {
@@ -24,118 +24,134 @@ pub(super) type Stored = Option<(Bytes, Version)>;
 
 #[derive(Clone)]
 pub(super) enum Target {
-    FlareDb(Namespace),
+    FlareDb(Box<FlareDb>),
     #[cfg(feature = "etcd")]
     Etcd(Box<Etcd>),
+    Redis(Redis),
+}
+
+/// What one caller asks through.
+pub(super) enum Line {
+    /// Requests of all callers share connections.
+    Shared(Target),
+    /// A connection of its own.
+    Redis(redis::Connection),
 }
 
 impl Target {
     pub(super) async fn connect(args: &Args, bench: &BenchArgs) -> Result<Self, Failure> {
         match bench.target {
-            TargetArg::Flaredb => {
-                let transport = match bench.transport {
-                    TransportArg::Pipe => Transport::Pipe,
-                    TransportArg::Unary => Transport::Unary,
-                };
-                let options = Options { transport, sessions: !bench.no_sessions, ..args.client_options() };
-                let client = Client::connect(options).await?;
-                let mode = bench.mode.into();
-                create_namespace(&client, &bench.namespace, mode).await?;
-                let namespace = client.namespace(&bench.namespace).with_acks(bench.acks.acks());
-                Ok(Target::FlareDb(match mode {
-                    Mode::Strong => namespace,
-                    // What was acknowledged must be seen, also where another node is asked.
-                    Mode::Eventual => namespace.with_consistency(Consistency::Session),
-                }))
-            }
+            TargetArg::Flaredb => Ok(Target::FlareDb(Box::new(FlareDb::connect(args, bench).await?))),
             #[cfg(feature = "etcd")]
-            TargetArg::Etcd => {
-                let etcd = Etcd::connect(&args.endpoints, &bench.namespace, args.timeout).await?;
-                Ok(Target::Etcd(Box::new(etcd)))
-            }
+            TargetArg::Etcd => Ok(Target::Etcd(Box::new(Etcd::connect(args, bench).await?))),
+            TargetArg::Redis => Ok(Target::Redis(Redis::connect(args, bench).await?)),
         }
     }
 
-    pub(super) async fn get(&self, key: &Bytes) -> Result<Stored, Failed> {
+    /// What another caller asks through.
+    pub(super) async fn line(&self) -> Result<Line, Failure> {
         match self {
-            Target::FlareDb(namespace) => {
-                let record = namespace.get(key.clone()).await?;
-                Ok(record.map(|record| (record.value, record.version)))
-            }
-            #[cfg(feature = "etcd")]
-            Target::Etcd(etcd) => etcd.get(key).await,
+            Target::Redis(redis) => Ok(Line::Redis(redis.open().await?)),
+            shared => Ok(Line::Shared(shared.clone())),
         }
     }
 
-    pub(super) async fn put(&self, key: &Bytes, value: Bytes) -> Result<Version, Failed> {
+    /// This target, if its connections may be shared by any number of requests.
+    pub(super) fn shareable(&self) -> Result<Self, Failure> {
         match self {
-            Target::FlareDb(namespace) => Ok(namespace.put(key.clone(), value).await?.version),
-            #[cfg(feature = "etcd")]
-            Target::Etcd(etcd) => etcd.put(key, value).await,
+            Target::Redis(_) => Err(Failure::usage("--rate is for flaredb and etcd")),
+            shared => Ok(shared.clone()),
         }
     }
 
-    /// How long it takes until all nodes have all that was written to an eventual namespace: a node's writes come to the others
-    /// in order, so the last one is not acknowledged by all before the rest is. `None`: there is nothing to wait for, or it did
-    /// not come to an end in time.
+    pub(super) fn namespace(&self) -> Result<Namespace, Failure> {
+        match self {
+            Target::FlareDb(flaredb) => Ok(flaredb.namespace().clone()),
+            _ => Err(Failure::usage("--scan is for flaredb")),
+        }
+    }
+
+    /// Whether reads promise to see what was acknowledged before.
+    pub(super) fn reads_are_current(&self) -> bool {
+        match self {
+            Target::FlareDb(flaredb) => flaredb.reads_are_current(),
+            #[cfg(feature = "etcd")]
+            Target::Etcd(etcd) => etcd.reads_are_current(),
+            Target::Redis(_) => true,
+        }
+    }
+
+    /// See [`FlareDb::drain`]. `None`: there is nothing to wait for, or it did not come to an end in time.
     pub(super) async fn drain(&self, workload: &Workload) -> Option<Duration> {
         match self {
-            Target::FlareDb(namespace) if !namespace.session_token().is_empty() => {
-                let began = Instant::now();
-                let (key, value) = (workload.keys().first()?.clone(), workload.begin_write(0, 0));
-                let written = namespace.clone().with_acks(Acks::All).put(key, value).await.ok()?;
-                workload.acknowledge(0, written.version);
-                Some(began.elapsed())
-            }
+            Target::FlareDb(flaredb) => flaredb.drain(workload).await,
             _ => None,
         }
     }
 
-    /// In the order of the keys.
+    /// In the order of the keys, and current.
     pub(super) async fn get_many(&self, keys: &[Bytes]) -> Result<Vec<Stored>, Failed> {
         match self {
-            Target::FlareDb(namespace) => {
-                let mut records = namespace.batch_get(keys.to_vec()).await?.into_iter().peekable();
-                let stored = keys.iter().map(|key| {
-                    let record = records.next_if(|record| record.key == *key)?;
-                    Some((record.value, record.version))
-                });
-                Ok(stored.collect())
-            }
+            Target::FlareDb(flaredb) => flaredb.get_many(keys).await,
             #[cfg(feature = "etcd")]
             Target::Etcd(etcd) => etcd.get_many(keys).await,
+            Target::Redis(redis) => redis.get_many(keys).await,
         }
     }
 
     pub(super) async fn put_many(&self, records: Vec<(Bytes, Bytes)>) -> Result<Version, Failed> {
         match self {
-            Target::FlareDb(namespace) => {
-                let writes = records.into_iter().map(|(key, value)| Write::Put(key, value)).collect();
-                Ok(namespace.batch_write(writes).await?.version)
-            }
+            Target::FlareDb(flaredb) => flaredb.put_many(records).await,
             #[cfg(feature = "etcd")]
             Target::Etcd(etcd) => etcd.put_many(records).await,
+            Target::Redis(redis) => redis.put_many(records).await,
+        }
+    }
+
+    async fn ask(&self, request: &Request) -> Result<Answer, Failed> {
+        let (name, value) = (&request.name, request.value.clone());
+        match (self, value) {
+            (Target::FlareDb(flaredb), None) => flaredb.get(name).await.map(Answer::Read),
+            (Target::FlareDb(flaredb), Some(value)) => flaredb.put(name, value).await.map(Answer::Written),
+            #[cfg(feature = "etcd")]
+            (Target::Etcd(etcd), None) => etcd.get(name).await.map(Answer::Read),
+            #[cfg(feature = "etcd")]
+            (Target::Etcd(etcd), Some(value)) => etcd.put(name, value).await.map(Answer::Written),
+            (Target::Redis(_), _) => {
+                Err(Failed::not_sent("each caller has a connection to Redis of its own"))
+            }
         }
     }
 }
 
-/// Sees to it that the namespace exists. That it was there already is what was wanted.
-async fn create_namespace(client: &Client, name: &str, mode: Mode) -> Result<(), Failure> {
-    match client.describe_namespace(name).await {
-        Ok(found) if found.mode == mode => return Ok(()),
-        Ok(found) => {
-            let message = format!("the namespace '{name}' is {}, and not {mode}", found.mode);
-            return Err(
-                Failure::usage(message).hint("name another one with --namespace, or this mode with --mode")
-            );
+impl Line {
+    /// Sends all requests at once, and returns when all have been answered.
+    pub(super) async fn ask(
+        &mut self,
+        mut requests: Vec<Request>,
+        mut answered: impl FnMut(&Request, Result<Answer, Failed>),
+    ) {
+        let target = match self {
+            Line::Redis(connection) => return connection.ask(&requests, answered).await,
+            Line::Shared(target) => target,
+        };
+        if requests.len() == 1
+            && let Some(request) = requests.pop()
+        {
+            let result = target.ask(&request).await;
+            return answered(&request, result);
         }
-        Err(error) if error.code() == Some(Code::NamespaceNotFound) => {}
-        Err(error) => return Err(error.into()),
+        let mut under_way: FuturesUnordered<_> =
+            requests.iter().map(async |request| (request, target.ask(request).await)).collect();
+        while let Some((request, result)) = under_way.next().await {
+            answered(request, result);
+        }
     }
-    match client.create_namespace(name, mode).await {
-        Ok(_) => Ok(()),
-        Err(error) if error.error().code() == Some(Code::NamespaceExists) => Ok(()),
-        Err(error) => Err(error.into()),
+}
+
+impl Failed {
+    pub(super) fn not_sent(message: &str) -> Self {
+        Self { in_doubt: false, message: message.to_owned() }
     }
 }
 

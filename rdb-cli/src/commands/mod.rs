@@ -9,7 +9,7 @@ pub(crate) mod get;
 pub(crate) mod ns;
 pub(crate) mod put;
 mod quarantine;
-mod read;
+pub(crate) mod read;
 pub(crate) mod scan;
 pub(crate) mod status;
 pub(crate) mod switch;

@@ -86,7 +86,8 @@ impl From<ModeArg> for Mode {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum DurabilityArg {
     /// Once it is synced
     Sync,

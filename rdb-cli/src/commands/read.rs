@@ -29,8 +29,9 @@ pub(super) struct ReadArgs {
     at: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum ConsistencyArg {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ConsistencyArg {
     /// Sees every write acknowledged before it
     Linearizable,
     /// The same by the leader's clock, where leader_lease is switched on
@@ -43,6 +44,19 @@ enum ConsistencyArg {
     Session,
     /// Of an eventual namespace: the newest that a majority of the nodes has
     Quorum,
+}
+
+impl From<ConsistencyArg> for Consistency {
+    fn from(typed: ConsistencyArg) -> Self {
+        match typed {
+            ConsistencyArg::Linearizable => Consistency::Linearizable,
+            ConsistencyArg::Lease => Consistency::Lease,
+            ConsistencyArg::Stale => Consistency::Stale { max_age: None },
+            ConsistencyArg::Local => Consistency::Local,
+            ConsistencyArg::Session => Consistency::Session,
+            ConsistencyArg::Quorum => Consistency::Quorum,
+        }
+    }
 }
 
 /// A token in base64, as JSON has it.
@@ -69,11 +83,7 @@ impl ReadArgs {
             (_, Some(_)) => Err(Failure::usage("--max-age is for --consistency stale")),
             (None, None) if self.session.is_some() => Ok(Consistency::Session),
             (None, None) => Ok(Consistency::Default),
-            (Some(ConsistencyArg::Lease), None) => Ok(Consistency::Lease),
-            (Some(ConsistencyArg::Linearizable), None) => Ok(Consistency::Linearizable),
-            (Some(ConsistencyArg::Local), None) => Ok(Consistency::Local),
-            (Some(ConsistencyArg::Session), None) => Ok(Consistency::Session),
-            (Some(ConsistencyArg::Quorum), None) => Ok(Consistency::Quorum),
+            (Some(typed), None) => Ok(typed.into()),
         }
     }
 
