@@ -25,6 +25,8 @@ const HAND_OVER_LAG_MAX: Index = 64;
 const STANDSTILL_MAX: Duration = Duration::from_secs(30);
 /// A member that answers may catch up from a log so many times as long as one that does not.
 const LOG_BYTES_FACTOR_ACTIVE: u64 = 4;
+/// What the log keeps that nobody is known to need: far less than its memtable, so that most entries never come to a table file.
+const KEPT_BYTES_MAX: u64 = 16 << 20;
 
 /// How long a region's log may become for the sake of members that lag.
 #[derive(Debug, Clone, Copy)]
@@ -177,6 +179,13 @@ impl Peer {
         });
         let needed = needed.chain(self.sending.values().map(|(_, index)| *index));
         needed.min().unwrap_or(status.applied).min(status.applied)
+    }
+
+    /// How many entries stay that nobody is known to need, for short absences: fewer where they are large.
+    pub(crate) fn keep_entries(&self, limits: &LogLimits) -> u64 {
+        let entries = (self.group.status().last + 1).saturating_sub(self.group.first_index()).max(1);
+        let mean_bytes = (self.group.log_bytes() / entries).max(1);
+        limits.keep_entries.min(KEPT_BYTES_MAX / mean_bytes)
     }
 
     /// A member that has just taken in a snapshot has the log since then before it: were that dropped, it would need another

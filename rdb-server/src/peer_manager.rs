@@ -401,10 +401,16 @@ impl PeerManager {
                 self.finish_install(region, number);
             }
             Event::Applied { region, index, truncate_to, closed } => {
+                let mut may_drop = false;
                 self.with(region, |peer| {
                     peer.applied(index, closed);
+                    may_drop = peer.truncate_to < truncate_to;
                     peer.truncate_to = truncate_to;
                 });
+                if may_drop {
+                    // At once: what is dropped before the log's memtable is full never comes to a table file.
+                    self.drop_entries_of(region);
+                }
                 if closed {
                     self.remove_closed(|closed| closed == region);
                 }
@@ -857,9 +863,10 @@ impl PeerManager {
                 continue;
             }
             let droppable = peer.droppable(&limits, |node| self.health.absence(node));
-            let target: Index = droppable.saturating_sub(self.config.log_keep_entries);
+            let keep = peer.keep_entries(&limits);
+            let target: Index = droppable.saturating_sub(keep);
             // Not for a handful: each costs an entry of its own.
-            if peer.truncate_to + self.config.log_keep_entries / 4 < target {
+            if peer.truncate_to + keep / 4 < target {
                 peer.group.propose_truncation(target);
                 self.touched.insert(*region);
             }
@@ -869,18 +876,24 @@ impl PeerManager {
 
     /// Drops what the state machines allow, as far as the data is durable.
     fn drop_entries(&mut self) {
-        for (region, peer) in &mut self.peers {
-            // It comes to this again within a second, and the queue must have room for what cannot wait.
-            if self.log.is_crowded() {
-                return;
-            }
-            let target = self.data.truncation_target(*region);
-            if let Some((dropped, terms)) = peer.group.truncate(target)
-                && let Err(error) = self.log.truncate(*region, dropped, terms)
-            {
-                // The group has forgotten the entries: a table of terms stored later would not fit what is on disk.
-                crate::node::die(&format!("region {region}: the log cannot be shortened: {error}"));
-            }
+        let regions: Vec<RegionId> = self.peers.keys().copied().collect();
+        for region in regions {
+            self.drop_entries_of(region);
+        }
+    }
+
+    fn drop_entries_of(&mut self, region: RegionId) {
+        // It comes to this again within a second, and the queue must have room for what cannot wait.
+        if self.log.is_crowded() {
+            return;
+        }
+        let target = self.data.truncation_target(region);
+        let Some(peer) = self.peers.get_mut(&region) else { return };
+        if let Some((dropped, terms)) = peer.group.truncate(target)
+            && let Err(error) = self.log.truncate(region, dropped, terms)
+        {
+            // The group has forgotten the entries: a table of terms stored later would not fit what is on disk.
+            crate::node::die(&format!("region {region}: the log cannot be shortened: {error}"));
         }
     }
 
