@@ -27,6 +27,11 @@
             pkgs.lz4
             pkgs.cargo-deny
             pkgs.shellcheck
+            # Counts instructions for ./x guard.
+            pkgs.valgrind
+            # What ./x compare measures beside FlareDB.
+            pkgs.etcd
+            pkgs.redis
             # Tests that cut the network between nodes.
             pkgs.iproute2
             pkgs.nftables

@@ -1,9 +1,10 @@
 //! Measures both sides of a row in turn.
 
-use crate::limits::Limits;
+use crate::limits::{self, Limits};
 use crate::rows::{Bar, Figure, Row, Side};
 use crate::sample::{Bench, Report, Sample};
 use crate::spread::Spread;
+use crate::stores::Upkeep;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
@@ -49,10 +50,10 @@ pub(crate) fn measure(row: &Row, bench: &Bench, limits: &Limits, alternations: u
             }
         }
     }
-    let throughput = Spread::of(ours.iter().map(|sample| sample.report.drained_operations_per_second));
+    let throughput = Spread::of(ours.iter().map(|sample| sample.report.throughput()));
     let throughput = throughput.context("our side was not measured")?;
     let (limit, limit_per_second) = row.limit.of(limits);
-    let judged = row.bars.iter().map(|bar| judge(bar, row, &ours, &theirs, limits)).collect::<Result<_>>()?;
+    let judged = row.bars.iter().map(|bar| judge(bar, row, &ours, &theirs)).collect::<Result<_>>()?;
     Ok(Compared {
         name: row.name,
         work: row.work,
@@ -70,23 +71,26 @@ fn measure_side(side: &Side, bench: &Bench) -> Result<Option<Sample>> {
     match side {
         Side::Store { store, load } => Ok(Some(bench.sample(*store, load)?)),
         Side::AtShare { store, load, share } => {
-            let most = bench.sample(*store, load)?.report.drained_operations_per_second;
+            let most = bench.sample(*store, load)?.report.throughput();
             // To whole requests.
             Ok(Some(bench.sample(*store, &format!("{load} --rate {:.0}", most * share))?))
         }
-        Side::Iterator | Side::Nobody => Ok(None),
+        Side::Iterator => {
+            let report = Report::of_rate(limits::iterated_per_second(&bench.folder)?);
+            Ok(Some(Sample { report, memory_mib_max: 0, upkeep: Upkeep::default() }))
+        }
+        Side::Nobody => Ok(None),
     }
 }
 
-fn judge(bar: &Bar, row: &Row, ours: &[Sample], theirs: &[Sample], limits: &Limits) -> Result<Judged> {
+fn judge(bar: &Bar, row: &Row, ours: &[Sample], theirs: &[Sample]) -> Result<Judged> {
     let values = |samples: &[Sample]| -> Result<Vec<f64>> {
         samples.iter().map(|sample| value(bar.figure, &sample.report)).collect()
     };
     let ours = values(ours)?;
     let theirs = match row.theirs {
-        Side::Iterator => vec![limits.iterated_per_second; ours.len()],
         Side::Nobody => vec![1.0; ours.len()],
-        Side::Store { .. } | Side::AtShare { .. } => values(theirs)?,
+        _ => values(theirs)?,
     };
     let pairs = Spread::of(ours.iter().zip(&theirs).map(|(ours, theirs)| ours / theirs));
     let (ours, theirs) = (Spread::of(ours).context("no samples")?, Spread::of(theirs).context("no samples")?);
@@ -106,7 +110,7 @@ fn judge(bar: &Bar, row: &Row, ours: &[Sample], theirs: &[Sample], limits: &Limi
 
 fn value(figure: Figure, report: &Report) -> Result<f64> {
     Ok(match figure {
-        Figure::Throughput => report.drained_operations_per_second,
+        Figure::Throughput => report.throughput(),
         Figure::ServerCpu => {
             report.cpu.server_us_per_operation.context("the servers' processor time is not known")?
         }

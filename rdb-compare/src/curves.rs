@@ -33,10 +33,10 @@ struct Point {
 /// Measures and draws into this folder; the figures go beside the pictures, as JSON.
 pub(crate) fn draw(bench: &Bench, folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let by_callers = by_callers(bench)?;
+    let by_callers = by_callers(bench);
     let by_load = by_load(bench, &by_callers)?;
     picture("throughput", "callers", "operations a second", &by_callers, |point| {
-        (point.callers.into(), point.report.drained_operations_per_second)
+        (point.callers.into(), point.report.throughput())
     })
     .write(folder)?;
     picture("cpu", "callers", "server processor time of an operation, µs", &by_callers, |point| {
@@ -60,14 +60,14 @@ pub(crate) fn draw(bench: &Bench, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn by_callers(bench: &Bench) -> Result<Vec<Point>> {
+fn by_callers(bench: &Bench) -> Vec<Point> {
     let mut points = Vec::new();
     for callers in CALLERS {
         for (load, store, words) in LOADS {
-            points.push(point(bench, load, store, words, callers, None)?);
+            points.extend(point(bench, load, store, words, callers, None));
         }
     }
-    Ok(points)
+    points
 }
 
 fn by_load(bench: &Bench, by_callers: &[Point]) -> Result<Vec<Point>> {
@@ -75,8 +75,8 @@ fn by_load(bench: &Bench, by_callers: &[Point]) -> Result<Vec<Point>> {
     for share in SHARES {
         for (load, store, words) in LOADS {
             let most = by_callers.iter().find(|point| point.load == load && point.callers == 1024);
-            let most = most.context("1,024 callers were not measured")?.report.drained_operations_per_second;
-            points.push(point(bench, load, store, words, 1024, Some((most * share).round()))?);
+            let most = most.context("1,024 callers were not measured")?.report.throughput();
+            points.extend(point(bench, load, store, words, 1024, Some((most * share).round())));
         }
     }
     Ok(points)
@@ -89,16 +89,23 @@ fn point(
     words: &str,
     callers: u32,
     rate: Option<f64>,
-) -> Result<Point> {
+) -> Option<Point> {
     let rate_words = rate.map(|rate| format!(" --rate {rate:.0}")).unwrap_or_default();
-    let report = bench.sample(store, &format!("{words} --callers {callers}{rate_words}"))?.report;
+    let report = match bench.sample(store, &format!("{words} --callers {callers}{rate_words}")) {
+        Ok(sample) => sample.report,
+        Err(error) => {
+            // One that cannot be measured, such as a load that is too much, is left out: the others took long.
+            println!("{load:26} {callers:>5} callers{rate_words:15} left out: {error:#}");
+            return None;
+        }
+    };
     println!(
         "{load:26} {callers:>5} callers{rate_words:15} {:>9.0}/s  p50 {:>8.2} ms  p99 {:>8.2} ms",
-        report.drained_operations_per_second,
+        report.throughput(),
         report.p50_us() / 1000.0,
         report.p99_us() / 1000.0
     );
-    Ok(Point { load, callers, rate, report })
+    Some(Point { load, callers, rate, report })
 }
 
 fn picture(

@@ -19,11 +19,11 @@ pub(crate) fn limits(limits: &Limits) {
     println!("limits of this machine, {} processors:", limits.processors);
     println!("  disk      {:>9.0} syncs/s, p50 {:.0} us", limits.syncs_per_second, limits.sync_p50_us);
     println!(
-        "  RocksDB   {:>9.0} puts/s of a thread without a log, {:.0} with one synced by 64",
+        "  RocksDB   {:>9.0} puts/s of a thread without a log, {:.0} with one that is synced for each 64",
         limits.puts_per_second, limits.synced_puts_per_second
     );
     println!(
-        "            {:>9.0} gets/s of a thread, {:.0} records/s iterated",
+        "            {:>9.0} gets/s of all processors, {:.0} records/s iterated",
         limits.gets_per_second, limits.iterated_per_second
     );
     println!(
@@ -36,12 +36,13 @@ pub(crate) fn limits(limits: &Limits) {
 pub(crate) fn sample(row: &Row, round: u32, who: &str, sample: &Sample) {
     let report = &sample.report;
     println!(
-        "  {:16} {round} {who:7} {:>9.0}/s  p50 {:>8.2} ms  p99 {:>8.2} ms  {:>7} us CPU  {:>5} MiB  {} flushes, {} compactions{}",
+        "  {:16} {round} {who:7} {:>9.0}/s  p50 {:>8.2} ms  p99 {:>8.2} ms  {:>7} us CPU  load {:>4} cores  {:>5} MiB  {} flushes, {} compactions{}",
         row.name,
-        report.drained_operations_per_second,
+        report.throughput(),
         report.p50_us() / 1000.0,
         report.p99_us() / 1000.0,
         report.cpu.server_us_per_operation.map_or("?".to_owned(), |us| format!("{us:.1}")),
+        report.cpu.client_cores.map_or("?".to_owned(), |cores| format!("{cores:.2}")),
         sample.memory_mib_max,
         sample.upkeep.flushes,
         sample.upkeep.compactions,

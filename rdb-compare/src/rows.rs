@@ -74,9 +74,7 @@ impl Limit {
                 limits.puts_per_second * processors / nodes,
             ),
             Limit::Syncs => ("one sync after the other".to_owned(), limits.syncs_per_second),
-            Limit::Gets => {
-                (format!("RocksDB's gets by {processors} processors"), limits.gets_per_second * processors)
-            }
+            Limit::Gets => (format!("RocksDB's gets by {processors} processors"), limits.gets_per_second),
             Limit::Calls => ("gRPC's calls that do nothing".to_owned(), limits.calls_per_second),
             Limit::Iterator => ("RocksDB's iterator".to_owned(), limits.iterated_per_second),
         }

@@ -32,7 +32,7 @@ pub(crate) struct Sample {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Report {
     /// The time added that replicas needed to have everything.
-    pub(crate) drained_operations_per_second: f64,
+    drained_operations_per_second: Option<f64>,
     pub(crate) drain_ms: Option<u64>,
     pub(crate) reads: Kind,
     pub(crate) writes: Kind,
@@ -95,6 +95,9 @@ impl Bench {
 impl Report {
     /// A measurement counts only where the data is right, and everything was done.
     fn judge(&self) -> Result<()> {
+        if self.drained_operations_per_second.is_none() {
+            bail!("the replicas did not come to have everything: {}", self.messages.join("; "));
+        }
         if !self.check.passed {
             bail!("the data is wrong: {}", self.check.shown.join("; "));
         }
@@ -103,6 +106,25 @@ impl Report {
             bail!("{} reads and {} writes failed: {}", failed[0], failed[1], self.messages.join("; "));
         }
         Ok(())
+    }
+
+    /// What something did that is no store.
+    pub(crate) fn of_rate(per_second: f64) -> Self {
+        let none = Kind { count: 0, p50_us: 0, p99_us: 0, not_done: 0, in_doubt: 0 };
+        Self {
+            drained_operations_per_second: Some(per_second),
+            drain_ms: None,
+            reads: none,
+            writes: none,
+            cpu: Cpu { server_us_per_operation: None, server_cores: None, client_cores: None },
+            check: Check { passed: true, keys: 0, shown: Vec::new() },
+            messages: Vec::new(),
+        }
+    }
+
+    /// Operations a second, the time counted that replicas needed afterwards.
+    pub(crate) fn throughput(&self) -> f64 {
+        self.drained_operations_per_second.unwrap_or(0.0)
     }
 
     /// Of what there is more of.

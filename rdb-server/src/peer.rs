@@ -25,7 +25,8 @@ const HAND_OVER_LAG_MAX: Index = 64;
 const STANDSTILL_MAX: Duration = Duration::from_secs(30);
 /// A member that answers may catch up from a log so many times as long as one that does not.
 const LOG_BYTES_FACTOR_ACTIVE: u64 = 4;
-/// What the log keeps that nobody is known to need: far less than its memtable, so that most entries never come to a table file.
+/// What a region's log keeps that nobody is known to need: far less than the log's memtable, so that with few busy regions most
+/// entries never come to a table file.
 const KEPT_BYTES_MAX: u64 = 16 << 20;
 
 /// How long a region's log may become for the sake of members that lag.
@@ -35,8 +36,16 @@ pub(crate) struct LogLimits {
     pub(crate) bytes_max: u64,
     /// In time.
     pub(crate) absence_max: Duration,
-    /// How far behind a member may be that counts as caught up.
+    /// That stay though nobody is known to need them.
     pub(crate) keep_entries: u64,
+}
+
+impl LogLimits {
+    /// How many entries stay that nobody is known to need, for short absences, of a log of so many: fewer where they are large.
+    fn keep(&self, log_bytes: u64, log_entries: u64) -> u64 {
+        let mean_bytes = (log_bytes / log_entries.max(1)).max(1);
+        self.keep_entries.min(KEPT_BYTES_MAX / mean_bytes)
+    }
 }
 
 /// A replica.
@@ -167,7 +176,7 @@ impl Peer {
     /// one that is away; its data then comes by a snapshot. Never past what the receiver of a snapshot will need.
     pub(crate) fn droppable(&mut self, limits: &LogLimits, absence: impl Fn(NodeId) -> Duration) -> Index {
         let status = self.group.status();
-        self.watch_catching_up(&status, limits);
+        self.watch_catching_up(&status, self.keep_entries(limits));
         let bytes = self.group.log_bytes();
         let needed = status.members.iter().filter_map(|(node, confirmed, active)| {
             let away = limits.absence_max < absence(*node);
@@ -181,16 +190,15 @@ impl Peer {
         needed.min().unwrap_or(status.applied).min(status.applied)
     }
 
-    /// How many entries stay that nobody is known to need, for short absences: fewer where they are large.
+    /// How many entries stay that nobody is known to need.
     pub(crate) fn keep_entries(&self, limits: &LogLimits) -> u64 {
-        let entries = (self.group.status().last + 1).saturating_sub(self.group.first_index()).max(1);
-        let mean_bytes = (self.group.log_bytes() / entries).max(1);
-        limits.keep_entries.min(KEPT_BYTES_MAX / mean_bytes)
+        let entries = (self.group.status().last + 1).saturating_sub(self.group.first_index());
+        limits.keep(self.group.log_bytes(), entries)
     }
 
     /// A member that has just taken in a snapshot has the log since then before it: were that dropped, it would need another
     /// snapshot, and so on for ever. It is given up when it stands still.
-    fn watch_catching_up(&mut self, status: &Status, limits: &LogLimits) {
+    fn watch_catching_up(&mut self, status: &Status, keep_entries: u64) {
         let confirmed: BTreeMap<NodeId, Index> =
             status.members.iter().map(|(node, confirmed, _)| (*node, *confirmed)).collect();
         self.catching_up.retain(|node, (before, since)| {
@@ -198,7 +206,7 @@ impl Peer {
             if *before < now {
                 (*before, *since) = (now, Instant::now());
             }
-            now + limits.keep_entries < status.applied && since.elapsed() < STANDSTILL_MAX
+            now + keep_entries < status.applied && since.elapsed() < STANDSTILL_MAX
         });
     }
 
@@ -310,6 +318,15 @@ pub(crate) mod tests {
         (directory, engine)
     }
 
+    #[test]
+    fn of_large_entries_fewer_are_kept() {
+        let limits = LogLimits { keep_entries: 1000, ..LIMITS };
+        assert_eq!(limits.keep(0, 0), 1000);
+        assert_eq!(limits.keep(1000 * 300, 1000), 1000);
+        assert_eq!(limits.keep(2000 * (1 << 20), 2000), 16);
+        assert_eq!(limits.keep(64 << 20, 1), 0);
+    }
+
     fn settle(peer: &mut Peer) {
         while let Some(effects) = peer.group.take_effects(Hlc(1)) {
             if let Some(write) = effects.write {
@@ -331,6 +348,11 @@ pub(crate) mod tests {
 
     /// Node 1 leads in term 1 and has ten entries of 1,000 bytes. Node 2 has them all, node 3 only the first.
     fn leader(engine: &Engine) -> Peer {
+        leader_of(engine, 1000)
+    }
+
+    /// The same, with entries of so many bytes.
+    fn leader_of(engine: &Engine, entry_bytes: usize) -> Peer {
         let boot = Boot {
             region: RegionId::FIRST_USER,
             node: NodeId(1),
@@ -357,8 +379,13 @@ pub(crate) mod tests {
         hear(&mut peer, MessageType::MsgAppendResponse, 3, 1);
         for index in 1..=10 {
             hear(&mut peer, MessageType::MsgAppendResponse, 2, index);
-            let commands =
-                Encoded { bytes: vec![7; 1000], count: 1, stores: true, strong_only: false, named: false };
+            let commands = Encoded {
+                bytes: vec![7; entry_bytes],
+                count: 1,
+                stores: true,
+                strong_only: false,
+                named: false,
+            };
             assert!(peer.group.propose(commands, WriteWaiter::new(drop)).is_ok());
             settle(&mut peer);
         }
@@ -397,6 +424,21 @@ pub(crate) mod tests {
         assert_eq!(peer.droppable(&LIMITS, present), 6);
         hear(&mut peer, MessageType::MsgAppendResponse, 3, 9);
         assert_eq!(peer.droppable(&LIMITS, present), 11, "it has caught up");
+    }
+
+    /// Of large entries the log keeps less than `log_keep_entries`: who lacks more than is kept has not caught up.
+    #[test]
+    fn who_has_taken_a_snapshot_in_finds_large_entries_after_it() {
+        let (_directory, engine) = engine();
+        let mut peer = leader_of(&engine, 6 << 20);
+        let limits = LogLimits { keep_entries: 1000, ..LIMITS };
+        assert_eq!(peer.keep_entries(&limits), 2);
+        peer.sending.insert(NodeId(3), (1, 6));
+        peer.snapshot_sent(NodeId(3), 1, true);
+        hear(&mut peer, MessageType::MsgAppendResponse, 3, 6);
+        assert_eq!(peer.droppable(&limits, present), 6);
+        hear(&mut peer, MessageType::MsgAppendResponse, 3, 9);
+        assert_eq!(peer.droppable(&limits, present), 11, "it has caught up");
     }
 
     #[test]

@@ -866,7 +866,7 @@ impl PeerManager {
             let keep = peer.keep_entries(&limits);
             let target: Index = droppable.saturating_sub(keep);
             // Not for a handful: each costs an entry of its own.
-            if peer.truncate_to + keep / 4 < target {
+            if peer.truncate_to + (keep / 4).max(1) < target {
                 peer.group.propose_truncation(target);
                 self.touched.insert(*region);
             }

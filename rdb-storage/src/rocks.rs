@@ -158,8 +158,8 @@ pub(crate) fn open_data(path: &Path, options: &EngineOptions, create: bool) -> R
     family.set_level_zero_stop_writes_trigger(stop);
     let mut table = data_table(&mut family);
     table.set_block_cache(&Cache::new_lru_cache(options.block_cache_bytes));
-    // What is flushed is rewritten by the first compaction, and less of it: to compress it is half of the work of a flush. The next
-    // level is rewritten by each compaction, too, and has 256 MiB at most: all there is of little data, a tenth of much.
+    // What is flushed is rewritten by the first compaction, and less of it: to compress it is half of the work of a flush. The level
+    // that is compacted into is rewritten each time, too, and has 256 MiB at most: all there is of little data, a part of much.
     let [none, lz4] = [DBCompressionType::None, DBCompressionType::Lz4];
     family.set_compression_per_level(&[none, none, lz4]);
     table.set_cache_index_and_filter_blocks(true);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A caller whose request failed waits so long: a dead cluster must not be asked as fast as the loop can.
-const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(10);
+pub(super) const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(10);
 
 /// One caller, with `in_flight` requests on its way until the run is over.
 pub(super) async fn call(shared: Arc<Shared>, mut line: Line, caller: u32, in_flight: u32) {

@@ -10,6 +10,9 @@ use rdb_client::{Bytes, Version};
 
 #[derive(Clone)]
 pub(super) struct Etcd {
+    /// One for each connection.
+    clients: Vec<KvClient>,
+    /// The one that is asked.
     kv: KvClient,
     prefix: String,
     /// Whether gets are served by whichever member is asked, from what it has.
@@ -26,19 +29,32 @@ impl Etcd {
         };
         let options = ConnectOptions::new().with_connect_timeout(timeout).with_timeout(timeout);
         let connect = async {
-            let client = etcd_client::Client::connect(endpoints, Some(options)).await?;
+            let client = etcd_client::Client::connect(endpoints, Some(options.clone())).await?;
             let mut kv = client.kv_client();
             kv.get("flaredb-bench-probe", None).await?;
-            Ok::<_, etcd_client::Error>(kv)
+            let mut clients = vec![kv.clone()];
+            while clients.len() < bench.connections as usize {
+                clients
+                    .push(etcd_client::Client::connect(endpoints, Some(options.clone())).await?.kv_client());
+            }
+            Ok::<_, etcd_client::Error>((clients, kv))
         };
         match connect.await {
-            Ok(kv) => Ok(Self { kv, prefix: format!("{}/", bench.namespace), serializable }),
+            Ok((clients, kv)) => {
+                Ok(Self { clients, kv, prefix: format!("{}/", bench.namespace), serializable })
+            }
             Err(error) => {
                 let message = format!("cannot reach etcd at {} ({error})", endpoints.join(", "));
                 Err(Failure::new(Class::Unreachable, message)
                     .hint("--endpoints names etcd's client addresses, as in 127.0.0.1:2379"))
             }
         }
+    }
+
+    /// The same, through the connection of this caller.
+    pub(super) fn of_caller(&self, caller: u32) -> Self {
+        let kv = self.clients[caller as usize % self.clients.len()].clone();
+        Self { clients: Vec::new(), kv, ..self.clone() }
     }
 
     /// Whether gets promise to see what was acknowledged before.

@@ -56,7 +56,7 @@ impl FlareDb {
     }
 
     /// As the load reads it.
-    pub(super) fn namespace(&self) -> &Namespace {
+    pub(super) fn reading(&self) -> &Namespace {
         &self.read
     }
 

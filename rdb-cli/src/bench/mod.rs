@@ -44,7 +44,7 @@ pub(crate) struct BenchArgs {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     in_flight: u32,
     /// Send so many requests a second, whether answers come or not (an open loop); latencies count from when each was due
-    #[arg(long, value_name = "PER_SECOND", value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "in_flight")]
+    #[arg(long, value_name = "PER_SECOND", value_parser = clap::value_parser!(u32).range(1..=1_000_000), conflicts_with = "in_flight")]
     rate: Option<u32>,
     /// Read the whole data set from end to end, again and again; its records are what is counted
     #[arg(long, conflicts_with_all = ["in_flight", "rate", "read_share"])]
@@ -102,6 +102,9 @@ pub(crate) struct BenchArgs {
     /// What is measured
     #[arg(long, value_enum, default_value_t = TargetArg::Flaredb)]
     target: TargetArg,
+    /// Connections to etcd, which callers share
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    connections: u32,
     /// Processes on this machine whose processor time is measured
     #[arg(long, value_delimiter = ',', value_name = "PID,...", conflicts_with = "server_name")]
     server_pids: Vec<u32>,

@@ -3,12 +3,13 @@
 //! A loop that waits for answers asks a store less just when it is slow, and so hides how long its users would have waited.
 //! Here a request's latency counts from the time at which it was due, also where it was sent late.
 
-use super::request::{Phase, Shared};
+use super::request::{Phase, Request, Shared};
 use super::target::{Failed, Line, Target};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use tokio::runtime::Handle;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinHandle;
 
 /// How often it is looked which requests are due. Tokio's timers are no finer than a millisecond, which is longer than most
 /// requests take, so a thread does it.
@@ -16,39 +17,86 @@ const LOOK_INTERVAL: Duration = Duration::from_micros(100);
 /// With more requests under way than this, the store does not keep up, and more would only fill this program's memory.
 const UNDER_WAY_MAX: usize = 50_000;
 
-/// Sends `rate` requests a second until the run is over. Blocks its thread. The callers are the writers that requests name in turn.
-pub(super) fn drive(shared: &Arc<Shared>, target: &Target, runtime: &Handle, callers: u32, rate: u32) {
-    let under_way = Arc::new(AtomicUsize::new(0));
+/// Requests that are handed over together, so that a clock that was held up does not hold up what is due.
+const TOGETHER_MAX: usize = 1024;
+
+/// Requests that are due and not answered.
+type UnderWay = Arc<AtomicUsize>;
+
+/// One of them: also one whose task is gone is under way no more.
+struct One(UnderWay);
+
+impl Drop for One {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Sends `rate` requests a second until the run is over. The callers are the writers that requests name in turn.
+pub(super) async fn drive(shared: Arc<Shared>, target: Target, callers: u32, rate: u32) {
+    let (due, requests) = unbounded_channel();
+    let under_way = UnderWay::default();
+    let clock: JoinHandle<()> = {
+        let (shared, under_way) = (shared.clone(), under_way.clone());
+        tokio::task::spawn_blocking(move || tell_due(&shared, &due, &under_way, callers, rate))
+    };
+    send(&shared, &target, requests, &under_way).await;
+    // It has ended: its end of the channel is gone.
+    let _ = clock.await;
+    while 0 < under_way.load(Ordering::Relaxed) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Draws requests as they become due, and hands them over together: one wake-up for all that a look has found.
+fn tell_due(
+    shared: &Shared,
+    due: &UnboundedSender<Vec<Request>>,
+    under_way: &UnderWay,
+    callers: u32,
+    rate: u32,
+) {
     let mut random = shared.workload.random(0);
     let interval = Duration::from_secs(1) / rate;
-    let mut due = Instant::now();
+    let mut next = Instant::now();
     let mut caller = 0;
     while !shared.is(Phase::Stopping) {
-        while due <= Instant::now() {
-            let request = shared.draw(&mut random, caller, due);
-            if UNDER_WAY_MAX < under_way.load(Ordering::Relaxed) {
-                shared.note(
-                    &request,
-                    Err(Failed::not_sent("more requests are due than are answered: --rate is too high")),
-                );
+        let mut requests = Vec::new();
+        while next <= Instant::now() && requests.len() < TOGETHER_MAX && !shared.is(Phase::Stopping) {
+            let request = shared.draw(&mut random, caller, next);
+            if UNDER_WAY_MAX < under_way.fetch_add(1, Ordering::Relaxed) {
+                under_way.fetch_sub(1, Ordering::Relaxed);
+                let failed = Failed::not_sent("more requests are due than are answered: --rate is too high");
+                shared.note(&request, Err(failed));
             } else {
-                under_way.fetch_add(1, Ordering::Relaxed);
-                let (shared, target, under_way) = (shared.clone(), target.clone(), under_way.clone());
-                runtime.spawn(async move {
-                    Line::Shared(target)
-                        .ask(vec![request], |request, result| {
-                            shared.note(request, result);
-                        })
-                        .await;
-                    under_way.fetch_sub(1, Ordering::Relaxed);
-                });
+                requests.push(request);
             }
-            due += interval;
+            next += interval;
             caller = (caller + 1) % callers;
+        }
+        if !requests.is_empty() && due.send(requests).is_err() {
+            return;
         }
         std::thread::sleep(LOOK_INTERVAL);
     }
-    while 0 < under_way.load(Ordering::Relaxed) {
-        std::thread::sleep(LOOK_INTERVAL);
+}
+
+async fn send(
+    shared: &Arc<Shared>,
+    target: &Target,
+    mut due: UnboundedReceiver<Vec<Request>>,
+    under_way: &UnderWay,
+) {
+    while let Some(requests) = due.recv().await {
+        for request in requests {
+            let (shared, target, one) = (shared.clone(), target.clone(), One(under_way.clone()));
+            tokio::spawn(async move {
+                let _one = one;
+                let note = |request: &Request, result| {
+                    shared.note(request, result);
+                };
+                Line::Shared(target).ask(vec![request], note).await;
+            });
+        }
     }
 }

@@ -30,7 +30,10 @@ pub(super) struct Redis {
 }
 
 pub(super) struct Connection {
+    address: String,
     stream: TcpStream,
+    /// An answer may yet come to what was given up: a new connection is needed, or it would be taken for another one's.
+    broken: bool,
     patience: Duration,
     out: Vec<u8>,
     arrived: BytesMut,
@@ -65,9 +68,10 @@ impl Redis {
         for _ in keys {
             match connection.read().await.map_err(read_failed)? {
                 Reply::Value(value) => stored.push(value.map(|value| (value, THERE))),
-                other => return Err(other.refused(false)),
+                other => return Err(other.refused()),
             }
         }
+        connection.finish();
         Ok(stored)
     }
 
@@ -81,9 +85,10 @@ impl Redis {
         for _ in &records {
             match connection.read().await.map_err(write_failed)? {
                 Reply::Done => {}
-                other => return Err(other.refused(false)),
+                other => return Err(other.refused()),
             }
         }
+        connection.finish();
         Ok(THERE)
     }
 }
@@ -96,7 +101,14 @@ impl Connection {
             Ok::<_, Error>(stream)
         };
         match timeout(patience, opened).await.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())) {
-            Ok(stream) => Ok(Self { stream, patience, out: Vec::new(), arrived: BytesMut::new() }),
+            Ok(stream) => Ok(Self {
+                address: address.to_owned(),
+                stream,
+                broken: false,
+                patience,
+                out: Vec::new(),
+                arrived: BytesMut::new(),
+            }),
             Err(error) => {
                 let message = format!("cannot reach Redis at {address} ({error})");
                 Err(Failure::new(Class::Unreachable, message)
@@ -130,7 +142,7 @@ impl Connection {
                     Ok(Reply::Value(value)) if !is_write => {
                         Ok(Answer::Read(value.map(|value| (value, THERE))))
                     }
-                    Ok(other) => Err(other.refused(false)),
+                    Ok(other) => Err(other.refused()),
                     Err(error) => {
                         let failed = Failed { in_doubt: is_write, message: error.to_string() };
                         // What comes now could be the answer to any of them.
@@ -139,6 +151,9 @@ impl Connection {
                     }
                 },
             );
+        }
+        if broken.is_none() {
+            self.finish();
         }
     }
 
@@ -154,9 +169,21 @@ impl Connection {
     }
 
     async fn send(&mut self) -> Result<()> {
+        if self.broken {
+            self.arrived.clear();
+            self.stream = TcpStream::connect(&self.address).await?;
+            self.stream.set_nodelay(true)?;
+        }
+        // Until the last answer is here.
+        self.broken = true;
         let sent = timeout(self.patience, self.stream.write_all(&self.out)).await;
         self.out.clear();
         sent.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()))
+    }
+
+    /// All that was sent is answered.
+    fn finish(&mut self) {
+        self.broken = false;
     }
 
     async fn read(&mut self) -> Result<Reply> {
@@ -173,12 +200,12 @@ impl Connection {
 }
 
 impl Reply {
-    fn refused(self, in_doubt: bool) -> Failed {
+    fn refused(self) -> Failed {
         let message = match self {
             Reply::Refused(message) => message,
             Reply::Done | Reply::Value(_) => "Redis answered something else than it was asked".to_owned(),
         };
-        Failed { in_doubt, message }
+        Failed { in_doubt: false, message }
     }
 }
 

@@ -19,8 +19,8 @@ struct Report {
     /// Requests that were done; of a scan, records.
     operations: u64,
     operations_per_second: f64,
-    /// The same, the time added that all nodes needed to have everything.
-    drained_operations_per_second: f64,
+    /// The same, the time added that all nodes needed to have everything; null: of FlareDB, they did not have it in time.
+    drained_operations_per_second: Option<f64>,
     reads: KindReport,
     writes: KindReport,
     /// Microseconds of processor time per operation; null where it could not be measured.
@@ -111,7 +111,11 @@ fn report(bench: &BenchArgs, measured: &Measured, checked: &Checked, drained: Op
         false => reads.latency.count + writes.latency.count,
     };
     let seconds = measured.elapsed.as_secs_f64();
-    let drained_seconds = seconds + drained.unwrap_or_default().as_secs_f64();
+    let drained = match bench.target {
+        TargetArg::Flaredb => drained,
+        // They are read where they are written.
+        _ => Some(Duration::ZERO),
+    };
     let wrong_reads = measure.wrong_reads.load(Ordering::Relaxed);
     let wrong = measure.wrong.lock().map(|wrong| wrong.clone()).unwrap_or_default();
     Report {
@@ -138,7 +142,8 @@ fn report(bench: &BenchArgs, measured: &Measured, checked: &Checked, drained: Op
         seconds,
         operations,
         operations_per_second: operations as f64 / seconds,
-        drained_operations_per_second: operations as f64 / drained_seconds,
+        drained_operations_per_second: drained
+            .map(|drained| operations as f64 / (seconds + drained.as_secs_f64())),
         reads,
         writes,
         drain_ms: drained.map(|drained| drained.as_millis()),

@@ -41,6 +41,8 @@ pub(super) struct Request {
     at_least: Version,
     /// From when its latency counts.
     due: Instant,
+    /// Whether it was due while it is measured: then it counts, however late its answer comes.
+    counts: bool,
 }
 
 /// What a request was answered.
@@ -78,7 +80,14 @@ impl Shared {
         } else {
             (Some(self.workload.begin_write(key, caller)), Version::default())
         };
-        Request { key, name: self.workload.keys()[key].clone(), value, at_least, due }
+        Request {
+            key,
+            name: self.workload.keys()[key].clone(),
+            value,
+            at_least,
+            due,
+            counts: self.is(Phase::Measuring),
+        }
     }
 
     pub(super) fn must_see(&self, key: usize) -> Version {
@@ -88,10 +97,9 @@ impl Shared {
     /// Notes how a request ended, and says whether it succeeded.
     pub(super) fn note(&self, request: &Request, result: Result<Answer, Failed>) -> bool {
         let kind = if request.value.is_none() { &self.measure.reads } else { &self.measure.writes };
-        let measuring = self.is(Phase::Measuring);
         match result {
             Ok(answer) => {
-                if measuring {
+                if request.counts {
                     kind.record(request.due.elapsed());
                 }
                 self.take(request, answer);
@@ -99,7 +107,7 @@ impl Shared {
                 true
             }
             Err(failed) => {
-                if measuring {
+                if request.counts {
                     self.measure.failed(kind, &failed);
                 }
                 false

@@ -14,7 +14,6 @@ use indicatif::{ProgressBar, ProgressStyle};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 /// How often the bar shows a new rate.
@@ -66,9 +65,7 @@ pub(super) async fn run(
 async fn start(shared: &Arc<Shared>, target: &Target, bench: &BenchArgs) -> Result<JoinSet<()>, Failure> {
     let mut callers = JoinSet::new();
     if let Some(rate) = bench.rate {
-        let (shared, target, runtime, writers) =
-            (shared.clone(), target.shareable()?, Handle::current(), bench.callers);
-        callers.spawn_blocking(move || open::drive(&shared, &target, &runtime, writers, rate));
+        callers.spawn(open::drive(shared.clone(), target.shareable()?, bench.callers, rate));
     } else if bench.scan {
         let namespace = target.namespace()?;
         for _ in 0..bench.callers {
@@ -76,7 +73,7 @@ async fn start(shared: &Arc<Shared>, target: &Target, bench: &BenchArgs) -> Resu
         }
     } else {
         for caller in 0..bench.callers {
-            let line = target.line().await?;
+            let line = target.line(caller).await?;
             callers.spawn(closed::call(shared.clone(), line, caller, bench.in_flight));
         }
     }

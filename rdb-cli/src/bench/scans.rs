@@ -1,5 +1,6 @@
 //! Callers that read the whole data set from end to end.
 
+use super::closed::PAUSE_AFTER_FAILURE;
 use super::request::{Phase, Shared};
 use super::target::Failed;
 use rdb_client::{Error, Namespace, ScanOptions};
@@ -14,7 +15,10 @@ pub(super) async fn call(shared: Arc<Shared>, namespace: Namespace) {
         match scan(&shared, &namespace).await {
             Ok(true) if shared.is(Phase::Measuring) => shared.measure.reads.record(began.elapsed()),
             Ok(_) => {}
-            Err(error) => shared.measure.failed(&shared.measure.reads, &Failed::from(error)),
+            Err(error) => {
+                shared.measure.failed(&shared.measure.reads, &Failed::from(error));
+                tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
+            }
         }
     }
 }

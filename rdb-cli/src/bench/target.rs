@@ -48,9 +48,11 @@ impl Target {
         }
     }
 
-    /// What another caller asks through.
-    pub(super) async fn line(&self) -> Result<Line, Failure> {
+    /// What this caller asks through.
+    pub(super) async fn line(&self, caller: u32) -> Result<Line, Failure> {
         match self {
+            #[cfg(feature = "etcd")]
+            Target::Etcd(etcd) => Ok(Line::Shared(Target::Etcd(Box::new(etcd.of_caller(caller))))),
             Target::Redis(redis) => Ok(Line::Redis(redis.open().await?)),
             shared => Ok(Line::Shared(shared.clone())),
         }
@@ -66,7 +68,7 @@ impl Target {
 
     pub(super) fn namespace(&self) -> Result<Namespace, Failure> {
         match self {
-            Target::FlareDb(flaredb) => Ok(flaredb.namespace().clone()),
+            Target::FlareDb(flaredb) => Ok(flaredb.reading().clone()),
             _ => Err(Failure::usage("--scan is for flaredb")),
         }
     }

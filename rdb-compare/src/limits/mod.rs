@@ -9,25 +9,29 @@ use serde::Serialize;
 use std::path::Path;
 use std::time::Duration;
 
+pub(crate) use rocks::iterated_per_second;
+
 /// Of each of them.
 const DURATION: Duration = Duration::from_secs(5);
-/// Records and their sizes, as the rows have them.
-const RECORDS: u64 = 1_000_000;
+/// Records and their sizes, as the rows have them: those of puts and gets, and that of scans.
+const RECORDS: u64 = 100_000;
+const RECORDS_SCANNED: u64 = 1_000_000;
 const KEY_BYTES: usize = 16;
 const VALUE_BYTES: usize = 256;
 
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Limits {
     pub(crate) processors: f64,
-    /// 4 KiB appended and synced, one after the other.
+    /// 4 KiB written over others and synced, one after the other.
     pub(crate) syncs_per_second: f64,
     pub(crate) sync_p50_us: f64,
-    /// RocksDB on one thread: puts in batches of 64, without a log; and with one that is synced for each batch.
+    /// RocksDB on one thread, its background work on others: puts in batches of 64, without a log; and with one that is synced for each
+    /// batch.
     pub(crate) puts_per_second: f64,
     pub(crate) synced_puts_per_second: f64,
-    /// Of one key of a million, chosen at random.
+    /// Of keys chosen at random, by as many threads as there are processors.
     pub(crate) gets_per_second: f64,
-    /// From end to end.
+    /// A million records from end to end, on one thread.
     pub(crate) iterated_per_second: f64,
     /// gRPC between two threads of this process: calls that do nothing, by 64 callers; and operations in messages of 64.
     pub(crate) calls_per_second: f64,

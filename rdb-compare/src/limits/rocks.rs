@@ -1,7 +1,7 @@
 //! What RocksDB does on one thread, with the settings that matter as a node has them for its data.
 
-use super::{DURATION, KEY_BYTES, RECORDS, VALUE_BYTES, rate};
-use anyhow::{Result, ensure};
+use super::{DURATION, KEY_BYTES, RECORDS, RECORDS_SCANNED, VALUE_BYTES, rate};
+use anyhow::{Result, anyhow, ensure};
 use rand::rngs::StdRng;
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
 use rocksdb::{
@@ -21,19 +21,31 @@ pub(super) struct Rocks {
 }
 
 pub(super) fn measure(folder: &Path) -> Result<Rocks> {
+    let iterated_per_second = iterated_per_second(folder)?;
+    with_records(folder, RECORDS, |db| {
+        let mut random = StdRng::seed_from_u64(1);
+        Ok(Rocks {
+            iterated_per_second,
+            gets_per_second: gets(db)?,
+            puts_per_second: puts(db, &mut random, &without_log())?,
+            synced_puts_per_second: puts(db, &mut random, &synced())?,
+        })
+    })
+}
+
+/// Records that RocksDB's own iterator passes in a second.
+pub(crate) fn iterated_per_second(folder: &Path) -> Result<f64> {
+    with_records(folder, RECORDS_SCANNED, iterate)
+}
+
+fn with_records<T>(folder: &Path, records: u64, act: impl FnOnce(&DB) -> Result<T>) -> Result<T> {
     let path = folder.join("rocks");
     let db = DB::open(&options(), &path)?;
-    load(&db)?;
-    let mut random = StdRng::seed_from_u64(1);
-    let rocks = Rocks {
-        iterated_per_second: iterate(&db)?,
-        gets_per_second: gets(&db, &mut random)?,
-        puts_per_second: puts(&db, &mut random, &without_log())?,
-        synced_puts_per_second: puts(&db, &mut random, &synced())?,
-    };
+    load(&db, records)?;
+    let done = act(&db)?;
     drop(db);
     DB::destroy(&Options::default(), &path)?;
-    Ok(rocks)
+    Ok(done)
 }
 
 fn options() -> Options {
@@ -44,7 +56,8 @@ fn options() -> Options {
     options.create_if_missing(true);
     options.set_write_buffer_size(64 * MIB);
     options.set_level_zero_file_num_compaction_trigger(10);
-    options.set_compression_type(DBCompressionType::Lz4);
+    let [none, lz4] = [DBCompressionType::None, DBCompressionType::Lz4];
+    options.set_compression_per_level(&[none, none, lz4]);
     options.set_max_background_jobs(2);
     options.set_block_based_table_factory(&blocks);
     options
@@ -75,9 +88,9 @@ fn value(random: &mut StdRng) -> [u8; VALUE_BYTES] {
     value
 }
 
-fn load(db: &DB) -> Result<()> {
+fn load(db: &DB, records: u64) -> Result<()> {
     let mut random = StdRng::seed_from_u64(0);
-    for from in (0..RECORDS).step_by(1000) {
+    for from in (0..records).step_by(1000) {
         let mut batch = WriteBatch::default();
         (from..from + 1000).for_each(|number| batch.put(key(number), value(&mut random)));
         db.write_opt(batch, &without_log())?;
@@ -88,15 +101,28 @@ fn load(db: &DB) -> Result<()> {
 }
 
 fn puts(db: &DB, random: &mut StdRng, options: &WriteOptions) -> Result<f64> {
-    let value = value(random);
     timed(BATCH, || {
+        let value = value(random);
         let mut batch = WriteBatch::default();
         (0..BATCH).for_each(|_| batch.put(key(random.random_range(0..RECORDS)), value));
         Ok(db.write_opt(batch, options)?)
     })
 }
 
-fn gets(db: &DB, random: &mut StdRng) -> Result<f64> {
+/// By all processors.
+fn gets(db: &DB) -> Result<f64> {
+    let threads = std::thread::available_parallelism()?.get() as u64;
+    std::thread::scope(|scope| {
+        let running: Vec<_> =
+            (0..threads).map(|thread| scope.spawn(move || gets_of_thread(db, thread))).collect();
+        let rates =
+            running.into_iter().map(|thread| thread.join().map_err(|_| anyhow!("a thread has panicked"))?);
+        rates.sum()
+    })
+}
+
+fn gets_of_thread(db: &DB, thread: u64) -> Result<f64> {
+    let mut random = StdRng::seed_from_u64(thread);
     timed(1, || {
         let found = db.get_pinned(key(random.random_range(0..RECORDS)))?;
         ensure!(found.is_some_and(|value| value.len() == VALUE_BYTES), "RocksDB has lost a record");
@@ -105,13 +131,13 @@ fn gets(db: &DB, random: &mut StdRng) -> Result<f64> {
 }
 
 fn iterate(db: &DB) -> Result<f64> {
-    timed(RECORDS, || {
+    timed(RECORDS_SCANNED, || {
         let mut count = 0;
         for record in db.iterator(IteratorMode::Start) {
             record?;
             count += 1;
         }
-        ensure!(count == RECORDS, "RocksDB iterates over {count} of {RECORDS} records");
+        ensure!(count == RECORDS_SCANNED, "RocksDB iterates over {count} of {RECORDS_SCANNED} records");
         Ok(())
     })
 }

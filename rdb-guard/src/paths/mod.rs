@@ -38,8 +38,8 @@ impl Path {
     pub(crate) fn about(self) -> &'static str {
         match self {
             Path::Wire => "a put of 64 is read from its message, and its answer written",
-            Path::Raft => "a put of 64 is proposed, logged and committed, by a group of one",
-            Path::Apply => "a put of 64 is applied and stored in the memtable",
+            Path::Raft => "a put of 64 is encoded, proposed, logged and committed, by a group of one",
+            Path::Apply => "the same, and it is applied and stored in the memtable",
             Path::Get => "one of 10,000 keys is read from a table",
         }
     }

@@ -74,7 +74,7 @@ pub struct Flags {
     /// Bytes of records cached in memory
     #[arg(long, env = "FLAREDB_CACHE_BYTES")]
     pub cache_bytes: Option<usize>,
-    /// Entries that a region's log keeps for followers that lag, at least
+    /// Entries that a region's log keeps for followers that lag, at least, up to 16 MiB of them
     #[arg(long, env = "FLAREDB_LOG_KEEP_ENTRIES")]
     pub log_keep_entries: Option<u64>,
     /// Bytes that a region's log may have for the sake of a node that is away
