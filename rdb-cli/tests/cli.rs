@@ -437,13 +437,19 @@ const BENCH: &str = "-o json bench --duration 1s --warmup 100ms --keys 500 --cal
 #[test]
 fn bench_measures_and_checks() {
     let cluster = Cluster::start(3);
-    for variant in
-        ["", " --transport unary", " --distribution zipfian --threads 2", " --no-sessions --read-share 0"]
-    {
+    for variant in [
+        "",
+        " --transport unary",
+        " --distribution zipfian --threads 2",
+        " --no-sessions --read-share 0",
+        " --in-flight 4",
+        " --rate 1000",
+    ] {
         let report = rdb(&cluster, &format!("{BENCH}{variant}"));
         assert_eq!(report.code, 0, "{}", report.stderr);
         let report = json(&report);
         assert!(100 < report["operations"].as_u64().unwrap(), "{variant}: {report}");
+        assert!(report["drain_ms"].is_u64() || variant.contains("unary"), "{variant}: {report}");
         assert_eq!((&report["check"]["passed"], &report["check"]["keys"]), (&true.into(), &500.into()));
     }
 }

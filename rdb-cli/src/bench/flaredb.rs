@@ -11,8 +11,6 @@ use rdb_client::{
 };
 use std::time::{Duration, Instant};
 
-/// How long the other nodes may take until they have what was acknowledged.
-const DRAIN_PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
 #[derive(Clone)]
@@ -21,6 +19,8 @@ pub(super) struct FlareDb {
     /// Addresses of nodes.
     endpoints: Vec<String>,
     mode: Mode,
+    /// How long the other nodes may take until they have what was acknowledged.
+    drain_patience: Duration,
     /// For loading and checking.
     namespace: Namespace,
     /// For the load's reads.
@@ -49,6 +49,7 @@ impl FlareDb {
             client,
             endpoints: args.endpoints.clone(),
             mode,
+            drain_patience: args.timeout,
             read: namespace.clone().with_consistency(consistency),
             namespace: namespace.with_consistency(current),
             reads_are_current: !matches!(consistency, Consistency::Stale { .. } | Consistency::Local),
@@ -102,7 +103,7 @@ impl FlareDb {
             let node = self.client.namespace_at(self.namespace.name(), endpoint)?;
             let node = node.with_consistency(Consistency::Local);
             while node.get(key.clone()).await.ok().flatten().is_none_or(|record| record.version < version) {
-                if DRAIN_PATIENCE < began.elapsed() {
+                if self.drain_patience < began.elapsed() {
                     return None;
                 }
                 tokio::time::sleep(LOOK_INTERVAL).await;

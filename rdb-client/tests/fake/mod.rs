@@ -758,6 +758,9 @@ impl Service {
         self.bring(&request.session, request.seen, acks);
         let mut state = self.world.state.lock();
         let forget = self.world.forgetful.load(Ordering::Relaxed);
+        // All nodes have the same records here, so any of them serves local reads.
+        let local = request.consistency() == v1::Consistency::Local;
+        let node = if local { state.leader } else { self.id };
         let mut results = Vec::with_capacity(request.operations.len());
         for operation in request.operations {
             let name = Name {
@@ -771,7 +774,7 @@ impl Service {
             let result = if self.is_stuck(&operation) {
                 PipeResult::NotDone(busy())
             } else {
-                self.acknowledge(acks, state.execute(self.id, &request.namespace, name, operation, forget)?)
+                self.acknowledge(acks, state.execute(node, &request.namespace, name, operation, forget)?)
             };
             results.push(v1::PipeResult { id: operation_id, result: Some(result) });
         }
