@@ -1,7 +1,7 @@
 //! Real nodes, tried from outside: each module starts its own, does something to them, and looks what their clients see.
 //!
-//! One program, since each would link RocksDB and all of the server anew. What limits its own process, or needs a feature, is
-//! a program of its own beside it.
+//! One program, since each would link RocksDB and all of the server anew. What limits its own process, needs a feature, or needs the
+//! machine for itself is a program of its own beside it.
 
 #![allow(
     clippy::unwrap_used,
@@ -24,7 +24,6 @@ mod test_eventual_upkeep;
 mod test_faults;
 mod test_idle;
 mod test_namespaces;
-mod test_nemesis;
 mod test_periodic;
 mod test_reads;
 mod test_replication;
