@@ -126,7 +126,7 @@ pub(crate) fn open_log(path: &Path, options: &EngineOptions, create: bool) -> Re
     let mut family = Options::default();
     family.set_write_buffer_size(LOG_MEMTABLE_BYTES);
     family.set_max_write_buffer_number(4);
-    // What comes to a table file here is soon dropped again: to compress it was a seventh of all work of a loaded node.
+    // What comes to a table file here is soon dropped again: to compress it, in flushes alone, was 7 % of all work of a loaded machine.
     family.set_compression_type(DBCompressionType::None);
     let opened = "open the log database (if it is damaged, do not delete anything: replace the node)";
     let mut names = vec![rocksdb::DEFAULT_COLUMN_FAMILY_NAME, keys::RAFT_LOG, keys::RAFT_STATE];

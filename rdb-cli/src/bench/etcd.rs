@@ -54,7 +54,7 @@ impl Etcd {
     /// The same, through the connection of this caller.
     pub(super) fn of_caller(&self, caller: u32) -> Self {
         let kv = self.clients[caller as usize % self.clients.len()].clone();
-        Self { clients: Vec::new(), kv, ..self.clone() }
+        Self { clients: Vec::new(), kv, prefix: self.prefix.clone(), serializable: self.serializable }
     }
 
     /// Whether gets promise to see what was acknowledged before.
