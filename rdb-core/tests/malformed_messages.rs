@@ -3,8 +3,7 @@
 
 use proptest::prelude::*;
 use rdb_core::ids::{NodeId, RegionId};
-use rdb_core::raft::disk::Terms;
-use rdb_core::raft::{Boot, Entry, Group, HardState, LogRead, Message, MessageType, Options, Rejected, Role};
+use rdb_core::raft::{Boot, Entry, Group, LogRead, Message, MessageType, Options, Rejected, Role};
 use rdb_core::version::Hlc;
 
 struct EmptyDisk;
@@ -19,17 +18,7 @@ type Lone = Group<EmptyDisk, (), ()>;
 
 /// Node 1 of three, whose disks are fast: whatever it writes is synced and applied at once.
 fn group() -> Lone {
-    let boot = Boot {
-        region: RegionId::FIRST_USER,
-        node: NodeId(1),
-        members: vec![NodeId(1), NodeId(2), NodeId(3)],
-        hard_state: HardState::default(),
-        terms: Terms::default(),
-        last: 0,
-        applied: 0,
-        incarnation: 1,
-        seed: 1,
-    };
+    let boot = Boot::fresh(RegionId::FIRST_USER, NodeId(1), vec![NodeId(1), NodeId(2), NodeId(3)]);
     Group::new(Options::default(), boot, EmptyDisk, &slog::Logger::root(slog::Discard, slog::o!())).unwrap()
 }
 

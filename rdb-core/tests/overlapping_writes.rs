@@ -5,8 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "the helpers of a test are not seen as tests")]
 
 use rdb_core::ids::{NodeId, RegionId};
-use rdb_core::raft::disk::Terms;
-use rdb_core::raft::{Boot, Entry, Group, HardState, LogRead, Message, MessageType, Options};
+use rdb_core::raft::{Boot, Entry, Group, LogRead, Message, MessageType, Options};
 use rdb_core::version::Hlc;
 
 struct EmptyDisk;
@@ -25,17 +24,7 @@ struct Follower {
 
 impl Follower {
     fn new() -> Self {
-        let boot = Boot {
-            region: RegionId::FIRST_USER,
-            node: NodeId(1),
-            members: vec![NodeId(1), NodeId(2), NodeId(3)],
-            hard_state: HardState::default(),
-            terms: Terms::default(),
-            last: 0,
-            applied: 0,
-            incarnation: 1,
-            seed: 1,
-        };
+        let boot = Boot::fresh(RegionId::FIRST_USER, NodeId(1), vec![NodeId(1), NodeId(2), NodeId(3)]);
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         Self { group: Group::new(Options::default(), boot, EmptyDisk, &logger).unwrap(), applied: Vec::new() }
     }

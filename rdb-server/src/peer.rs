@@ -300,8 +300,7 @@ pub(crate) mod tests {
     use crate::regions::{Before, Regions};
     use rdb_core::command::Encoded;
     use rdb_core::ids::RegionId;
-    use rdb_core::raft::disk::Terms;
-    use rdb_core::raft::{Boot, HardState, Message, MessageType, Options};
+    use rdb_core::raft::{Boot, Message, MessageType, Options};
     use rdb_core::version::Hlc;
     use rdb_storage::{Engine, EngineOptions, Expected};
     use std::os::unix::fs::PermissionsExt as _;
@@ -353,17 +352,7 @@ pub(crate) mod tests {
 
     /// The same, with entries of so many bytes.
     fn leader_of(engine: &Engine, entry_bytes: usize) -> Peer {
-        let boot = Boot {
-            region: RegionId::FIRST_USER,
-            node: NodeId(1),
-            members: vec![NodeId(1), NodeId(2), NodeId(3)],
-            hard_state: HardState::default(),
-            terms: Terms::default(),
-            last: 0,
-            applied: 0,
-            incarnation: 1,
-            seed: 1,
-        };
+        let boot = Boot::fresh(RegionId::FIRST_USER, NodeId(1), vec![NodeId(1), NodeId(2), NodeId(3)]);
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         let log = engine.log().region(boot.region);
         let group = Group::new(Options::default(), boot, log, &logger).unwrap();

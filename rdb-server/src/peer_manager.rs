@@ -23,9 +23,7 @@ use fail::fail_point;
 use rdb_core::apply::State;
 use rdb_core::hlc::Clock;
 use rdb_core::ids::{Index, NamespaceId, NodeId, RegionId, Term};
-use rdb_core::raft::{
-    Boot, Effects, Failure, Group, HardState, LogWrite, Message, MessageType, Options, Rejected,
-};
+use rdb_core::raft::{Boot, Effects, Failure, Group, LogWrite, Message, MessageType, Options, Rejected};
 use rdb_core::sessions::Sessions;
 use rdb_core::switch::{self, Descriptor, Marker};
 use rdb_pd::{Catalog, Command, Holding, Mode, Namespace, Stage, Standing, Step};
@@ -805,15 +803,9 @@ impl PeerManager {
         // Deleted before its log was made.
         let Standing::Named(namespace) = catalog.standing(region) else { return self.destroy_log(region) };
         let boot = Boot {
-            region,
-            node: self.config.node(),
-            members: namespace.members.clone(),
-            hard_state: HardState::default(),
-            terms: rdb_core::raft::disk::Terms::default(),
-            last: 0,
-            applied: 0,
             incarnation: self.incarnation,
             seed: rand::random(),
+            ..Boot::fresh(region, self.config.node(), namespace.members.clone())
         };
         let mode = switch::Region::new(namespace.first_mode);
         let machine = rdb_core::apply::Machine::new(region, State::default(), Sessions::default());

@@ -54,6 +54,23 @@ pub struct Boot {
     pub seed: u64,
 }
 
+impl Boot {
+    /// Of a replica that has nothing stored yet, in the first start of its node.
+    pub fn fresh(region: RegionId, node: NodeId, members: Vec<NodeId>) -> Self {
+        Self {
+            region,
+            node,
+            members,
+            hard_state: HardState::default(),
+            terms: Terms::default(),
+            last: 0,
+            applied: 0,
+            incarnation: 1,
+            seed: 1,
+        }
+    }
+}
+
 /// Why a group cannot start: its files contradict each other.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BootError {

@@ -3,8 +3,7 @@
 use crate::parts::{Parts, part};
 use raft_prost::Message as _;
 use rdb_core::ids::{NodeId, RegionId};
-use rdb_core::raft::disk::Terms;
-use rdb_core::raft::{Boot, Entry, Group, HardState, LogRead, Message, MessageType, Options};
+use rdb_core::raft::{Boot, Entry, Group, LogRead, Message, MessageType, Options};
 use rdb_core::version::Hlc;
 
 /// Past so many steps an input says nothing new.
@@ -59,17 +58,7 @@ fn read(bytes: &[u8]) -> Option<Message> {
 
 /// Node 1 of three: a leader in term 1 with some entries that all have, a follower of node 2 in term 2, or a candidate.
 fn begin(role: u8) -> Option<Lone> {
-    let boot = Boot {
-        region: RegionId::FIRST_USER,
-        node: NodeId(1),
-        members: vec![NodeId(1), NodeId(2), NodeId(3)],
-        hard_state: HardState::default(),
-        terms: Terms::default(),
-        last: 0,
-        applied: 0,
-        incarnation: 1,
-        seed: 1,
-    };
+    let boot = Boot::fresh(RegionId::FIRST_USER, NodeId(1), vec![NodeId(1), NodeId(2), NodeId(3)]);
     let logger = slog::Logger::root(slog::Discard, slog::o!());
     let mut group = Group::new(Options::default(), boot, EmptyDisk, &logger).ok()?;
     match role % 3 {

@@ -6,8 +6,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use rdb_core::apply::{Answer, Committed, Machine, State};
 use rdb_core::command::{Command, Encoded, Operation, RequestId, Write};
 use rdb_core::ids::{NodeId, RegionId};
-use rdb_core::raft::disk::Terms;
-use rdb_core::raft::{Boot, Entry, Group, HardState, LogRead, Options};
+use rdb_core::raft::{Boot, Entry, Group, LogRead, Options};
 use rdb_core::sessions::Sessions;
 use rdb_core::version::Hlc;
 
@@ -47,17 +46,7 @@ type Alone = Group<NoDisk, u64, ()>;
 
 /// A group whose only member leads it, and what its election has committed.
 fn alone() -> Result<(Alone, Vec<Committed>)> {
-    let boot = Boot {
-        region: REGION,
-        node: NodeId(1),
-        members: vec![NodeId(1)],
-        hard_state: HardState::default(),
-        terms: Terms::default(),
-        last: 0,
-        applied: 0,
-        incarnation: 1,
-        seed: 1,
-    };
+    let boot = Boot::fresh(REGION, NodeId(1), vec![NodeId(1)]);
     let logger = slog::Logger::root(slog::Discard, slog::o!());
     let mut group = Group::new(Options::default(), boot, NoDisk, &logger)?;
     group.campaign();
