@@ -13,13 +13,13 @@ use crate::mailbox::{Event, Mailbox};
 use crate::metrics::Metrics;
 use crate::shared::CatalogCell;
 use crate::waiter::{Answers, WriteWaiter};
-use crossbeam_channel::{Receiver, Sender};
 use fail::fail_point;
 use rdb_core::apply::{self, Committed, State};
 use rdb_core::ids::{Index, NamespaceId, RegionId};
 use rdb_core::raft::Apply;
 use rdb_core::switch::{Marker, Mode};
 use rdb_core::version::Hlc;
+use rdb_queue::{Receiver, Sender};
 use rdb_storage::Data;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -299,7 +299,13 @@ impl Applier {
         };
         self.metrics.applied(entries.len(), started.elapsed());
         let State { truncate_to, closed, .. } = state;
-        self.mailbox.post(Event::Applied { region, index, truncate_to, closed });
+        let applied = Event::Applied { region, index, truncate_to, closed };
+        if self.answer_first && !closed && region != RegionId::META {
+            // Nobody but a read waits for this.
+            self.mailbox.post_applied(applied);
+        } else {
+            self.mailbox.post(applied);
+        }
         Ok(())
     }
 
@@ -420,13 +426,13 @@ mod tests {
         let mut open = Open { namespace: NAMESPACE, machine: Machine::Keys(machine), parked: None };
         let (mailbox, events) = Mailbox::new();
         let (catalog, metrics) = (CatalogCell::default(), Arc::new(Metrics::new()));
-        let ((eventual, _), (tasks, _)) = (Eventual::new(), crossbeam_channel::unbounded());
+        let ((eventual, _), (tasks, _)) = (Eventual::new(), rdb_queue::unbounded());
         let handle = ApplierHandle(tasks);
         let applier =
             Applier { data: data.clone(), mailbox, eventual, handle, catalog, metrics, answer_first };
         applier.apply(REGION, &mut open, apply).unwrap();
         // Reads are released by this report: all is there by now.
-        assert!(matches!(events.try_recv(), Ok(Event::Applied { index, .. }) if index == last));
+        assert!(matches!(events.next(), Some(Event::Applied { index, .. }) if index == last));
         assert!(data.get(NAMESPACE, &last.to_be_bytes()).unwrap().is_some());
         Arc::try_unwrap(heard).ok().unwrap().into_inner().unwrap()
     }

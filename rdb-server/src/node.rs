@@ -158,11 +158,16 @@ struct Sink {
 
 impl LogSink for Sink {
     fn persisted(&mut self, region: RegionId, number: u64) {
-        self.mailbox.post(Event::Persisted { region, number });
+        // Before its messages leave; the turn for it can wait until they have.
+        self.mailbox.post_quietly(Event::Persisted { region, number });
     }
 
     fn send(&mut self, region: RegionId, messages: Vec<Message>) {
         self.transport.send(region, messages);
+    }
+
+    fn reported(&mut self) {
+        self.mailbox.take_turns_here();
     }
 
     fn failed(&mut self, error: rdb_storage::Error) {
@@ -308,7 +313,7 @@ impl Node {
         };
         let manager = PeerManager::boot(parts, &engine, &catalog_machine)
             .map_err(|error| StartError::Boot(error.to_string()))?;
-        threads.push(spawn("raft", move || manager.run(&events))?);
+        threads.push(spawn("raft", move || manager.run(events))?);
         let stop_upkeep = Arc::new(AtomicBool::new(false));
         start_upkeep(&shared, &engine, log.handle(), &stop_upkeep, &mut threads)?;
         let (stop_serving, stopped) = watch::channel(false);
@@ -456,7 +461,7 @@ fn start_workers(
     engine: &Engine,
     threads: &mut Vec<JoinHandle<()>>,
 ) -> std::io::Result<(ApplierHandle, Fetcher)> {
-    let (tasks, work) = crossbeam_channel::unbounded();
+    let (tasks, work) = rdb_queue::unbounded();
     let handle = ApplierHandle(tasks);
     let applier = Applier {
         data: shared.data.clone(),

@@ -10,7 +10,7 @@ use crate::clocks::Clocks;
 use crate::config::Config;
 use crate::disk::{Disk, Room};
 use crate::eventual::{self, Eventual};
-use crate::mailbox::{Event, Mailbox};
+use crate::mailbox::{Event, Events, Mailbox, Turn, Turns};
 use crate::metrics::Metrics;
 use crate::peer::Peer;
 use crate::regions::{Before, Regions};
@@ -18,7 +18,6 @@ use crate::snapshots::{Arrived, Installer, Outbound, Sending};
 use crate::transport::{Peers, SILENCE_MAX, Transport};
 use crate::upkeep::Fetcher;
 use crate::waiter::{ReadWaiter, Released, WriteWaiter};
-use crossbeam_channel::{Receiver, RecvTimeoutError};
 use fail::fail_point;
 use rdb_core::apply::State;
 use rdb_core::hlc::Clock;
@@ -31,12 +30,11 @@ use rdb_storage::{
     AppendError, Data, Engine, LogStore, LogWriterHandle, OriginLogs, RegionLog, StoredLog,
     WRITES_PER_REGION_MAX,
 };
+use std::collections::vec_deque::Drain;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Events taken in one turn: enough to batch, few enough to keep the ticks.
-const EVENTS_PER_TURN_MAX: usize = 4096;
 /// Bytes of entries in one append that are taken in on a full disk: a new leader's first entry, and what shortens logs.
 const FULL_APPEND_BYTES_MAX: usize = 256;
 /// How long a node must have been heard without a pause before leaderships go back to it.
@@ -89,8 +87,12 @@ pub(crate) struct PeerManager {
     /// Regions of which the data had something at the start. It is not asked again: this loop does not wait for a disk.
     with_data: BTreeSet<RegionId>,
     touched: BTreeSet<RegionId>,
+    /// Where reads wait for entries to be applied.
+    reading: BTreeSet<RegionId>,
     clock: Clock,
     physical: Clocks,
+    next_tick: Instant,
+    next_upkeep: Instant,
 }
 
 /// What a [`PeerManager`] is made of.
@@ -143,6 +145,23 @@ pub(crate) enum BootError {
     },
 }
 
+impl Turns for PeerManager {
+    fn turn(&mut self, events: Drain<'_, Event>, by_clock: bool) -> Turn {
+        for event in events {
+            if matches!(event, Event::Stop) {
+                return Turn::End;
+            }
+            self.handle(event);
+        }
+        if by_clock {
+            self.go_on_by_clock();
+        } else {
+            self.hand_out();
+        }
+        Turn::Next { at: self.next_tick, awaits_applied: !self.reading.is_empty() }
+    }
+}
+
 impl PeerManager {
     /// Starts all regions that the log holds and the catalog names.
     pub(crate) fn boot(parts: Parts, engine: &Engine, catalog: &rdb_pd::Machine) -> Result<Self, BootError> {
@@ -178,8 +197,11 @@ impl PeerManager {
             origins: engine.origins(),
             with_data: BTreeSet::new(),
             touched: BTreeSet::new(),
+            reading: BTreeSet::new(),
             clock: Clock::default(),
             physical: clocks,
+            next_tick: Instant::now(),
+            next_upkeep: Instant::now(),
         };
         manager.remove_leftovers(catalog.catalog())?;
         manager.boot_stored(catalog)?;
@@ -328,44 +350,33 @@ impl PeerManager {
     }
 
     /// Runs until it is told to stop.
-    pub(crate) fn run(mut self, events: &Receiver<Event>) {
-        let tick = self.config.tick();
-        let mut next_tick = Instant::now() + tick;
-        let mut next_upkeep = Instant::now() + UPKEEP_INTERVAL;
-        loop {
-            match events.recv_deadline(next_tick) {
-                Ok(first) => {
-                    let more = events.try_iter().take(EVENTS_PER_TURN_MAX);
-                    for event in std::iter::once(first).chain(more) {
-                        if matches!(event, Event::Stop) {
-                            return;
-                        }
-                        self.handle(event);
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
-            }
-            let now = Instant::now();
-            if next_tick <= now {
-                // However late this is, it is one tick: a burst would make every follower stand for election after
-                // a pause of the process, when its leader's messages are still in the mailbox.
-                next_tick = now + tick;
-                self.tick();
-            }
-            let upkeep = next_upkeep <= now;
-            if upkeep {
-                next_upkeep = now + UPKEEP_INTERVAL;
-                self.shorten_logs();
-                self.spread_leaders();
-                self.go_on_deleting();
-                self.go_on_creating();
-                self.go_on_replacing();
-            }
-            self.hand_out();
-            if upkeep {
-                self.fall_asleep();
-            }
+    pub(crate) fn run(mut self, events: Events) {
+        let now = Instant::now();
+        (self.next_tick, self.next_upkeep) = (now + self.config.tick(), now + UPKEEP_INTERVAL);
+        events.run(Box::new(self));
+    }
+
+    /// Ticks and upkeep, as far as they are due, and what all of that and the events have led to.
+    fn go_on_by_clock(&mut self) {
+        let now = Instant::now();
+        if self.next_tick <= now {
+            // However late this is, it is one tick: a burst would make every follower stand for election after
+            // a pause of the process, when its leader's messages are still in the mailbox.
+            self.next_tick = now + self.config.tick();
+            self.tick();
+        }
+        let upkeep = self.next_upkeep <= now;
+        if upkeep {
+            self.next_upkeep = now + UPKEEP_INTERVAL;
+            self.shorten_logs();
+            self.spread_leaders();
+            self.go_on_deleting();
+            self.go_on_creating();
+            self.go_on_replacing();
+        }
+        self.hand_out();
+        if upkeep {
+            self.fall_asleep();
         }
     }
 
@@ -683,6 +694,11 @@ impl PeerManager {
                 hands.carry_out(region, peer, effects);
             }
             peer.publish();
+            if peer.group.has_reads() {
+                self.reading.insert(region);
+            } else {
+                self.reading.remove(&region);
+            }
         }
     }
 
@@ -826,6 +842,7 @@ impl PeerManager {
         let Some(peer) = self.peers.remove(&region) else { return };
         self.regions.remove(region);
         self.told.remove(&region);
+        self.reading.remove(&region);
         let (writes, reads) = peer.group.end();
         fail_all(writes, reads);
         let log = self.log.clone();

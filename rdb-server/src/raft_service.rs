@@ -371,7 +371,7 @@ impl Incoming {
             })?;
             messages.push((RegionId(message.region), decoded));
         }
-        self.mailbox.post(Event::Messages { from: self.from, messages, share });
+        self.mailbox.post_here(Event::Messages { from: self.from, messages, share });
         Ok(())
     }
 }

@@ -26,12 +26,12 @@ use crate::metrics::LogMetrics;
 use crate::rocks::Databases;
 use crate::snapshot::Note;
 use crate::watermark::Keeper;
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use fail::fail_point;
 use parking_lot::Mutex;
 use rdb_core::ids::{Index, NodeId, RegionId};
 use rdb_core::raft::disk::decode_hard_state;
 use rdb_core::raft::{LogWrite, Message};
+use rdb_queue::{Receiver, Sender, Unsent, bounded};
 use rocksdb::WriteOptions;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -75,6 +75,8 @@ pub trait LogSink: Send {
     fn persisted(&mut self, region: RegionId, number: u64);
     /// These messages may leave. The report of their write came before.
     fn send(&mut self, region: RegionId, messages: Vec<Message>);
+    /// All that came of one batch was said.
+    fn reported(&mut self) {}
     /// Writing failed. This is the last call; the process must stop.
     fn failed(&mut self, error: Error);
 }
@@ -117,10 +119,8 @@ impl LogWriterHandle {
     pub fn append(&self, region: RegionId, write: LogWrite) -> std::result::Result<(), AppendError> {
         let command = Command::Change(Change::Append { region, write: Box::new(write) });
         self.queue.try_send(command).map_err(|error| match error {
-            TrySendError::Full(Command::Change(Change::Append { write, .. })) => AppendError::Full(write),
-            TrySendError::Disconnected(Command::Change(Change::Append { write, .. })) => {
-                AppendError::Stopped(write)
-            }
+            Unsent::Full(Command::Change(Change::Append { write, .. })) => AppendError::Full(write),
+            Unsent::Closed(Command::Change(Change::Append { write, .. })) => AppendError::Stopped(write),
             _ => unreachable!("the channel gives back what it was given"),
         })
     }
@@ -229,7 +229,7 @@ impl LogWriterHandle {
 
     /// Whether what can wait is to wait: half of the queue is taken, and the rest is for what cannot.
     pub fn is_crowded(&self) -> bool {
-        self.queue.capacity().is_some_and(|most| most <= 2 * self.queue.len())
+        self.queue.capacity() <= 2 * self.queue.len()
     }
 
     /// Changes that wait in the queue.
@@ -250,8 +250,8 @@ impl LogWriterHandle {
 
     fn change(&self, change: Change) -> Result<()> {
         self.queue.try_send(Command::Change(change)).map_err(|error| match error {
-            TrySendError::Full(_) => Error::LogQueueFull,
-            TrySendError::Disconnected(_) => Error::LogWriterStopped,
+            Unsent::Full(_) => Error::LogQueueFull,
+            Unsent::Closed(_) => Error::LogWriterStopped,
         })
     }
 }
@@ -506,6 +506,7 @@ impl<S: LogSink> Committer<S> {
                 Report::Done(done) => done(),
             }
         }
+        self.sink.reported();
     }
 }
 

@@ -642,6 +642,11 @@ impl<L: LogRead, W, R> Group<L, W, R> {
         self.observe();
     }
 
+    /// Whether reads wait here: for a round, or for entries to be applied.
+    pub fn has_reads(&self) -> bool {
+        0 < self.reads.len()
+    }
+
     /// Entries up to `index` are applied.
     pub fn applied(&mut self, index: Index) {
         if self.raw.raft.raft_log.applied < index {

@@ -33,7 +33,7 @@ pub(crate) use scan::Scans;
 use crate::budget::{Budget, Share};
 use crate::eventual;
 use crate::eventual::waiting::Terms;
-use crate::mailbox::Event;
+use crate::mailbox::{Event, Mailbox};
 use crate::metrics::{Operation, Result as MetricResult};
 use crate::regions::Rules;
 use crate::shared::Shared;
@@ -189,7 +189,7 @@ impl Shared {
             let _held = answers::hold(&mut answer, &budget);
             drop(sender.send(answer));
         });
-        self.post_write(region, commands, waiter.with_terms(terms));
+        self.post_write(region, commands, waiter.with_terms(terms), Mailbox::post_request);
         match tokio::time::timeout(timeout, answer).await {
             Ok(Ok(Ok(Answers::Unmet(unmet)))) => Err(status::unmet(unmet, self.config.node_id)),
             Ok(Ok(Ok(answers))) => Ok(answers),
@@ -199,21 +199,28 @@ impl Shared {
         }
     }
 
-    /// Hands a write to the thread that the region's mode wants.
-    fn post_write(&self, region: RegionId, commands: Encoded, waiter: WriteWaiter) {
+    /// Hands a write to the thread that the region's mode wants; to the raft loop by `post`.
+    fn post_write(
+        &self,
+        region: RegionId,
+        commands: Encoded,
+        waiter: WriteWaiter,
+        post: impl FnOnce(&Mailbox, Event),
+    ) {
         if self.regions.get(region).is_some_and(|view| view.is_eventual()) {
             self.eventual.post(eventual::Event::Write { region, commands, waiter });
         } else {
-            self.mailbox.post(Event::Write { region, commands, waiter });
+            post(&self.mailbox, Event::Write { region, commands, waiter });
         }
     }
 
     /// Waits until this node's data holds all that was committed when the wait began.
     async fn read_barrier(&self, region: RegionId, timeout: Duration) -> Result<(), v1::Error> {
         let (sender, released) = tokio::sync::oneshot::channel();
-        self.post_read(region, move |answer| {
+        let answered = move |answer| {
             let _ = sender.send(answer);
-        });
+        };
+        self.post_read(region, answered, Mailbox::post_request);
         match tokio::time::timeout(timeout, released).await {
             Ok(Ok(Ok(_))) => Ok(()),
             Ok(Ok(Err(failure))) => Err(self.failed_read(region, failure)),

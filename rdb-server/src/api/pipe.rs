@@ -19,6 +19,7 @@ use super::{Target, acks, admit_read, answers, limits, status, transaction};
 use crate::budget::{Budget, Share};
 use crate::eventual::records::Stored;
 use crate::eventual::waiting::{self, Terms};
+use crate::mailbox::Mailbox;
 use crate::metrics::{Operation, Result as MetricResult};
 use crate::regions::Rules;
 use crate::shared::Shared;
@@ -380,7 +381,7 @@ impl Pipe {
             // A pipe that has ended needs no answers.
             drop(parts.send(Part::Written(ticket, answer, held)));
         });
-        self.shared.post_write(target.region, commands, waiter.with_terms(terms));
+        self.shared.post_write(target.region, commands, waiter.with_terms(terms), Mailbox::post_here);
         Ok(())
     }
 
@@ -406,7 +407,7 @@ impl Pipe {
         let answered = move |answer: Result<Released, Failure>| {
             drop(parts.send(Part::Released(ticket, answer.map(|_| ()))));
         };
-        self.shared.post_read(target.region, answered);
+        self.shared.post_read(target.region, answered, Mailbox::post_here);
         Ok(())
     }
 

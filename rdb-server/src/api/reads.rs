@@ -7,7 +7,7 @@
 use super::eventual_reads::Way;
 use super::{Target, acks, session, status};
 use crate::clock::Moment;
-use crate::mailbox::Event;
+use crate::mailbox::{Event, Mailbox};
 use crate::regions::RegionView;
 use crate::shared::Shared;
 use crate::waiter::{ReadWaiter, Released};
@@ -170,15 +170,16 @@ impl Shared {
 
     fn ask_for_round(&self, region: RegionId, view: &RegionView, now: Moment, interval: Duration) {
         if view.asks(now, interval) {
-            self.post_read(region, |_| ());
+            self.post_read(region, |_| (), Mailbox::post);
         }
     }
 
-    /// Asks for a round of reads, and takes note of what it confirms.
+    /// Asks for a round of reads by `post`, and takes note of what it confirms.
     pub(super) fn post_read(
         &self,
         region: RegionId,
         then: impl FnOnce(Result<Released, Failure>) + Send + 'static,
+        post: impl FnOnce(&Mailbox, Event),
     ) {
         let (view, lease, began) = (self.regions.get(region), self.config.lease(), Moment::now());
         let waiter = ReadWaiter::new(move |answer| {
@@ -190,6 +191,6 @@ impl Shared {
             }
             then(answer);
         });
-        self.mailbox.post(Event::Read { region, waiter });
+        post(&self.mailbox, Event::Read { region, waiter });
     }
 }

@@ -19,7 +19,6 @@ use crate::regions::Regions;
 use crate::switch::Standings;
 use crate::transport::{Peers as Health, SILENCE_MAX, Transport};
 use crate::waiter::{Answers, WriteWaiter};
-use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 use fail::fail_point;
 use rdb_core::command::Encoded;
 use rdb_core::eventual::hlc::{DurableClock, NoStamp, Start};
@@ -29,6 +28,7 @@ use rdb_core::raft::Failure;
 use rdb_core::switch::{Control, Mode};
 use rdb_core::version::Hlc;
 use rdb_proto::internal::v1::OriginReport;
+use rdb_queue::{Nothing, Receiver};
 use rdb_storage::{Data, Engine, LogWriterHandle, OriginWrite};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -181,12 +181,9 @@ impl Driver {
         loop {
             // With no region there is nothing to look after.
             let first = if !self.touched.is_empty() || self.hurries_to_apply() {
-                events.try_recv().map_err(|error| match error {
-                    TryRecvError::Empty => RecvTimeoutError::Timeout,
-                    TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
-                })
+                events.try_recv()
             } else if self.gates.is_empty() {
-                events.recv().map_err(|_| RecvTimeoutError::Disconnected)
+                events.recv()
             } else {
                 let step = (!self.applying.is_empty()).then_some(self.next_step);
                 let next = self.next_push.into_iter().chain(step).fold(next_tick, Instant::min);
@@ -202,8 +199,8 @@ impl Driver {
                         self.handle(event).unwrap_or_else(|error| fail(&error));
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(Nothing::Yet) => {}
+                Err(Nothing::Ever) => return,
             }
             let now = Instant::now();
             if next_tick <= now {

@@ -67,7 +67,6 @@ use crate::budget::Share;
 use crate::waiter::WriteWaiter;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, Sender};
 use rdb_core::command::Encoded;
 use rdb_core::eventual::buckets::Buckets;
 use rdb_core::eventual::run::Run;
@@ -75,6 +74,7 @@ use rdb_core::ids::{Era, Index, NamespaceId, NodeId, RegionId, Term};
 use rdb_core::switch::{self, Control, Descriptor, Marker};
 use rdb_core::version::Hlc;
 use rdb_pd::Settings;
+use rdb_queue::{Receiver, Sender};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -139,7 +139,7 @@ pub(crate) struct Eventual {
 impl Eventual {
     /// The way to a thread that is to be given the other end. It has no bound of its own: what posts to it has.
     pub(crate) fn new() -> (Self, Receiver<Event>) {
-        let (events, receiver) = crossbeam_channel::unbounded();
+        let (events, receiver) = rdb_queue::unbounded();
         (Self { events, shown: Arc::default() }, receiver)
     }
 

@@ -20,7 +20,7 @@ pub fn peer_frames<'b>(frames: impl Iterator<Item = &'b [u8]>) -> usize {
         let taken =
             decoded.is_some_and(|frame| connection.take(frame, (&mut joining, &mut joining_runs)).is_ok());
         // What waits is what has a share of the connection's memory.
-        events.try_iter().for_each(drop);
+        std::iter::from_fn(|| events.next()).for_each(drop);
         runs_and_reports.try_iter().for_each(drop);
         taken
     });

@@ -169,7 +169,7 @@ impl Thread {
 
     /// Takes the next event that is what is waited for; the others are dropped.
     fn take(&mut self, is_it: impl Fn(&Event) -> bool) {
-        let next = || self.events.recv_timeout(Duration::from_secs(10)).unwrap();
+        let next = || self.events.recv_deadline(Instant::now() + Duration::from_secs(10)).unwrap();
         let event = std::iter::repeat_with(next).find(is_it).unwrap();
         self.driver.handle(event).unwrap();
     }
