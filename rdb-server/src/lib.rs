@@ -4,7 +4,8 @@
 //!
 //! 1. `api` (tokio) checks the request against the limits and the catalog, encodes its commands, takes its bytes from
 //!    the node's budget, and posts it to the mailbox.
-//! 2. `peer_manager` (the raft loop, one thread) drains the mailbox; all drained commands of a region become one entry.
+//! 2. `peer_manager` (the raft loop; the same thread goes on, or under load the loop's own) drains the mailbox; all drained
+//!    commands of a region become one entry.
 //!    The append leaves for the followers (`transport`), the entry for the log writer (`rdb-storage`, one thread).
 //! 3. The log writer syncs once for all that waits, of all regions, and reports back to the mailbox.
 //! 4. When a majority and this node have synced it, `applier` (one thread) writes the records and answers the caller.

@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use rdb_core::apply::State;
 use rdb_core::command::Encoded;
 use rdb_core::ids::{Index, NodeId, RegionId, Term};
-use rdb_core::raft::{Entry, GetEntriesContext, Message, Sleep};
+use rdb_core::raft::{Entry, GetEntriesContext, Message, MessageType, Sleep};
 use rdb_core::switch;
 use rdb_pd::Catalog;
 use std::collections::VecDeque;
@@ -36,7 +36,7 @@ const EVENTS_HERE_MAX: usize = 8;
 const TURN_HERE_MAX: Duration = Duration::from_micros(50);
 /// Turns that a thread takes which has other things to do.
 const TURNS_HERE_MAX: usize = 4;
-/// Requests that are gathered by one task while others go on: past it the loop's thread is woken for them.
+/// Events past which requests do not wait for the task that gathers them: the loop's thread is woken.
 const REQUESTS_GATHERED_MAX: usize = 64;
 
 /// Everything that can happen to the raft loop.
@@ -79,6 +79,8 @@ pub(crate) enum Event {
     Snapshot { from: NodeId, region: RegionId, message: Box<Message>, arrived: Arrived },
     /// A region's data is a snapshot's now; the write that follows it is on its way.
     Installed { region: RegionId, number: u64, machine: Box<applier::Machine>, state: State },
+    /// The write that followed a snapshot is on disk.
+    InstallWritten { region: RegionId, number: u64 },
     /// A snapshot that this node was to send was taken in, or came to nothing.
     SnapshotSent { region: RegionId, peer: NodeId, term: Term, taken: bool },
     /// The catalog has changed: regions may have come or gone.
@@ -112,16 +114,20 @@ struct Shared {
 }
 
 impl Event {
-    /// Whether it is of everyday work, which never reads the disk nor looks at all regions.
+    /// Whether it is of everyday work, for which nothing is read from the disk and no region is looked at but its own. Right after a
+    /// start it may be: a log's first entries then have yet to be read.
     fn is_light(&self) -> bool {
-        matches!(
-            self,
+        match self {
             Event::Write { .. }
-                | Event::Read { .. }
-                | Event::Messages { .. }
-                | Event::Persisted { .. }
-                | Event::Applied { closed: false, .. }
-        )
+            | Event::Read { .. }
+            | Event::Persisted { .. }
+            | Event::Applied { closed: false, .. } => true,
+            // Who is to lead at once first looks through what it has committed and not applied.
+            Event::Messages { messages, .. } => {
+                messages.iter().all(|(_, message)| message.msg_type != MessageType::MsgTimeoutNow as i32)
+            }
+            _ => false,
+        }
     }
 }
 
@@ -201,8 +207,8 @@ impl Mailbox {
                 tokio::task::yield_now().await;
                 drop(gathering);
             });
-        } else if waiting.is_multiple_of(REQUESTS_GATHERED_MAX) {
-            // The task that gathers may be behind a long one on its own thread.
+        } else if REQUESTS_GATHERED_MAX <= waiting {
+            // The task that gathers may be behind a long one on its own thread; if fewer wait, they do so for a tick at most.
             self.wake();
         }
     }
@@ -243,9 +249,10 @@ impl Mailbox {
 
     /// Returns how many wait now.
     fn push(&self, event: Event) -> usize {
+        let is_heavy = !event.is_light();
         let mut queue = self.0.queue.lock();
         if !queue.has_ended {
-            queue.has_heavy |= !event.is_light();
+            queue.has_heavy |= is_heavy;
             queue.events.push_back(event);
         }
         // Otherwise it is dropped, behind the lock: who waits for it may post again.
@@ -263,7 +270,14 @@ impl Mailbox {
         let Taker::Here { turns, taken } = taker else {
             return None;
         };
-        self.0.queue.lock().take(taken);
+        {
+            let mut queue = self.0.queue.lock();
+            // What has come since this thread looked may be too much for it; it looks again.
+            if !by_clock && !matches!(queue.waiting(), Waiting::Little) {
+                return None;
+            }
+            queue.take(taken);
+        }
         let (began, count) = (Instant::now(), taken.len());
         let whole = Whole;
         let turn = turns.turn(taken.drain(..), by_clock);
@@ -286,10 +300,6 @@ impl Mailbox {
         }
     }
 
-    fn has_ended(&self) -> bool {
-        self.0.queue.lock().has_ended
-    }
-
     fn end(&self) {
         let rest = {
             let mut queue = self.0.queue.lock();
@@ -297,7 +307,6 @@ impl Mailbox {
             std::mem::take(&mut queue.events)
         };
         drop(rest);
-        self.wake();
     }
 }
 
@@ -321,6 +330,7 @@ impl Queue {
     fn take(&mut self, taken: &mut VecDeque<Event>) {
         if self.events.len() <= EVENTS_PER_TURN_MAX {
             std::mem::swap(&mut self.events, taken);
+            self.events.shrink_to(EVENTS_PER_TURN_MAX);
             self.has_heavy = false;
         } else {
             taken.extend(self.events.drain(..EVENTS_PER_TURN_MAX));
@@ -347,17 +357,21 @@ impl Events {
     pub(crate) fn run(self, turns: Box<dyn Turns>) {
         let shared = &*self.0.0;
         let _ = shared.thread.set(std::thread::current());
-        *shared.turns.lock() = Taker::Here { turns, taken: VecDeque::new() };
+        let mut taker = shared.turns.lock();
+        *taker = Taker::Here { turns, taken: VecDeque::new() };
         loop {
-            let Some(next) = self.0.take_turn(&mut shared.turns.lock(), true) else { return };
+            // The first turn is this thread's in any case: logs are read in it.
+            let Some(next) = self.0.take_turn(&mut taker, true) else { return };
+            drop(taker);
             // It may be woken for what another thread has taken in by now.
-            while self.0.len() == 0 && !self.0.has_ended() {
+            while self.0.len() == 0 {
                 let Some(left) = next.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
                 else {
                     break;
                 };
                 std::thread::park_timeout(left);
             }
+            taker = shared.turns.lock();
         }
     }
 

@@ -1,7 +1,7 @@
-//! The raft loop: the one thread that owns all groups. It does no I/O and never waits, except for its mailbox.
+//! The raft loop, which owns all groups. It writes nothing to disk and never waits; the little that it has to read, after a start and as
+//! regions come, its own thread reads. Which thread takes a turn, `mailbox.rs` decides.
 //!
-//! A turn: wait for one event or the next tick, take what else has come, step each into its group, tick if it is time,
-//! then hand out the effects of every group that was touched. So a turn's proposals of a region share an entry, its
+//! A turn: take what has come, step each into its group, tick if it is time, then hand out the effects of every group that was touched. So a turn's proposals of a region share an entry, its
 //! reads share a round, and its messages to a node leave together.
 
 use crate::applier::{self, ApplierHandle, Task};
@@ -407,6 +407,14 @@ impl PeerManager {
                     peer.backlog.written(number);
                     peer.group.persisted(number);
                 });
+                let installing = self.peers.get(&region).and_then(|peer| peer.installing.as_ref());
+                if installing.is_some_and(|(awaited, _)| *awaited == number) {
+                    // Until then nothing is handed out of this group. What follows may start other regions, and read the disk for it.
+                    self.mailbox.post(Event::InstallWritten { region, number });
+                }
+            }
+            Event::InstallWritten { region, number } => {
+                self.touched.insert(region);
                 self.finish_install(region, number);
             }
             Event::Applied { region, index, truncate_to, closed } => {
