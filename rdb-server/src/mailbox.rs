@@ -442,6 +442,11 @@ mod tests {
         (mailbox, seen, raft)
     }
 
+    fn stop(mailbox: &Mailbox, raft: JoinHandle<()>) {
+        mailbox.post(Event::Stop);
+        raft.join().unwrap();
+    }
+
     fn event(number: u64) -> Event {
         Event::Persisted { region: RegionId::META, number }
     }
@@ -480,8 +485,7 @@ mod tests {
             let (who, number) = ((number / EACH) as usize, number % EACH);
             assert_eq!(number, std::mem::replace(&mut next[who], number + 1));
         }
-        mailbox.post(Event::Stop);
-        raft.join().unwrap();
+        stop(&mailbox, raft);
     }
 
     /// Whoever finds that another one has the turn leaves it to that one, which may be just about to give it back.
@@ -508,8 +512,7 @@ mod tests {
             until("both are seen", || seen.lock().len() == 2 * round);
         }
         senders.into_iter().for_each(|sender| sender.join().unwrap());
-        mailbox.post(Event::Stop);
-        raft.join().unwrap();
+        stop(&mailbox, raft);
     }
 
     /// The same of requests, whose turns are taken behind the tasks that post them.
@@ -527,8 +530,7 @@ mod tests {
             }
         });
         until("all are seen", || seen.lock().len() == 2_000);
-        mailbox.post(Event::Stop);
-        raft.join().unwrap();
+        stop(&mailbox, raft);
     }
 
     #[test]
@@ -541,8 +543,7 @@ mod tests {
         mailbox.post_here(event(3));
         let numbers: Vec<u64> = seen.lock().iter().map(|(number, _)| *number).collect();
         assert_eq!(numbers, [1, 2, 3], "and it was taken in before the call returned");
-        mailbox.post(Event::Stop);
-        raft.join().unwrap();
+        stop(&mailbox, raft);
     }
 
     #[test]
@@ -551,8 +552,7 @@ mod tests {
         mailbox.post_here(event(1));
         mailbox.post_applied(event(2));
         until("it is seen", || seen.lock().len() == 2);
-        mailbox.post(Event::Stop);
-        raft.join().unwrap();
+        stop(&mailbox, raft);
     }
 
     #[test]
@@ -563,8 +563,7 @@ mod tests {
         mailbox.post_here(event(2));
         until("it is seen", || seen.lock().len() == 2);
         assert_eq!(seen.lock()[1].1.as_deref(), Some("raft"));
-        mailbox.post(Event::Stop);
-        raft.join().unwrap();
+        stop(&mailbox, raft);
     }
 
     /// It may read the disk, and the thread that posts it may be one that others wait for.
@@ -575,8 +574,7 @@ mod tests {
         mailbox.post_here(event(2));
         until("both are seen", || seen.lock().len() == 2);
         assert!(seen.lock().iter().all(|(_, thread)| thread.as_deref() == Some("raft")));
-        mailbox.post(Event::Stop);
-        raft.join().unwrap();
+        stop(&mailbox, raft);
     }
 
     /// So many that they come in more than a turn, some of them heavy.
@@ -607,8 +605,7 @@ mod tests {
             (Event::Read { region: RegionId::META, waiter }, answer)
         };
         let (mailbox, _, raft) = start(false, Duration::ZERO);
-        mailbox.post(Event::Stop);
-        raft.join().unwrap();
+        stop(&mailbox, raft);
         let (event, mut answer) = read();
         mailbox.post_here(event);
         assert_eq!(answer.try_recv(), Ok(Err(Failure::LeaderLost)));

@@ -91,6 +91,7 @@ pub(crate) struct PeerManager {
     reading: BTreeSet<RegionId>,
     clock: Clock,
     physical: Clocks,
+    /// This and the next one count from when the loop begins to run.
     next_tick: Instant,
     next_upkeep: Instant,
 }
@@ -402,13 +403,14 @@ impl PeerManager {
             }
             Event::Restarted { node } => self.wake_followers_of(node),
             Event::Persisted { region, number } => {
+                let mut ends_install = false;
                 self.with(region, |peer| {
+                    ends_install = peer.installing.as_ref().is_some_and(|(awaited, _)| *awaited == number);
                     peer.writes_in_flight = peer.writes_in_flight.saturating_sub(1);
                     peer.backlog.written(number);
                     peer.group.persisted(number);
                 });
-                let installing = self.peers.get(&region).and_then(|peer| peer.installing.as_ref());
-                if installing.is_some_and(|(awaited, _)| *awaited == number) {
+                if ends_install {
                     // Until then nothing is handed out of this group. What follows may start other regions, and read the disk for it.
                     self.mailbox.post(Event::InstallWritten { region, number });
                 }
