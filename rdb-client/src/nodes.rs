@@ -1,4 +1,4 @@
-//! The nodes that are known, and one connection to each.
+//! The nodes that are known, and the connections to each: one, and more where there are many pipes.
 
 use crate::error::Error;
 use crate::options::Options;
@@ -16,6 +16,9 @@ const NODES_MAX: usize = 64;
 /// values must not wait for such words.
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// A node takes a number of calls on one connection at a time, 256 of ours, and lets further ones wait. A pipe is a call that lasts, one for
+/// each namespace in use: were all places theirs, every other call would wait for ever.
+const PIPES_PER_CONNECTION_MAX: usize = 128;
 
 pub(crate) struct Nodes {
     options: Options,
@@ -26,10 +29,29 @@ pub(crate) struct Nodes {
 struct Known {
     /// In the order learned, endpoints first.
     order: Vec<Address>,
-    /// A channel connects when it is first used, and again after it broke.
-    channels: HashMap<Address, Channel>,
+    /// The first connection is for all calls, the others for pipes alone.
+    connections: HashMap<Address, Vec<Connection>>,
     /// The node last told to lead a namespace, for routes that are yet to be made.
     leaders: HashMap<String, Address>,
+}
+
+struct Connection {
+    /// It connects when it is first used, and again after it broke.
+    channel: Channel,
+    pipes: Arc<()>,
+}
+
+/// A pipe's place on a connection; free again when this is dropped.
+pub(crate) struct Place(#[allow(dead_code, reason = "it is counted")] Arc<()>);
+
+impl Connection {
+    fn new(endpoint: &Endpoint) -> Self {
+        Self { channel: endpoint.connect_lazy(), pipes: Arc::default() }
+    }
+
+    fn pipes(&self) -> usize {
+        Arc::strong_count(&self.pipes) - 1
+    }
 }
 
 impl Nodes {
@@ -55,21 +77,42 @@ impl Nodes {
     /// Remembers a node. Answers `None` if the address is none, or there are too many.
     pub(crate) fn learn(&self, address: &str) -> Option<Address> {
         let mut known = self.known.lock();
-        if let Some((address, _)) = known.channels.get_key_value(address) {
+        if let Some((address, _)) = known.connections.get_key_value(address) {
             return Some(address.clone());
         }
         if known.order.len() == NODES_MAX {
             return None;
         }
-        let channel = self.endpoint(address)?.connect_lazy();
+        let connection = Connection::new(&self.endpoint(address)?);
         let address: Address = address.into();
         known.order.push(address.clone());
-        known.channels.insert(address.clone(), channel);
+        known.connections.insert(address.clone(), vec![connection]);
         Some(address)
     }
 
     pub(crate) fn channel(&self, address: &Address) -> Option<Channel> {
-        self.known.lock().channels.get(address).cloned()
+        Some(self.known.lock().connections.get(address)?.first()?.channel.clone())
+    }
+
+    /// For a pipe, which holds on to its place.
+    pub(crate) fn channel_for_pipe(&self, address: &Address) -> Option<(Channel, Place)> {
+        let mut known = self.known.lock();
+        let connections = known.connections.get_mut(address)?;
+        let mut number = 0;
+        connections.retain(|connection| {
+            number += 1;
+            number == 1 || 0 < connection.pipes()
+        });
+        let has_room = |connection: &Connection| connection.pipes() < PIPES_PER_CONNECTION_MAX;
+        let position = match connections.iter().position(has_room) {
+            Some(position) => position,
+            None => {
+                connections.push(Connection::new(&self.endpoint(address)?));
+                connections.len() - 1
+            }
+        };
+        let connection = &connections[position];
+        Some((connection.channel.clone(), Place(connection.pipes.clone())))
     }
 
     pub(crate) fn all(&self) -> Vec<Address> {

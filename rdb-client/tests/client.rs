@@ -235,6 +235,24 @@ async fn callers_share_messages() {
     assert!(messages < CALLERS * EACH / 20, "{messages} messages");
 }
 
+/// Each namespace has a pipe, a call that lasts, and a node takes only so many calls on one connection.
+#[tokio::test]
+async fn many_namespaces_leave_room_for_each_other_and_for_calls() {
+    const NAMESPACES: usize = 600;
+    let cluster = Cluster::start(1);
+    let client = connect(&cluster, Transport::Pipe).await;
+    let namespaces: Vec<_> =
+        (0..NAMESPACES).map(|number| client.namespace(&format!("many-{number}"))).collect();
+    for namespace in &namespaces {
+        namespace.put("key", namespace.name().to_owned()).await.unwrap();
+    }
+    for namespace in &namespaces {
+        let record = namespace.get("key").await.unwrap().unwrap();
+        assert_eq!(record.value, namespace.name().to_owned());
+    }
+    client.status().await.unwrap();
+}
+
 #[tokio::test]
 async fn one_caller_waits_for_nobody() {
     let cluster = Cluster::start(1);

@@ -3,12 +3,15 @@
 //! A row (`rows`) has two sides. Each is measured in turn, several times (`alternate`), by `rdb bench` (`sample`) against servers
 //! that are started for that measurement alone (`stores`), with nothing else running. What is compared are the medians. In the same
 //! run the machine's limits are measured (`limits`): how often its disk syncs, what RocksDB does in one process, what gRPC carries;
-//! each figure of FlareDB is also told as a share of what limits it. `report` says it for people and programs, `curves` draws it.
+//! each figure of FlareDB is also told as a share of what limits it. `report` says it for people and programs; `curves` and `growth` draw
+//! what no bar is set for (`points`).
 
 mod alternate;
 mod curves;
+mod growth;
 mod limits;
 mod plot;
+mod points;
 mod report;
 mod rows;
 mod sample;
@@ -43,6 +46,12 @@ struct Args {
     /// Draw curves instead, as SVG into this folder: throughput and processor time by callers, latency by load
     #[arg(long, value_name = "FOLDER")]
     curves: Option<PathBuf>,
+    /// Draw growth instead, as SVG into this folder: by data, keys, the size of values, namespaces and nodes
+    #[arg(long, value_name = "FOLDER", conflicts_with = "curves")]
+    growth: Option<PathBuf>,
+    /// The axes of growth to measure; all of them without it
+    #[arg(long, value_delimiter = ',', value_name = "NAME,...", requires = "growth")]
+    axes: Vec<String>,
     /// Write all that was measured here, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -68,8 +77,14 @@ fn main() -> Result<()> {
         seconds: args.seconds,
         warmup_seconds: args.warmup_seconds,
     };
+    if let Some(pictures) = args.curves.as_ref().or(args.growth.as_ref()) {
+        std::fs::create_dir_all(pictures).with_context(|| format!("cannot make {}", pictures.display()))?;
+    }
     if let Some(pictures) = &args.curves {
         return curves::draw(&bench, pictures);
+    }
+    if let Some(pictures) = &args.growth {
+        return growth::draw(&bench, pictures, &args.axes);
     }
     let limits = Limits::measure(folder.path())?;
     report::limits(&limits);

@@ -14,7 +14,7 @@ const COLOURS: [RGBColor; 4] =
 
 pub(crate) struct Picture {
     /// Of its file.
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     pub(crate) x: &'static str,
     pub(crate) y: &'static str,
     pub(crate) curves: Vec<Curve>,
@@ -85,11 +85,11 @@ mod tests {
             Curve { name: "one", points: vec![(1.0, 10.0), (1000.0, 20_000.0)] },
             Curve { name: "other", points: vec![(1.0, 0.5)] },
         ];
-        let svg = Picture { name: "test", x: "callers", y: "each", curves }.svg().unwrap();
+        let svg = Picture { name: "test".to_owned(), x: "callers", y: "each", curves }.svg().unwrap();
         for word in ["<svg", "one", "other", "callers", "each"] {
             assert!(svg.contains(word), "'{word}' is missing");
         }
-        let empty = Picture { name: "empty", x: "x", y: "y", curves: Vec::new() };
+        let empty = Picture { name: "empty".to_owned(), x: "x", y: "y", curves: Vec::new() };
         assert!(empty.svg().is_ok());
     }
 }

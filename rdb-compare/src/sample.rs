@@ -132,6 +132,11 @@ impl Report {
         if self.writes.count < self.reads.count { self.reads } else { self.writes }
     }
 
+    /// Processor time of all servers for an operation, in microseconds; 0: it could not be measured.
+    pub(crate) fn server_us(&self) -> f64 {
+        self.cpu.server_us_per_operation.unwrap_or(0.0)
+    }
+
     #[allow(clippy::cast_precision_loss, reason = "microseconds of a request")]
     pub(crate) fn p50_us(&self) -> f64 {
         self.latency().p50_us as f64

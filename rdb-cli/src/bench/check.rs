@@ -1,12 +1,11 @@
 //! Reads every key after a run, and judges what is stored.
 
 use super::load::progress;
-use super::target::{Failed, Target};
+use super::target::{Failed, Stored, Target};
 use super::workload::Workload;
+use rdb_client::Bytes;
 use std::sync::Arc;
 
-/// Below etcd's limit of 128 operations.
-const BATCH_KEYS: usize = 64;
 /// Wrong keys that are named; the rest are counted.
 const SHOWN_MAX: usize = 5;
 /// A cluster that just lost a leader may need a moment.
@@ -23,31 +22,30 @@ pub(super) struct Checked {
 pub(super) async fn run(target: &Target, workload: &Arc<Workload>) -> Result<Checked, Failed> {
     let bar = progress(workload.keys().len() as u64, "checking");
     let mut checked = Checked { keys: 0, wrong: 0, shown: Vec::new() };
-    let mut key = 0;
-    for keys in workload.keys().chunks(BATCH_KEYS) {
-        for stored in get(target, keys).await? {
+    for keys in workload.batches(workload.keys_together_max()) {
+        let stored = get(target, workload.namespace(keys.start), &workload.keys()[keys.clone()]).await?;
+        checked.keys += keys.len() as u64;
+        bar.inc(keys.len() as u64);
+        for (key, stored) in keys.zip(stored) {
             if let Err(what) = workload.judge(key, stored.as_ref(), workload.acknowledged(key)) {
                 checked.wrong += 1;
                 if checked.shown.len() < SHOWN_MAX {
                     checked.shown.push(what);
                 }
             }
-            key += 1;
         }
-        bar.inc(keys.len() as u64);
     }
     bar.finish_and_clear();
-    checked.keys = key as u64;
     Ok(checked)
 }
 
-async fn get(target: &Target, keys: &[rdb_client::Bytes]) -> Result<Vec<super::target::Stored>, Failed> {
-    let mut result = target.get_many(keys).await;
+async fn get(target: &Target, namespace: usize, keys: &[Bytes]) -> Result<Vec<Stored>, Failed> {
+    let mut result = target.get_many(namespace, keys).await;
     for _ in 1..TRIES {
         if result.is_ok() {
             break;
         }
-        result = target.get_many(keys).await;
+        result = target.get_many(namespace, keys).await;
     }
     result
 }

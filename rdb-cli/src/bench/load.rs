@@ -13,21 +13,21 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 use tokio::task::JoinSet;
 
-/// Keys in one batch: below etcd's limit of 128 operations, and whatever the value size below FlareDB's of 4 MiB.
-const BATCH_KEYS_MAX: usize = 64;
-const BATCH_BYTES_MAX: usize = 1 << 20;
 const CALLERS: u32 = 16;
 /// A batch that was not done, or is in doubt, is written again: the same value twice harms nobody.
 const TRIES: usize = 5;
 
 /// Whether the first and the last key are there.
 pub(super) async fn is_loaded(target: &Target, workload: &Workload) -> Result<bool, Failure> {
-    let ends: Vec<_> =
-        [workload.keys().first(), workload.keys().last()].into_iter().flatten().cloned().collect();
-    match target.get_many(&ends).await {
-        Ok(stored) => Ok(stored.iter().all(Option::is_some)),
-        Err(failed) => Err(Failure::new(Class::Unreachable, failed.message)),
+    for end in [0, workload.keys().len() - 1] {
+        let stored = target.get_many(workload.namespace(end), &workload.keys()[end..=end]).await;
+        match stored {
+            Ok(stored) if stored.iter().all(Option::is_some) => {}
+            Ok(_) => return Ok(false),
+            Err(failed) => return Err(Failure::new(Class::Unreachable, failed.message)),
+        }
     }
+    Ok(true)
 }
 
 pub(super) async fn run(
@@ -38,24 +38,22 @@ pub(super) async fn run(
     let started = Instant::now();
     let bar = progress(bench.keys, "loading");
     let next = Arc::new(AtomicUsize::new(0));
-    let batch = (BATCH_BYTES_MAX / (bench.value_size as usize + 1)).clamp(1, BATCH_KEYS_MAX);
+    let batches: Arc<Vec<_>> = Arc::new(workload.batches(workload.keys_together_max()).collect());
     let mut callers = JoinSet::new();
     for caller in 0..CALLERS.min(bench.callers) {
         let (target, workload, next, bar) = (target.clone(), workload.clone(), next.clone(), bar.clone());
+        let batches = batches.clone();
         callers.spawn(async move {
-            loop {
-                let from = next.fetch_add(batch, Ordering::Relaxed);
-                let to = workload.keys().len().min(from + batch);
-                if to <= from {
-                    return Ok(());
-                }
-                let records: Vec<_> = (from..to)
+            while let Some(batch) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let records: Vec<_> = batch
+                    .clone()
                     .map(|key| (workload.keys()[key].clone(), workload.begin_write(key, caller)))
                     .collect();
-                let version = put(&target, records).await?;
-                (from..to).for_each(|key| workload.acknowledge(key, version));
-                bar.inc((to - from) as u64);
+                let version = put(&target, workload.namespace(batch.start), records).await?;
+                batch.clone().for_each(|key| workload.acknowledge(key, version));
+                bar.inc(batch.len() as u64);
             }
+            Ok(())
         });
     }
     while let Some(result) = callers.join_next().await {
@@ -68,13 +66,17 @@ pub(super) async fn run(
     Ok(answer(bench, started.elapsed().as_secs_f64()))
 }
 
-async fn put(target: &Target, records: Vec<(Bytes, Bytes)>) -> Result<rdb_client::Version, Failed> {
-    let mut result = target.put_many(records.clone()).await;
+async fn put(
+    target: &Target,
+    namespace: usize,
+    records: Vec<(Bytes, Bytes)>,
+) -> Result<rdb_client::Version, Failed> {
+    let mut result = target.put_many(namespace, records.clone()).await;
     for _ in 1..TRIES {
         if result.is_ok() {
             break;
         }
-        result = target.put_many(records.clone()).await;
+        result = target.put_many(namespace, records.clone()).await;
     }
     result
 }

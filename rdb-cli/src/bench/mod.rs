@@ -62,7 +62,7 @@ pub(crate) struct BenchArgs {
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(9..=4096))]
     key_size: u32,
     /// Bytes of a value
-    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(32..=1_048_576))]
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(16..=1_048_576))]
     value_size: u32,
     /// The part of the requests that are reads, from 0 to 1
     #[arg(long, default_value_t = 0.5, value_parser = parse_share)]
@@ -79,6 +79,9 @@ pub(crate) struct BenchArgs {
     /// The namespace, created if there is none; for etcd a prefix of the keys
     #[arg(long, default_value = "bench")]
     namespace: String,
+    /// Spread the keys over so many namespaces of FlareDB, `NAMESPACE-1` and so on
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000), conflicts_with = "scan")]
+    namespaces: u32,
     /// The namespace's mode. Of an eventual one, reads are a session's, and the time until all nodes have everything is told
     #[arg(long, value_enum, default_value_t = ModeArg::Strong)]
     mode: ModeArg,

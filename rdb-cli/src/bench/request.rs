@@ -34,6 +34,8 @@ pub(super) struct Shared {
 pub(super) struct Request {
     /// The key's number.
     key: usize,
+    /// The number of its namespace.
+    pub(super) namespace: usize,
     pub(super) name: Bytes,
     /// `None`: it is read.
     pub(super) value: Option<Bytes>,
@@ -82,6 +84,7 @@ impl Shared {
         };
         Request {
             key,
+            namespace: self.workload.namespace(key),
             name: self.workload.keys()[key].clone(),
             value,
             at_least,

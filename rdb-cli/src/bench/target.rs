@@ -11,6 +11,7 @@ use crate::args::Args;
 use crate::exit::Failure;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use rdb_client::{Bytes, Error, Namespace, Version, WriteError};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A request that failed.
@@ -24,7 +25,7 @@ pub(super) type Stored = Option<(Bytes, Version)>;
 
 #[derive(Clone)]
 pub(super) enum Target {
-    FlareDb(Box<FlareDb>),
+    FlareDb(Arc<FlareDb>),
     #[cfg(feature = "etcd")]
     Etcd(Box<Etcd>),
     Redis(Redis),
@@ -40,8 +41,11 @@ pub(super) enum Line {
 
 impl Target {
     pub(super) async fn connect(args: &Args, bench: &BenchArgs) -> Result<Self, Failure> {
+        if 1 < bench.namespaces && bench.target != TargetArg::Flaredb {
+            return Err(Failure::usage("--namespaces is for flaredb"));
+        }
         match bench.target {
-            TargetArg::Flaredb => Ok(Target::FlareDb(Box::new(FlareDb::connect(args, bench).await?))),
+            TargetArg::Flaredb => Ok(Target::FlareDb(Arc::new(FlareDb::connect(args, bench).await?))),
             #[cfg(feature = "etcd")]
             TargetArg::Etcd => Ok(Target::Etcd(Box::new(Etcd::connect(args, bench).await?))),
             TargetArg::Redis => Ok(Target::Redis(Redis::connect(args, bench).await?)),
@@ -91,19 +95,23 @@ impl Target {
         }
     }
 
-    /// In the order of the keys, and current.
-    pub(super) async fn get_many(&self, keys: &[Bytes]) -> Result<Vec<Stored>, Failed> {
+    /// Of one namespace, in the order of the keys, and current.
+    pub(super) async fn get_many(&self, namespace: usize, keys: &[Bytes]) -> Result<Vec<Stored>, Failed> {
         match self {
-            Target::FlareDb(flaredb) => flaredb.get_many(keys).await,
+            Target::FlareDb(flaredb) => flaredb.get_many(namespace, keys).await,
             #[cfg(feature = "etcd")]
             Target::Etcd(etcd) => etcd.get_many(keys).await,
             Target::Redis(redis) => redis.get_many(keys).await,
         }
     }
 
-    pub(super) async fn put_many(&self, records: Vec<(Bytes, Bytes)>) -> Result<Version, Failed> {
+    pub(super) async fn put_many(
+        &self,
+        namespace: usize,
+        records: Vec<(Bytes, Bytes)>,
+    ) -> Result<Version, Failed> {
         match self {
-            Target::FlareDb(flaredb) => flaredb.put_many(records).await,
+            Target::FlareDb(flaredb) => flaredb.put_many(namespace, records).await,
             #[cfg(feature = "etcd")]
             Target::Etcd(etcd) => etcd.put_many(records).await,
             Target::Redis(redis) => redis.put_many(records).await,
@@ -111,10 +119,12 @@ impl Target {
     }
 
     async fn ask(&self, request: &Request) -> Result<Answer, Failed> {
-        let (name, value) = (&request.name, request.value.clone());
+        let (namespace, name, value) = (request.namespace, &request.name, request.value.clone());
         match (self, value) {
-            (Target::FlareDb(flaredb), None) => flaredb.get(name).await.map(Answer::Read),
-            (Target::FlareDb(flaredb), Some(value)) => flaredb.put(name, value).await.map(Answer::Written),
+            (Target::FlareDb(flaredb), None) => flaredb.get(namespace, name).await.map(Answer::Read),
+            (Target::FlareDb(flaredb), Some(value)) => {
+                flaredb.put(namespace, name, value).await.map(Answer::Written)
+            }
             #[cfg(feature = "etcd")]
             (Target::Etcd(etcd), None) => etcd.get(name).await.map(Answer::Read),
             #[cfg(feature = "etcd")]

@@ -1,27 +1,35 @@
 //! The keys, the values, and what is known of each key's writes.
 //!
 //! A value begins with what it claims to be: the run, its key, its writer, and the writer's count. The rest of it follows
-//! from these, so that a value torn in the middle shows.
+//! from these, so that a value torn in the middle shows. Neighbouring keys lie in one namespace, where there are several.
 
 use super::{BenchArgs, Distribution};
 use crate::exit::Failure;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rdb_client::{Bytes, Version};
+use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const MAGIC: u32 = u32::from_be_bytes(*b"rdb1");
 /// Magic, writer, run, key, sequence.
 const CLAIM_BYTES: usize = 4 + 4 + 8 + 8 + 8;
+/// Of values that are too short for it: run, key, the lower bytes of writer and sequence.
+const SHORT_CLAIM_BYTES: usize = 4 + 4 + 3 + 5;
+/// Keys in one batch: below etcd's limit of 128 operations, and whatever the value size below FlareDB's of 4 MiB.
+const BATCH_KEYS_MAX: usize = 64;
+const BATCH_BYTES_MAX: usize = 1 << 20;
 /// YCSB's.
 const ZIPFIAN_EXPONENT: f64 = 0.99;
 
 pub(super) struct Workload {
-    /// Tells this run's values from those that other runs left.
+    /// Tells this run's values from those that other runs left. 32 bits, which is what short values have room for.
     run: u64,
     seed: u64,
     keys: Vec<Bytes>,
+    /// Of one namespace. The last one may have fewer.
+    keys_together: usize,
     value_size: usize,
     chooser: Chooser,
     /// Per key, the highest version that was acknowledged in this run.
@@ -46,6 +54,10 @@ impl Workload {
             let message = format!("{} keys need more than {} bytes each", bench.keys, bench.key_size);
             return Err(Failure::usage(message).hint("raise --key-size"));
         }
+        if bench.keys < bench.namespaces.into() {
+            let message = format!("{} keys are too few for {} namespaces", bench.keys, bench.namespaces);
+            return Err(Failure::usage(message).hint("raise --keys"));
+        }
         // One buffer for all keys: a clone of any is a count in one place.
         let mut all = String::new();
         for index in 0..bench.keys {
@@ -55,18 +67,42 @@ impl Workload {
         let size = bench.key_size as usize;
         let keys: Vec<_> = (0..all.len() / size).map(|i| all.slice(i * size..(i + 1) * size)).collect();
         Ok(Self {
-            run: rand::random(),
+            run: rand::random::<u32>().into(),
             seed: bench.seed,
             value_size: bench.value_size as usize,
             chooser: Chooser::new(bench.keys, bench.distribution),
             acknowledged: keys.iter().map(|_| Mutex::default()).collect(),
             begun: (0..bench.callers).map(|_| AtomicU64::new(0)).collect(),
+            keys_together: keys.len().div_ceil(bench.namespaces as usize),
             keys,
         })
     }
 
     pub(super) fn keys(&self) -> &[Bytes] {
         &self.keys
+    }
+
+    /// The number of the namespace in which a key lies.
+    pub(super) fn namespace(&self, key: usize) -> usize {
+        key / self.keys_together
+    }
+
+    /// The first key of each namespace.
+    pub(super) fn first_keys(&self) -> impl Iterator<Item = usize> {
+        (0..self.keys.len()).step_by(self.keys_together)
+    }
+
+    /// How many keys may be written or read as one batch.
+    pub(super) fn keys_together_max(&self) -> usize {
+        (BATCH_BYTES_MAX / (self.value_size + 1)).clamp(1, BATCH_KEYS_MAX)
+    }
+
+    /// All keys in parts of at most so many, each of one namespace.
+    pub(super) fn batches(&self, keys_max: usize) -> impl Iterator<Item = Range<usize>> {
+        let end = |from: usize| self.keys.len().min(from + self.keys_together);
+        self.first_keys().flat_map(move |first| {
+            (first..end(first)).step_by(keys_max).map(move |from| from..end(first).min(from + keys_max))
+        })
     }
 
     pub(super) fn random(&self, caller: u32) -> ChaCha8Rng {
@@ -134,11 +170,17 @@ impl Workload {
 
 fn encode(claim: &Claim, size: usize) -> Bytes {
     let mut value = Vec::with_capacity(size + 8);
-    value.extend_from_slice(&MAGIC.to_le_bytes());
-    value.extend_from_slice(&claim.writer.to_le_bytes());
-    value.extend_from_slice(&claim.run.to_le_bytes());
-    value.extend_from_slice(&claim.key.to_le_bytes());
-    value.extend_from_slice(&claim.sequence.to_le_bytes());
+    let (writer, run) = (claim.writer.to_le_bytes(), claim.run.to_le_bytes());
+    let (key, sequence) = (claim.key.to_le_bytes(), claim.sequence.to_le_bytes());
+    if size < CLAIM_BYTES {
+        for part in [&run[..4], &key[..4], &writer[..3], &sequence[..5]] {
+            value.extend_from_slice(part);
+        }
+    } else {
+        for part in [&MAGIC.to_le_bytes()[..], &writer, &run, &key, &sequence] {
+            value.extend_from_slice(part);
+        }
+    }
     let mut word = filler(claim);
     while value.len() < size {
         value.extend_from_slice(&word.to_le_bytes());
@@ -150,13 +192,17 @@ fn encode(claim: &Claim, size: usize) -> Bytes {
 
 /// `None`: this is no value of ours, or not a whole one.
 fn decode(value: &[u8]) -> Option<Claim> {
-    let (head, mut rest) = value.split_at_checked(CLAIM_BYTES)?;
-    let number = |at: usize| head[at..at + 8].try_into().map(u64::from_le_bytes).ok();
-    let short = |at: usize| head[at..at + 4].try_into().map(u32::from_le_bytes).ok();
-    if short(0)? != MAGIC {
+    let is_short = value.len() < CLAIM_BYTES;
+    let (head, mut rest) = value.split_at_checked(if is_short { SHORT_CLAIM_BYTES } else { CLAIM_BYTES })?;
+    let number = |at: Range<usize>| head[at].iter().rev().fold(0, |high, byte| high << 8 | u64::from(*byte));
+    let writer = |at: Range<usize>| u32::try_from(number(at)).ok();
+    let claim = if is_short {
+        Claim { run: number(0..4), key: number(4..8), writer: writer(8..11)?, sequence: number(11..16) }
+    } else if number(0..4) == u64::from(MAGIC) {
+        Claim { writer: writer(4..8)?, run: number(8..16), key: number(16..24), sequence: number(24..32) }
+    } else {
         return None;
-    }
-    let claim = Claim { writer: short(4)?, run: number(8)?, key: number(16)?, sequence: number(24)? };
+    };
     let mut word = filler(&claim);
     while !rest.is_empty() {
         let (part, more) = rest.split_at(rest.len().min(8));
@@ -239,7 +285,7 @@ mod tests {
     #[test]
     fn a_value_torn_anywhere_shows() {
         let claim = Claim { run: 1, key: 2, writer: 3, sequence: 4 };
-        for size in [32, 33, 100, 256] {
+        for size in [16, 17, 31, 32, 33, 100, 256] {
             let value = encode(&claim, size);
             assert_eq!((value.len(), decode(&value)), (size, Some(claim)));
             for at in 0..size {
@@ -249,6 +295,30 @@ mod tests {
             }
         }
         assert_eq!(decode(b"short"), None);
+    }
+
+    #[test]
+    fn each_key_lies_in_one_batch_and_none_crosses_namespaces() {
+        for (keys, namespaces, batch) in [(10, 1, 4), (10, 3, 4), (10, 10, 4), (7, 2, 1), (1000, 7, 64)] {
+            let keys_together = usize::div_ceil(keys, namespaces);
+            let workload = Workload {
+                run: 1,
+                seed: 1,
+                keys: vec![Bytes::new(); keys],
+                keys_together,
+                value_size: 16,
+                chooser: Chooser::Uniform(1),
+                acknowledged: Vec::new(),
+                begun: Vec::new(),
+            };
+            let batches: Vec<_> = workload.batches(batch).collect();
+            assert_eq!(batches.iter().cloned().flatten().collect::<Vec<_>>(), (0..keys).collect::<Vec<_>>());
+            for keys in batches {
+                assert!(keys.len() <= batch);
+                assert_eq!(workload.namespace(keys.start), workload.namespace(keys.end - 1));
+            }
+            assert!(workload.first_keys().all(|key| workload.namespace(key) < namespaces));
+        }
     }
 
     #[test]

@@ -74,7 +74,7 @@ pub(crate) struct Pipe {
 impl Pipe {
     pub(crate) async fn open(nodes: &Nodes, address: Address, namespace: &str) -> Result<Self, Failed> {
         let options = nodes.options();
-        let Some(channel) = nodes.channel(&address) else {
+        let Some((channel, place)) = nodes.channel_for_pipe(&address) else {
             return Err(Failed::NotSent(address, "unknown node".into()));
         };
         // Each lane's messages on their way have a place, so sending never waits.
@@ -99,7 +99,10 @@ impl Pipe {
         let (writes, writes_waiting) = mpsc::channel(options.operations_waiting.max(1));
         let queues = (reads_waiting, writes_waiting);
         let task = Task::new(address.clone(), namespace, options, queues, requests, responses);
-        tokio::spawn(task.run());
+        tokio::spawn(async move {
+            task.run().await;
+            drop(place);
+        });
         Ok(Self { address, reads, writes })
     }
 

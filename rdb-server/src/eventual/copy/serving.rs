@@ -341,7 +341,8 @@ mod tests {
         let data = engine.data();
         data.apply_eventual(place.region, place.namespace, &changes, (ERA, &Vector::default())).unwrap();
         let (asks, asked) = sync_channel(1);
-        std::thread::spawn(move || serve(&data, &place, &BTreeSet::new(), &asked, |response| response));
+        let serves =
+            std::thread::spawn(move || serve(&data, &place, &BTreeSet::new(), &asked, |response| response));
         let is_given = |page| {
             let (answer, answered) = oneshot::channel();
             asks.send(Ask { page, answer }).unwrap();
@@ -352,6 +353,9 @@ mod tests {
             assert!(is_given(page), "page {page}");
             assert!(!is_given(other), "page {other} after page {page}");
         }
+        // The last one to hold the database closes it, which must not be after the tests' process has begun to end.
+        drop(asks);
+        serves.join().unwrap();
     }
 
     /// A key that was written everywhere while a member was away: what is kept of its lost writes is many pages long.
