@@ -244,6 +244,7 @@ async fn many_namespaces_leave_room_for_each_other_and_for_calls() {
     let namespaces: Vec<_> =
         (0..NAMESPACES).map(|number| client.namespace(&format!("many-{number}"))).collect();
     for namespace in &namespaces {
+        client.create_namespace(namespace.name(), Mode::Strong).await.unwrap();
         namespace.put("key", namespace.name().to_owned()).await.unwrap();
     }
     for namespace in &namespaces {
