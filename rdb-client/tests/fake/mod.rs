@@ -34,6 +34,9 @@ use tonic::{Request, Response, Status, Streaming};
 /// Records of one page of a scan.
 pub const SCAN_PAGE_RECORDS: usize = 3;
 
+/// Calls at a time that a node takes on one connection, as real ones do.
+const CALLS_PER_CONNECTION_MAX: u32 = 256;
+
 /// What a node does wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -186,6 +189,7 @@ impl Cluster {
         runtime.spawn(async move {
             let listener = TcpListener::from_std(listener).unwrap();
             tonic::transport::Server::builder()
+                .max_concurrent_streams(CALLS_PER_CONNECTION_MAX)
                 .initial_stream_window_size(4 << 20)
                 .initial_connection_window_size(16 << 20)
                 .add_service(
