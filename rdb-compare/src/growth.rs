@@ -39,13 +39,13 @@ pub(crate) fn draw(bench: &Bench, folder: &Path, names: &[String]) -> Result<()>
         let points = measure(bench, (axis.places)());
         let album = Album { folder, x: axis.x, points: &points };
         let name = |figure: &str| format!("{}-{figure}", axis.name);
-        album
-            .draw(&name("throughput"), "operations a second", |sample| sample.report.throughput())?;
+        album.draw(&name("throughput"), "operations a second", |sample| sample.report.throughput())?;
         album.draw(&name("cpu"), "server processor time of an operation, µs", |sample| {
             sample.report.server_us()
         })?;
         #[allow(clippy::cast_precision_loss, reason = "mebibytes")]
-        album.draw(&name("memory"), "the most memory of a node, MiB", |sample| sample.memory_mib_max as f64)?;
+        album
+            .draw(&name("memory"), "the most memory of a node, MiB", |sample| sample.memory_mib_max as f64)?;
         // After each, so that a run that is ended early has told what it knows.
         write_json(folder, axis.name, &points)?;
     }
@@ -71,18 +71,15 @@ fn both(curves: [&'static str; 2], x: u64, store: Store, words: &str) -> [Place;
 fn by_data() -> Vec<Place> {
     let one = ["put, one node", "linearizable get, one node"];
     let three = ["put, three nodes", "linearizable get, three nodes"];
-    let place = |curves, keys, store| {
-        both(curves, keys * RECORD_BYTES, store, &format!("{MANY} --keys {keys}"))
-    };
+    let place =
+        |curves, keys, store| both(curves, keys * RECORD_BYTES, store, &format!("{MANY} --keys {keys}"));
     let on_one = [360_000, 3_600_000, 36_000_000].map(|keys| place(one, keys, nodes(1)));
     let on_three = [360_000, 3_600_000, 11_000_000].map(|keys| place(three, keys, nodes(3)));
     on_one.into_iter().chain(on_three).flatten().collect()
 }
 
 fn by_keys() -> Vec<Place> {
-    let place = |keys: u64| {
-        both(KINDS, keys, nodes(3), &format!("{MANY} --keys {keys} --value-size 32"))
-    };
+    let place = |keys: u64| both(KINDS, keys, nodes(3), &format!("{MANY} --keys {keys} --value-size 32"));
     [1_000, 10_000, 100_000, 1_000_000, 10_000_000].into_iter().flat_map(place).collect()
 }
 
@@ -91,7 +88,10 @@ fn by_value_size() -> Vec<Place> {
         let keys = (VALUES_BYTES_MAX / bytes).min(KEYS_MAX);
         both(KINDS, bytes, nodes(3), &format!("{FEW} --keys {keys} --value-size {bytes}"))
     };
-    [16, 64, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20].into_iter().flat_map(place).collect()
+    [16, 64, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20]
+        .into_iter()
+        .flat_map(place)
+        .collect()
 }
 
 fn by_namespaces() -> Vec<Place> {

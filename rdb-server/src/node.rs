@@ -19,7 +19,8 @@
 //! ```
 
 use crate::api::{
-    Arriving, ClusterService, Holding, KvService, MESSAGE_BYTES_MAX, NamespaceService, Scans, arriving_budget,
+    Arriving, ClusterService, Holding, KvService, Lookups, MESSAGE_BYTES_MAX, NamespaceService, Scans,
+    arriving_budget,
 };
 use crate::applier::{Applier, ApplierHandle, Task};
 use crate::budget::Budget;
@@ -255,6 +256,7 @@ impl Node {
             budget,
             arriving: arriving_budget(config.request_bytes_max),
             scans: Scans::new(config.scans_max),
+            lookups: Lookups::new(),
             doors,
             disk: Disk::default(),
             peers: Peers::new(others.iter().map(|(node, _)| *node), engine.known_peers()),

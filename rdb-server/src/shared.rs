@@ -1,6 +1,6 @@
 //! What the threads of a node share, besides channels.
 
-use crate::api::Scans;
+use crate::api::{Lookups, Scans};
 use crate::budget::Budget;
 use crate::clocks::Clocks;
 use crate::config::Config;
@@ -95,6 +95,7 @@ pub(crate) struct Shared {
     /// The memory for messages that are not whole yet.
     pub(crate) arriving: Budget,
     pub(crate) scans: Scans,
+    pub(crate) lookups: Lookups,
     /// Who is connected.
     pub(crate) doors: Doors,
     pub(crate) disk: Disk,

@@ -15,7 +15,7 @@ use rdb_core::eventual::vector::Vector;
 use rdb_core::ids::{Era, Index, NamespaceId, RegionId};
 use rdb_core::sessions::Sessions;
 use rdb_core::switch::Region;
-use rocksdb::{FlushOptions, IteratorMode, ReadOptions, WriteBatch};
+use rocksdb::{ErrorKind, FlushOptions, IteratorMode, ReadOptions, ReadTier, WriteBatch};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -53,6 +53,24 @@ pub struct Data {
     /// Bytes written since the last flush that was asked for.
     unflushed_bytes: Arc<AtomicU64>,
     flushes: Arc<Flushes>,
+    /// For reads that do without the disk.
+    in_memory: Arc<ReadOptions>,
+}
+
+/// What is known of a key without reading the disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InMemory {
+    /// Its encoded record; `None`: it has none.
+    Record(Option<Vec<u8>>),
+    /// Nothing: the tables have to be looked at.
+    Unknown,
+}
+
+/// From memtables and the block cache alone.
+fn in_memory() -> ReadOptions {
+    let mut options = ReadOptions::default();
+    options.set_read_tier(ReadTier::BlockCache);
+    options
 }
 
 /// Flushes since the start, by their numbers.
@@ -74,6 +92,7 @@ impl Data {
             eventual: Arc::default(),
             unflushed_bytes: Arc::default(),
             flushes: Arc::default(),
+            in_memory: Arc::new(in_memory()),
         }
     }
 
@@ -129,6 +148,18 @@ impl Data {
     /// The disk could not be read.
     pub fn get(&self, namespace: NamespaceId, key: &[u8]) -> Result<Option<Vec<u8>>> {
         self.databases.data.get(keys::record(namespace, key)).map_err(Error::rocks("read a record"))
+    }
+
+    /// The same, if no disk has to be read to tell.
+    ///
+    /// # Errors
+    /// What is in memory is damaged.
+    pub fn get_in_memory(&self, namespace: NamespaceId, key: &[u8]) -> Result<InMemory> {
+        match self.databases.data.get_opt(keys::record(namespace, key), &self.in_memory) {
+            Ok(record) => Ok(InMemory::Record(record)),
+            Err(error) if error.kind() == ErrorKind::Incomplete => Ok(InMemory::Unknown),
+            Err(error) => Err(Error::rocks("read a record")(error)),
+        }
     }
 
     /// The encoded records of several keys, in their order, all of one moment; `None` once they are more than `bytes_max`

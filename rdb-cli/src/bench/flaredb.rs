@@ -93,7 +93,8 @@ impl FlareDb {
     }
 
     pub(super) async fn get_many(&self, namespace: usize, keys: &[Bytes]) -> Result<Vec<Stored>, Failed> {
-        let mut records = self.places[namespace].namespace.batch_get(keys.to_vec()).await?.into_iter().peekable();
+        let mut records =
+            self.places[namespace].namespace.batch_get(keys.to_vec()).await?.into_iter().peekable();
         let stored = keys.iter().map(|key| {
             let record = records.next_if(|record| record.key == *key)?;
             Some((record.value, record.version))

@@ -2,7 +2,7 @@
 //! of the members has.
 
 use super::acks::LOOK_INTERVAL;
-use super::kv::{disk_failed, read_record};
+use super::kv::disk_failed;
 use super::reads::{Served, Wanted};
 use super::session::Saw;
 use super::{Target, admit_read, limits, session, status};
@@ -137,7 +137,7 @@ impl Shared {
             let (mut found, _) = self.read_quorum(target, std::slice::from_ref(key), deadline).await?;
             return Ok(found.pop().flatten());
         }
-        Ok(read_record(self, target, key)?.map(Bytes::from))
+        self.find_record(target, key).await
     }
 
     /// The newest records of many keys, asked for in as few questions as their bytes allow; with the memory that they take.

@@ -166,7 +166,7 @@ impl KvService {
         let stored = if served == Served::QUORUM {
             self.0.read_quorum(target, &keys.keys, deadline).await?.0
         } else {
-            read_records(&self.0, target, &keys.keys)?
+            self.0.find_records(target, &keys.keys).await?
         };
         let records = records(keys.keys, stored, &mut saw)?;
         let header = served.mark(self.0.header(target.region, target.rules()));
@@ -384,22 +384,6 @@ pub(super) fn disk_failed(error: rdb_storage::Error) -> v1::Error {
         format!("the node's disk could not be read: {error}"),
         "ask another node, and see this node's log",
     )
-}
-
-/// The record of a key, as it is stored.
-pub(super) fn read_record(shared: &Shared, target: Target, key: &[u8]) -> Result<Option<Vec<u8>>, v1::Error> {
-    let stored = shared.data.get(target.namespace, key).map_err(disk_failed)?;
-    shared.still_here(target)?;
-    Ok(stored)
-}
-
-/// The records of many keys, as they are stored, all of one moment.
-pub(super) fn read_records(shared: &Shared, target: Target, keys: &[Bytes]) -> Result<Stored, v1::Error> {
-    let stored =
-        shared.data.multi_get(target.namespace, keys, limits::BATCH_BYTES_MAX).map_err(disk_failed)?;
-    shared.still_here(target)?;
-    let stored = stored.ok_or_else(status::read_too_much)?;
-    Ok(stored.into_iter().map(|record| record.map(Bytes::from)).collect())
 }
 
 /// Those of the keys that are there, in the order asked.

@@ -10,6 +10,7 @@ pub(crate) mod fuzzed;
 mod held;
 mod kv;
 mod limits;
+mod lookups;
 mod namespaces;
 mod pages;
 mod pipe;
@@ -27,6 +28,7 @@ pub(crate) use cluster::ClusterService;
 pub(crate) use held::Holding;
 pub(crate) use kv::KvService;
 pub(crate) use limits::MESSAGE_BYTES_MAX;
+pub(crate) use lookups::Lookups;
 pub(crate) use namespaces::NamespaceService;
 pub(crate) use scan::Scans;
 

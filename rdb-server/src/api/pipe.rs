@@ -10,38 +10,37 @@
 
 mod eventual;
 pub(super) mod fuzzed;
+mod reading;
 
-use super::kv::{self, read_record, read_records, records};
+use super::kv;
 use super::reads::{Served, Wanted};
-use super::request::{self, error_result, found, write_result};
+use super::request::{self, error_result, write_result};
 use super::session::Saw;
 use super::{Target, acks, admit_read, answers, limits, status, transaction};
 use crate::budget::{Budget, Share};
-use crate::eventual::records::Stored;
 use crate::eventual::waiting::{self, Terms};
 use crate::mailbox::Mailbox;
 use crate::metrics::{Operation, Result as MetricResult};
 use crate::regions::Rules;
 use crate::shared::Shared;
 use crate::waiter::{Answers, Released, WriteWaiter};
-use bytes::Bytes;
 use eventual::{Acks, Ready};
 use parking_lot::Mutex;
 use prost::Message as _;
 use rdb_core::command::{Encoded, RequestId};
 use rdb_core::ids::{Epoch, Era, NamespaceId, RegionId};
 use rdb_core::raft::Failure;
-use rdb_pd::{Mode, Stage};
+use rdb_pd::Mode;
 use rdb_proto::v1;
 use rdb_proto::v1::pipe_operation::Operation as WireOperation;
 use rdb_proto::v1::pipe_result::Result as WireResult;
-use std::collections::BTreeMap;
+use reading::{Keys, Looked, Read, ids};
+use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
-use std::vec;
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tonic::{Status, Streaming};
@@ -77,7 +76,8 @@ pub(super) fn serve(shared: Shared, incoming: Streaming<v1::PipeRequest>) -> Out
     let (waiting, shares) = (BTreeMap::new(), Vec::new());
     let queue = outgoing.clone();
     let out = Out { shared: shared.clone(), responses, queue, unread: None, waiting, bytes: 0, shares };
-    let pipe = Pipe { shared, parts, out, under_way: BTreeMap::new(), operations: 0, next_ticket: 0 };
+    let (under_way, to_look_up) = (BTreeMap::new(), VecDeque::new());
+    let pipe = Pipe { shared, parts, out, under_way, operations: 0, next_ticket: 0, to_look_up, lookups: 0 };
     tokio::spawn(pipe.run(incoming, arrived));
     outgoing
 }
@@ -113,19 +113,10 @@ enum Part {
     Released(u64, Result<(), Failure>),
     /// In eventual mode: the node shows what a session has seen, or the records that a majority has are here.
     Ready(u64, Result<Ready, v1::Error>),
+    /// Reads were looked up; with those that are left.
+    Looked(u64, Looked, Vec<Read>),
     /// In eventual mode: as many members have the writes as was asked, or are not known to in time.
     Acked(u64, Result<(), v1::Error>),
-}
-
-/// A read and its id.
-struct Read {
-    id: u64,
-    keys: Keys,
-}
-
-enum Keys {
-    One(Bytes),
-    Many(Vec<Bytes>),
 }
 
 /// Writes of one message that become one proposal: their commands, and their ids in the same order.
@@ -142,6 +133,13 @@ enum Work {
     Acks(Acks),
     /// The reads that wait for one round, and their share of the node's memory.
     Reads(Vec<Read>, Share),
+    /// The ids of reads that may wait for the disk, and how they are served.
+    Lookup {
+        ids: Vec<u64>,
+        how: Served,
+        /// Of the node's memory.
+        _share: Share,
+    },
 }
 
 /// One proposal, or one wait for a round.
@@ -160,6 +158,9 @@ struct Pipe {
     under_way: BTreeMap<u64, UnderWay>,
     operations: usize,
     next_ticket: u64,
+    /// By their tickets, reads that wait until fewer are looked up.
+    to_look_up: VecDeque<(u64, Vec<Read>)>,
+    lookups: usize,
 }
 
 /// The client has gone.
@@ -260,17 +261,6 @@ impl Out {
             }
         }
     }
-
-    /// Takes memory for a result that was read; without it the result is an error.
-    fn charge(&mut self, budget: &Budget, result: WireResult) -> WireResult {
-        match admit_read(budget, result.encoded_len()) {
-            Ok(share) => {
-                self.shares.push(share);
-                result
-            }
-            Err(error) => error_result(error),
-        }
-    }
 }
 
 impl Pipe {
@@ -349,7 +339,7 @@ impl Pipe {
             match self.shared.serve_now(target, &wanted) {
                 Ok(None) => {}
                 Ok(Some(served)) => return self.read(target, served, reads, None, Instant::now()).await,
-                Err(error) => return self.refuse_reads(target, reads, &error, Instant::now()).await,
+                Err(error) => return self.refuse_reads(target, ids(&reads), &error, Instant::now()).await,
             }
         }
         self.await_round(target, &budget, reads, timeout).await
@@ -426,13 +416,19 @@ impl Pipe {
             Work::Writes(ids, _) => ids.len(),
             Work::Acks(acks) => acks.ids.len(),
             Work::Reads(reads, _) => reads.len(),
+            Work::Lookup { ids, .. } => ids.len(),
         };
         Some(ended)
     }
 
     /// Turns a part into results. One whose ticket is gone has timed out, and its operations have their answers.
     async fn finish(&mut self, part: Part) -> Result<(), Gone> {
+        let part = match part {
+            Part::Looked(ticket, looked, rest) => return self.looked_up(ticket, looked, rest).await,
+            part => part,
+        };
         let (Part::Written(ticket, ..)
+        | Part::Looked(ticket, ..)
         | Part::Released(ticket, _)
         | Part::Ready(ticket, _)
         | Part::Acked(ticket, _)) = &part;
@@ -462,7 +458,7 @@ impl Pipe {
             }
             (Part::Released(_, Err(failure)), Work::Reads(reads, _)) => {
                 let error = self.shared.failed_read(target.region, failure);
-                self.refuse_reads(target, reads, &error, began).await
+                self.refuse_reads(target, ids(&reads), &error, began).await
             }
             _ => unreachable!("a ticket is for one kind of work"),
         }
@@ -490,81 +486,16 @@ impl Pipe {
         self.refuse_writes(target, ids, &error, began).await
     }
 
-    async fn read(
-        &mut self,
-        target: Target,
-        how: Served,
-        reads: Vec<Read>,
-        found: Option<Stored>,
-        began: Instant,
-    ) -> Result<(), Gone> {
-        // The namespace may have been deleted or have changed its rules while the reads waited.
-        let catalog = self.shared.catalog.load();
-        let error = match catalog.namespace_of(target.namespace) {
-            Some(namespace) if namespace.stage == Stage::Open => self.shared.still_here(target).err(),
-            Some(_) | None => Some(status::namespace_gone()),
-        };
-        if let Some(error) = error {
-            return self.refuse_reads(target, reads, &error, began).await;
-        }
-        let (count, budget) = (reads.len() as u64, self.shared.regions.budget(target.region));
-        let mut found = found.map(Vec::into_iter);
-        for read in reads {
-            let mut saw = self.shared.saw(target);
-            let served = match read.keys {
-                Keys::One(key) => self.read_one(target, &key, found.as_mut(), &mut saw),
-                Keys::Many(keys) => self.read_many(target, keys, found.as_mut(), &mut saw),
-            };
-            let served = self.out.charge(&budget, served.unwrap_or_else(error_result));
-            if target.mode == Mode::Eventual {
-                self.out.saw(target, how).join(&saw);
-            }
-            self.out.add_read(target, how, result(read.id, served)).await?;
-        }
-        self.shared.metrics.requests(Operation::Read, MetricResult::Done, count, began.elapsed());
-        Ok(())
-    }
-
-    fn read_one(
-        &self,
-        target: Target,
-        key: &[u8],
-        stored: Option<&mut vec::IntoIter<Option<Bytes>>>,
-        saw: &mut Saw,
-    ) -> Result<WireResult, v1::Error> {
-        let found = found(match stored {
-            Some(stored) => stored.next().flatten(),
-            None => read_record(&self.shared, target, key)?.map(Bytes::from),
-        })?;
-        saw.found(&found);
-        let request::Found { value, version, deleted, .. } = found;
-        Ok(WireResult::Found(v1::Found { value, version, deleted }))
-    }
-
-    fn read_many(
-        &self,
-        target: Target,
-        keys: Vec<Bytes>,
-        stored: Option<&mut vec::IntoIter<Option<Bytes>>>,
-        saw: &mut Saw,
-    ) -> Result<WireResult, v1::Error> {
-        let stored = match stored {
-            Some(stored) => stored.take(keys.len()).collect(),
-            None => read_records(&self.shared, target, &keys)?,
-        };
-        Ok(WireResult::Records(v1::Records { records: records(keys, stored, saw)? }))
-    }
-
     async fn refuse_reads(
         &mut self,
         target: Target,
-        reads: Vec<Read>,
+        ids: Vec<u64>,
         error: &v1::Error,
         began: Instant,
     ) -> Result<(), Gone> {
-        let count = reads.len() as u64;
+        let count = ids.len() as u64;
         self.shared.metrics.requests(Operation::Read, MetricResult::NotDone, count, began.elapsed());
-        self.out.add_all(target, reads.into_iter().map(|read| refuse(read.id, error.clone()))).await
+        self.out.add_all(target, ids.into_iter().map(|id| refuse(id, error.clone()))).await
     }
 
     async fn refuse_writes(
@@ -597,7 +528,11 @@ impl Pipe {
                     self.refuse_writes(target, ids, &status::write_timed_out(timeout), began).await?;
                 }
                 Work::Reads(reads, _) => {
-                    self.refuse_reads(target, reads, &status::read_timed_out(timeout), began).await?;
+                    let error = status::read_timed_out(timeout);
+                    self.refuse_reads(target, ids(&reads), &error, began).await?;
+                }
+                Work::Lookup { ids, .. } => {
+                    self.refuse_reads(target, ids, &status::read_timed_out(timeout), began).await?;
                 }
             }
         }
@@ -622,16 +557,6 @@ impl From<Gone> for Ended {
 impl From<Status> for Ended {
     fn from(status: Status) -> Self {
         Ended::Badly(status)
-    }
-}
-
-impl Read {
-    /// What it takes until it is served.
-    fn bytes(&self) -> usize {
-        match &self.keys {
-            Keys::One(key) => key.len() + READ_OVERHEAD_BYTES,
-            Keys::Many(keys) => keys.iter().map(|key| key.len() + READ_OVERHEAD_BYTES).sum(),
-        }
     }
 }
 

@@ -2,7 +2,8 @@
 //! node shows what a session has seen, and reads of a majority. Each message's wait is a task of its own, which ends by the
 //! message's deadline and says why.
 
-use super::{Gone, Keys, Part, Pipe, Read, UnderWay, Work, result};
+use super::reading::{Keys, Read, ids};
+use super::{Gone, Part, Pipe, UnderWay, Work, result};
 use crate::api::acks::{Held, answer_by};
 use crate::api::eventual_reads::Way;
 use crate::api::reads::{Served, Wanted};
@@ -150,14 +151,14 @@ impl Pipe {
         let began = Instant::now();
         let way = match self.shared.eventual_way(target, wanted) {
             Ok(way) => way,
-            Err(error) => return self.refuse_reads(target, reads, &error, began).await,
+            Err(error) => return self.refuse_reads(target, ids(&reads), &error, began).await,
         };
         if way.awaits.is_none() && way.served != Served::QUORUM {
             return self.read(target, way.served, reads, None, began).await;
         }
         let share = match admit_read(budget, reads.iter().map(Read::bytes).sum()) {
             Ok(share) => share,
-            Err(error) => return self.refuse_reads(target, reads, &error, began).await,
+            Err(error) => return self.refuse_reads(target, ids(&reads), &error, began).await,
         };
         let deadline = answer_by(began, timeout);
         let keys = if way.served == Served::QUORUM { keys(&reads) } else { Vec::new() };
@@ -183,12 +184,12 @@ impl Pipe {
                 let (found, _shares) = found.unzip();
                 self.read(target, served, reads, found, began).await
             }
-            Err(error) => self.refuse_reads(target, reads, &error, began).await,
+            Err(error) => self.refuse_reads(target, ids(&reads), &error, began).await,
         }
     }
 
     /// The same as `start` for what ends in time by itself.
-    fn wait(
+    pub(super) fn wait(
         &mut self,
         target: Target,
         operations: usize,

@@ -1,7 +1,7 @@
 //! The thread without a thread: a node's disk, and events that are handed to the driver one by one.
 
 use super::*;
-use crate::api::Scans;
+use crate::api::{Lookups, Scans};
 use crate::budget::Budget;
 use crate::clocks::WallClock;
 use crate::config::Config;
@@ -80,6 +80,7 @@ fn shared(engine: &Engine, eventual: Eventual, mailbox: Mailbox) -> Shared {
         budget,
         arriving: Budget::new(1 << 20),
         scans: Scans::new(1),
+        lookups: Lookups::new(),
         doors: Doors::within(1, 1024),
         disk: Disk::default(),
         peers: Health::new([TWO, THREE].into_iter(), &BTreeMap::new()),
