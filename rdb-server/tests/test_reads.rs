@@ -4,9 +4,12 @@ use crate::support::load::Load;
 use crate::support::proxy::Wire;
 use crate::support::raw::{Raw, Refused, timed};
 use crate::support::{Cluster, Settings, assert_words, until};
+use bytes::Bytes;
+use rdb_client::{Options, Transport, Write};
 use rdb_proto::v1;
 use rdb_proto::v1::Consistency;
 use std::time::Duration;
+use tokio::task::JoinSet;
 
 const NAMESPACE: &str = "things";
 const PATIENCE_MS: u64 = 3_000;
@@ -243,4 +246,58 @@ async fn a_leader_moves_where_it_is_told_and_nowhere_else() {
     // None of it has moved the leader, or will.
     tokio::time::sleep(Duration::from_millis(1500)).await;
     assert_eq!(cluster.leader_of(NAMESPACE, &[1, 2]).await, 2);
+}
+
+/// After a start no table is in memory, and the cache is too small for all of them: reads wait for the disk. Each is answered with what
+/// is its own, whatever is asked together with it, in both transports.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_in_memory_is_found_all_the_same() {
+    const KEYS: usize = 3_000;
+    let options = "cache_bytes = 8388608".to_owned();
+    let mut cluster = Cluster::start(Settings { size: 1, options, ..Settings::default() }).await;
+    let client = cluster.client().await;
+    cluster.create(&client, NAMESPACE).await;
+    for numbers in (0..KEYS).collect::<Vec<_>>().chunks(64) {
+        let puts = numbers.iter().map(|number| Write::Put(key_of(*number), value_of(*number)));
+        client.namespace(NAMESPACE).batch_write(puts.collect()).await.unwrap();
+    }
+    for transport in [Transport::Pipe, Transport::Unary] {
+        cluster.stop(1);
+        cluster.launch(1);
+        cluster.ready(1).await;
+        let client = cluster.client_with(Options { transport, ..Options::default() }).await;
+        let mut reads = JoinSet::new();
+        // With one that is not there for each.
+        for number in 0..2 * KEYS {
+            let namespace = client.namespace(NAMESPACE);
+            reads.spawn(async move {
+                let record = namespace.get(key_of(number)).await.unwrap();
+                let expected = (number < KEYS).then(|| value_of(number));
+                assert_eq!(record.map(|record| record.value), expected, "{number}");
+            });
+        }
+        for from in (0..KEYS).step_by(97) {
+            let namespace = client.namespace(NAMESPACE);
+            reads.spawn(async move {
+                let numbers = from..KEYS.min(from + 97);
+                let records = namespace.batch_get(numbers.clone().map(key_of).collect()).await.unwrap();
+                let found: Vec<_> = records.into_iter().map(|record| (record.key, record.value)).collect();
+                assert!(
+                    found == numbers.map(|number| (key_of(number), value_of(number))).collect::<Vec<_>>()
+                );
+            });
+        }
+        while let Some(read) = reads.join_next().await {
+            read.unwrap();
+        }
+    }
+}
+
+fn key_of(number: usize) -> Bytes {
+    format!("{number:06}").into()
+}
+
+/// Of eight kibibytes.
+fn value_of(number: usize) -> Bytes {
+    format!("{number:08192}").into()
 }

@@ -8,7 +8,7 @@ use rdb_core::ids::{Era, Incarnation, NamespaceId, NodeId, RegionId};
 use rdb_core::range::KeyRange;
 use rdb_core::sessions::Sessions;
 use rdb_core::version::Hlc;
-use rdb_storage::Data;
+use rdb_storage::{Data, InMemory};
 
 const NAMESPACE: NamespaceId = NamespaceId(7);
 
@@ -119,6 +119,29 @@ fn a_range_is_removed_before_the_records_of_its_batch_are_written() {
     for neighbour in neighbours {
         assert_eq!(data.records(neighbour).unwrap().len(), keys.len());
     }
+}
+
+/// What was written lately, or read before, is known without the disk; what lies in tables alone is not taken for absent.
+#[test]
+fn without_the_disk_it_is_told_what_is_in_memory_and_what_is_not_known() {
+    let directory = private();
+    let engine = open(directory.path()).unwrap();
+    let data = engine.data();
+    data.apply(REGION, NAMESPACE, &changes(1, 0)).unwrap();
+    let (last, absent) = (&b"last"[..], &b"lasting"[..]);
+    let record = InMemory::Record(Some(1u64.to_be_bytes().to_vec()));
+    assert_eq!(data.get_in_memory(NAMESPACE, last).unwrap(), record);
+    assert_eq!(data.get_in_memory(NAMESPACE, absent).unwrap(), InMemory::Record(None));
+    data.close().unwrap();
+    drop(engine);
+    let engine = open(directory.path()).unwrap();
+    let data = engine.data();
+    assert_eq!(data.get_in_memory(NAMESPACE, last).unwrap(), InMemory::Unknown);
+    // A table's filter, where it is in memory, may tell.
+    let of_absent = data.get_in_memory(NAMESPACE, absent).unwrap();
+    assert!(matches!(of_absent, InMemory::Unknown | InMemory::Record(None)), "{of_absent:?}");
+    assert!(data.get(NAMESPACE, last).unwrap().is_some());
+    assert_eq!(data.get_in_memory(NAMESPACE, last).unwrap(), record);
 }
 
 #[test]
