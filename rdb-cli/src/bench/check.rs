@@ -3,9 +3,12 @@
 use super::load::progress;
 use super::target::{Failed, Stored, Target};
 use super::workload::Workload;
+use futures_util::stream::{self, StreamExt as _};
 use rdb_client::Bytes;
 use std::sync::Arc;
 
+/// Batches that are asked for at a time.
+const BATCHES_TOGETHER: usize = 8;
 /// Wrong keys that are named; the rest are counted.
 const SHOWN_MAX: usize = 5;
 /// A cluster that just lost a leader may need a moment.
@@ -22,8 +25,15 @@ pub(super) struct Checked {
 pub(super) async fn run(target: &Target, workload: &Arc<Workload>) -> Result<Checked, Failed> {
     let bar = progress(workload.keys().len() as u64, "checking");
     let mut checked = Checked { keys: 0, wrong: 0, shown: Vec::new() };
-    for keys in workload.batches(workload.keys_together_max()) {
-        let stored = get(target, workload.namespace(keys.start), &workload.keys()[keys.clone()]).await?;
+    let batches = workload.batches(workload.keys_together_max());
+    let mut read = stream::iter(batches)
+        .map(async |keys| {
+            let stored = get(target, workload.namespace(keys.start), &workload.keys()[keys.clone()]).await;
+            (keys, stored)
+        })
+        .buffer_unordered(BATCHES_TOGETHER);
+    while let Some((keys, stored)) = read.next().await {
+        let stored = stored?;
         checked.keys += keys.len() as u64;
         bar.inc(keys.len() as u64);
         for (key, stored) in keys.zip(stored) {
