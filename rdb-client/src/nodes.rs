@@ -16,8 +16,8 @@ const NODES_MAX: usize = 64;
 /// values must not wait for such words.
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
-/// A node takes a number of calls on one connection at a time, 256 of ours, and lets further ones wait. A pipe is a call that lasts, one for
-/// each namespace in use: were all places theirs, every other call would wait for ever.
+/// FlareDB's nodes take 256 calls on one connection at a time, and let further ones wait. A pipe is a call that lasts, one for each
+/// namespace in use: were all places theirs, every other call would wait for ever.
 const PIPES_PER_CONNECTION_MAX: usize = 128;
 
 pub(crate) struct Nodes {

@@ -1,4 +1,4 @@
-//! Growth: how throughput, processor time and memory go with data, keys, the size of values, namespaces and nodes.
+//! Growth: how throughput, processor time and memory go with data, keys, the size of values, callers, namespaces and nodes.
 
 use crate::points::{Album, Place, measure, write_json};
 use crate::sample::Bench;
@@ -13,10 +13,11 @@ struct Axis {
     places: fn() -> Vec<Place>,
 }
 
-const AXES: [Axis; 5] = [
+const AXES: [Axis; 6] = [
     Axis { name: "data", x: "bytes of data, keys of 16 bytes and values of 256", places: by_data },
     Axis { name: "keys", x: "keys, with values of 32 bytes", places: by_keys },
     Axis { name: "values", x: "bytes of a value", places: by_value_size },
+    Axis { name: "callers", x: "callers", places: by_callers },
     Axis { name: "namespaces", x: "namespaces that share the load", places: by_namespaces },
     Axis { name: "nodes", x: "nodes, on one machine", places: by_nodes },
 ];
@@ -26,6 +27,7 @@ const RECORD_BYTES: u64 = 16 + 256;
 /// At most so many, and so many bytes, where sizes grow.
 const KEYS_MAX: u64 = 100_000;
 const VALUES_BYTES_MAX: u64 = 256 << 20;
+const KINDS: [&str; 2] = ["put", "linearizable get"];
 const MANY: &str = "--callers 1024";
 /// With 1,024 callers, values of a mebibyte would all wait in memory.
 const FEW: &str = "--callers 64";
@@ -94,6 +96,11 @@ fn by_value_size() -> Vec<Place> {
         .collect()
 }
 
+fn by_callers() -> Vec<Place> {
+    let place = |count: u64| both(KINDS, count, nodes(3), &format!("--callers {count}"));
+    [1, 4, 16, 64, 256, 1024, 4096].into_iter().flat_map(place).collect()
+}
+
 fn by_namespaces() -> Vec<Place> {
     let place = |count: u64| both(KINDS, count, nodes(3), &format!("{MANY} --namespaces {count}"));
     [1, 10, 100, 1000].into_iter().flat_map(place).collect()
@@ -102,5 +109,3 @@ fn by_namespaces() -> Vec<Place> {
 fn by_nodes() -> Vec<Place> {
     [1, 3, 5].into_iter().flat_map(|count| both(KINDS, count as u64, nodes(count), MANY)).collect()
 }
-
-const KINDS: [&str; 2] = ["put", "linearizable get"];

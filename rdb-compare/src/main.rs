@@ -46,7 +46,8 @@ struct Args {
     /// Draw curves instead, as SVG into this folder: throughput and processor time by callers, latency by load
     #[arg(long, value_name = "FOLDER")]
     curves: Option<PathBuf>,
-    /// Draw growth instead, as SVG into this folder: by data, keys, the size of values, namespaces and nodes
+    /// Draw growth instead, as SVG into this folder: by data, keys, the size of values, callers, namespaces and
+    /// nodes
     #[arg(long, value_name = "FOLDER", conflicts_with = "curves")]
     growth: Option<PathBuf>,
     /// The axes of growth to measure; all of them without it

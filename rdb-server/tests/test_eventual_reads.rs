@@ -11,6 +11,8 @@ use rdb_client::{
     Transport, WriteError,
 };
 use rdb_proto::session::Token;
+use rdb_proto::v1::pipe_operation::Operation;
+use rdb_proto::v1::pipe_result::Result as Answer;
 use rdb_proto::v1::{self, Code};
 use std::time::Duration;
 
@@ -340,4 +342,46 @@ async fn strong_namespaces_read_so_by_a_round_and_refuse_acks_of_all() {
         assert_eq!(strong.get("key").await.unwrap().unwrap().value, "value");
         assert!(strong.session_token().is_empty());
     }
+}
+
+/// What lies on the disk is looked up in parts, and large values fill several answers: whatever comes in one of them, its token names.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_answer_of_many_large_values_says_what_it_shows() {
+    const VALUES: u64 = 24;
+    let mut cluster = Cluster::start(Settings { size: 1, ..Settings::default() }).await;
+    create(&cluster).await;
+    let nodes = Nodes::new(&cluster, Transport::Pipe).await;
+    let key = |number: u64| Bytes::from(format!("large-{number}"));
+    for number in 0..VALUES {
+        nodes.at(1).put(key(number), vec![7; 400 << 10]).await.unwrap();
+    }
+    cluster.stop(1);
+    cluster.launch(1);
+    cluster.ready(1).await;
+    let get = |id| {
+        let operation = Some(Operation::Get(v1::Get { key: key(id) }));
+        v1::PipeOperation { id, operation, ..v1::PipeOperation::default() }
+    };
+    let request = v1::PipeRequest {
+        namespace: NAMESPACE.to_owned(),
+        consistency: v1::Consistency::Session.into(),
+        operations: (0..VALUES).map(get).collect(),
+        ..v1::PipeRequest::default()
+    };
+    let requests = tokio_stream::once(request);
+    let mut kv = cluster.node(1).raw().kv.max_decoding_message_size(64 << 20);
+    let mut responses = kv.pipe(requests).await.unwrap().into_inner();
+    let (mut found, mut answers) = (0, 0);
+    while let Some(response) = responses.message().await.unwrap() {
+        for result in &response.results {
+            let Some(Answer::Found(read)) = &result.result else { panic!("{result:?}") };
+            assert_eq!(read.value.as_ref().map(Bytes::len), Some(400 << 10), "{}", result.id);
+            found += 1;
+        }
+        answers += 1;
+        let token = Token::decode(&response.header.unwrap().session).unwrap();
+        assert!(!token.seen.is_empty(), "answer {answers} shows writes and names none");
+    }
+    assert_eq!(found, VALUES);
+    assert!(1 < answers, "all in one answer shows nothing here");
 }

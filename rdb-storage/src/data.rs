@@ -57,14 +57,9 @@ pub struct Data {
     in_memory: Arc<ReadOptions>,
 }
 
-/// What is known of a key without reading the disk.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum InMemory {
-    /// Its encoded record; `None`: it has none.
-    Record(Option<Vec<u8>>),
-    /// Nothing: the tables have to be looked at.
-    Unknown,
-}
+/// Tables on the disk have to be read to tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotInMemory;
 
 /// From memtables and the block cache alone.
 fn in_memory() -> ReadOptions {
@@ -150,14 +145,18 @@ impl Data {
         self.databases.data.get(keys::record(namespace, key)).map_err(Error::rocks("read a record"))
     }
 
-    /// The same, if no disk has to be read to tell.
+    /// The same, if no disk has to be read to tell; otherwise `Err(NotInMemory)` within.
     ///
     /// # Errors
     /// What is in memory is damaged.
-    pub fn get_in_memory(&self, namespace: NamespaceId, key: &[u8]) -> Result<InMemory> {
+    pub fn get_in_memory(
+        &self,
+        namespace: NamespaceId,
+        key: &[u8],
+    ) -> Result<std::result::Result<Option<Vec<u8>>, NotInMemory>> {
         match self.databases.data.get_opt(keys::record(namespace, key), &self.in_memory) {
-            Ok(record) => Ok(InMemory::Record(record)),
-            Err(error) if error.kind() == ErrorKind::Incomplete => Ok(InMemory::Unknown),
+            Ok(record) => Ok(Ok(record)),
+            Err(error) if error.kind() == ErrorKind::Incomplete => Ok(Err(NotInMemory)),
             Err(error) => Err(Error::rocks("read a record")(error)),
         }
     }
@@ -173,11 +172,39 @@ impl Data {
         keys: &[K],
         bytes_max: usize,
     ) -> Result<Option<Vec<Option<Vec<u8>>>>> {
+        self.some(namespace, keys, bytes_max, ReadOptions::default)
+    }
+
+    /// The same, if no disk has to be read to tell; otherwise `Err(NotInMemory)` within.
+    ///
+    /// # Errors
+    /// What is in memory is damaged.
+    pub fn multi_get_in_memory<K: AsRef<[u8]>>(
+        &self,
+        namespace: NamespaceId,
+        keys: &[K],
+        bytes_max: usize,
+    ) -> Result<std::result::Result<Option<Vec<Option<Vec<u8>>>>, NotInMemory>> {
+        match self.some(namespace, keys, bytes_max, in_memory) {
+            Err(Error::Rocks { source, .. }) if source.kind() == ErrorKind::Incomplete => {
+                Ok(Err(NotInMemory))
+            }
+            read => read.map(Ok),
+        }
+    }
+
+    fn some<K: AsRef<[u8]>>(
+        &self,
+        namespace: NamespaceId,
+        keys: &[K],
+        bytes_max: usize,
+        options: fn() -> ReadOptions,
+    ) -> Result<Option<Vec<Option<Vec<u8>>>>> {
         // One at a time: what is read after the limit would be read in vain, and could be much.
         let moment = self.databases.data.snapshot();
         let (mut records, mut bytes) = (Vec::with_capacity(keys.len()), 0);
         for key in keys {
-            let found = moment.get(keys::record(namespace, key.as_ref()));
+            let found = moment.get_opt(keys::record(namespace, key.as_ref()), options());
             let record = found.map_err(Error::rocks("read records"))?;
             bytes += record.as_ref().map_or(0, Vec::len);
             if bytes_max < bytes {

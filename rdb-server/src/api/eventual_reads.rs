@@ -2,10 +2,10 @@
 //! of the members has.
 
 use super::acks::LOOK_INTERVAL;
-use super::kv::disk_failed;
+
 use super::reads::{Served, Wanted};
 use super::session::Saw;
-use super::{Target, admit_read, limits, session, status};
+use super::{Target, admit_read, session, status};
 use crate::budget::Share;
 use crate::eventual::Shown;
 use crate::eventual::records::{self, Place, Stored, Unsaid};
@@ -137,7 +137,7 @@ impl Shared {
             let (mut found, _) = self.read_quorum(target, std::slice::from_ref(key), deadline).await?;
             return Ok(found.pop().flatten());
         }
-        self.find_record(target, key).await
+        self.find_record(target, key, deadline).await
     }
 
     /// The newest records of many keys, asked for in as few questions as their bytes allow; with the memory that they take.
@@ -179,7 +179,7 @@ impl Shared {
         let place = Place { region: target.region, namespace: target.namespace, era: target.era };
         let mut question = Question::new(self, &place, keys);
         let budget = self.regions.budget(target.region);
-        let mut newest = self.read_here(target, keys)?;
+        let mut newest = self.find_records(target, keys, deadline).await?;
         while question.answers < question.needed {
             let _waits = admit_read(&budget, bytes(&newest))?;
             let stored = question.next(deadline).await?;
@@ -192,13 +192,6 @@ impl Shared {
         }
         let share = admit_read(&budget, bytes(&newest))?;
         Ok((newest, share))
-    }
-
-    fn read_here(&self, target: Target, keys: &[Bytes]) -> Result<Stored, v1::Error> {
-        let stored =
-            self.data.multi_get(target.namespace, keys, limits::BATCH_BYTES_MAX).map_err(disk_failed)?;
-        let stored = stored.ok_or_else(status::read_too_much)?;
-        Ok(stored.into_iter().map(|record| record.map(Bytes::from)).collect())
     }
 }
 

@@ -166,7 +166,7 @@ impl KvService {
         let stored = if served == Served::QUORUM {
             self.0.read_quorum(target, &keys.keys, deadline).await?.0
         } else {
-            self.0.find_records(target, &keys.keys).await?
+            self.0.find_records(target, &keys.keys, deadline).await?
         };
         let records = records(keys.keys, stored, &mut saw)?;
         let header = served.mark(self.0.header(target.region, target.rules()));

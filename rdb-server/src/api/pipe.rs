@@ -34,8 +34,8 @@ use rdb_pd::Mode;
 use rdb_proto::v1;
 use rdb_proto::v1::pipe_operation::Operation as WireOperation;
 use rdb_proto::v1::pipe_result::Result as WireResult;
-use reading::{Keys, Looked, Read, ids};
-use std::collections::{BTreeMap, VecDeque};
+use reading::{Batch, Keys, LookedUp, Read, ids};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -113,8 +113,8 @@ enum Part {
     Released(u64, Result<(), Failure>),
     /// In eventual mode: the node shows what a session has seen, or the records that a majority has are here.
     Ready(u64, Result<Ready, v1::Error>),
-    /// Reads were looked up; with those that are left.
-    Looked(u64, Looked, Vec<Read>),
+    /// Reads were looked up; with those that are left. `None`: it took too long.
+    LookedUp(u64, Option<(LookedUp, Batch)>),
     /// In eventual mode: as many members have the writes as was asked, or are not known to in time.
     Acked(u64, Result<(), v1::Error>),
 }
@@ -134,12 +134,7 @@ enum Work {
     /// The reads that wait for one round, and their share of the node's memory.
     Reads(Vec<Read>, Share),
     /// The ids of reads that may wait for the disk, and how they are served.
-    Lookup {
-        ids: Vec<u64>,
-        how: Served,
-        /// Of the node's memory.
-        _share: Share,
-    },
+    Lookup(Vec<u64>, Served),
 }
 
 /// One proposal, or one wait for a round.
@@ -151,6 +146,13 @@ struct UnderWay {
     timeout: Duration,
 }
 
+/// When something began, and how long it may take.
+#[derive(Clone, Copy)]
+struct Span {
+    began: Instant,
+    timeout: Duration,
+}
+
 struct Pipe {
     shared: Shared,
     parts: mpsc::UnboundedSender<Part>,
@@ -159,7 +161,7 @@ struct Pipe {
     operations: usize,
     next_ticket: u64,
     /// By their tickets, reads that wait until fewer are looked up.
-    to_look_up: VecDeque<(u64, Vec<Read>)>,
+    to_look_up: VecDeque<(u64, Batch)>,
     lookups: usize,
 }
 
@@ -338,7 +340,10 @@ impl Pipe {
         if !reads.is_empty() {
             match self.shared.serve_now(target, &wanted) {
                 Ok(None) => {}
-                Ok(Some(served)) => return self.read(target, served, reads, None, Instant::now()).await,
+                Ok(Some(served)) => {
+                    let span = Span { began: Instant::now(), timeout };
+                    return self.read(target, served, reads, None, span).await;
+                }
                 Err(error) => return self.refuse_reads(target, ids(&reads), &error, Instant::now()).await,
             }
         }
@@ -402,10 +407,13 @@ impl Pipe {
     }
 
     fn start(&mut self, target: Target, operations: usize, work: Work, timeout: Duration) -> u64 {
+        let began = Instant::now();
+        self.enter(operations, UnderWay { target, work, began, deadline: began + timeout, timeout })
+    }
+
+    fn enter(&mut self, operations: usize, under_way: UnderWay) -> u64 {
         self.next_ticket += 1;
         self.operations += operations;
-        let began = Instant::now();
-        let under_way = UnderWay { target, work, began, deadline: began + timeout, timeout };
         self.under_way.insert(self.next_ticket, under_way);
         self.next_ticket
     }
@@ -416,23 +424,23 @@ impl Pipe {
             Work::Writes(ids, _) => ids.len(),
             Work::Acks(acks) => acks.ids.len(),
             Work::Reads(reads, _) => reads.len(),
-            Work::Lookup { ids, .. } => ids.len(),
+            Work::Lookup(ids, _) => ids.len(),
         };
         Some(ended)
     }
 
     /// Turns a part into results. One whose ticket is gone has timed out, and its operations have their answers.
     async fn finish(&mut self, part: Part) -> Result<(), Gone> {
-        let part = match part {
-            Part::Looked(ticket, looked, rest) => return self.looked_up(ticket, looked, rest).await,
-            part => part,
+        let ticket = match part {
+            // Some of them may be left: then the ticket is not at its end.
+            Part::LookedUp(ticket, looked_up) => return self.looked_up(ticket, looked_up).await,
+            Part::Written(ticket, ..)
+            | Part::Released(ticket, _)
+            | Part::Ready(ticket, _)
+            | Part::Acked(ticket, _) => ticket,
         };
-        let (Part::Written(ticket, ..)
-        | Part::Looked(ticket, ..)
-        | Part::Released(ticket, _)
-        | Part::Ready(ticket, _)
-        | Part::Acked(ticket, _)) = &part;
-        let Some(UnderWay { target, work, began, deadline, .. }) = self.end(*ticket) else { return Ok(()) };
+        let Some(under_way) = self.end(ticket) else { return Ok(()) };
+        let UnderWay { target, work, began, deadline, timeout } = under_way;
         match (part, work) {
             (Part::Written(_, Ok(Answers::Eventual(answers, last)), _), Work::Writes(ids, terms)) => {
                 self.written_here(target, Acks { ids, answers, last }, terms.acks, (began, deadline)).await
@@ -447,14 +455,14 @@ impl Pipe {
             }
             (Part::Acked(_, outcome), Work::Acks(acks)) => self.acked(target, acks, outcome, began).await,
             (Part::Ready(_, ready), Work::Reads(reads, share)) => {
-                let served = self.read_ready(target, ready, reads, began).await;
                 drop(share);
-                served
+                self.read_ready(target, ready, reads, Span { began, timeout }).await
             }
             (Part::Released(_, Ok(())), Work::Reads(reads, share)) => {
-                let served = self.read(target, Served::LINEARIZABLE, reads, None, began).await;
+                // Those that are looked up take it anew, and must find it.
                 drop(share);
-                served
+                let span = Span { began, timeout };
+                self.read(target, Served::LINEARIZABLE, reads, None, span).await
             }
             (Part::Released(_, Err(failure)), Work::Reads(reads, _)) => {
                 let error = self.shared.failed_read(target.region, failure);
@@ -514,12 +522,15 @@ impl Pipe {
     async fn sweep(&mut self) -> Result<(), Gone> {
         self.out.look()?;
         let now = Instant::now();
-        let late: Vec<u64> = self
+        let late: BTreeSet<u64> = self
             .under_way
             .iter()
             .filter(|(_, under_way)| under_way.deadline <= now)
             .map(|(ticket, _)| *ticket)
             .collect();
+        if !late.is_empty() {
+            self.to_look_up.retain(|(ticket, _)| !late.contains(ticket));
+        }
         for ticket in late {
             let Some(UnderWay { target, work, began, timeout, .. }) = self.end(ticket) else { continue };
             match work {
@@ -531,7 +542,7 @@ impl Pipe {
                     let error = status::read_timed_out(timeout);
                     self.refuse_reads(target, ids(&reads), &error, began).await?;
                 }
-                Work::Lookup { ids, .. } => {
+                Work::Lookup(ids, _) => {
                     self.refuse_reads(target, ids, &status::read_timed_out(timeout), began).await?;
                 }
             }

@@ -53,6 +53,12 @@ impl Served {
     /// By the newest of what a majority has.
     pub(super) const QUORUM: Served = Served { consistency: Consistency::Quorum, age_ms: None };
 
+    /// The same, answered so much later than it was read for: a stale read may miss what was acknowledged meanwhile.
+    pub(super) fn after(self, waited: Duration) -> Self {
+        let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+        Self { age_ms: self.age_ms.map(|age_ms| age_ms.saturating_add(waited_ms)), ..self }
+    }
+
     /// Says so in a header.
     pub(super) fn mark(self, header: v1::Header) -> v1::Header {
         v1::Header { served: self.consistency.into(), age_ms: self.age_ms, ..header }

@@ -8,7 +8,7 @@ use rdb_core::ids::{Era, Incarnation, NamespaceId, NodeId, RegionId};
 use rdb_core::range::KeyRange;
 use rdb_core::sessions::Sessions;
 use rdb_core::version::Hlc;
-use rdb_storage::{Data, InMemory};
+use rdb_storage::{Data, NotInMemory};
 
 const NAMESPACE: NamespaceId = NamespaceId(7);
 
@@ -129,19 +129,25 @@ fn without_the_disk_it_is_told_what_is_in_memory_and_what_is_not_known() {
     let data = engine.data();
     data.apply(REGION, NAMESPACE, &changes(1, 0)).unwrap();
     let (last, absent) = (&b"last"[..], &b"lasting"[..]);
-    let record = InMemory::Record(Some(1u64.to_be_bytes().to_vec()));
-    assert_eq!(data.get_in_memory(NAMESPACE, last).unwrap(), record);
-    assert_eq!(data.get_in_memory(NAMESPACE, absent).unwrap(), InMemory::Record(None));
+    let record = Some(1u64.to_be_bytes().to_vec());
+    let both = || data.multi_get_in_memory(NAMESPACE, &[last, absent], 1 << 20).unwrap();
+    assert_eq!(data.get_in_memory(NAMESPACE, last).unwrap(), Ok(record.clone()));
+    assert_eq!(data.get_in_memory(NAMESPACE, absent).unwrap(), Ok(None));
+    assert_eq!(both(), Ok(Some(vec![record.clone(), None])));
     data.close().unwrap();
     drop(engine);
     let engine = open(directory.path()).unwrap();
     let data = engine.data();
-    assert_eq!(data.get_in_memory(NAMESPACE, last).unwrap(), InMemory::Unknown);
+    let both = || data.multi_get_in_memory(NAMESPACE, &[last, absent], 1 << 20).unwrap();
+    assert_eq!(data.get_in_memory(NAMESPACE, last).unwrap(), Err(NotInMemory));
+    assert_eq!(both(), Err(NotInMemory));
     // A table's filter, where it is in memory, may tell.
     let of_absent = data.get_in_memory(NAMESPACE, absent).unwrap();
-    assert!(matches!(of_absent, InMemory::Unknown | InMemory::Record(None)), "{of_absent:?}");
+    assert!(matches!(of_absent, Err(NotInMemory) | Ok(None)), "{of_absent:?}");
     assert!(data.get(NAMESPACE, last).unwrap().is_some());
-    assert_eq!(data.get_in_memory(NAMESPACE, last).unwrap(), record);
+    assert!(data.get(NAMESPACE, absent).unwrap().is_none());
+    assert_eq!(data.get_in_memory(NAMESPACE, last).unwrap(), Ok(record.clone()));
+    assert_eq!(both(), Ok(Some(vec![record, None])));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! message's deadline and says why.
 
 use super::reading::{Keys, Read, ids};
-use super::{Gone, Part, Pipe, UnderWay, Work, result};
+use super::{Gone, Part, Pipe, Span, UnderWay, Work, result};
 use crate::api::acks::{Held, answer_by};
 use crate::api::eventual_reads::Way;
 use crate::api::reads::{Served, Wanted};
@@ -154,7 +154,7 @@ impl Pipe {
             Err(error) => return self.refuse_reads(target, ids(&reads), &error, began).await,
         };
         if way.awaits.is_none() && way.served != Served::QUORUM {
-            return self.read(target, way.served, reads, None, began).await;
+            return self.read(target, way.served, reads, None, Span { began, timeout }).await;
         }
         let share = match admit_read(budget, reads.iter().map(Read::bytes).sum()) {
             Ok(share) => share,
@@ -177,30 +177,27 @@ impl Pipe {
         target: Target,
         ready: Result<Ready, v1::Error>,
         reads: Vec<Read>,
-        began: Instant,
+        span: Span,
     ) -> Result<(), Gone> {
         match ready {
             Ok(Ready { served, found }) => {
                 let (found, _shares) = found.unzip();
-                self.read(target, served, reads, found, began).await
+                self.read(target, served, reads, found, span).await
             }
-            Err(error) => self.refuse_reads(target, ids(&reads), &error, began).await,
+            Err(error) => self.refuse_reads(target, ids(&reads), &error, span.began).await,
         }
     }
 
     /// The same as `start` for what ends in time by itself.
-    pub(super) fn wait(
+    fn wait(
         &mut self,
         target: Target,
         operations: usize,
         work: Work,
         (began, timeout): (Instant, Duration),
     ) -> u64 {
-        self.next_ticket += 1;
-        self.operations += operations;
-        let under_way = UnderWay { target, work, began, deadline: began + timeout + GRACE, timeout };
-        self.under_way.insert(self.next_ticket, under_way);
-        self.next_ticket
+        let deadline = began + timeout + GRACE;
+        self.enter(operations, UnderWay { target, work, began, deadline, timeout })
     }
 }
 

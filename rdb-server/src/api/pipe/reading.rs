@@ -1,7 +1,7 @@
 //! How the pipe's reads are served, once they may be: those of what lies in memory by the pipe's own task, at once. From the first on that
 //! may have to wait for the disk, they are looked up by threads that can, a few together, and answered as they are found.
 
-use super::{Gone, Part, Pipe, READ_OVERHEAD_BYTES, RESPONSE_BYTES, UnderWay, Work, result};
+use super::{Gone, Part, Pipe, READ_OVERHEAD_BYTES, RESPONSE_BYTES, Span, UnderWay, Work, result};
 use crate::api::kv::records;
 use crate::api::reads::Served;
 use crate::api::request::{self, error_result, found};
@@ -19,8 +19,8 @@ use rdb_proto::v1::pipe_result::Result as WireResult;
 use std::time::Instant;
 use std::vec;
 
-/// Reads that one thread looks up before they are answered.
-const READS_TOGETHER: usize = 16;
+/// Keys that one thread looks up before its reads are answered; a read of more is looked up alone.
+const KEYS_TOGETHER: usize = 16;
 /// Lookups of one pipe at a time. What they find is in memory until the client reads it.
 const LOOKUPS_MAX: usize = 8;
 
@@ -45,32 +45,46 @@ impl Read {
     }
 }
 
+impl Keys {
+    fn count(&self) -> usize {
+        match self {
+            Keys::One(_) => 1,
+            Keys::Many(keys) => keys.len(),
+        }
+    }
+}
+
 pub(super) fn ids(reads: &[Read]) -> Vec<u64> {
     reads.iter().map(|read| read.id).collect()
 }
 
-/// What was found for reads.
-#[derive(Default)]
-pub(super) struct Looked {
-    results: Vec<v1::PipeResult>,
-    bytes: usize,
-    /// What the results take of the node's memory.
-    shares: Vec<Share>,
-    /// Of a namespace in eventual mode, what they show.
-    saw: Option<Saw>,
+/// Reads that are looked up together, and what they take of the node's memory.
+pub(super) struct Batch {
+    reads: Vec<Read>,
+    share: Share,
 }
 
-impl Looked {
-    /// Takes memory for a read's result; without it the result is an error.
-    fn add(&mut self, budget: &Budget, id: u64, found: Result<(WireResult, Saw), v1::Error>) {
+/// What was found for a read, with what it takes of the node's memory, and what it shows.
+pub(super) struct Answered {
+    result: v1::PipeResult,
+    share: Option<Share>,
+    saw: Saw,
+}
+
+pub(super) type LookedUp = Vec<Answered>;
+
+impl Answered {
+    /// Takes memory for what was found; without it the result is an error.
+    fn new(budget: &Budget, id: u64, found: Result<(WireResult, Saw), v1::Error>) -> Self {
         let charged = found.and_then(|(found, saw)| {
-            self.shares.push(admit_read(budget, found.encoded_len())?);
-            self.saw.get_or_insert_default().join(&saw);
-            Ok(found)
+            let share = admit_read(budget, found.encoded_len())?;
+            Ok(Self { result: result(id, found), share: Some(share), saw })
         });
-        let result = result(id, charged.unwrap_or_else(error_result));
-        self.bytes += result.encoded_len();
-        self.results.push(result);
+        charged.unwrap_or_else(|error| Self::failed(id, error))
+    }
+
+    fn failed(id: u64, error: v1::Error) -> Self {
+        Self { result: result(id, error_result(error)), share: None, saw: Saw::default() }
     }
 }
 
@@ -82,7 +96,7 @@ impl Pipe {
         how: Served,
         reads: Vec<Read>,
         stored: Option<Stored>,
-        began: Instant,
+        span: Span,
     ) -> Result<(), Gone> {
         // The namespace may have been deleted or have changed its rules while the reads waited.
         let catalog = self.shared.catalog.load();
@@ -91,76 +105,63 @@ impl Pipe {
             Some(_) | None => Some(status::namespace_gone()),
         };
         if let Some(error) = error {
-            return self.refuse_reads(target, ids(&reads), &error, began).await;
+            return self.refuse_reads(target, ids(&reads), &error, span.began).await;
         }
         let budget = self.shared.regions.budget(target.region);
         let mut stored = stored.map(Vec::into_iter);
-        let mut reads = reads.into_iter();
-        let mut looked = Looked::default();
+        let (mut reads, mut count) = (reads.into_iter(), 0);
         while let Some(read) = reads.next() {
+            let saw = self.shared.saw(target);
             let found = match &mut stored {
-                Some(stored) => take(&self.shared, target, read.keys, stored),
-                None => match in_memory(&self.shared, target, &read.keys).transpose() {
+                Some(stored) => take(&read.keys, stored, saw),
+                None => match in_memory(&self.shared, target, &read.keys, saw).transpose() {
                     Some(found) => found,
                     None => {
                         let rest = std::iter::once(read).chain(reads).collect();
-                        self.answer_reads(target, how, looked, began).await?;
-                        return self.look_up(target, how, rest, began).await;
+                        self.count_reads(count, span.began);
+                        return self.queue_lookups(target, how, rest, span).await;
                     }
                 },
             };
-            looked.add(&budget, read.id, found);
-            if RESPONSE_BYTES <= looked.bytes {
-                self.answer_reads(target, how, std::mem::take(&mut looked), began).await?;
-            }
+            self.answer_read(target, how, Answered::new(&budget, read.id, found)).await?;
+            count += 1;
         }
-        self.answer_reads(target, how, looked, began).await
-    }
-
-    async fn answer_reads(
-        &mut self,
-        target: Target,
-        how: Served,
-        looked: Looked,
-        began: Instant,
-    ) -> Result<(), Gone> {
-        let Looked { results, shares, saw, .. } = looked;
-        self.shared.metrics.requests(
-            Operation::Read,
-            MetricResult::Done,
-            results.len() as u64,
-            began.elapsed(),
-        );
-        self.out.shares.extend(shares);
-        if let Some(saw) = saw.filter(|_| target.mode == Mode::Eventual) {
-            self.out.saw(target, how).join(&saw);
-        }
-        for result in results {
-            self.out.add_read(target, how, result).await?;
-        }
+        self.count_reads(count, span.began);
         Ok(())
     }
 
+    /// Adds one answer. Whatever leaves with it counts, and is named in the session's token: an answer may fill a response, and
+    /// then the next one goes into another.
+    async fn answer_read(&mut self, target: Target, how: Served, answered: Answered) -> Result<(), Gone> {
+        self.out.shares.extend(answered.share);
+        if target.mode == Mode::Eventual {
+            self.out.saw(target, how).join(&answered.saw);
+        }
+        self.out.add_read(target, how, answered.result).await
+    }
+
+    fn count_reads(&self, count: u64, began: Instant) {
+        self.shared.metrics.requests(Operation::Read, MetricResult::Done, count, began.elapsed());
+    }
+
     /// Has reads looked up by threads that may wait for the disk.
-    async fn look_up(
+    async fn queue_lookups(
         &mut self,
         target: Target,
         how: Served,
         reads: Vec<Read>,
-        began: Instant,
+        Span { began, timeout }: Span,
     ) -> Result<(), Gone> {
         let budget = self.shared.regions.budget(target.region);
-        let timeout = self.shared.config.request_timeout();
-        let mut reads = reads.into_iter().peekable();
-        while reads.peek().is_some() {
-            let together: Vec<_> = reads.by_ref().take(READS_TOGETHER).collect();
-            match admit_read(&budget, together.iter().map(Read::bytes).sum()) {
+        for reads in together(reads) {
+            match admit_read(&budget, reads.iter().map(Read::bytes).sum()) {
                 Ok(share) => {
-                    let work = Work::Lookup { ids: ids(&together), how, _share: share };
-                    let ticket = self.wait(target, together.len(), work, (began, timeout));
-                    self.to_look_up.push_back((ticket, together));
+                    let work = Work::Lookup(ids(&reads), how);
+                    let under_way = UnderWay { target, work, began, deadline: began + timeout, timeout };
+                    let ticket = self.enter(reads.len(), under_way);
+                    self.to_look_up.push_back((ticket, Batch { reads, share }));
                 }
-                Err(error) => self.refuse_reads(target, ids(&together), &error, began).await?,
+                Err(error) => self.refuse_reads(target, ids(&reads), &error, began).await?,
             }
         }
         self.start_lookups();
@@ -169,95 +170,115 @@ impl Pipe {
 
     fn start_lookups(&mut self) {
         while self.lookups < LOOKUPS_MAX
-            && let Some((ticket, reads)) = self.to_look_up.pop_front()
+            && let Some((ticket, batch)) = self.to_look_up.pop_front()
         {
             // Those of a ticket that is gone are answered: it was too late for them.
-            let Some(UnderWay { target, .. }) = self.under_way.get(&ticket) else { continue };
-            let (target, shared, parts) = (*target, self.shared.clone(), self.parts.clone());
-            let budget = shared.regions.budget(target.region);
+            let Some(UnderWay { target, deadline, .. }) = self.under_way.get(&ticket) else { continue };
+            let (target, deadline) = (*target, *deadline);
             self.lookups += 1;
-            let all = ids(&reads);
+            let (shared, parts) = (self.shared.clone(), self.parts.clone());
             tokio::spawn(async move {
-                let looked = shared.look_up(move |shared| Ok(look_up(shared, target, &budget, reads))).await;
-                let (looked, rest) = looked.unwrap_or_else(|error| {
-                    let results = all.into_iter().map(|id| result(id, error_result(error.clone()))).collect();
-                    (Looked { results, ..Looked::default() }, Vec::new())
-                });
-                drop(parts.send(Part::Looked(ticket, looked, rest)));
+                let look = move |shared: &Shared| look_up(shared, target, batch, deadline);
+                // Where it takes too long its reads are answered so by `sweep`.
+                let looked_up = shared.by_a_thread(deadline, look).await.ok();
+                drop(parts.send(Part::LookedUp(ticket, looked_up)));
             });
         }
     }
 
-    /// Answers what was looked up, and has the rest looked up.
+    /// Answers what was looked up, and has the rest looked up. `None`: it took too long.
     pub(super) async fn looked_up(
         &mut self,
         ticket: u64,
-        looked: Looked,
-        rest: Vec<Read>,
+        looked_up: Option<(LookedUp, Batch)>,
     ) -> Result<(), Gone> {
         self.lookups -= 1;
-        if let Some(UnderWay { target, work: Work::Lookup { ids: left, how, .. }, began, .. }) =
-            self.under_way.get_mut(&ticket)
+        if let Some((found, rest)) = looked_up
+            && let Some(UnderWay { target, work: Work::Lookup(left, how), began, .. }) =
+                self.under_way.get_mut(&ticket)
         {
-            let (target, how, began) = (*target, *how, *began);
-            self.operations -= left.len() - rest.len();
-            *left = ids(&rest);
-            if rest.is_empty() {
+            // A stale read is older by as long as it has waited here.
+            let (target, how, began) = (*target, how.after(began.elapsed()), *began);
+            self.operations -= left.len() - rest.reads.len();
+            *left = ids(&rest.reads);
+            if rest.reads.is_empty() {
                 self.under_way.remove(&ticket);
             } else {
                 self.to_look_up.push_front((ticket, rest));
             }
-            self.answer_reads(target, how, looked, began).await?;
+            self.count_reads(found.len() as u64, began);
+            for found in found {
+                self.answer_read(target, how, found).await?;
+            }
         }
         self.start_lookups();
         Ok(())
     }
 }
 
-/// Looks reads up until there is a response's worth of results. Those that are left come back.
-fn look_up(shared: &Shared, target: Target, budget: &Budget, reads: Vec<Read>) -> (Looked, Vec<Read>) {
-    let mut looked = Looked::default();
-    let mut reads = reads.into_iter();
-    while looked.bytes < RESPONSE_BYTES
+/// Cuts reads into those that one thread looks up.
+fn together(reads: Vec<Read>) -> Vec<Vec<Read>> {
+    let mut parts: Vec<Vec<Read>> = Vec::new();
+    let mut keys = KEYS_TOGETHER;
+    for read in reads {
+        keys += read.keys.count();
+        match parts.last_mut().filter(|_| keys <= KEYS_TOGETHER) {
+            Some(part) => part.push(read),
+            None => {
+                keys = read.keys.count();
+                parts.push(vec![read]);
+            }
+        }
+    }
+    parts
+}
+
+/// Looks reads up until there is a response's worth of results, or it is too late. Those that are left come back.
+fn look_up(shared: &Shared, target: Target, batch: Batch, deadline: Instant) -> (LookedUp, Batch) {
+    let budget = shared.regions.budget(target.region);
+    let (mut found, mut bytes) = (LookedUp::new(), 0);
+    let mut reads = batch.reads.into_iter();
+    while bytes < RESPONSE_BYTES
+        && Instant::now() < deadline
         && let Some(Read { id, keys }) = reads.next()
     {
-        let found = match keys {
-            Keys::One(key) => {
-                let saw = shared.saw(target);
-                shared.read_record(target, &key).and_then(|record| one(record.map(Bytes::from), saw))
-            }
-            Keys::Many(keys) => {
-                let saw = shared.saw(target);
-                shared.read_records(target, &keys).and_then(|stored| many(keys, stored, saw))
-            }
-        };
-        looked.add(budget, id, found);
+        let answered = Answered::new(&budget, id, on_disk(shared, target, &keys, shared.saw(target)));
+        bytes += answered.result.encoded_len();
+        found.push(answered);
     }
-    (looked, reads.collect())
+    (found, Batch { reads: reads.collect(), share: batch.share })
 }
 
 /// `None`: the disk may have to be read for it.
-fn in_memory(shared: &Shared, target: Target, keys: &Keys) -> Result<Option<(WireResult, Saw)>, v1::Error> {
-    let Keys::One(key) = keys else { return Ok(None) };
-    let saw = shared.saw(target);
-    let record = shared.record_in_memory(target, key)?;
-    record.map(|record| one(record.map(Bytes::from), saw)).transpose()
+fn in_memory(
+    shared: &Shared,
+    target: Target,
+    keys: &Keys,
+    saw: Saw,
+) -> Result<Option<(WireResult, Saw)>, v1::Error> {
+    let found = match keys {
+        Keys::One(key) => shared.record_in_memory(target, key)?.map(|record| one(record, saw)),
+        Keys::Many(keys) => shared.records_in_memory(target, keys)?.map(|stored| many(keys, stored, saw)),
+    };
+    found.ok().transpose()
+}
+
+fn on_disk(shared: &Shared, target: Target, keys: &Keys, saw: Saw) -> Result<(WireResult, Saw), v1::Error> {
+    match keys {
+        Keys::One(key) => one(shared.record_on_disk(target, key)?, saw),
+        Keys::Many(keys) => many(keys, shared.records_on_disk(target, keys)?, saw),
+    }
 }
 
 /// From what was found for this read and the following ones.
 fn take(
-    shared: &Shared,
-    target: Target,
-    keys: Keys,
+    keys: &Keys,
     stored: &mut vec::IntoIter<Option<Bytes>>,
+    saw: Saw,
 ) -> Result<(WireResult, Saw), v1::Error> {
-    let saw = shared.saw(target);
     match keys {
         Keys::One(_) => one(stored.next().flatten(), saw),
-        Keys::Many(keys) => {
-            let stored = stored.take(keys.len()).collect();
-            many(keys, stored, saw)
-        }
+        Keys::Many(keys) => many(keys, stored.take(keys.len()).collect(), saw),
     }
 }
 
@@ -268,7 +289,7 @@ fn one(record: Option<Bytes>, mut saw: Saw) -> Result<(WireResult, Saw), v1::Err
     Ok((WireResult::Found(v1::Found { value, version, deleted }), saw))
 }
 
-fn many(keys: Vec<Bytes>, stored: Stored, mut saw: Saw) -> Result<(WireResult, Saw), v1::Error> {
-    let records = records(keys, stored, &mut saw)?;
+fn many(keys: &[Bytes], stored: Stored, mut saw: Saw) -> Result<(WireResult, Saw), v1::Error> {
+    let records = records(keys.to_vec(), stored, &mut saw)?;
     Ok((WireResult::Records(v1::Records { records }), saw))
 }
