@@ -61,6 +61,12 @@ pub struct Data {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotInMemory;
 
+/// What is known without the disk.
+pub type InMemory<T> = std::result::Result<T, NotInMemory>;
+
+/// The encoded records of several keys, in their order.
+pub type Records = Vec<Option<Vec<u8>>>;
+
 /// From memtables and the block cache alone.
 fn in_memory() -> ReadOptions {
     let mut options = ReadOptions::default();
@@ -149,11 +155,7 @@ impl Data {
     ///
     /// # Errors
     /// What is in memory is damaged.
-    pub fn get_in_memory(
-        &self,
-        namespace: NamespaceId,
-        key: &[u8],
-    ) -> Result<std::result::Result<Option<Vec<u8>>, NotInMemory>> {
+    pub fn get_in_memory(&self, namespace: NamespaceId, key: &[u8]) -> Result<InMemory<Option<Vec<u8>>>> {
         match self.databases.data.get_opt(keys::record(namespace, key), &self.in_memory) {
             Ok(record) => Ok(Ok(record)),
             Err(error) if error.kind() == ErrorKind::Incomplete => Ok(Err(NotInMemory)),
@@ -171,7 +173,7 @@ impl Data {
         namespace: NamespaceId,
         keys: &[K],
         bytes_max: usize,
-    ) -> Result<Option<Vec<Option<Vec<u8>>>>> {
+    ) -> Result<Option<Records>> {
         self.some(namespace, keys, bytes_max, ReadOptions::default)
     }
 
@@ -184,7 +186,7 @@ impl Data {
         namespace: NamespaceId,
         keys: &[K],
         bytes_max: usize,
-    ) -> Result<std::result::Result<Option<Vec<Option<Vec<u8>>>>, NotInMemory>> {
+    ) -> Result<InMemory<Option<Records>>> {
         match self.some(namespace, keys, bytes_max, in_memory) {
             Err(Error::Rocks { source, .. }) if source.kind() == ErrorKind::Incomplete => {
                 Ok(Err(NotInMemory))
@@ -199,7 +201,7 @@ impl Data {
         keys: &[K],
         bytes_max: usize,
         options: fn() -> ReadOptions,
-    ) -> Result<Option<Vec<Option<Vec<u8>>>>> {
+    ) -> Result<Option<Records>> {
         // One at a time: what is read after the limit would be read in vain, and could be much.
         let moment = self.databases.data.snapshot();
         let (mut records, mut bytes) = (Vec::with_capacity(keys.len()), 0);

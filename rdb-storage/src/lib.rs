@@ -52,7 +52,7 @@ mod snapshot;
 mod wal;
 mod watermark;
 
-pub use data::{Data, NotInMemory, RegionData};
+pub use data::{Data, InMemory, NotInMemory, Records, RegionData};
 pub use directory::DiskSpace;
 pub use dropped_logs::{DroppedLogs, Removal};
 pub use engine::Engine;

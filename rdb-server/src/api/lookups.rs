@@ -7,7 +7,7 @@ use crate::eventual::records::Stored;
 use crate::shared::Shared;
 use bytes::Bytes;
 use rdb_proto::v1;
-use rdb_storage::NotInMemory;
+use rdb_storage::{InMemory, NotInMemory, Records};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::Semaphore;
@@ -31,7 +31,7 @@ impl Shared {
         &self,
         target: Target,
         key: &[u8],
-    ) -> Result<Result<Option<Bytes>, NotInMemory>, v1::Error> {
+    ) -> Result<InMemory<Option<Bytes>>, v1::Error> {
         let read = self.data.get_in_memory(target.namespace, key).map_err(disk_failed)?;
         self.still_here(target)?;
         Ok(read.map(|record| record.map(Bytes::from)))
@@ -42,7 +42,7 @@ impl Shared {
         &self,
         target: Target,
         keys: &[Bytes],
-    ) -> Result<Result<Stored, NotInMemory>, v1::Error> {
+    ) -> Result<InMemory<Stored>, v1::Error> {
         let read = self.data.multi_get_in_memory(target.namespace, keys, limits::BATCH_BYTES_MAX);
         let read = read.map_err(disk_failed)?;
         self.still_here(target)?;
@@ -129,7 +129,7 @@ impl Shared {
 }
 
 /// All records that were asked for, if they were not too many bytes.
-fn whole(read: Option<Vec<Option<Vec<u8>>>>) -> Result<Stored, v1::Error> {
+fn whole(read: Option<Records>) -> Result<Stored, v1::Error> {
     let stored = read.ok_or_else(status::read_too_much)?;
     Ok(stored.into_iter().map(|record| record.map(Bytes::from)).collect())
 }
