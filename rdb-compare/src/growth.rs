@@ -1,6 +1,6 @@
 //! Growth: how throughput, processor time and memory go with data, keys, the size of values, callers, namespaces and nodes.
 
-use crate::points::{Album, Place, measure, write_json};
+use crate::points::{Album, Place, measure, read_json, write_json};
 use crate::sample::Bench;
 use crate::stores::Store;
 use anyhow::{Result, bail};
@@ -32,13 +32,16 @@ const MANY: &str = "--callers 1024";
 /// With 1,024 callers, values of a mebibyte would all wait in memory.
 const FEW: &str = "--callers 64";
 
-/// Measures and draws the axes of these names, or all of them, into this folder.
-pub(crate) fn draw(bench: &Bench, folder: &Path, names: &[String]) -> Result<()> {
+/// Measures and draws the axes of these names, or all of them, into this folder; without a `bench`, what was measured before is drawn.
+pub(crate) fn draw(bench: Option<&Bench>, folder: &Path, names: &[String]) -> Result<()> {
     if let Some(unknown) = names.iter().find(|name| AXES.iter().all(|axis| axis.name != **name)) {
         bail!("there is no axis '{unknown}': {}", AXES.map(|axis| axis.name).join(", "));
     }
     for axis in AXES.iter().filter(|axis| names.is_empty() || names.iter().any(|name| name == axis.name)) {
-        let points = measure(bench, (axis.places)());
+        let points = match bench {
+            Some(bench) => measure(bench, (axis.places)()),
+            None => read_json(folder, axis.name)?,
+        };
         let album = Album { folder, x: axis.x, points: &points };
         let name = |figure: &str| format!("{}-{figure}", axis.name);
         album.draw(&name("throughput"), "operations a second", |sample| sample.report.throughput())?;

@@ -53,6 +53,9 @@ struct Args {
     /// The axes of growth to measure; all of them without it
     #[arg(long, value_delimiter = ',', value_name = "NAME,...", requires = "growth")]
     axes: Vec<String>,
+    /// Draw them from the figures that lie in the folder
+    #[arg(long, requires = "growth")]
+    redraw: bool,
     /// Write all that was measured here, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -85,7 +88,7 @@ fn main() -> Result<()> {
         return curves::draw(&bench, pictures);
     }
     if let Some(pictures) = &args.growth {
-        return growth::draw(&bench, pictures, &args.axes);
+        return growth::draw((!args.redraw).then_some(&bench), pictures, &args.axes);
     }
     let limits = Limits::measure(folder.path())?;
     report::limits(&limits);

@@ -5,7 +5,7 @@ use plotters::prelude::*;
 use std::path::Path;
 
 const SIZE: (u32, u32) = (900, 480);
-const LABELS: u32 = 70;
+const LABELS: u32 = 80;
 const TEXT: (&str, i32) = ("sans-serif", 15);
 /// Around the curves, as a factor.
 const MARGIN: f64 = 1.3;
@@ -21,7 +21,7 @@ pub(crate) struct Picture {
 }
 
 pub(crate) struct Curve {
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     pub(crate) points: Vec<(f64, f64)>,
 }
 
@@ -46,15 +46,22 @@ impl Picture {
             .x_label_area_size(48)
             .y_label_area_size(LABELS)
             .build_cartesian_2d((xs.0..xs.1).log_scale(), (ys.0..ys.1).log_scale())?;
-        chart.configure_mesh().x_desc(self.x).y_desc(self.y).label_style(TEXT).draw()?;
+        chart
+            .configure_mesh()
+            .x_desc(self.x)
+            .y_desc(self.y)
+            .label_style(TEXT)
+            .x_label_formatter(&short)
+            .y_label_formatter(&short)
+            .draw()?;
         for (curve, colour) in self.curves.iter().zip(COLOURS.iter().cycle()) {
             let line = LineSeries::new(curve.points.iter().copied(), colour.stroke_width(2)).point_size(3);
             let key = move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2));
-            chart.draw_series(line)?.label(curve.name).legend(key);
+            chart.draw_series(line)?.label(&curve.name).legend(key);
         }
         chart
             .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
+            .position(self.names())
             .background_style(WHITE.mix(0.8))
             .border_style(BLACK.mix(0.2))
             .label_font(TEXT)
@@ -63,6 +70,17 @@ impl Picture {
         drop(chart);
         drop(root);
         Ok(())
+    }
+
+    /// Where the curves are not: they begin above, or below.
+    fn names(&self) -> SeriesLabelPosition {
+        let (least, most) = self.extent(|point| point.1);
+        let begins_above =
+            |curve: &Curve| curve.points.first().is_some_and(|first| (least * most).sqrt() < first.1);
+        match self.curves.iter().any(begins_above) {
+            true => SeriesLabelPosition::LowerLeft,
+            false => SeriesLabelPosition::UpperLeft,
+        }
     }
 
     /// The least and the most of a coordinate, with room around.
@@ -75,15 +93,31 @@ impl Picture {
     }
 }
 
+/// A number beside an axis.
+fn short(value: &f64) -> String {
+    match *value {
+        value if 1e9 <= value => format!("{} G", value / 1e9),
+        value if 1e6 <= value => format!("{} M", value / 1e6),
+        value if 1e3 <= value => format!("{} k", value / 1e3),
+        value => format!("{value}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
+    fn numbers_beside_an_axis_are_short() {
+        let all = [0.5, 20.0, 1_000.0, 2_500_000.0, 1e10].map(|value| short(&value));
+        assert_eq!(all, ["0.5", "20", "1 k", "2.5 M", "10 G"]);
+    }
+
+    #[test]
     fn each_curve_is_in_the_picture() {
         let curves = vec![
-            Curve { name: "one", points: vec![(1.0, 10.0), (1000.0, 20_000.0)] },
-            Curve { name: "other", points: vec![(1.0, 0.5)] },
+            Curve { name: "one".to_owned(), points: vec![(1.0, 10.0), (1000.0, 20_000.0)] },
+            Curve { name: "other".to_owned(), points: vec![(1.0, 0.5)] },
         ];
         let svg = Picture { name: "test".to_owned(), x: "callers", y: "each", curves }.svg().unwrap();
         for word in ["<svg", "one", "other", "callers", "each"] {

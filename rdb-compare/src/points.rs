@@ -5,7 +5,7 @@ use crate::plot::{Curve, Picture};
 use crate::sample::{Bench, Sample};
 use crate::stores::Store;
 use anyhow::{Context as _, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// A place of a curve, and who does what there.
@@ -18,9 +18,9 @@ pub(crate) struct Place {
 }
 
 /// What was measured at a place.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Point {
-    pub(crate) curve: &'static str,
+    pub(crate) curve: String,
     pub(crate) x: f64,
     words: String,
     pub(crate) sample: Sample,
@@ -43,7 +43,7 @@ fn point(bench: &Bench, Place { curve, x, store, words }: Place) -> Option<Point
                 report.server_us(),
                 sample.memory_mib_max
             );
-            Some(Point { curve, x, words, sample })
+            Some(Point { curve: curve.to_owned(), x, words, sample })
         }
         Err(error) => {
             println!("{curve:26} {words:60} left out: {error:#}");
@@ -67,11 +67,18 @@ impl Album<'_> {
             let place = (point.x, figure(&point.sample));
             match curves.iter_mut().find(|curve| curve.name == point.curve) {
                 Some(curve) => curve.points.push(place),
-                None => curves.push(Curve { name: point.curve, points: vec![place] }),
+                None => curves.push(Curve { name: point.curve.clone(), points: vec![place] }),
             }
         }
         Picture { name: name.to_owned(), x: self.x, y, curves }.write(self.folder)
     }
+}
+
+/// What was measured and written before.
+pub(crate) fn read_json(folder: &Path, name: &str) -> Result<Vec<Point>> {
+    let file = folder.join(format!("{name}.json"));
+    let bytes = std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    serde_json::from_slice(&bytes).with_context(|| format!("{} has no points", file.display()))
 }
 
 /// Writes the figures beside their pictures.

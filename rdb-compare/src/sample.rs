@@ -18,7 +18,7 @@ pub(crate) struct Bench {
 }
 
 /// What one measurement has shown.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Sample {
     #[serde(flatten)]
     pub(crate) report: Report,

@@ -7,7 +7,7 @@ mod process;
 use anyhow::{Context as _, Result, bail};
 use http::{body_of, is_ok};
 use process::Process;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 use std::net::TcpStream;
 use std::path::Path;
@@ -45,7 +45,7 @@ pub(crate) struct Running {
 }
 
 /// What RocksDB has done in the background, on all nodes.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(crate) struct Upkeep {
     pub(crate) flushes: u64,
     pub(crate) compactions: u64,
