@@ -2,7 +2,6 @@
 //! of the members has.
 
 use super::acks::LOOK_INTERVAL;
-
 use super::reads::{Served, Wanted};
 use super::session::Saw;
 use super::{Target, admit_read, session, status};
