@@ -1,18 +1,15 @@
 //! Reads every key after a run, and judges what is stored.
 
 use super::load::progress;
-use super::target::{Failed, Stored, Target};
+use super::target::{Failed, Target, tried};
 use super::workload::Workload;
 use futures_util::stream::{self, StreamExt as _};
-use rdb_client::Bytes;
 use std::sync::Arc;
 
 /// Batches that are asked for at a time.
 const BATCHES_TOGETHER: usize = 8;
 /// Wrong keys that are named; the rest are counted.
 const SHOWN_MAX: usize = 5;
-/// A cluster that just lost a leader may need a moment.
-const TRIES: usize = 5;
 
 /// What the check found.
 pub(super) struct Checked {
@@ -28,8 +25,8 @@ pub(super) async fn run(target: &Target, workload: &Arc<Workload>) -> Result<Che
     let batches = workload.batches(workload.keys_together_max());
     let mut read = stream::iter(batches)
         .map(async |keys| {
-            let stored = get(target, workload.namespace(keys.start), &workload.keys()[keys.clone()]).await;
-            (keys, stored)
+            let (namespace, names) = (workload.namespace(keys.start), &workload.keys()[keys.clone()]);
+            (keys, tried(|| target.get_many(namespace, names)).await)
         })
         .buffer_unordered(BATCHES_TOGETHER);
     while let Some((keys, stored)) = read.next().await {
@@ -47,15 +44,4 @@ pub(super) async fn run(target: &Target, workload: &Arc<Workload>) -> Result<Che
     }
     bar.finish_and_clear();
     Ok(checked)
-}
-
-async fn get(target: &Target, namespace: usize, keys: &[Bytes]) -> Result<Vec<Stored>, Failed> {
-    let mut result = target.get_many(namespace, keys).await;
-    for _ in 1..TRIES {
-        if result.is_ok() {
-            break;
-        }
-        result = target.get_many(namespace, keys).await;
-    }
-    result
 }

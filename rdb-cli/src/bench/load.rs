@@ -1,12 +1,11 @@
 //! Writes the data set.
 
 use super::BenchArgs;
-use super::target::{Failed, Target};
+use super::target::{Failed, Target, tried};
 use super::workload::Workload;
 use crate::exit::{Class, Failure};
 use crate::output::Answer;
 use indicatif::{ProgressBar, ProgressStyle};
-use rdb_client::Bytes;
 use serde::Serialize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,8 +13,6 @@ use std::time::Instant;
 use tokio::task::JoinSet;
 
 const CALLERS: u32 = 16;
-/// A batch that was not done, or is in doubt, is written again: the same value twice harms nobody.
-const TRIES: usize = 5;
 
 /// Whether the first and the last key are there.
 pub(super) async fn is_loaded(target: &Target, workload: &Workload) -> Result<bool, Failure> {
@@ -49,7 +46,9 @@ pub(super) async fn run(
                     .clone()
                     .map(|key| (workload.keys()[key].clone(), workload.begin_write(key, caller)))
                     .collect();
-                let version = put(&target, workload.namespace(batch.start), records).await?;
+                let namespace = workload.namespace(batch.start);
+                // One that is in doubt is written again, too: the same value twice harms nobody.
+                let version = tried(|| target.put_many(namespace, records.clone())).await?;
                 batch.clone().for_each(|key| workload.acknowledge(key, version));
                 bar.inc(batch.len() as u64);
             }
@@ -64,21 +63,6 @@ pub(super) async fn run(
     }
     bar.finish_and_clear();
     Ok(answer(bench, started.elapsed().as_secs_f64()))
-}
-
-async fn put(
-    target: &Target,
-    namespace: usize,
-    records: Vec<(Bytes, Bytes)>,
-) -> Result<rdb_client::Version, Failed> {
-    let mut result = target.put_many(namespace, records.clone()).await;
-    for _ in 1..TRIES {
-        if result.is_ok() {
-            break;
-        }
-        result = target.put_many(namespace, records.clone()).await;
-    }
-    result
 }
 
 #[derive(Serialize)]

@@ -14,6 +14,24 @@ use rdb_client::{Bytes, Error, Namespace, Version, WriteError};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// A cluster that just lost a leader may need a moment.
+const TRIES: usize = 5;
+
+/// Asks until it is done, a few times.
+pub(super) async fn tried<T, F>(ask: impl Fn() -> F) -> Result<T, Failed>
+where
+    F: Future<Output = Result<T, Failed>>,
+{
+    let mut result = ask().await;
+    for _ in 1..TRIES {
+        if result.is_ok() {
+            break;
+        }
+        result = ask().await;
+    }
+    result
+}
+
 /// A request that failed.
 pub(super) struct Failed {
     pub(super) in_doubt: bool,

@@ -168,7 +168,7 @@ impl KvService {
         } else {
             self.0.find_records(target, &keys.keys, deadline).await?
         };
-        let records = records(keys.keys, stored, &mut saw)?;
+        let records = records(&keys.keys, stored, &mut saw)?;
         let header = served.mark(self.0.header(target.region, target.rules()));
         let header = v1::Header { session: saw.token(), ..header };
         held::read(&budget, v1::BatchGetResponse { header: Some(header), records })
@@ -387,13 +387,13 @@ pub(super) fn disk_failed(error: rdb_storage::Error) -> v1::Error {
 }
 
 /// Those of the keys that are there, in the order asked.
-pub(super) fn records(keys: Vec<Bytes>, stored: Stored, saw: &mut Saw) -> Result<Vec<v1::Record>, v1::Error> {
+pub(super) fn records(keys: &[Bytes], stored: Stored, saw: &mut Saw) -> Result<Vec<v1::Record>, v1::Error> {
     let mut records = Vec::with_capacity(keys.len());
-    for (key, stored) in keys.into_iter().zip(stored) {
+    for (key, stored) in keys.iter().zip(stored) {
         let found = found(stored)?;
         saw.found(&found);
         if let Some(value) = found.value {
-            records.push(v1::Record { key, value, version: found.version });
+            records.push(v1::Record { key: key.clone(), value, version: found.version });
         }
     }
     Ok(records)

@@ -60,7 +60,7 @@ impl Pipe {
         let held = done.held(target).filter(|held| !self.shared.is_acked(target, *held, acks));
         let Some(held) = held else { return self.acked(target, done, Ok(()), began).await };
         let timeout = deadline.saturating_duration_since(began);
-        let ticket = self.wait(target, done.ids.len(), Work::Acks(done), (began, timeout));
+        let ticket = self.wait(target, done.ids.len(), Work::Acks(done), Span { began, timeout });
         let deadline = answer_by(began, timeout);
         let (shared, parts) = (self.shared.clone(), self.parts.clone());
         tokio::spawn(async move {
@@ -163,7 +163,7 @@ impl Pipe {
         let deadline = answer_by(began, timeout);
         let keys = if way.served == Served::QUORUM { keys(&reads) } else { Vec::new() };
         let count = reads.len();
-        let ticket = self.wait(target, count, Work::Reads(reads, share), (began, timeout));
+        let ticket = self.wait(target, count, Work::Reads(reads, share), Span { began, timeout });
         let (shared, parts) = (self.shared.clone(), self.parts.clone());
         tokio::spawn(async move {
             let ready = get_ready(&shared, target, way, &keys, deadline).await;
@@ -189,13 +189,7 @@ impl Pipe {
     }
 
     /// The same as `start` for what ends in time by itself.
-    fn wait(
-        &mut self,
-        target: Target,
-        operations: usize,
-        work: Work,
-        (began, timeout): (Instant, Duration),
-    ) -> u64 {
+    fn wait(&mut self, target: Target, operations: usize, work: Work, Span { began, timeout }: Span) -> u64 {
         let deadline = began + timeout + GRACE;
         self.enter(operations, UnderWay { target, work, began, deadline, timeout })
     }

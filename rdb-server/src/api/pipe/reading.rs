@@ -290,6 +290,6 @@ fn one(record: Option<Bytes>, mut saw: Saw) -> Result<(WireResult, Saw), v1::Err
 }
 
 fn many(keys: &[Bytes], stored: Stored, mut saw: Saw) -> Result<(WireResult, Saw), v1::Error> {
-    let records = records(keys.to_vec(), stored, &mut saw)?;
+    let records = records(keys, stored, &mut saw)?;
     Ok((WireResult::Records(v1::Records { records }), saw))
 }
